@@ -1,0 +1,1 @@
+"""Readers of run folders: reports, timelines, figures."""

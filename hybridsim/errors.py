@@ -1,0 +1,50 @@
+"""Errors that a user can act on. Anything else that escapes is a bug in hybridsim."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class HybridsimError(Exception):
+    """Base of all errors raised on purpose; ``exit_code`` is what the command line returns."""
+
+    exit_code = 1
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One mistake in an input file.
+
+    Prints as ``file:line: path: expected ..., got ...``; the line is left out where there is none.
+    """
+
+    file: str
+    line: int | None
+    path: str
+    expected: str
+    got: str
+
+    def __str__(self) -> str:
+        """One line for a terminal."""
+        where = self.file if self.line is None else f"{self.file}:{self.line}"
+        field = f"{self.path}: " if self.path else ""
+        return f"{where}: {field}expected {self.expected}, got {self.got}"
+
+
+class InputError(HybridsimError):
+    """The user's input cannot be used: every problem found, at once."""
+
+    exit_code = 2
+
+    def __init__(self, problems: Sequence[Problem] | str) -> None:
+        self.problems = () if isinstance(problems, str) else tuple(problems)
+        super().__init__(problems if isinstance(problems, str) else "\n".join(str(p) for p in problems))
+
+
+class CapacityError(InputError):
+    """A tensor, a system or a factor does not fit the part it is meant for; found before the run starts."""
+
+
+class MissingFacts(HybridsimError):
+    """A replay met a computation whose facts are not in the store."""

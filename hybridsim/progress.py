@@ -1,0 +1,50 @@
+"""Progress of a run on the terminal: a live line, or plain lines where nobody watches."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import Any
+
+from hybridsim.units import engineering
+
+_EVERY_S = 5.0
+
+
+class Reporter:
+    """Shows step, loss, simulated time, joules and the time left; a context manager."""
+
+    def __init__(self, name: str, steps: int) -> None:
+        self._name, self._steps = name, steps
+        self._started = self._printed = time.monotonic()
+        self._terminal = sys.stderr.isatty()
+
+    def __enter__(self) -> Reporter:
+        """Start the clock."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the live line."""
+        if self._terminal:
+            print(file=sys.stderr)
+
+    def step(self, row: dict[str, Any]) -> None:
+        """Show one line of the learning curve."""
+        now, last = time.monotonic(), row["step"] == self._steps
+        if not last and now - self._printed < (0.1 if self._terminal else _EVERY_S):
+            return
+        self._printed = now
+        left_s = (now - self._started) / row["step"] * (self._steps - row["step"])
+        loss = "-" if row["train_loss"] is None else f"{row['train_loss']:.4g}"
+        text = (
+            f"{self._name}: step {row['step']}/{self._steps}  loss {loss}  "
+            f"simulated {engineering(row['end_ps'] * 1e-12, 's')}  {engineering(row['energy_j'], 'J')}  "
+            f"left {left_s:.0f} s"
+        )
+        if self._terminal:
+            print(f"\r\x1b[2K{text}", end="", file=sys.stderr, flush=True)
+        else:
+            print(text, file=sys.stderr, flush=True)

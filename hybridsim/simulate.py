@@ -1,0 +1,217 @@
+"""The arrow of the design as one function: scenario -> machine + program + task -> trace + history -> run folder."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import simpy
+import torch
+
+from hybridsim.errors import HybridsimError, InputError, MissingFacts
+from hybridsim.hardware.lane import Context
+from hybridsim.hardware.machine import Machine
+from hybridsim.learning.task import Task, load_workload
+from hybridsim.operations.backend import Backend, Live, Replay, Shapes, Timing
+from hybridsim.operations.facts import FactStore
+from hybridsim.operations.keys import salt
+from hybridsim.programs.catalogue import program
+from hybridsim.programs.session import Progress, Session
+from hybridsim.results.manifest import manifest
+from hybridsim.results.read import Run
+from hybridsim.results.write import RunWriter
+from hybridsim.scenario.schema import Scenario
+from hybridsim.trace.spans import Sink, Trace
+
+Mode = Literal["live", "timing", "replay"]
+_BACKENDS: dict[str, type[Backend]] = {"live": Live, "timing": Timing, "replay": Replay}
+
+
+@dataclass(frozen=True)
+class _Setup:
+    """What every attempt at one scenario shares."""
+
+    scenario: Scenario
+    task: Task
+    shapes: Shapes
+    salt: bytes
+    store: FactStore | None
+    progress: Progress | None
+
+
+def run(
+    scenario: Scenario,
+    out: Path | str | None = None,
+    *,
+    backend: Mode = "live",
+    facts: Path | str | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+    data: Path | str | None = None,
+) -> Run:
+    """Simulate a scenario and write its run folder.
+
+    Args:
+        scenario: what to simulate.
+        out: run folder; without it a temporary one that lives as long as the returned object.
+        backend: ``live`` trains with tensors; ``timing`` gives the schedule alone; ``replay`` takes facts from the
+            store, and starts over live where one is missing (``summary["host"]["replay_missing"]`` says so).
+        facts: the fact store (sqlite); live runs fill it, a replay needs it.
+        force: replace an existing run folder.
+        progress: called with every line of the learning curve.
+        data: folder of external data sets, for workloads that need one (default: ``HYBRIDSIM_DATA``).
+
+    Raises:
+        InputError: the scenario cannot run (unknown workload, something does not fit, the folder exists).
+        HybridsimError: the run failed; what it had written is kept.
+        KeyboardInterrupt: the run was interrupted; what it had written is kept.
+    """
+    if backend == "replay" and facts is None:
+        raise InputError("replay: expected a fact store (facts=...), got none")
+    temporary = tempfile.TemporaryDirectory(prefix="hybridsim-") if out is None else None
+    folder = Path(out if temporary is None else temporary.name)  # type: ignore[arg-type]  # out is given here
+    with _host(scenario.host.device, scenario.host.threads), contextlib.ExitStack() as stack:
+        store = FactStore(facts) if facts is not None else None
+        if store is not None:
+            stack.callback(store.close)
+        setup = _Setup(
+            scenario,
+            load_task(scenario, data),
+            Shapes(),
+            salt(scenario.host.device, scenario.host.threads),
+            store,
+            progress,
+        )
+        check_capacity(setup)
+        _write(setup, folder, force or temporary is not None, backend)
+    result = Run.open(folder)
+    result.temporary = temporary
+    return result
+
+
+def load_task(scenario: Scenario, data: Path | str | None = None) -> Task:
+    """The workload of a scenario, on the scenario's host device."""
+    folder = str(data) if data is not None else os.environ.get("HYBRIDSIM_DATA")
+    workload = scenario.workload
+    return load_workload(workload.source, dict(workload.options), folder).to(scenario.host.device)
+
+
+def check_capacity(setup: _Setup) -> None:
+    """Two steps without tensors, so that whatever does not fit is refused before the run starts.
+
+    Raises:
+        CapacityError: names the tensor or array, its size and the knob to turn.
+    """
+    _attempt(setup, Timing(setup.salt, setup.shapes), _Nowhere(), steps=2, progress=None)
+
+
+def _write(setup: _Setup, folder: Path, force: bool, mode: Mode) -> None:
+    """Attempt the run; a replay that misses a fact is thrown away and done again live."""
+    started, missing = time.perf_counter(), ""
+    if mode == "replay":
+        try:
+            return _attempt_and_store(setup, folder, force, "replay", started, missing)
+        except MissingFacts as error:
+            missing, mode, force = str(error), "live", True
+    return _attempt_and_store(setup, folder, force, mode, started, missing)
+
+
+def _attempt_and_store(
+    setup: _Setup, folder: Path, force: bool, mode: str, started: float, missing: str
+) -> None:
+    scenario = setup.scenario
+    writer = RunWriter(folder, force)
+    writer.scenario(scenario.to_yaml())
+    head = manifest(scenario, mode, setup.salt, setup.task.key)
+    writer.manifest(head | {"status": "running"})
+    backend = _BACKENDS[mode](setup.salt, setup.shapes, setup.store)
+    status, failure, machine = "complete", None, []
+    try:
+        _attempt(setup, backend, writer, scenario.training.steps, setup.progress, machine)
+    except MissingFacts:
+        raise
+    except KeyboardInterrupt as error:
+        status, failure = "interrupted", error
+    except (HybridsimError, torch.OutOfMemoryError) as error:
+        status, failure = "failed", error
+    host = {
+        "backend": mode,
+        "replay_missing": missing,
+        "wall_s": time.perf_counter() - started,
+        "numeric_s": backend.numeric_s,
+    }
+    ending = {"status": status, "reason": str(failure) if failure else ""}
+    static = machine[0].static_power() if machine else []
+    writer.finish(head | ending, static, _summary_extras(scenario) | ending | {"host": host})
+    if failure is not None:
+        raise failure
+
+
+def _attempt(
+    setup: _Setup,
+    backend: Backend,
+    sink: Sink,
+    steps: int,
+    progress: Progress | None,
+    machines: list[Machine] | None = None,
+) -> None:
+    """Run the program once; the trace is closed whatever happens."""
+    scenario, training = setup.scenario, setup.scenario.training
+    env = simpy.Environment()
+    trace = Trace(sink, lambda: int(env.now))
+    machine = Machine(Context(env, trace, backend), scenario.machine.expand())
+    if machines is not None:
+        machines.append(machine)
+    session = Session(
+        setup.task, machine, backend, trace, training.algorithm, scenario.seed, training.batch_size, steps,
+        training.evaluate_every, progress,
+    )  # fmt: skip
+    machine.gpu.resident_bytes = session.resident_bytes()
+    main = env.process(program(training.algorithm.kind, len(machine.spus))(session))
+    try:
+        env.run(main)
+    finally:
+        trace.close()
+        if setup.store is not None:
+            setup.store.commit()
+
+
+def _summary_extras(scenario: Scenario) -> dict[str, Any]:
+    training = scenario.training
+    target = training.target
+    return {
+        "name": scenario.name,
+        "seed": scenario.seed,
+        "batch_size": training.batch_size,
+        "target": None if target is None else target.as_dict(),
+    }
+
+
+class _Nowhere:
+    """A sink that forgets."""
+
+    def write(self, spans: Sequence[Any], events: Sequence[Any], steps: Sequence[Any]) -> None:
+        """Forget."""
+
+
+@contextlib.contextmanager
+def _host(device: str, threads: int) -> Iterator[None]:
+    """Fix the number of threads for the run, and refuse a device that is not there.
+
+    Raises:
+        InputError: no CUDA device is available.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError("host.device: expected a device that is present, got 'cuda' and no CUDA device is available")
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

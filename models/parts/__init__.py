@@ -1,0 +1,1 @@
+"""Datasheets: every constant with value, unit, range, status and source."""
