@@ -1,0 +1,1 @@
+"""What a part costs and how it behaves in time."""

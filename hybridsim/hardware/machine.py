@@ -1,0 +1,84 @@
+"""A machine: a graph of parts; networkx finds the routes, the edges carry capacity and contention."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import networkx as nx
+
+from hybridsim.errors import InputError
+from hybridsim.hardware.gpu import Gpu
+from hybridsim.hardware.lane import Context, Issuer, Label, Price, Process, record_start
+from hybridsim.hardware.link import Route, Wire
+from hybridsim.hardware.spu import Spu
+from hybridsim.operations.ref import Ref
+from hybridsim.scenario.machine import MachineSpec
+
+
+class Machine:
+    """The parts named in a specification, and the routes between them.
+
+    Raises:
+        InputError: no GPU, or an SPU that no route reaches.
+    """
+
+    def __init__(self, context: Context, spec: MachineSpec) -> None:
+        self.context = context
+        self.gpus = [Gpu(context, n.name, n.sheet) for n in spec.nodes if n.kind == "gpu" and n.sheet is not None]
+        self.spus = [Spu(context, n) for n in spec.nodes if n.kind == "spu"]
+        if not self.gpus:
+            raise InputError("machine: expected at least one node of kind gpu, got none")
+        self._graph: nx.Graph[str] = nx.Graph()
+        self._graph.add_nodes_from(node.name for node in spec.nodes)
+        self._wires: dict[tuple[str, str], Wire] = {}
+        for index, edge in enumerate(spec.edges):
+            self._graph.add_edge(edge.a, edge.b)
+            if edge.sheet is not None:
+                self._wires[edge.a, edge.b] = Wire(context, edge, 2 * index, edge.b)
+                self._wires[edge.b, edge.a] = Wire(context, edge, 2 * index + 1, edge.a)
+        self._routes: dict[tuple[str, str], Route] = {}
+
+    @property
+    def gpu(self) -> Gpu:
+        """The first GPU."""
+        return self.gpus[0]
+
+    def route(self, source: str, target: str) -> Route:
+        """The shortest route between two nodes.
+
+        Raises:
+            InputError: there is none.
+        """
+        if (source, target) not in self._routes:
+            try:
+                path = nx.shortest_path(self._graph, source, target)
+            except nx.NetworkXNoPath:
+                raise InputError(f"machine: expected a route from {source} to {target}, got none") from None
+            wires = [self._wires[hop] for hop in pairwise(path) if hop in self._wires]
+            self._routes[source, target] = Route(self.context, wires)
+        return self._routes[source, target]
+
+    def transfer(
+        self, issuer: Issuer, label: Label, source: str, target: str, payload: Ref, bits: int, count: int = 1
+    ) -> Process:
+        """Send a payload from node to node."""
+        return (yield from self.route(source, target).transfer(issuer, label, payload, bits, count))
+
+    def pause(self, issuer: Issuer, label: Label, part: str, duration_ps: int, *args: Ref) -> Process:
+        """Let time pass on purpose (a forced delay); a span of its own, so that the critical path has no gap."""
+        env, trace, _ = self.context
+        payload = args[0] if args else Ref(None, b"")
+        if duration_ps <= 0:
+            return payload
+        span = trace.new_id()
+        price = Price(duration_ps, 0, (0.0, 0.0, 0, 0, 0, 0), (0.0, 0.0, 0.0))
+        record_start(trace, span, issuer.parents(args), -1, (part, "pause"), label, env.now, env.now, price)
+        yield env.timeout(duration_ps)
+        trace.finish(span)
+        issuer.last = span
+        return payload.at(span)
+
+    def static_power(self) -> list[dict[str, Any]]:
+        """Every part's power that does not depend on what it does."""
+        return [row for part in (*self.gpus, *self.spus) for row in part.static_power()]

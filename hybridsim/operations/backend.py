@@ -1,0 +1,130 @@
+"""Three ways to evaluate the same program: live (tensors), timing-only (shapes), replay (facts)."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from hybridsim.errors import MissingFacts
+from hybridsim.learning.cost import count, signature, to_meta
+from hybridsim.operations.facts import FactStore
+from hybridsim.operations.ref import Computation, Ref, digest
+from hybridsim.work import Work
+
+
+class Shapes:
+    """Counts work and output shapes once per function, settings and argument shapes."""
+
+    def __init__(self) -> None:
+        self._metas: dict[Any, Any] = {}
+        self._counts: dict[Any, tuple[Work, Any]] = {}
+        self._known: dict[Any, tuple[Work, Any]] = {}
+
+    def meta(self, value: Any) -> Any:
+        """The one meta value that stands for all values of this signature; it lives as long as this object."""
+        form = signature((value,), {})
+        if form not in self._metas:
+            # The value itself is kept where its identity is part of the signature, so that the id stays taken.
+            self._metas[form] = (to_meta(value), value if hasattr(value, "meta") else None)
+        return self._metas[form][0]
+
+    def count(self, computation: Computation, metas: tuple[Any, ...]) -> tuple[Work, Any]:
+        """Work and meta output of a computation; ``metas`` must come from ``meta`` or from an earlier count."""
+        # Meta values are never freed, so their identities are safe keys and cost nothing to hash.
+        quick = (computation.token, *map(id, metas))
+        found = self._known.get(quick)
+        if found is None:
+            form = (computation.token, signature(metas, {}))
+            found = self._counts.get(form)
+            if found is None:
+                work, outcome = count(computation.function, metas, computation.settings)
+                found = (work, self._intern(outcome.value))
+                self._counts[form] = found
+            self._known[quick] = found
+        return found
+
+    def _intern(self, meta: Any) -> Any:
+        return self._metas.setdefault(signature((meta,), {}), (meta, None))[0]
+
+
+class Backend(ABC):
+    """Evaluates computations; ``numeric_s`` is the host time spent inside them."""
+
+    name: str
+    tensors: bool
+
+    def __init__(self, salt: bytes, shapes: Shapes, store: FactStore | None = None) -> None:
+        self.salt, self.shapes, self.store = salt, shapes, store
+        self.numeric_s = 0.0
+
+    def root(self, value: Any, *identity: object) -> Ref:
+        """A reference to an input of the run, named by what determines it."""
+        key = digest(self.salt, *(str(i).encode() for i in identity))
+        return Ref(value if self.tensors else self.shapes.meta(value), key)
+
+    def key(self, computation: Computation, args: tuple[Ref, ...]) -> bytes:
+        """Key of the outcome: the salt, the computation and the keys of its arguments."""
+        return digest(self.salt, computation.token, *(a.key for a in args))
+
+    def work(self, computation: Computation, args: tuple[Ref, ...]) -> tuple[Work, Any]:
+        """Work on a digital processor, and the shapes of the outcome."""
+        values = (self.shapes.meta(a.value) for a in args) if self.tensors else (a.value for a in args)
+        return self.shapes.count(computation, tuple(values))
+
+    @abstractmethod
+    def evaluate(self, computation: Computation, args: tuple[Ref, ...], shape: Any = None) -> Ref:
+        """The outcome of a computation. ``shape`` is the meta value that stands for it where nothing is computed."""
+
+
+class Live(Backend):
+    """Real tensors; facts are remembered when there is a store."""
+
+    name, tensors = "live", True
+
+    def evaluate(self, computation: Computation, args: tuple[Ref, ...], shape: Any = None) -> Ref:
+        """Call the function and keep its facts."""
+        started = time.perf_counter()
+        outcome = computation.function(*(a.value for a in args), **computation.settings)
+        facts = {name: _plain(fact) for name, fact in outcome.facts.items()}
+        self.numeric_s += time.perf_counter() - started
+        key = self.key(computation, args)
+        if self.store is not None:
+            self.store.put(key, facts)
+        return Ref(outcome.value, key, (), facts)
+
+
+class Timing(Backend):
+    """Shapes only: the schedule and every key, without numbers."""
+
+    name, tensors = "timing", False
+
+    def evaluate(self, computation: Computation, args: tuple[Ref, ...], shape: Any = None) -> Ref:
+        """A reference with shapes and no facts."""
+        return Ref(shape, self.key(computation, args))
+
+
+class Replay(Backend):
+    """Shapes and remembered facts.
+
+    Raises:
+        MissingFacts: on evaluation, when the store does not know the key.
+    """
+
+    name, tensors = "replay", False
+
+    def evaluate(self, computation: Computation, args: tuple[Ref, ...], shape: Any = None) -> Ref:
+        """A reference with shapes and the facts of an earlier live run."""
+        key = self.key(computation, args)
+        assert self.store is not None, "a replay needs a store"
+        facts: Mapping[str, Any] | None = self.store.get(key)
+        if facts is None:
+            raise MissingFacts(f"no facts of {computation.function.__name__} under key {key.hex()}")
+        return Ref(shape, key, (), facts)
+
+
+def _plain(fact: Any) -> Any:
+    return fact.tolist() if isinstance(fact, torch.Tensor) else fact

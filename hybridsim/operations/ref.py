@@ -1,0 +1,62 @@
+"""Immutable references to values, and the computations that turn references into references."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from hybridsim.outcome import Outcome
+
+_NO_FACTS: Mapping[str, Any] = {}
+
+
+class Ref(NamedTuple):
+    """A value and where it comes from.
+
+    Attributes:
+        value: tensors in a live run; meta tensors (shapes) or None in a timing-only or replayed one.
+        key: hash of everything the value depends on; equal keys mean equal numbers.
+        spans: the spans that produced it; they become parents of whatever uses it.
+        facts: the few numbers that programs branch on, price or report.
+    """
+
+    value: Any
+    key: bytes
+    spans: tuple[int, ...] = ()
+    facts: Mapping[str, Any] = _NO_FACTS
+
+    def at(self, span: int) -> Ref:
+        """The same value, as produced (moved, converted) by another span."""
+        return Ref(self.value, self.key, (span,), self.facts)
+
+    def pick(self, index: int | str) -> Ref:
+        """One component of a tuple or dict value."""
+        part = None if self.value is None else self.value[index]
+        return Ref(part, digest(self.key, b"pick", repr(index).encode()), self.spans)
+
+
+class Computation:
+    """A module-level function and its settings; all it reads besides its arguments.
+
+    Settings must be scalars, strings or tuples of them: their ``repr`` enters the key.
+    """
+
+    __slots__ = ("function", "settings", "token")
+
+    def __init__(self, function: Callable[..., Outcome], **settings: Any) -> None:
+        if function.__qualname__ != function.__name__:
+            raise TypeError(f"expected a module-level function, got {function.__qualname__}")
+        self.function = function
+        self.settings = settings
+        text = f"{function.__module__}.{function.__name__}{sorted(settings.items())!r}"
+        self.token = text.encode()
+
+
+def digest(*parts: bytes) -> bytes:
+    """16-byte hash of byte strings; lengths are hashed too, so that no two lists of parts collide."""
+    h = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        h.update(len(part).to_bytes(4, "little"))
+        h.update(part)
+    return h.digest()

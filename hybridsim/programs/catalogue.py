@@ -1,0 +1,33 @@
+"""Which program runs which kind of algorithm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+
+import simpy
+
+from hybridsim.errors import InputError
+from hybridsim.programs import first_order, kfac, tngd
+from hybridsim.programs.session import Session
+
+Program = Callable[[Session], Generator[simpy.Event, object, None]]
+PROGRAMS: dict[str, Program] = {
+    "sgd": first_order.run,
+    "nesterov": first_order.run,
+    "adam": first_order.run,
+    "nadamw": first_order.run,
+    "tngd": tngd.run,
+    "kfac": kfac.run,
+}
+_NEEDS_SPU = ("tngd", "kfac")
+
+
+def program(kind: str, spus: int) -> Program:
+    """The program for an algorithm.
+
+    Raises:
+        InputError: it needs an SPU and the machine has none.
+    """
+    if kind in _NEEDS_SPU and not spus:
+        raise InputError(f"machine: expected at least one SPU for algorithm '{kind}', got none")
+    return PROGRAMS[kind]

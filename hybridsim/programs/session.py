@@ -1,0 +1,93 @@
+"""What a program works with: the task, the machine, the algorithm's settings, and the learning curve it fills."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from hybridsim.errors import HybridsimError
+from hybridsim.hardware.machine import Machine
+from hybridsim.learning.task import Batch, Task, batch, batch_indices, evaluate
+from hybridsim.operations.backend import Backend
+from hybridsim.operations.ref import Computation, Ref
+from hybridsim.rng import address_seed
+from hybridsim.trace.spans import Trace
+
+Progress = Callable[[dict[str, Any]], None]
+EVALUATE = Computation(evaluate)
+
+
+class Diverged(HybridsimError):
+    """Training left the finite numbers."""
+
+
+@dataclass
+class Session:
+    """One run of one program.
+
+    ``steps`` counts parameter updates from 1. Evaluations on test data are diagnostics: they run on the host, cost no
+    simulated time, and draw no random numbers.
+    """
+
+    task: Task
+    machine: Machine
+    backend: Backend
+    trace: Trace
+    algorithm: Any
+    seed: int
+    batch_size: int
+    steps: int
+    evaluate_every: int
+    progress: Progress | None = None
+    task_ref: Ref = field(init=False)
+    _batch: Batch | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        self.task_ref = self.backend.root(self.task, "task", self.task.key)
+
+    def parameters(self) -> Ref:
+        """The initial parameters theta (N,), a function of the seed alone."""
+        return self.backend.root(
+            self.task.initial_parameters(self.seed), "parameters", self.task.key, self.seed
+        )
+
+    def batch(self, step: int) -> Ref:
+        """The batch of a step: drawn without replacement within an epoch, by seed and step alone.
+
+        Without tensors any batch has the right shape, so the first is drawn and kept.
+        """
+        size = len(self.task.data.train_x)
+        if self.backend.tensors or self._batch is None:
+            self._batch = batch(self.task.data, batch_indices(self.seed, size, self.batch_size, step - 1))
+        value = self._batch
+        return self.backend.root(value, "batch", self.task.key, self.seed, self.batch_size, step)
+
+    def resident_bytes(self) -> int:
+        """Memory that the GPU holds throughout, besides the operands at hand: data and two moments per parameter."""
+        data = sum(tensor.numel() * tensor.element_size() for tensor in self.task.data)
+        return data + 2 * self.task.layout.size * 4
+
+    def noise_seed(self, purpose: str, *address: int | str) -> int:
+        """Seed of a draw, by logical address."""
+        return address_seed(self.seed, purpose, *address)
+
+    def end_step(self, step: int, start_ps: int, theta: Ref, loss: Ref, **columns: Any) -> None:
+        """Write one line of the learning curve; ``loss`` carries the training loss as a fact.
+
+        Raises:
+            Diverged: the training loss is not a finite number.
+        """
+        now = int(self.machine.context.env.now)
+        static_w = sum(row["power_w"] for row in self.machine.static_power())
+        row = {"step": step, "start_ps": start_ps, "end_ps": now, "train_loss": loss.facts.get("train_loss")}
+        row |= {"energy_j": self.trace.energy_j + static_w * now * 1e-12, **columns}
+        if step % self.evaluate_every == 0 or step == self.steps:
+            row |= self.backend.evaluate(EVALUATE, (self.task_ref, theta)).facts
+        self.trace.step(row)
+        if self.progress is not None:
+            self.progress(row)
+        if row["train_loss"] is not None and not math.isfinite(row["train_loss"]):
+            self.trace.event("non-finite", "", step, value=row["train_loss"], note="training loss")
+            raise Diverged(f"step {step}: the training loss is {row['train_loss']}; lower the learning rate")

@@ -1,0 +1,1 @@
+"""What happened: spans, their ledger and the critical path."""
