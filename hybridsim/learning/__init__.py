@@ -1,0 +1,1 @@
+"""What training computes: tasks, curvature, optimizers, and the work each costs."""

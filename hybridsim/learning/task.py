@@ -1,0 +1,163 @@
+"""A training task: network, data and loss as functions of one flat parameter vector theta (N,)."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from hybridsim.learning.layout import Layout, layout_of
+from hybridsim.learning.workload import Data, Loss, Workload, build_workload, find_source, workload_key
+from hybridsim.learning.workload_checks import check_factory, check_network, check_workload
+from hybridsim.outcome import Outcome
+from hybridsim.rng import address_seed
+
+__all__ = [
+    "Batch", "Data", "Layout", "Loss", "Task", "Workload",
+    "as_task", "batch", "batch_indices", "batch_loss", "evaluate", "load_workload",
+]  # fmt: skip
+
+Batch = tuple[Tensor, Tensor]
+_CHUNK = 1000
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """A workload ready for training.
+
+    Attributes:
+        name: what the scenario calls it.
+        workload: as its file returned it; ``workload.network()`` builds a network with fresh parameters.
+        network: the module used statelessly through ``torch.func.functional_call``; of its tensors only those
+            that do not train are read (frozen parameters and buffers as built for seed 0).
+        loss: ``cross_entropy`` = mean over the batch; ``mse`` = mean over the batch and the outputs.
+        data: on the task's device.
+        layout: where each parameter lies in theta.
+        key: hex digest of source text, options, data and the network built for seed 0.
+        outputs: d_z, the width of the network's output.
+    """
+
+    name: str
+    workload: Workload
+    network: nn.Module
+    loss: Loss
+    data: Data
+    layout: Layout
+    key: str
+    outputs: int
+
+    def initial_parameters(self, seed: int) -> Tensor:
+        """Theta (N,) float32 as the workload's network factory draws it from torch seeded by ``seed`` alone.
+
+        torch's global random state is left as it was. The result lies on the task's device.
+        """
+        network = _fresh(self.workload, seed)
+        trained = {n: p.detach() for n, p in network.named_parameters() if p.requires_grad}
+        return self.layout.flatten(trained).to(self.data.train_x.device)
+
+    def apply(self, parameters: Mapping[str, Tensor], x: Tensor) -> Tensor:
+        """The network's outputs z (b, d_z) for inputs x (b, ...) at the given parameters by name."""
+        z: Tensor = functional_call(self.network, dict(parameters), (x,))
+        return z
+
+    def to(self, device: str | torch.device) -> Task:
+        """The same task with its data and constants on another device."""
+        data = Data(*(tensor.to(device) for tensor in self.data))
+        return replace(self, data=data, network=copy.deepcopy(self.network).to(device))
+
+    def meta(self) -> Task:
+        """The same task without numbers: every tensor on the meta device, shapes only."""
+        return self if self.data.train_x.device.type == "meta" else _meta(self)
+
+
+@lru_cache(maxsize=8)
+def _meta(task: Task) -> Task:
+    return task.to("meta")
+
+
+def load_workload(name_or_path: str, options: Mapping[str, Any], data_dir: str | None = None) -> Task:
+    """A task from a shipped workload's name, or from the path of a user's own ``.py`` file.
+
+    Raises:
+        InputError: the workload cannot be found, imported or built, or network and data do not fit together.
+    """
+    path = find_source(name_or_path)
+    task = as_task(name_or_path, build_workload(path, options, data_dir), file=str(path))
+    return replace(task, key=workload_key(path, options, task.data, task.network.state_dict()))
+
+
+def as_task(name: str, workload: Workload, *, file: str = "workload") -> Task:
+    """A task from a workload at hand, once it is checked; ``file`` is what errors name. Its key is its name.
+
+    Raises:
+        InputError: network and data do not fit together.
+    """
+    check_workload(file, workload)
+    network = _fresh(workload, 0)
+    check_factory(file, network, _fresh(workload, 0))
+    outputs = check_network(file, network, workload.data, workload.loss)
+    layout = layout_of(network)
+    network.eval().requires_grad_(False)
+    return Task(name, workload, network, workload.loss, workload.data, layout, name, outputs)
+
+
+def batch(data: Data, indices: Tensor) -> Batch:
+    """The training examples (x, y) with these indices (b,)."""
+    return data.train_x[indices], data.train_y[indices]
+
+
+def batch_indices(seed: int, epoch_size: int, batch_size: int, step: int) -> Tensor:
+    """Indices (b,) int64 of a step's batch, without replacement in an epoch; a last partial batch is dropped.
+
+    Raises:
+        ValueError: ``batch_size`` is not in 1..``epoch_size``.
+    """
+    if not 1 <= batch_size <= epoch_size:
+        raise ValueError(f"expected a batch size from 1 to {epoch_size}, got {batch_size}")
+    epoch, position = divmod(step, epoch_size // batch_size)
+    order = _permutation(address_seed(seed, "batch", epoch), epoch_size)
+    return order[position * batch_size : (position + 1) * batch_size].clone()
+
+
+@lru_cache(maxsize=4)
+def _permutation(address: int, size: int) -> Tensor:
+    return torch.randperm(size, generator=torch.Generator().manual_seed(address))
+
+
+def batch_loss(loss: Loss, z: Tensor, y: Tensor) -> Tensor:
+    """Mean loss of outputs z (b, d_z) against targets y."""
+    return F.cross_entropy(z, y) if loss == "cross_entropy" else F.mse_loss(z, y)
+
+
+def evaluate(task: Task, theta: Tensor) -> Outcome:
+    """Loss and, for ``cross_entropy``, accuracy on the test data, in chunks.
+
+    Returns:
+        Outcome(None, {"test_loss", "test_accuracy"}), each a 0-dim float64 tensor.
+    """
+    parameters, data = task.layout.unflatten(theta), task.data
+    losses, hits = [], []
+    with torch.no_grad():
+        for x, y in zip(data.test_x.split(_CHUNK), data.test_y.split(_CHUNK), strict=True):
+            z = task.apply(parameters, x)
+            losses.append(batch_loss(task.loss, z, y).double() * len(x))
+            hits.append((z.argmax(dim=1) == y).double().sum() if task.loss == "cross_entropy" else losses[-1])
+    size = len(data.test_x)
+    facts = {"test_loss": torch.stack(losses).sum() / size}
+    if task.loss == "cross_entropy":
+        facts["test_accuracy"] = torch.stack(hits).sum() / size
+    return Outcome(None, facts)
+
+
+def _fresh(workload: Workload, seed: int) -> nn.Module:
+    """A network whose initial parameters depend on ``seed`` alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(address_seed(seed, "parameters"))
+        return workload.network()

@@ -1,0 +1,183 @@
+"""Dissipation against a sum over every single resistor, with exact dense moments and a fine quadrature."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.linalg
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hybridsim.physics.circuit import Dissipation, FullScales, dissipation
+from hybridsim.physics.dense_circuit import dense_dissipation
+from hybridsim.physics.ou import dense, lowrank
+
+B, D, N = 2, 3, 10
+
+
+def dense_nodes(tau: float, rate: float) -> tuple[np.ndarray, np.ndarray]:
+    """Panels of ratio 1.5 with 12 nodes each: far finer than what is tested."""
+    edges = [
+        0.0,
+        *np.geomspace(min(tau, 0.1 / rate), tau, 2 + int(np.log(max(1, 10 * rate * tau)) / np.log(1.5))),
+    ]
+    x, w = np.polynomial.legendre.leggauss(12)
+    half = np.diff(np.unique(edges))[:, None] / 2
+    return (np.unique(edges)[:-1, None] + half * (1 + x)).ravel(), (half * w).ravel()
+
+
+def second_moments(
+    a: np.ndarray, x: np.ndarray, b: np.ndarray, kappa0: float, t: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and covariance at t by expm and the Lyapunov equation; A invertible."""
+    e = scipy.linalg.expm(-a * t)
+    s = scipy.linalg.solve_continuous_lyapunov(a, 2 * kappa0 * np.eye(len(a)))
+    return e @ x + np.linalg.solve(a, b - e @ b), s - e @ s @ e.T
+
+
+def resistor_by_resistor(
+    j: np.ndarray, h: np.ndarray | None, jt_gain: float, damping: float, v: dict, b: np.ndarray, fs: dict
+) -> dict[str, float]:
+    """Power in V_fs² G0 of every resistor from the second moments v[stage] of what drives it."""
+    power = dict.fromkeys(("j_array", "jt_array", "damping", "input", "feedback_u"), 0.0)
+    for k in range(len(j)):
+        for i in range(j.shape[1]):
+            power["j_array"] += abs(j[k, i]) * v["x"][i] / fs["x"] ** 2
+            power["jt_array"] += abs(j[k, i]) * fs["w"] / fs["x"] * v["w"][k] / fs["w"] ** 2
+        power["feedback_u"] += fs["u"] / fs["x"] * v["u"][k] / fs["u"] ** 2
+    for i in range(j.shape[1]):
+        power["damping"] += damping * v["x"][i] / fs["x"] ** 2
+        power["input"] += b[i] ** 2 / fs["x"] ** 2
+    if h is None:
+        return power
+    power |= {"h_array": 0.0, "feedback_w": 0.0}
+    for k in range(len(h)):
+        for m in range(len(h)):
+            power["h_array"] += abs(h[k, m]) * v["u"][m] / fs["u"] ** 2
+        power["feedback_w"] += fs["w"] / fs["u"] * v["w"][k] / fs["w"] ** 2
+    return power
+
+
+def reference(system, x, b, tau, kappa0, fs) -> dict[str, float]:  # noqa: ANN001
+    """All stages' energies; J, H/b and A as dense matrices."""
+    j = system.jacobian.double().numpy()
+    gain = system.scale**2
+    h = None if system.root is None else torch.block_diag(*(gain * system.root @ system.root.mT)).numpy()
+    middle = gain * np.eye(len(j)) if h is None else h
+    a = j.T @ middle @ j + system.damping * np.eye(j.shape[1])
+    total: dict[str, float] = {}
+    for t, weight in zip(*dense_nodes(tau, np.linalg.eigvalsh(a)[-1]), strict=True):
+        mean, covariance = second_moments(a, x, b, kappa0, t)
+        maps = {"x": np.eye(len(a)), "u": j, "w": middle @ j}
+        v = {n: (m @ mean) ** 2 + np.diag(m @ covariance @ m.T) for n, m in maps.items()}
+        for stage, power in resistor_by_resistor(j, h, gain, system.damping, v, b, fs).items():
+            total[stage] = total.get(stage, 0.0) + weight * power
+    return total
+
+
+def random_case(seed: int, fisher: bool, condition: float, dtype: torch.dtype):  # noqa: ANN201
+    g = torch.Generator().manual_seed(seed)
+    j = torch.randn(B * D, N, generator=g, dtype=torch.float64)
+    j = j * torch.logspace(0, -1, N, dtype=torch.float64)
+    p = torch.softmax(torch.randn(B, D, generator=g, dtype=torch.float64), dim=1)
+    root = None if fisher else torch.diag_embed(p.sqrt()) - p[:, :, None] * p.sqrt()[:, None, :]
+    top = float(lowrank(j, root, B**-0.5, 0.0).eigenvalues[-1])
+    system = lowrank(j.to(dtype), root, B**-0.5, top / condition)
+    vectors = [system.vector(*(torch.randn(n, generator=g) for n in (N, B * D))) for _ in range(2)]
+    return system, *vectors
+
+
+def check(got: Dissipation, expected: dict[str, float], rel: float) -> None:
+    assert set(got.stages) == set(expected)
+    for stage, energy in expected.items():
+        assert float(got.stages[stage]) == pytest.approx(energy, rel=rel), stage
+    assert float(got.total) == pytest.approx(sum(expected.values()), rel=rel)
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    fisher=st.booleans(),
+    condition=st.floats(0, 4).map(lambda e: 10.0**e),
+    periods=st.floats(-2, 2).map(lambda e: 10.0**e),
+    kappa0=st.sampled_from([0.0, 1e-3, 0.5]),
+    fixed=st.booleans(),
+    dtype=st.sampled_from([torch.float32, torch.float64]),
+)
+def test_tngd_circuit(seed, fisher, condition, periods, kappa0, fixed, dtype) -> None:  # noqa: ANN001
+    system, state, drive = random_case(seed, fisher, condition, dtype)
+    tau = periods / system.damping  # in decay times of the slowest mode
+    scales = FullScales(2.0, 3.0, None if fisher else 5.0) if fixed else FullScales()
+    got = dissipation(system, state, drive, tau=tau, kappa0=kappa0, full_scales=scales)
+    fs = {stage: float(value) for stage, value in got.full_scales.items()}
+    if fixed:
+        assert fs == pytest.approx({"x": 2.0, "u": 3.0, "w": 3.0 / B if fisher else 5.0})
+    x, b = system.full(state).double().numpy(), system.full(drive).double().numpy()
+    check(got, reference(system, x, b, tau, kappa0, fs), 1e-5)
+
+
+@pytest.mark.parametrize("fisher", [True, False])
+def test_full_scales_cover_the_whole_trajectory(fisher: bool) -> None:
+    """Automatic scales: the largest |mean| + 3 sd on a fine grid is reached, and never exceeded by more than 1 %."""
+    system, state, drive = random_case(5, fisher, 300.0, torch.float64)
+    tau, kappa0 = 2 / system.damping, 0.01
+    got = dissipation(system, state, drive, tau=tau, kappa0=kappa0)
+    j, gain = system.jacobian.numpy(), system.scale**2
+    root = None if system.root is None else torch.block_diag(*system.root).numpy()
+    middle = gain * (np.eye(B * D) if root is None else root @ root.T)
+    a = j.T @ middle @ j + system.damping * np.eye(N)
+    x, b = system.full(state).numpy(), system.full(drive).numpy()
+    peaks = dict.fromkeys("xuw", 0.0)
+    for t in [0.0, *np.geomspace(1e-3 / np.linalg.eigvalsh(a)[-1], tau, 2000)]:
+        mean, covariance = second_moments(a, x, b, kappa0, t)
+        for name, m in {"x": np.eye(N), "u": j, "w": middle @ j}.items():
+            sd = np.sqrt(np.clip(np.diag(m @ covariance @ m.T), 0, None))
+            peaks[name] = max(peaks[name], (np.abs(m @ mean) + 3 * sd).max())
+    for name, peak in peaks.items():
+        assert float(got.full_scales[name]) == pytest.approx(peak, rel=0.01), name
+        assert float(got.saturation[name]) == pytest.approx(1.0)
+    fixed = FullScales(peaks["x"] / 2, peaks["u"] / 2, peaks["w"] / 2)
+    assert float(
+        dissipation(system, state, drive, tau=tau, kappa0=kappa0, full_scales=fixed).saturation["u"]
+    ) == (pytest.approx(2.0, rel=0.01))
+    assert float(got.saturation["input"]) == pytest.approx(np.abs(b).max() / peaks["x"], rel=0.01)
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    n=st.integers(1, 8),
+    damping=st.floats(-3, 0).map(lambda e: 10.0**e),
+    periods=st.floats(-2, 2).map(lambda e: 10.0**e),
+    kappa0=st.sampled_from([0.0, 1e-2, 0.5]),
+    full_scale=st.sampled_from([None, 2.5]),
+)
+def test_dense_circuit(seed, n, damping, periods, kappa0, full_scale) -> None:  # noqa: ANN001
+    g = torch.Generator().manual_seed(seed)
+    factor = torch.randn(n, n, generator=g, dtype=torch.float64)
+    matrix = factor @ factor.T / n
+    x, b = torch.randn(2, n, 3, generator=g, dtype=torch.float64)
+    tau = periods / damping
+    got = dense_dissipation(dense(matrix, damping), x, b, tau=tau, kappa0=kappa0, full_scale=full_scale)
+    a = matrix.numpy() + damping * np.eye(n)
+    for k in range(3):
+        fs = float(got.full_scales["x"][k])
+        expected = dict.fromkeys(("array", "damping", "input"), 0.0)
+        for t, weight in zip(*dense_nodes(tau, np.linalg.eigvalsh(a)[-1]), strict=True):
+            mean, covariance = second_moments(a, x[:, k].numpy(), b[:, k].numpy(), kappa0, t)
+            v = mean**2 + np.diag(covariance)
+            for i in range(n):
+                expected["damping"] += weight * damping * v[i] / fs**2
+                expected["input"] += weight * float(b[i, k]) ** 2 / fs**2
+                for m in range(n):
+                    expected["array"] += weight * abs(float(matrix[m, i])) * v[i] / fs**2
+        check(Dissipation({s: e[k] for s, e in got.stages.items()}, {}, {}), expected, 1e-5)
+
+
+def test_a_runaway_mode_dissipates_what_its_growth_says() -> None:
+    """X = e^t of a single node with conductance 1 against -2 of the feedback: the integral of e^2t."""
+    system = dense(torch.tensor([[-1.0]]), 0.0)
+    one, zero = torch.ones(1, 1, dtype=torch.float64), torch.zeros(1, 1, dtype=torch.float64)
+    got = dense_dissipation(system, one, zero, tau=3.0, kappa0=0.0, full_scale=1.0)
+    assert float(got.stages["array"]) == pytest.approx(np.expm1(6.0) / 2, rel=1e-6)

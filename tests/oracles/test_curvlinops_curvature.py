@@ -1,0 +1,81 @@
+"""GGN, empirical Fisher and K-FAC factors against curvlinops (Dangel et al.), independently implemented."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from curvlinops import EFLinearOperator, GGNLinearOperator, KFACLinearOperator
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.func import functional_call
+
+from hybridsim.learning.curvature import linearize
+from hybridsim.learning.kfac import factors, layers
+from hybridsim.learning.task import Data, Workload, as_task
+
+
+def network():
+    return nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3))
+
+
+def random_task(loss, seed, size=6):
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(size, 4, generator=generator)
+    labels = torch.randint(3, (size,), generator=generator)
+    y = labels if loss == "cross_entropy" else torch.randn(size, 3, generator=generator)
+    task = as_task("oracle", Workload(network, Data(x, y, x, y), loss))
+    theta = task.initial_parameters(seed)
+    model = network()
+    model.load_state_dict(task.layout.unflatten(theta))
+    criterion = nn.CrossEntropyLoss() if loss == "cross_entropy" else nn.MSELoss()
+    return task, theta, (x, y), (model, criterion, list(model.parameters()), [(x, y)])
+
+
+def dense(operator):
+    return operator @ torch.eye(operator.shape[1])
+
+
+def close(found, expected, tolerance=1e-5):
+    assert (found - expected).abs().max() <= tolerance * expected.abs().max()
+
+
+cases = st.tuples(st.sampled_from(["cross_entropy", "mse"]), st.integers(0, 2**31))
+
+
+@settings(deadline=None, max_examples=8)
+@given(cases)
+def test_generalised_gauss_newton(case):
+    task, theta, batch, parts = random_task(*case)
+    lin = linearize(task, theta, batch, curvature="ggn").value
+    ours = lin.jacobian.T @ torch.block_diag(*lin.hessian) @ lin.jacobian / len(batch[0])
+    close(ours, dense(GGNLinearOperator(*parts)))
+
+
+@settings(deadline=None, max_examples=8)
+@given(st.integers(0, 2**31))
+def test_empirical_fisher(seed):
+    task, theta, batch, parts = random_task("cross_entropy", seed)
+    lin = linearize(task, theta, batch, curvature="empirical_fisher").value
+    close(lin.jacobian.T @ lin.jacobian / len(batch[0]), dense(EFLinearOperator(*parts)))
+
+
+@settings(deadline=None, max_examples=8)
+@given(cases)
+def test_kronecker_factors(case):
+    task, theta, batch, parts = random_task(*case)
+    operator = KFACLinearOperator(
+        *parts, fisher_type="type-2", separate_weight_and_bias=False, check_deterministic=False
+    )
+    operator.compute_kronecker_factors()
+    value = factors(task, theta, batch).value
+    for layer in layers(task):
+        close(value["a"][layer.name], operator._input_covariances[layer.name])
+        close(value["g"][layer.name], operator._gradient_covariances[layer.name])
+
+
+def test_the_oracle_model_is_the_tasks():
+    task, theta, (x, _), (model, *_) = random_task("mse", 0)
+    assert torch.equal(functional_call(model, {}, (x,)), task.apply(task.layout.unflatten(theta), x))
+    with pytest.raises(AssertionError):
+        close(torch.zeros(2), torch.ones(2))
