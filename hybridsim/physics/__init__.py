@@ -1,0 +1,1 @@
+"""What an SPU does: Ornstein-Uhlenbeck relaxation, its circuit, its precision."""
