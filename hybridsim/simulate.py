@@ -26,7 +26,7 @@ from hybridsim.programs.session import Progress, Session
 from hybridsim.results.manifest import manifest
 from hybridsim.results.read import Run
 from hybridsim.results.write import RunWriter
-from hybridsim.scenario.schema import Scenario
+from hybridsim.scenario.schema import Scenario, Target
 from hybridsim.trace.spans import Sink, Trace
 
 Mode = Literal["live", "timing", "replay"]
@@ -108,89 +108,89 @@ def check_capacity(setup: _Setup) -> None:
     Raises:
         CapacityError: names the tensor or array, its size and the knob to turn.
     """
-    _attempt(setup, Timing(setup.salt, setup.shapes), _Nowhere(), steps=2, progress=None)
+    backend = Timing(setup.salt, setup.shapes)
+    _execute(_session(setup, backend, _Nowhere(), steps=2, progress=None))
 
 
 def _write(setup: _Setup, folder: Path, force: bool, mode: Mode) -> None:
     """Attempt the run; a replay that misses a fact is thrown away and done again live."""
-    started, missing = time.perf_counter(), ""
-    if mode == "replay":
-        try:
-            return _attempt_and_store(setup, folder, force, "replay", started, missing)
-        except MissingFacts as error:
-            missing, mode, force = str(error), "live", True
-    return _attempt_and_store(setup, folder, force, mode, started, missing)
+    if mode != "replay":
+        return _attempt(setup, folder, force, mode, "")
+    try:
+        return _attempt(setup, folder, force, mode, "")
+    except MissingFacts as error:
+        return _attempt(setup, folder, True, "live", str(error))
 
 
-def _attempt_and_store(
-    setup: _Setup, folder: Path, force: bool, mode: str, started: float, missing: str
-) -> None:
-    scenario = setup.scenario
+def _attempt(setup: _Setup, folder: Path, force: bool, mode: str, missing: str) -> None:
+    """One attempt with its run folder; what was written is kept when it fails or is interrupted."""
+    started = time.perf_counter()
     writer = RunWriter(folder, force)
-    writer.scenario(scenario.to_yaml())
-    head = manifest(scenario, mode, setup.salt, setup.task.key)
+    writer.scenario(setup.scenario.to_yaml())
+    head = manifest(setup.scenario, mode, setup.salt, setup.task.key) | _extras(setup.scenario)
     writer.manifest(head | {"status": "running"})
     backend = _BACKENDS[mode](setup.salt, setup.shapes, setup.store)
-    status, failure, machine = "complete", None, []
+    session = _session(setup, backend, writer, setup.scenario.training.steps, setup.progress)
+    status, failure = "complete", None
     try:
-        _attempt(setup, backend, writer, scenario.training.steps, setup.progress, machine)
+        _execute(session)
     except MissingFacts:
         raise
     except KeyboardInterrupt as error:
         status, failure = "interrupted", error
     except (HybridsimError, torch.OutOfMemoryError) as error:
         status, failure = "failed", error
-    host = {
-        "backend": mode,
-        "replay_missing": missing,
-        "wall_s": time.perf_counter() - started,
-        "numeric_s": backend.numeric_s,
-    }
+    host = {"backend": mode, "replay_missing": missing, "numeric_s": backend.numeric_s}
+    host["wall_s"] = time.perf_counter() - started
     ending = {"status": status, "reason": str(failure) if failure else ""}
-    static = machine[0].static_power() if machine else []
-    writer.finish(head | ending, static, _summary_extras(scenario) | ending | {"host": host})
+    summary = _extras(setup.scenario) | ending | {"host": host}
+    writer.finish(head | ending | {"last_key": session.last_key}, session.machine.static_power(), summary)
     if failure is not None:
         raise failure
 
 
-def _attempt(
-    setup: _Setup,
-    backend: Backend,
-    sink: Sink,
-    steps: int,
-    progress: Progress | None,
-    machines: list[Machine] | None = None,
-) -> None:
-    """Run the program once; the trace is closed whatever happens."""
+def _session(setup: _Setup, backend: Backend, sink: Sink, steps: int, progress: Progress | None) -> Session:
+    """Machine, clock and trace for one attempt."""
     scenario, training = setup.scenario, setup.scenario.training
     env = simpy.Environment()
     trace = Trace(sink, lambda: int(env.now))
     machine = Machine(Context(env, trace, backend), scenario.machine.expand())
-    if machines is not None:
-        machines.append(machine)
     session = Session(
         setup.task, machine, backend, trace, training.algorithm, scenario.seed, training.batch_size, steps,
         training.evaluate_every, progress,
     )  # fmt: skip
     machine.gpu.resident_bytes = session.resident_bytes()
-    main = env.process(program(training.algorithm.kind, len(machine.spus))(session))
+    return session
+
+
+def _execute(session: Session) -> None:
+    """Run the program to its end; the trace is closed whatever happens."""
+    env, store = session.machine.context.env, session.backend.store
     try:
-        env.run(main)
+        run_program = program(session.algorithm.kind, len(session.machine.spus))
+        env.run(env.process(run_program(session)))
     finally:
-        trace.close()
-        if setup.store is not None:
-            setup.store.commit()
+        session.trace.close()
+        if store is not None:
+            store.commit()
 
 
-def _summary_extras(scenario: Scenario) -> dict[str, Any]:
-    training = scenario.training
-    target = training.target
+def _extras(scenario: Scenario) -> dict[str, Any]:
+    """What the summary repeats of the scenario."""
+    training, target = scenario.training, scenario.training.target
     return {
         "name": scenario.name,
         "seed": scenario.seed,
         "batch_size": training.batch_size,
-        "target": None if target is None else target.as_dict(),
+        "target": None if target is None else _threshold(target),
     }
+
+
+def _threshold(target: Target) -> dict[str, Any]:
+    """The metric that decides, and on which side of its threshold the target lies."""
+    if target.test_accuracy is not None:
+        return {"metric": "test_accuracy", "threshold": target.test_accuracy, "direction": "above"}
+    return {"metric": "test_loss", "threshold": target.test_loss, "direction": "below"}
 
 
 class _Nowhere:

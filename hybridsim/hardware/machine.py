@@ -17,16 +17,17 @@ from hybridsim.scenario.machine import MachineSpec
 
 
 class Machine:
-    """The parts named in a specification, and the routes between them.
+    """The parts named in a specification (SPUs as far as the first GPU reaches them), and the routes between them.
 
     Raises:
-        InputError: no GPU, or an SPU that no route reaches.
+        InputError: no GPU.
     """
 
     def __init__(self, context: Context, spec: MachineSpec) -> None:
         self.context = context
         self.gpus = [Gpu(context, n.name, n.sheet) for n in spec.nodes if n.kind == "gpu" and n.sheet is not None]
-        self.spus = [Spu(context, n) for n in spec.nodes if n.kind == "spu"]
+        usable = spec.usable_spus()
+        self.spus = [Spu(context, n) for n in spec.nodes if n.name in usable]
         if not self.gpus:
             raise InputError("machine: expected at least one node of kind gpu, got none")
         self._graph: nx.Graph[str] = nx.Graph()

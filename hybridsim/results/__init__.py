@@ -1,0 +1,1 @@
+"""The run folder: written while running, read by everything that looks at it."""

@@ -1,0 +1,70 @@
+"""What a run folder says about where it comes from."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from hybridsim.scenario.machine import MachineSpec
+from hybridsim.scenario.schema import Scenario
+
+SCHEMA_VERSION = 1
+_PACKAGES = ("hybridsim", "torch", "numpy", "simpy", "pandas", "pyarrow", "scikit-learn")
+
+
+def manifest(scenario: Scenario, backend: str, salt: bytes, workload_key: str) -> dict[str, Any]:
+    """Schema version, seed, versions, source revision, hashes and the machine with every constant and its source."""
+    text = scenario.to_yaml()
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "name": scenario.name,
+        "seed": scenario.seed,
+        "backend": backend,
+        "versions": {name: version(name) for name in _PACKAGES} | {"python": platform.python_version()},
+        "git_revision": git_revision(),
+        "hashes": {
+            "scenario": hashlib.sha256(text.encode()).hexdigest(),
+            "workload": workload_key,
+            "numerics": salt.hex(),
+        },
+        "machine": expanded(scenario.machine.expand()),
+    }
+
+
+def expanded(spec: MachineSpec) -> dict[str, Any]:
+    """The machine as plain data: nodes and edges with their datasheets."""
+    return {
+        "nodes": [_plain(node) for node in spec.nodes],
+        "edges": [_plain(edge) for edge in spec.edges],
+    }
+
+
+def git_revision() -> str | None:
+    """Revision of the checkout that the sources lie in; None for an installed package."""
+    folder = Path(__file__).resolve().parent
+    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        listed = subprocess.run(
+            ["git", "-C", str(folder), "ls-files", "--error-unmatch", Path(__file__).name],
+            capture_output=True,
+        )
+        if listed.returncode != 0:
+            return None
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _plain(item: Any) -> dict[str, Any]:
+    """A node or an edge as a dict; its datasheet spelled out."""
+    fields = {f.name: getattr(item, f.name) for f in dataclasses.fields(item)}
+    sheet = fields.pop("sheet")
+    if sheet is not None:
+        constants = {name: dataclasses.asdict(entry) for name, entry in sheet.constants.items()}
+        fields["sheet"] = {"kind": sheet.kind, "name": sheet.name, "constants": constants}
+    return fields

@@ -1,0 +1,131 @@
+"""Part files: a table that grows while the run goes on, one closed parquet file at a time.
+
+A parquet file without its footer is unreadable, so a part is written under another name and renamed when
+it is complete: whatever is called ``part-*.parquet`` can be read, also after a crash.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from hybridsim.results.columns import EVENTS, SPANS, STEPS, arrays, fit, joined_schema
+
+BASE_SCHEMAS = {"spans": SPANS, "events": EVENTS, "steps": STEPS}
+ROWS_PER_GROUP = 50_000
+_COMPRESSION = "zstd"
+
+
+def write_part(table: pa.Table, folder: Path, index: int) -> None:
+    """Write one part and close it."""
+    folder.mkdir(exist_ok=True)
+    path = folder / f"part-{index:05d}.parquet"
+    unfinished = path.with_suffix(".tmp")
+    pq.write_table(table, unfinished, compression=_COMPRESSION)
+    unfinished.rename(path)
+
+
+def files_of(run: Path, name: str) -> list[Path]:
+    """The files that hold a table of a run: the merged one, or the parts written so far, in order."""
+    merged = run / f"{name}.parquet"
+    return [merged] if merged.is_file() else sorted((run / name).glob("part-*.parquet"))
+
+
+def schema_of(files: Sequence[Path], base: pa.Schema) -> pa.Schema:
+    """The columns of all files together; the base columns come first."""
+    return joined_schema([base, *(pq.read_schema(file).remove_metadata() for file in files)])
+
+
+def merge_parts(run: Path, name: str) -> None:
+    """Join the parts of a table into one file with row groups of equal length, and remove the parts.
+
+    One row group is in memory at a time. The groups do not depend on how the run was cut into parts (which
+    depends on the host's clock), so neither does anything that is summed over them.
+    """
+    folder, target = run / name, run / f"{name}.parquet"
+    parts = sorted(folder.glob("part-*.parquet"))
+    schema = schema_of(parts, BASE_SCHEMAS[name])
+    unfinished = target.with_suffix(".tmp")
+    with pq.ParquetWriter(unfinished, schema, compression=_COMPRESSION) as writer:
+        for table in _equal_groups((fit(group, schema) for group in _groups(parts)), schema):
+            writer.write_table(table, row_group_size=ROWS_PER_GROUP)
+    unfinished.rename(target)
+    remove_parts(folder)
+
+
+def remove_parts(folder: Path) -> None:
+    """Remove a folder of parts; what else lies in it stays."""
+    if folder.is_dir():
+        for part in (*folder.glob("part-*.parquet"), *folder.glob("part-*.tmp")):
+            part.unlink()
+        if not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def _groups(files: Sequence[Path]) -> Iterator[pa.Table]:
+    for path in files:
+        with pq.ParquetFile(path) as file:
+            for group in range(file.num_row_groups):
+                yield file.read_row_group(group)
+
+
+def _equal_groups(tables: Iterator[pa.Table], schema: pa.Schema) -> Iterator[pa.Table]:
+    pending = schema.empty_table()
+    for table in tables:
+        pending = pa.concat_tables([pending, table])
+        while pending.num_rows >= ROWS_PER_GROUP:
+            yield pending.slice(0, ROWS_PER_GROUP)
+            pending = pending.slice(ROWS_PER_GROUP)
+    if pending.num_rows:
+        yield pending
+
+
+class Chunks(Sequence[Mapping[str, np.ndarray]]):
+    """A table of a run as a sequence of chunks, each read from disk when it is asked for.
+
+    Args:
+        run: the run folder.
+        name: ``spans``, ``events`` or ``steps``.
+        columns: what to read; all by default.
+    """
+
+    def __init__(self, run: Path, name: str, columns: Sequence[str] | None = None) -> None:
+        self._files = files_of(run, name)
+        self._columns = None if columns is None else list(columns)
+        self._schema = schema_of(self._files, BASE_SCHEMAS[name])
+        if self._columns is not None:
+            self._schema = pa.schema([self._schema.field(column) for column in self._columns])
+        self._places = [
+            (path, group)
+            for path in self._files
+            for group in range(pq.read_metadata(path).num_row_groups)
+        ]  # fmt: skip
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @overload
+    def __getitem__(self, index: int) -> Mapping[str, np.ndarray]: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Mapping[str, np.ndarray]]: ...
+    def __getitem__(self, index: int | slice) -> Any:
+        """Read one chunk (or several)."""
+        if isinstance(index, slice):
+            return [arrays(self.table(i)) for i in range(*index.indices(len(self)))]
+        return arrays(self.table(index))
+
+    def table(self, index: int) -> pa.Table:
+        """Read one chunk as an Arrow table."""
+        path, group = self._places[index]
+        with pq.ParquetFile(path) as file:
+            present = [name for name in self._schema.names if name in file.schema_arrow.names]
+            return fit(file.read_row_group(group, columns=present), self._schema)
+
+    def whole(self) -> pa.Table:
+        """The whole table in memory."""
+        return pa.concat_tables([self._schema.empty_table(), *map(self.table, range(len(self)))])

@@ -1,0 +1,150 @@
+"""Read a run folder: finished, still running, interrupted or killed."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from hybridsim.errors import InputError
+from hybridsim.results.parts import Chunks
+from hybridsim.results.summary import summarise
+from hybridsim.results.write import FORMAT, is_run_folder
+from hybridsim.trace.critical_path import PATH_COLUMNS, Segment, critical_path
+from hybridsim.units import PS_PER_S, engineering
+
+_EXTRAS = ("name", "seed", "batch_size", "target")
+
+
+class Run:
+    """One run folder. Tables are read when they are first asked for.
+
+    Attributes:
+        folder: where the run is.
+        manifest: provenance and status.
+        temporary: whatever must live as long as this object (a temporary folder), or None.
+    """
+
+    def __init__(self, folder: Path, manifest: dict[str, Any]) -> None:
+        self.folder, self.manifest = folder, manifest
+        self.temporary: Any = None
+
+    @classmethod
+    def open(cls, folder: Path | str) -> Run:
+        """Open a run folder.
+
+        Raises:
+            InputError: there is none at this place, or it was written by another version.
+        """
+        path = Path(folder)
+        manifest = path / "manifest.json"
+        if not path.is_dir():
+            raise InputError(
+                f"{path}: expected a run folder, got {'a file' if path.exists() else 'nothing there'}"
+            )
+        if not manifest.is_file():
+            raise InputError(f"{path}: expected a run folder, got a folder without manifest.json")
+        if not is_run_folder(path):
+            raise InputError(f"{manifest}: expected a manifest of the format {FORMAT!r}, got something else")
+        return cls(path, json.loads(manifest.read_text()))
+
+    @property
+    def name(self) -> str:
+        """The scenario's name, or the folder's."""
+        return str(self.summary.get("name") or self.folder.name)
+
+    @property
+    def status(self) -> str:
+        """``running``, ``complete``, ``interrupted`` or ``failed``."""
+        return str(self.manifest.get("status", "unknown"))
+
+    @cached_property
+    def scenario_text(self) -> str:
+        """The resolved scenario as it was written."""
+        path = self.folder / "scenario.yaml"
+        return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+    @cached_property
+    def summary(self) -> dict[str, Any]:
+        """The content of summary.json; for a run that has not finished, the sum of what was stored so far."""
+        path = self.folder / "summary.json"
+        if path.is_file():
+            return dict(json.loads(path.read_text(encoding="utf-8")))
+        known: dict[str, Any] = {"status": self.status}
+        known |= {key: self.manifest[key] for key in _EXTRAS if key in self.manifest}
+        return summarise(self.folder, self.manifest.get("static_power", []), known)
+
+    @cached_property
+    def steps(self) -> pd.DataFrame:
+        """The learning curve, with ``time_s`` (end of the step) added."""
+        frame: pd.DataFrame = Chunks(self.folder, "steps").whole().to_pandas()
+        return frame.assign(time_s=frame["end_ps"] / PS_PER_S)
+
+    @cached_property
+    def spans(self) -> pd.DataFrame:
+        """Every span, in the order of end; see ``hybridsim.trace.spans`` for the columns."""
+        return Chunks(self.folder, "spans").whole().to_pandas()
+
+    @cached_property
+    def events(self) -> pd.DataFrame:
+        """What went wrong and when."""
+        return Chunks(self.folder, "events").whole().to_pandas()
+
+    @cached_property
+    def energy(self) -> pd.DataFrame:
+        """Joules by part and kind with low and high, of spans and of static power."""
+        columns = ["part", "kind", "energy_j", "energy_low_j", "energy_high_j", "origin", "status", "source"]
+        return pd.DataFrame(self.summary["energy"]["by_part_kind"], columns=columns)
+
+    @cached_property
+    def path(self) -> tuple[Segment, ...]:
+        """The critical path in the order of time.
+
+        Raises:
+            BrokenPath: it has a gap.
+        """
+        return critical_path(self.span_chunks(PATH_COLUMNS)).segments
+
+    def span_chunks(self, columns: Sequence[str] | None = None) -> Chunks:
+        """The spans as a sequence of chunks, each read when asked for; see ``hybridsim.trace.chunks``."""
+        return Chunks(self.folder, "spans", columns)
+
+    def step_spans(self, step: int) -> pd.DataFrame:
+        """The spans of one step, read chunk by chunk."""
+        chunks = self.span_chunks()
+        found = [
+            frame[frame["step"] == step]
+            for frame in (chunks.table(i).to_pandas() for i in range(len(chunks)))
+        ]
+        return pd.concat(found, ignore_index=True) if found else chunks.whole().to_pandas()
+
+    def __repr__(self) -> str:
+        """One line."""
+        return f"Run({str(self.folder)!r}, status={self.status!r}, steps={self.summary['steps']})"
+
+    def _repr_html_(self) -> str:
+        """A small table for notebooks."""
+        energy = self.summary["energy"]["total"]
+        band = " – ".join(engineering(energy[key], "J") for key in ("energy_low_j", "energy_high_j"))
+        rows = {
+            "run": self.name,
+            "status": self.status,
+            "steps": self.summary["steps"],
+            "simulated time": engineering(self.summary["simulated_s"], "s"),
+            "energy": f"{engineering(energy['energy_j'], 'J')} ({band})",
+            **{
+                key: f"{value:.4g}"
+                for key, value in self.summary["final"].items()
+                if key.endswith(("loss", "accuracy"))
+            },
+            "folder": self.folder,
+        }
+        cells = (
+            f"<tr><th>{html.escape(str(k))}</th><td>{html.escape(str(v))}</td></tr>" for k, v in rows.items()
+        )
+        return f"<table>{''.join(cells)}</table>"

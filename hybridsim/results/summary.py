@@ -1,0 +1,157 @@
+"""The numbers of the report, machine-readable: what summary.json holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hybridsim.errors import InputError
+from hybridsim.results.lanes import LANE_COLUMNS, LaneBook
+from hybridsim.results.parts import Chunks
+from hybridsim.trace.critical_path import PATH_COLUMNS, BrokenPath, shares, walk
+from hybridsim.trace.ledger import ENERGY_COLUMNS, EnergyBook, EnergyRow, total
+from hybridsim.units import to_s
+
+Static = Sequence[Mapping[str, Any]]
+
+
+def summarise(run: Path, static_power: Static, extras: Mapping[str, Any]) -> dict[str, Any]:
+    """Read the tables of a run folder once, chunk by chunk, and sum up.
+
+    Args:
+        run: the run folder, finished or not.
+        static_power: power that parts draw whatever they do; see ``hybridsim.trace.ledger``.
+        extras: ``batch_size`` and ``target`` (``{"metric", "threshold", "direction"}`` with direction
+            ``above`` or ``below``, or None) are used; everything is passed through.
+    """
+    lanes, energy = LaneBook(), EnergyBook()
+    for chunk in Chunks(run, "spans", tuple(dict.fromkeys((*LANE_COLUMNS, *ENERGY_COLUMNS)))):
+        lanes.add(chunk)
+        energy.add(chunk)
+    steps = Chunks(run, "steps").whole().to_pandas()
+    times = lanes.times()
+    return {
+        **extras,
+        "simulated_s": lanes.simulated_s(),
+        "makespan_ps": lanes.makespan_ps,
+        "steps": len(steps),
+        "spans": lanes.spans,
+        "energy": energy_summary(energy.rows(static_power, lanes.makespan_ps)),
+        "throughput": _throughput(len(steps), lanes.simulated_s(), extras.get("batch_size")),
+        "step_latency": _latency((steps["end_ps"] - steps["start_ps"]).to_numpy(float)),
+        "lanes": lanes.lanes(),
+        "times": times,
+        "critical_path": _critical_path(run, times),
+        "target": target_reached(steps, extras.get("target")),
+        "final": _final(steps),
+        "events": _events(Chunks(run, "events", ("time_ps", "kind"))),
+    }
+
+
+def energy_summary(rows: Sequence[EnergyRow]) -> dict[str, Any]:
+    """Total, by part, and by part and kind, each nominal, low and high; and the share of static power."""
+    everything = total(rows)
+    static = total([row for row in rows if row.origin == "static"])
+    parts = sorted({row.part for row in rows})
+    return {
+        "total": _band(everything),
+        "static_share": static[0] / everything[0] if everything[0] else 0.0,
+        "by_part": {part: _band(total([row for row in rows if row.part == part])) for part in parts},
+        "by_part_kind": [row._asdict() for row in rows],
+    }
+
+
+def _band(energy: tuple[float, float, float]) -> dict[str, float]:
+    return dict(zip(("energy_j", "energy_low_j", "energy_high_j"), energy, strict=True))
+
+
+def _throughput(steps: int, seconds: float, batch_size: int | None) -> dict[str, float | None]:
+    rate = steps / seconds if seconds else None
+    samples = None if rate is None or batch_size is None else rate * batch_size
+    return {"steps_per_s": rate, "samples_per_s": samples}
+
+
+def _latency(durations_ps: np.ndarray) -> dict[str, float] | None:
+    if not len(durations_ps):
+        return None
+    found = {f"p{q}_s": float(np.percentile(durations_ps, q)) * 1e-12 for q in (50, 95, 99)}
+    return found | {"mean_s": float(durations_ps.mean()) * 1e-12, "max_s": float(durations_ps.max()) * 1e-12}
+
+
+def _critical_path(run: Path, times: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Shares of the path, and its largest as the bottleneck; a broken path is reported, and the rest kept."""
+    try:
+        found = shares(walk(Chunks(run, "spans", PATH_COLUMNS)))
+    except BrokenPath as error:
+        return {"error": str(error), "length_s": None, "shares": [], "bottleneck": None}
+    rows = [
+        {"part": share.part, "kind": share.kind, "time_s": to_s(share.time_ps), "share": share.share}
+        for share in found
+    ]
+    length_s = to_s(sum(share.time_ps for share in found))
+    return {"length_s": length_s, "shares": rows, "bottleneck": _bottleneck(rows, times)}
+
+
+def _bottleneck(
+    rows: Sequence[Mapping[str, Any]], times: Sequence[Mapping[str, Any]]
+) -> dict[str, Any] | None:
+    """The largest share, with the lane that spent most time on it."""
+    if not rows:
+        return None
+    first = rows[0]
+    lane = next(row["lane"] for row in times if (row["part"], row["kind"]) == (first["part"], first["kind"]))
+    return {**first, "lane": lane}
+
+
+def target_reached(steps: Any, target: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """The first step at which a metric met its threshold.
+
+    Args:
+        steps: the step table, a DataFrame.
+        target: ``metric`` (a column), ``threshold``, and ``direction``: ``above`` (>=) or ``below`` (<=).
+
+    Returns:
+        The target with ``reached``, and ``step``, ``seconds`` and ``joules`` (null where it was not reached).
+
+    Raises:
+        InputError: the direction is neither.
+    """
+    if target is None:
+        return None
+    if target["direction"] not in ("above", "below"):
+        raise InputError(f"target: expected the direction above or below, got {target['direction']!r}")
+    result = {**target, "reached": False, "step": None, "seconds": None, "joules": None}
+    if target["metric"] not in steps:
+        return result
+    values = steps[target["metric"]].to_numpy(float)
+    met = values >= target["threshold"] if target["direction"] == "above" else values <= target["threshold"]
+    if met.any():
+        row = steps.iloc[int(np.argmax(met))]
+        energy = {"seconds": to_s(int(row["end_ps"])), "joules": float(row["energy_j"])}
+        result |= {"reached": True, "step": int(row["step"]), **energy}
+    return result
+
+
+def _final(steps: Any) -> dict[str, float]:
+    """The last value of every column of the learning curve that has one."""
+    names = [name for name in steps.columns if name not in ("start_ps", "end_ps")]
+    known = {name: steps[name].dropna() for name in names}
+    return {
+        name: float(column.iloc[-1])
+        for name, column in known.items()
+        if len(column) and column.dtype.kind in "fiub"
+    }
+
+
+def _events(chunks: Iterable[Mapping[str, np.ndarray]]) -> dict[str, dict[str, Any]]:
+    """Per kind of event: how many, and when first."""
+    found: dict[str, dict[str, Any]] = {}
+    for chunk in chunks:
+        for kind, time_ps in zip(chunk["kind"].tolist(), chunk["time_ps"].tolist(), strict=True):
+            entry = found.setdefault(kind, {"count": 0, "first_s": to_s(time_ps)})
+            entry["count"] += 1
+            entry["first_s"] = min(entry["first_s"], to_s(time_ps))
+    return dict(sorted(found.items()))

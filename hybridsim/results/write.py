@@ -1,0 +1,118 @@
+"""The run folder, written while the run goes on: tables in parts, a manifest that is always whole."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hybridsim.errors import InputError
+from hybridsim.results.columns import EVENTS, SPANS, table_of_steps, table_of_tuples
+from hybridsim.results.digest import plain, run_digest
+from hybridsim.results.parts import BASE_SCHEMAS, merge_parts, remove_parts, write_part
+from hybridsim.results.summary import summarise
+from hybridsim.trace.spans import SpanRow
+
+FORMAT = "hybridsim run folder 1"
+_FILES = (
+    "scenario.yaml", "summary.json", "report.html", "scenario.tmp", "summary.tmp", "manifest.tmp",
+    *(f"{name}.{ending}" for name in BASE_SCHEMAS for ending in ("parquet", "tmp")),
+)  # fmt: skip
+"""What a run leaves besides its parts and its manifest, which is replaced and not removed."""
+
+
+def is_run_folder(folder: Path) -> bool:
+    """Whether a folder holds a run: it has a manifest that says so."""
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text())
+    except (OSError, ValueError):
+        return False
+    return isinstance(manifest, dict) and manifest.get("format") == FORMAT
+
+
+class RunWriter:
+    """Creates a run folder and fills it; the sink of a trace.
+
+    Args:
+        folder: where to write; parents are created.
+        force: replace the run that the folder holds; files that are not part of it are never touched.
+
+    Raises:
+        InputError: the folder is not empty, and is no run folder or may not be replaced.
+    """
+
+    def __init__(self, folder: Path, force: bool = False) -> None:
+        self.folder = Path(folder)
+        self._parts = 0
+        self._prepare(force)
+        self.manifest({"status": "running"})
+
+    def _prepare(self, force: bool) -> None:
+        if self.folder.exists() and not self.folder.is_dir():
+            raise InputError(f"{self.folder}: expected a folder to write the run to, got a file")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if not any(self.folder.iterdir()):
+            return
+        if not is_run_folder(self.folder):
+            raise InputError(
+                f"{self.folder}: expected an empty folder or a run folder, got other files in it"
+            )
+        if not force:
+            raise InputError(f"{self.folder}: expected an empty folder, got a run (--force replaces it)")
+        for name in _FILES:
+            (self.folder / name).unlink(missing_ok=True)
+        for name in BASE_SCHEMAS:
+            remove_parts(self.folder / name)
+
+    def write(
+        self, spans: Sequence[SpanRow], events: Sequence[tuple[Any, ...]], steps: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """Store one chunk: a closed part file per table that has rows."""
+        if spans:
+            write_part(table_of_tuples(spans, SPANS), self.folder / "spans", self._parts)
+        if events:
+            write_part(table_of_tuples(events, EVENTS), self.folder / "events", self._parts)
+        if steps:
+            write_part(table_of_steps(steps), self.folder / "steps", self._parts)
+        self._parts += 1
+
+    def manifest(self, content: Mapping[str, Any]) -> None:
+        """Write manifest.json; a reader sees the old one or the new one, never half of it."""
+        self._write_json("manifest.json", {"format": FORMAT, **content})
+
+    def scenario(self, text: str) -> None:
+        """Store the resolved scenario."""
+        _replace(self.folder / "scenario.yaml", text)
+
+    def finish(
+        self,
+        manifest: Mapping[str, Any],
+        static_power: Sequence[Mapping[str, Any]],
+        extra_summary: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        """Merge the parts, write summary.json and the final manifest with the digest; returns the summary.
+
+        Args:
+            manifest: its ``status`` becomes the summary's.
+            static_power: rows with ``part``, ``component``, ``power_w``, ``power_low_w``, ``power_high_w``,
+                ``status`` and ``source``.
+            extra_summary: see ``summarise``.
+        """
+        for name in BASE_SCHEMAS:
+            merge_parts(self.folder, name)
+        extras = {"status": manifest.get("status", "complete"), **extra_summary}
+        summary: dict[str, Any] = plain(summarise(self.folder, static_power, extras))
+        self._write_json("summary.json", summary)
+        digest = run_digest(self.folder, summary)
+        self.manifest({**manifest, "static_power": list(static_power), "digest": digest})
+        return summary
+
+    def _write_json(self, name: str, content: Mapping[str, Any]) -> None:
+        _replace(self.folder / name, json.dumps(plain(content), indent=2, allow_nan=False) + "\n")
+
+
+def _replace(path: Path, text: str) -> None:
+    unfinished = path.with_suffix(".tmp")
+    unfinished.write_text(text, encoding="utf-8")
+    unfinished.rename(path)

@@ -1,0 +1,1 @@
+"""What the user asks: schema, loading and datasheets."""

@@ -1,0 +1,161 @@
+"""Training algorithms and their settings, one class per ``kind``.
+
+Papers: thermodynamic natural gradient descent (arXiv 2405.13817) for ``tngd``; scalable thermodynamic
+second-order optimization (arXiv 2502.08603) and Martens & Grosse 2015 (MG15) for ``kfac``.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from hybridsim.scenario.fields import Complaint, Strict, Tau, complain
+from hybridsim.scenario.quantity import format_quantity
+
+LearningRate = Annotated[float, Field(gt=0, description="step size eta")]
+Beta = Annotated[float, Field(ge=0, lt=1)]
+Epsilon = Annotated[float, Field(gt=0)]
+Noise = Annotated[
+    float, Field(ge=0, description="injected noise kappa0: the stationary covariance is kappa0 A^-1")
+]
+Damping = Annotated[float, Field(gt=0, description="lambda, added to the curvature")]
+
+
+class Sgd(Strict):
+    """theta <- theta - eta g."""
+
+    kind: Literal["sgd"]
+    learning_rate: LearningRate
+
+
+class Nesterov(Strict):
+    """SGD with Nesterov momentum, as torch.optim.SGD(nesterov=True)."""
+
+    kind: Literal["nesterov"]
+    learning_rate: LearningRate
+    momentum: Beta = Field(0.9, description="momentum")
+
+
+class Adam(Strict):
+    """As torch.optim.Adam."""
+
+    kind: Literal["adam"]
+    learning_rate: LearningRate = 1e-3
+    beta1: Beta = Field(0.9, description="decay of the first moment")
+    beta2: Beta = Field(0.999, description="decay of the second moment")
+    epsilon: Epsilon = Field(1e-8, description="added to the root of the second moment")
+
+
+class NAdamW(Strict):
+    """As torch.optim.NAdam(decoupled_weight_decay=True)."""
+
+    kind: Literal["nadamw"]
+    learning_rate: LearningRate = 1e-3
+    beta1: Beta = Field(0.9, description="decay of the first moment")
+    beta2: Beta = Field(0.999, description="decay of the second moment")
+    epsilon: Epsilon = Field(1e-8, description="added to the root of the second moment")
+    weight_decay: float = Field(0.01, ge=0, description="decoupled weight decay")
+
+
+class AdamMoments(Strict):
+    """Adam's settings where it takes the thermodynamic direction for the gradient (TNGD-Adam)."""
+
+    beta1: Beta = Field(0.9, description="decay of the first moment")
+    beta2: Beta = Field(0.999, description="decay of the second moment")
+    epsilon: Epsilon = Field(1e-8, description="added to the root of the second moment")
+
+
+class Readout(Strict):
+    """What one measurement is: the mean of some samples."""
+
+    samples: int = Field(1, ge=1, description="samples averaged in one measurement")
+    spacing_tau: Tau = Field(1.0, alias="spacing", description="time between two of them")
+
+
+class Tngd(Strict):
+    """Thermodynamic natural gradient descent (arXiv 2405.13817).
+
+    The SPU relaxes dx = -(A x - g) dtau + sqrt(2 kappa0) dW with A = J'HJ/b + lambda I;
+    then theta <- theta - eta x.
+    """
+
+    kind: Literal["tngd"]
+    learning_rate: LearningRate = 0.1
+    damping: Damping = 0.1
+    settle_tau: Tau = Field(
+        50.0, alias="settle", description="analog time of one step in units of RC; 0 is SGD"
+    )
+    mode: Literal["synchronous", "asynchronous"] = Field(
+        "synchronous",
+        description="synchronous: GPU and SPU wait for each other; asynchronous: the SPU never stops",
+    )
+    state: Literal["reset", "kept"] = Field(
+        "reset", description="each step starts from g, or where the last ended"
+    )
+    update: Literal["sgd", "adam"] = Field("sgd", description="what moves the parameters along the direction")
+    adam: AdamMoments | None = Field(None, description="Adam's settings, under update: adam")
+    curvature: Literal["ggn", "empirical_fisher"] = Field("ggn", description="which curvature is uploaded")
+    jacobian_upload: Literal["once", "twice"] = Field(
+        "once", description="J serves both arrays, or is sent to each"
+    )
+    hessian_upload: Literal["block_diagonal", "full"] = Field(
+        "block_diagonal",
+        description="what of the loss Hessian crosses the link: its blocks, or the full array",
+    )
+    noise: Noise = 0.0
+    readout: Readout = Field(default_factory=Readout, description="what one measurement is")
+    delay_tau: Tau | None = Field(
+        None,
+        alias="delay",
+        description="asynchronous: forced time t_d between measurement and upload; else it emerges",
+    )
+    wait_tau: Tau = Field(
+        0.0,
+        alias="wait",
+        description="asynchronous: time between the swap to a new system and the measurement",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_moments(cls, value: Any) -> Any:
+        """``update: adam`` alone means Adam's defaults."""
+        if isinstance(value, dict) and value.get("update") == "adam" and value.get("adam") is None:
+            return {**value, "adam": {}}
+        return value
+
+    @model_validator(mode="after")
+    def _cross_fields(self) -> Tngd:
+        complaints = []
+        if self.mode == "synchronous" and self.delay_tau is not None:
+            complaints.append(self._complaint("delay", "no delay in synchronous mode", self.delay_tau))
+        if self.mode == "synchronous" and self.wait_tau:
+            complaints.append(self._complaint("wait", "no wait in synchronous mode", self.wait_tau))
+        if self.delay_tau is not None and self.delay_tau > self.settle_tau:
+            expected = f"at most the settling time {format_quantity(self.settle_tau, 'tau')}"
+            complaints.append(self._complaint("delay", expected, self.delay_tau))
+        complain(complaints)
+        return self
+
+    @staticmethod
+    def _complaint(key: str, expected: str, value_tau: float) -> Complaint:
+        return Complaint((key,), expected, repr(format_quantity(value_tau, "tau")))
+
+
+class Kfac(Strict):
+    """Thermodynamic K-FAC (arXiv 2502.08603): the columns of G^-1 D A^-1 are solved on SPUs."""
+
+    kind: Literal["kfac"]
+    learning_rate: LearningRate
+    damping: Damping
+    damping_rule: Literal["plain", "pi"] = Field(
+        "pi", description="plain: A + lambda I, G + lambda I; pi: sqrt(lambda) split by the traces (MG15)"
+    )
+    ema: float = Field(0.95, ge=0, lt=1, description="weight of the old factor in the moving average")
+    settle_tau: Tau = Field(1.0, alias="settle", description="analog time of one solve in units of RC")
+    momentum: float = Field(0.9, ge=0, lt=1, description="momentum of the preconditioned direction")
+    noise: Noise = 0.0
+
+
+Algorithm = Annotated[Sgd | Nesterov | Adam | NAdamW | Tngd | Kfac, Field(discriminator="kind")]
+FIRST_ORDER = ("sgd", "nesterov", "adam", "nadamw")

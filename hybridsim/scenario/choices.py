@@ -1,0 +1,150 @@
+"""Which part stands where, and which of its constants the scenario sets itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, create_model, field_validator
+
+from hybridsim.errors import InputError
+from hybridsim.scenario.constants import CONSTANTS, ConstantSpec, PartKind
+from hybridsim.scenario.fields import Bits, Bytes, Complaint, ShortOrFree, Strict, Text, Unit, complain
+from hybridsim.scenario.parts import Datasheet, load_part
+
+
+class PartChoice(Strict):
+    """A part by name or path, with constants of its datasheet overridden."""
+
+    part_kind: ClassVar[PartKind]
+    part: Text
+
+    @field_validator("part", mode="after")
+    @classmethod
+    def _exists(cls, value: str) -> str:
+        try:
+            load_part(cls.part_kind, value)
+        except InputError as error:
+            complain([_complaint(problem) for problem in error.problems])
+        return value
+
+    def overrides(self) -> dict[str, float]:
+        """Constants set in the scenario, by SI name."""
+        values = ((spec.name, getattr(self, spec.name)) for spec in CONSTANTS[self.part_kind])
+        return {name: float(value) for name, value in values if value is not None}
+
+    def sheet(self, constant_set: str) -> Datasheet:
+        """The part's datasheet, then the constant set, then the scenario's own values."""
+        return load_part(self.part_kind, self.part).with_set(constant_set).overridden(self.overrides())
+
+
+def _complaint(problem: Any) -> Complaint:
+    if problem.file == "part":
+        return Complaint((), problem.expected, problem.got)
+    return Complaint((), "", "", problem)
+
+
+def _field(spec: ConstantSpec) -> Any:
+    text = f"{spec.meaning}; default: the part's"
+    bounds: dict[str, Any] = {"gt": 0} if spec.positive else {"ge": 0}
+    if spec.unit:
+        kind: Any = Annotated[float, Unit(spec.unit, **bounds)]
+    else:
+        kind = Annotated[int if spec.whole else float, Field(le=spec.at_most, **bounds)]
+    return (kind | None, Field(None, alias=spec.key, description=text))
+
+
+def _with_constants(kind: PartKind) -> Any:
+    """One optional field per constant of the kind; ``bandwidth:`` sets ``bandwidth_bit_per_s``."""
+    fields = {spec.name: _field(spec) for spec in CONSTANTS[kind]}
+    return create_model(f"_{kind.title()}Constants", __base__=PartChoice, **fields)
+
+
+if TYPE_CHECKING:
+    _GpuBase = PartChoice
+    _LinkBase = PartChoice
+    _SpuBase = PartChoice
+else:
+    _GpuBase, _LinkBase, _SpuBase = (_with_constants(kind) for kind in ("gpu", "link", "spu"))
+
+_Buffering = Literal["single", "double"]
+_CONVERTER = "bits, or ideal: no rounding"
+
+
+class GpuChoice(_GpuBase):
+    """A digital processor."""
+
+    part_kind: ClassVar[PartKind] = "gpu"
+
+
+class LinkChoice(_LinkBase):
+    """The wire of an edge."""
+
+    part_kind: ClassVar[PartKind] = "link"
+    part: Text = Field("paper-50gbps", description="shipped link or path to a datasheet")
+    chunk_byte: Bytes | None = Field(
+        None,
+        alias="chunk",
+        description="transfers are cut into pieces of this size, for fairness; default: never",
+    )
+
+    def chunk_bits(self) -> int | None:
+        """Size of a piece, None: transfers are not cut."""
+        return None if self.chunk_byte is None else round(self.chunk_byte * 8)
+
+
+class SharedLinkChoice(LinkChoice):
+    """The short machine's link."""
+
+    sharing: Literal["shared", "private"] = Field(
+        "shared", description="one bus for all SPUs, or one link for each"
+    )
+
+
+class SpuChoice(_SpuBase):
+    """An analog processor."""
+
+    part_kind: ClassVar[PartKind] = "spu"
+    part: Text = Field("rc-1us", description="shipped SPU or path to a datasheet")
+    buffering: _Buffering = Field(
+        "single",
+        description="single: integrators are held while resistors are written; double: a second set, swapped",
+    )
+    input_bits: Bits = Field(16, description=f"resolution of programmed conductances, {_CONVERTER}")
+    bias_bits: Bits = Field(16, description=f"resolution of the DACs, {_CONVERTER}")
+    output_bits: Bits = Field(16, description=f"resolution of the ADCs, {_CONVERTER}")
+
+
+class SpusChoice(SpuChoice):
+    """The short machine's SPUs, all alike."""
+
+    count: int = Field(1, ge=0, le=4096, description="number of SPUs")
+
+
+class GpuNode(GpuChoice):
+    """A digital processor of the general machine."""
+
+    kind: Literal["gpu"]
+
+
+class SpuNode(SpuChoice):
+    """An analog processor of the general machine."""
+
+    kind: Literal["spu"]
+
+
+class SwitchNode(Strict):
+    """A place where links meet; it costs nothing itself."""
+
+    kind: Literal["switch"]
+
+
+class Edge(Strict):
+    """A link between two nodes of the general machine."""
+
+    between: tuple[Text, Text] = Field(description="names of two nodes", strict=False)
+    link: Annotated[LinkChoice | None, ShortOrFree("part", "free")] = Field(
+        description="the wire: a part, a map, or free (no time, no energy)"
+    )
+
+
+NodeChoice = Annotated[GpuNode | SpuNode | SwitchNode, Field(discriminator="kind")]

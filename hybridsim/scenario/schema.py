@@ -1,0 +1,179 @@
+"""What a scenario file may say. ``python -m hybridsim.scenario.schema`` prints its JSON schema."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, PrivateAttr, field_validator, model_validator
+
+from hybridsim.scenario.algorithms import FIRST_ORDER, Algorithm
+from hybridsim.scenario.emit import emit
+from hybridsim.scenario.fields import Complaint, Scalar, Short, Strict, Text, complain, wrong
+from hybridsim.scenario.machine import Machine
+from hybridsim.scenario.nearest import one_of
+from hybridsim.scenario.quantity import describe
+
+_NOT_SHORTENED = "options"
+
+
+def shipped_workloads() -> list[str]:
+    """Names of the shipped workloads."""
+    from importlib.resources import files
+
+    return sorted(p.stem for p in Path(str(files("hybridsim.models.workloads"))).glob("[!_]*.py"))
+
+
+class Workload(Strict):
+    """Network, data and loss: a shipped name, or a Python file of the user's own."""
+
+    source: Text = Field(description="shipped name, or path to a .py file relative to this file")
+    options: dict[Text, Scalar] = Field(
+        default_factory=dict, description="arguments of the workload's build()"
+    )
+
+    @field_validator("source", mode="after")
+    @classmethod
+    def _exists(cls, value: str) -> str:
+        names = shipped_workloads()
+        if not value.endswith(".py") and value not in names:
+            raise wrong(one_of(names, value, "a shipped workload or a path ending in .py"), describe(value))
+        try:
+            missing = value.endswith(".py") and not Path(value).is_file()
+        except (OSError, ValueError):
+            missing = True
+        if missing:
+            raise wrong("an existing workload file", describe(value))
+        return value
+
+
+class Host(Strict):
+    """The computer that runs the simulation; results differ slightly between devices and thread counts."""
+
+    device: Literal["cpu", "cuda"] = Field("cpu", description="where the tensors live")
+    threads: int = Field(1, ge=1, le=1024, description="threads of torch")
+
+
+class Target(Strict):
+    """When training counts as done: time and energy to this point are reported. One of the two."""
+
+    test_accuracy: float | None = Field(
+        None, gt=0, le=1, description="at least this share of the test set correct"
+    )
+    test_loss: float | None = Field(None, gt=0, description="at most this loss on the test set")
+
+    @model_validator(mode="after")
+    def _one(self) -> Target:
+        given = [self.test_accuracy is not None, self.test_loss is not None]
+        if sum(given) != 1:
+            complain(
+                [Complaint((), "either test_accuracy or test_loss", "both" if all(given) else "neither")]
+            )
+        return self
+
+
+class Training(Strict):
+    """What is trained, for how long, and how."""
+
+    batch_size: int = Field(32, ge=1, le=10_000_000, description="samples of a training step")
+    steps: int = Field(200, ge=1, le=1_000_000_000, description="training steps")
+    evaluate_every: int = Field(5, ge=1, description="steps between evaluations on the test set")
+    algorithm: Algorithm = Field(description="how the parameters move")
+    target: Target | None = Field(None, description="when training counts as done")
+
+
+class Scenario(Strict):
+    """A training task, an algorithm and a machine."""
+
+    name: Text = Field(description="title of the run")
+    seed: int = Field(0, ge=0, le=2**63 - 1, description="seed of every random draw")
+    workload: Annotated[Workload, Short("source")] = Field(description="network, data and loss")
+    host: Host = Field(default=Host(), description="the computer that runs the simulation")
+    training: Training = Field(description="what is trained, for how long, and how")
+    machine: Machine = Field(description="the simulated hardware")
+    _source: str = PrivateAttr("")
+
+    @model_validator(mode="after")
+    def _spu_needed(self) -> Scenario:
+        kind = self.training.algorithm.kind
+        if kind not in FIRST_ORDER and not self.machine.expand().usable_spus():
+            complain(
+                [
+                    Complaint(
+                        ("machine",), f"at least one SPU that the GPU reaches, for algorithm '{kind}'", "none"
+                    )
+                ]
+            )
+        return self
+
+    @property
+    def source(self) -> str:
+        """Where the scenario came from; not part of equality."""
+        return self._source
+
+    def __eq__(self, other: object) -> bool:
+        """Same fields."""
+        return isinstance(other, Scenario) and self.document() == other.document()
+
+    def __hash__(self) -> int:
+        return hash(self.to_yaml())
+
+    def document(self) -> dict[str, Any]:
+        """Plain maps in the user's form: quantities as texts, every default written out."""
+        document: dict[str, Any] = _shorten(self.model_dump(by_alias=True))
+        return document
+
+    def to_yaml(self) -> str:
+        """A scenario file that loads to an equal scenario, with every default written out."""
+        return emit(self.document())
+
+
+def _shorten(value: Any) -> Any:
+    """Leave out what is not set."""
+    if isinstance(value, dict):
+        kept = {k: v if k == _NOT_SHORTENED else _shorten(v) for k, v in value.items() if v is not None}
+        return {k: v for k, v in kept.items() if not (k == _NOT_SHORTENED and v == {})}
+    return [_shorten(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON schema of a scenario file; a file that extends another need not be complete by itself."""
+    full = Scenario.model_json_schema(by_alias=True)
+    definitions = full.pop("$defs")
+    full["properties"]["extends"] = {"type": "string", "description": "scenario that this one builds on"}
+    partial = _partial(full)
+    definitions |= {f"{name}.partial": _partial(body) for name, body in definitions.items()}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "hybridsim scenario",
+        "type": "object",
+        "if": {"required": ["extends"]},
+        "then": partial,
+        "else": full,
+        "$defs": definitions,
+    }
+
+
+def _partial(schema: Any) -> Any:
+    """The same schema with nothing required."""
+    if isinstance(schema, list):
+        return [_partial(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    relaxed = {}
+    for key, value in schema.items():
+        if key == "$ref":
+            relaxed[key] = f"{value}.partial"
+        elif key not in ("required", "discriminator"):
+            relaxed["anyOf" if key == "oneOf" else key] = _partial(value)
+    return relaxed
+
+
+def json_schema_text() -> str:
+    """The text of scenarios/scenario.schema.json."""
+    return json.dumps(json_schema(), indent=1) + "\n"
+
+
+if __name__ == "__main__":
+    print(json_schema_text(), end="")

@@ -1,0 +1,84 @@
+"""The energy book: what every part spent on every kind of operation, and what it drew while waiting.
+
+    total = sum over spans of energy_j + sum over static rows of power_w * makespan
+
+Low and high are sums too: every energy constant at its low (high) at once, on the nominal schedule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from hybridsim.trace.chunks import Chunk, Labels
+from hybridsim.units import to_s
+
+ENERGY_COLUMNS = ("part", "kind", "energy_j", "energy_low_j", "energy_high_j")
+"""Columns of the span table that the book reads."""
+
+
+class EnergyRow(NamedTuple):
+    """One line of the book; ``origin`` is ``spans`` or ``static``.
+
+    ``status`` and ``source`` are those of the constant behind a static line.
+    """
+
+    part: str
+    kind: str
+    energy_j: float
+    energy_low_j: float
+    energy_high_j: float
+    origin: str
+    status: str = ""
+    source: str = ""
+
+
+class EnergyBook:
+    """Adds up spans chunk by chunk; memory grows with the number of parts and kinds, not with the run."""
+
+    def __init__(self) -> None:
+        self._labels = Labels()
+        self._sums = np.zeros((3, 0))
+
+    def add(self, chunk: Chunk) -> None:
+        """Enter a chunk of spans."""
+        codes = self._labels.codes(chunk["part"], chunk["kind"])
+        size = len(self._labels)
+        sums = np.zeros((3, size))
+        sums[:, : self._sums.shape[1]] = self._sums
+        for row, name in enumerate(ENERGY_COLUMNS[2:]):
+            sums[row] += np.bincount(codes, chunk[name], size)
+        self._sums = sums
+
+    def rows(self, static_power: Sequence[Mapping[str, Any]] = (), makespan_ps: int = 0) -> list[EnergyRow]:
+        """The lines of the book, spans first, each group sorted by part and kind.
+
+        Args:
+            static_power: rows with ``part``, ``component``, ``power_w``, ``power_low_w``, ``power_high_w``,
+                ``status`` and ``source``; each draws its power over the whole makespan.
+            makespan_ps: end of the last span.
+        """
+        spans = [
+            EnergyRow(key[0], key[1], *_three(self._sums[:, code].tolist()), origin="spans")
+            for key, code in sorted(self._labels.items())
+        ]
+        return spans + sorted(_static(row, to_s(makespan_ps)) for row in static_power)
+
+
+def _static(row: Mapping[str, Any], seconds: float) -> EnergyRow:
+    joules = _three([float(row[name]) * seconds for name in ("power_w", "power_low_w", "power_high_w")])
+    return EnergyRow(
+        row["part"], row["component"], *joules, "static", row.get("status", ""), row.get("source", "")
+    )
+
+
+def _three(values: Sequence[float]) -> tuple[float, float, float]:
+    nominal, low, high = values
+    return nominal, low, high
+
+
+def total(rows: Iterable[EnergyRow]) -> tuple[float, float, float]:
+    """Sum of the lines: nominal, low and high, in joules."""
+    return _three(np.array([row[2:5] for row in rows], float).reshape(-1, 3).sum(axis=0).tolist())

@@ -1,0 +1,75 @@
+"""Three programs on small machines: what every law must hold for."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import hybridsim
+
+WORKLOAD = {"source": "digits_mlp", "options": {"hidden": 6, "depth": 1}}
+TNGD = {
+    "kind": "tngd",
+    "learning_rate": 0.2,
+    "damping": 0.1,
+    "settle": "20 tau",
+    "noise": 1e-4,
+    "readout": {"samples": 2, "spacing": "1 tau"},
+}
+SPUS = {"count": 1, "part": "rc-1us", "input_bits": 8, "bias_bits": 10, "output_bits": 9}
+MACHINE = {
+    "gpu": "a100-sxm4-80gb",
+    "link": {"part": "paper-50gbps", "bandwidth": "50 Gb/s", "latency": "1 us"},
+    "spus": SPUS,
+}
+
+
+def document(algorithm: dict[str, Any], machine: dict[str, Any]) -> dict[str, Any]:
+    training = {"batch_size": 4, "steps": 4, "evaluate_every": 2, "algorithm": algorithm}
+    return copy.deepcopy(
+        {"name": algorithm["kind"], "seed": 1, "workload": WORKLOAD, "training": training, "machine": machine}
+    )
+
+
+PROGRAMS = {
+    "tngd": document(TNGD, MACHINE),
+    "tngd-kept": document({**TNGD, "state": "kept", "update": "adam"}, MACHINE),
+    "tngd-asynchronous": document(
+        {**TNGD, "mode": "asynchronous", "state": "kept", "wait": "5 tau", "learning_rate": 0.05},
+        {**MACHINE, "spus": {**SPUS, "buffering": "double"}},
+    ),
+    "kfac": document(
+        {"kind": "kfac", "learning_rate": 0.05, "damping": 0.1, "settle": "5 tau", "noise": 1e-4},
+        {**MACHINE, "spus": {**SPUS, "count": 4}},
+    ),
+    "adam": document({"kind": "adam", "learning_rate": 0.01}, {"gpu": "a100-sxm4-80gb"}),
+}
+
+
+def simulate(document: dict[str, Any], out: Path, **options: Any):
+    return hybridsim.run(hybridsim.load(document), out, force=True, **options)
+
+
+def changed(document: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
+    """A copy with one field set."""
+    result = copy.deepcopy(document)
+    *parents, leaf = path.split(".")
+    node = result
+    for key in parents:
+        if isinstance(node.get(key), str):
+            node[key] = {"part": node[key]}  # the short form of a part
+        node = node.setdefault(key, {})
+    node[leaf] = value
+    return result
+
+
+@pytest.fixture(scope="session", params=sorted(PROGRAMS))
+def program(request, tmp_path_factory):
+    """(name, scenario document, live run, its fact store)."""
+    folder = tmp_path_factory.mktemp(request.param)
+    facts = folder / "facts.sqlite"
+    run = simulate(PROGRAMS[request.param], folder / "run", facts=facts)
+    return request.param, PROGRAMS[request.param], run, facts

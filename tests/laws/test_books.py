@@ -1,0 +1,136 @@
+"""Books that must balance, for every program: energy, time, capacity, causality, queues, scaling, determinism."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import changed, simulate
+
+TIME = ["part", "lane", "kind", "step", "layer", "count", "queued_ps", "start_ps", "end_ps"]
+
+
+def serving(spans: pd.DataFrame) -> pd.DataFrame:
+    """Spans that hold a server: neither background nor propagation nor pauses."""
+    return spans[~spans.lane.str.startswith(("~", "flight", "pause"))]
+
+
+def test_energy_is_spans_plus_static_power(program):
+    _, _, run, _ = program
+    makespan_s = run.spans.end_ps.max() * 1e-12
+    static_w = sum(row["power_w"] for row in run.manifest["static_power"])
+    expected = run.spans.energy_j.sum() + static_w * makespan_s
+    assert run.summary["energy"]["total"]["energy_j"] == pytest.approx(expected, rel=1e-9)
+    assert run.summary["energy"]["total"]["energy_low_j"] <= expected
+    assert expected <= run.summary["energy"]["total"]["energy_high_j"]
+    assert (run.spans.energy_low_j <= run.spans.energy_j).all()
+    assert (run.spans.energy_j <= run.spans.energy_high_j).all()
+
+
+def test_no_lane_serves_two_at_once(program):
+    _, _, run, _ = program
+    for _, lane in serving(run.spans).groupby(["part", "lane"]):
+        ordered = lane.sort_values(["start_ps", "end_ps"])
+        assert (ordered.start_ps.to_numpy()[1:] >= ordered.end_ps.to_numpy()[:-1]).all()
+
+
+def test_effects_never_precede_causes(program):
+    _, _, run, _ = program
+    spans = run.spans.set_index("id")
+    assert (spans.queued_ps <= spans.start_ps).all()
+    assert (spans.start_ps <= spans.end_ps).all()
+    for span in spans.itertuples():
+        for parent in span.parents:
+            assert spans.end_ps[parent] <= span.queued_ps or span.lane.startswith("~")
+            assert not spans.lane[parent].startswith("~"), "continuous relaxation is never a parent"
+        if span.blocker >= 0:
+            assert spans.end_ps[span.blocker] == span.start_ps
+        elif not span.lane.startswith("~"):
+            assert span.start_ps == span.queued_ps, "a wait without a culprit"
+
+
+def test_critical_path_covers_the_run_without_a_gap(program):
+    _, _, run, _ = program
+    path = run.summary["critical_path"]
+    assert "error" not in path, path["error"]
+    assert path["length_s"] == pytest.approx(run.spans.end_ps.max() * 1e-12, rel=1e-12)
+    times = [(segment.start_ps, segment.end_ps) for segment in run.path]
+    assert times[0][0] == 0
+    assert times[-1][1] == run.spans[~run.spans.lane.str.startswith("~")].end_ps.max()
+    assert all(before[1] == after[0] for before, after in pairwise(times))
+
+
+def test_wires_carry_the_same_bits_at_both_ends(program):
+    """Whatever a direction carried, its far end received: payload sizes follow from the task alone."""
+    name, document, run, _ = program
+    wires = serving(run.spans[run.spans.bits > 0])
+    wires = wires[wires.lane.str.startswith("to ")]
+    if not name.startswith("tngd"):
+        return
+    size, rows, outputs = 64 * 6 + 6 + 6 * 10 + 10, 4 * 10, 10
+    by_kind = wires.groupby("kind").bits.agg(["min", "max"])
+    expected = {
+        "upload jacobian": rows * size * 8,
+        "upload hessian": rows * outputs * 8,
+        "upload gradient": size * 10,
+        "download": size * 9,
+    }
+    for kind, bits in expected.items():
+        assert tuple(by_kind.loc[kind]) == (bits, bits)
+
+
+def test_littles_law_on_every_queue(program):
+    """Mean number waiting (swept over events) = arrivals per second x mean wait."""
+    _, _, run, _ = program
+    end = run.spans.end_ps.max()
+    for (part, lane), spans in serving(run.spans).groupby(["part", "lane"]):
+        times = np.concatenate([spans.queued_ps, spans.start_ps])
+        steps = np.concatenate([np.ones(len(spans)), -np.ones(len(spans))])
+        order = np.argsort(times, kind="stable")
+        waiting = np.cumsum(steps[order])
+        area = float((waiting[:-1] * np.diff(times[order])).sum())
+        row = next(r for r in run.summary["lanes"] if (r["part"], r["lane"]) == (part, lane))
+        assert row["queue_mean"] == pytest.approx(area / end, abs=1e-12)
+
+
+def test_the_same_scenario_gives_the_same_digest(program, tmp_path):
+    assert simulate(program[1], tmp_path / "again").manifest["digest"] == program[2].manifest["digest"]
+
+
+def test_timing_only_gives_the_live_schedule_and_keys(program, tmp_path):
+    _, document, run, _ = program
+    timing = simulate(document, tmp_path / "timing", backend="timing")
+    pd.testing.assert_frame_equal(timing.spans[TIME], run.spans[TIME])
+    assert timing.manifest["last_key"] == run.manifest["last_key"]
+
+
+def test_a_slower_link_stretches_only_its_transfers(program, tmp_path):
+    name, document, run, _ = program
+    if name == "adam":
+        return
+    slow = simulate(changed(document, "machine.link.bandwidth", "10 Gb/s"), tmp_path / "slow", backend="timing")
+    columns = ["kind", "layer", "part", "lane", "step"]
+    for before, after in zip(by_kind(run, columns), by_kind(slow, columns), strict=True):
+        wire = before[0][3].startswith("to ")
+        assert before[0] == after[0]
+        if before[0][0] in ("relax", "wait"):
+            continue
+        np.testing.assert_allclose(after[1], before[1] * (5 if wire else 1), atol=3 if wire else 0)
+
+
+def by_kind(run, columns):
+    spans = run.spans.assign(length=run.spans.end_ps - run.spans.start_ps)
+    return [(key, group.length.to_numpy()) for key, group in spans.groupby(columns, sort=True)]
+
+
+def test_four_spus_change_no_number_of_a_synchronous_run(program, tmp_path):
+    name, document, run, _ = program
+    if name == "adam" or "asynchronous" in name:
+        return
+    for count in (1, 2, 4):
+        other = simulate(changed(document, "machine.spus.count", count), tmp_path / str(count))
+        columns = [c for c in run.steps.columns if not c.endswith(("_ps", "_s", "energy_j"))]
+        pd.testing.assert_frame_equal(other.steps[columns], run.steps[columns])
+        assert other.manifest["last_key"] == run.manifest["last_key"]

@@ -1,0 +1,128 @@
+"""Replay equals live, whatever field of the scenario is changed: keys miss nothing that matters, facts suffice."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from conftest import PROGRAMS, changed, simulate
+from ruamel.yaml import YAML
+
+import hybridsim
+from hybridsim.errors import InputError
+
+CHOICES: dict[str, list[Any]] = {
+    "name": ["another name"],
+    "workload.source": ["digits_cnn"],
+    "machine.constants": ["paper", "optimistic"],
+    "machine.gpu": ["h100-sxm5-80gb"],
+    "machine.gpu.part": ["h100-sxm5-80gb"],
+    "machine.link.part": ["pcie5"],
+    "machine.link.sharing": ["private"],
+    "machine.link.chunk": ["1 KiB"],
+    "machine.spus.part": ["rc-100ns"],
+    "machine.spus.buffering": ["single", "double"],
+    "training.algorithm.mode": ["synchronous", "asynchronous"],
+    "training.algorithm.state": ["reset", "kept"],
+    "training.algorithm.update": ["sgd", "adam"],
+    "training.algorithm.curvature": ["empirical_fisher"],
+    "training.algorithm.jacobian_upload": ["twice"],
+    "training.algorithm.hessian_upload": ["full"],
+    "training.algorithm.damping_rule": ["plain"],
+    "training.algorithm.delay": ["3 tau"],
+    "training.target": [{"test_accuracy": 0.2}, {"test_loss": 2.0}],
+    "host.threads": [2],
+}
+SKIPPED = {
+    "training.algorithm.kind": "another kind is another program, and has tests of its own",
+    "host.device": "the other device is not present on every machine",
+}
+
+
+def leaves(node: Any, path: str = "") -> list[tuple[str, Any]]:
+    """Every field of a resolved scenario, defaults included."""
+    if isinstance(node, dict):
+        return [leaf for key, value in node.items() for leaf in leaves(value, f"{path}.{key}" if path else key)]
+    return [(path, node)]
+
+
+def alternatives(path: str, value: Any) -> list[Any]:
+    """Other valid values of a field."""
+    if path in CHOICES:
+        return [choice for choice in CHOICES[path] if choice != value]
+    if value is None:
+        return []
+    if isinstance(value, bool):
+        return [not value]
+    if isinstance(value, int):
+        return [value + 1]
+    if isinstance(value, float):
+        return [value * 0.5 if value else 0.25]
+    number, _, unit = str(value).partition(" ")
+    return [f"{float(number) * 0.5 or 2.0:g} {unit}"]
+
+
+def cases() -> list[Any]:
+    found = []
+    for name, document in PROGRAMS.items():
+        resolved = YAML(typ="safe").load(hybridsim.load(document).to_yaml())
+        fields = dict(leaves(resolved))
+        optional = ("training.target", "machine.link.chunk") if name != "adam" else ("training.target",)
+        fields |= {path: None for path in optional}
+        if name == "tngd-asynchronous":
+            fields["training.algorithm.delay"] = None
+        for path, value in fields.items():
+            if path not in SKIPPED:
+                found += [pytest.param(name, path, other, id=f"{name}-{path}-{other}") for other in alternatives(path, value)]
+    return found
+
+
+def variant(name: str, path: str, value: Any) -> dict[str, Any] | None:
+    """The changed document; None where the schema forbids the combination."""
+    document = changed(PROGRAMS[name], path, value)
+    if path == "workload.source":
+        document["workload"] = value
+    try:
+        hybridsim.load(document)
+    except InputError:
+        return None
+    return document
+
+
+@pytest.fixture(scope="session")
+def stores(tmp_path_factory):
+    """The facts of each unchanged program."""
+    folder = tmp_path_factory.mktemp("stores")
+    for name, document in PROGRAMS.items():
+        simulate(document, folder / name, facts=folder / f"{name}.sqlite")
+    return folder
+
+
+@pytest.mark.parametrize(("name", "path", "value"), cases())
+def test_replay_equals_live(stores, tmp_path, name, path, value):
+    document = variant(name, path, value)
+    if document is None or (name == "kfac" and path == "workload.source"):
+        return
+    facts = tmp_path / "facts.sqlite"
+    facts.write_bytes((stores / f"{name}.sqlite").read_bytes())
+    live = simulate(document, tmp_path / "live")
+    first = simulate(document, tmp_path / "first", backend="replay", facts=facts)
+    assert first.manifest["digest"] == live.manifest["digest"]
+    second = simulate(document, tmp_path / "second", backend="replay", facts=facts)
+    assert second.summary["host"]["backend"] == "replay", second.summary["host"]["replay_missing"]
+    assert second.manifest["digest"] == live.manifest["digest"]
+
+
+@pytest.mark.parametrize("name", ["tngd", "kfac"])
+def test_a_faster_link_needs_no_new_numbers(stores, tmp_path, name):
+    """In a synchronous program no number depends on the link, so the facts of the base run suffice."""
+    document = changed(PROGRAMS[name], "machine.link.bandwidth", "400 Gb/s")
+    run = simulate(document, tmp_path / "run", backend="replay", facts=stores / f"{name}.sqlite")
+    assert run.summary["host"]["backend"] == "replay"
+
+
+def test_an_asynchronous_run_on_another_link_falls_back_and_says_so(stores, tmp_path):
+    document = changed(PROGRAMS["tngd-asynchronous"], "machine.link.bandwidth", "400 Gb/s")
+    run = simulate(document, tmp_path / "run", backend="replay", facts=stores / "tngd-asynchronous.sqlite")
+    assert run.summary["host"]["backend"] == "live"
+    assert "no facts of settle" in run.summary["host"]["replay_missing"]
