@@ -144,7 +144,7 @@ def _attempt(setup: _Setup, folder: Path, force: bool, mode: str, missing: str) 
     host["wall_s"] = time.perf_counter() - started
     ending = {"status": status, "reason": str(failure) if failure else ""}
     summary = _extras(setup.scenario) | ending | {"host": host}
-    writer.finish(head | ending | {"last_key": session.last_key}, session.machine.static_power(), summary)
+    writer.finish(head | ending | {"last_key": session.theta.key.hex()}, session.machine.static_power(), summary)
     if failure is not None:
         raise failure
 

@@ -25,7 +25,7 @@ def run(session: Session) -> Generator[simpy.Event, object, None]:
     """``theta <- theta - update(gradient)``, ``steps`` times."""
     algorithm, gpu, issuer = session.algorithm, session.machine.gpu, Issuer()
     update = update_rule(algorithm.kind, algorithm)
-    theta = session.parameters()
+    theta = session.theta
     state = session.backend.root(optimizers.initial_state(algorithm.kind, theta.value), "optimizer state")
     for step in range(1, session.steps + 1):
         start_ps = int(session.machine.context.env.now)

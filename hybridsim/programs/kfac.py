@@ -43,7 +43,7 @@ class Kfac:
         self.average = Computation(kfac.average, decay=algorithm.ema)
         self.shifts = Computation(kfac.damping_terms, damping=algorithm.damping, rule=algorithm.damping_rule)
         self.update = update_rule("nesterov", algorithm)
-        self.theta = session.parameters()
+        self.theta = session.theta
         state = optimizers.initial_state("nesterov", self.theta.value)
         self.optimizer = session.backend.root(state, "optimizer state")
 

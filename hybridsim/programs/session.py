@@ -28,7 +28,7 @@ class Session:
     """One run of one program.
 
     ``steps`` counts parameter updates from 1. Evaluations on test data are diagnostics: they run on the host, cost no
-    simulated time, and draw no random numbers. ``last_key`` names the latest parameters: equal keys, equal numbers.
+    simulated time, and draw no random numbers. ``theta`` is the latest parameters; equal keys mean equal numbers.
     """
 
     task: Task
@@ -42,11 +42,12 @@ class Session:
     evaluate_every: int
     progress: Progress | None = None
     task_ref: Ref = field(init=False)
-    last_key: str = field(init=False, default="")
+    theta: Ref = field(init=False)
     _batch: Batch | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.task_ref = self.backend.root(self.task, "task", self.task.key)
+        self.theta = self.parameters()
 
     def parameters(self) -> Ref:
         """The initial parameters theta (N,), a function of the seed alone."""
@@ -81,7 +82,7 @@ class Session:
             Diverged: the training loss is not a finite number.
         """
         now = int(self.machine.context.env.now)
-        self.last_key = theta.key.hex()
+        self.theta = theta
         static_w = sum(row["power_w"] for row in self.machine.static_power())
         row = {"step": step, "start_ps": start_ps, "end_ps": now, "train_loss": loss.facts.get("train_loss")}
         row |= {"energy_j": self.trace.energy_j + static_w * now * 1e-12, **columns}

@@ -49,7 +49,7 @@ class Tngd:
         self.mean = Computation(analog.mean)
         settings = algorithm if algorithm.update == "sgd" else _AdamSettings(algorithm)
         self.update = update_rule(algorithm.update, settings)
-        self.theta = session.parameters()
+        self.theta = session.theta
         state = optimizers.initial_state(algorithm.update, self.theta.value)
         self.optimizer = session.backend.root(state, "optimizer state")
 

@@ -114,14 +114,15 @@ class Run:
         """The spans as a sequence of chunks, each read when asked for; see ``hybridsim.trace.chunks``."""
         return Chunks(self.folder, "spans", columns)
 
-    def step_spans(self, step: int) -> pd.DataFrame:
-        """The spans of one step, read chunk by chunk."""
+    def spans_between(self, start_ps: int, end_ps: int) -> pd.DataFrame:
+        """The spans that overlap a time window, read chunk by chunk; spans of no length count at its edges too."""
         chunks = self.span_chunks()
-        found = [
-            frame[frame["step"] == step]
-            for frame in (chunks.table(i).to_pandas() for i in range(len(chunks)))
-        ]
-        return pd.concat(found, ignore_index=True) if found else chunks.whole().to_pandas()
+        found = [chunks.whole().slice(0, 0).to_pandas()] if not len(chunks) else []
+        for frame in (chunks.table(index).to_pandas() for index in range(len(chunks))):
+            inside = (frame["start_ps"] < end_ps) & (frame["end_ps"] > start_ps)
+            point = (frame["start_ps"] == frame["end_ps"]) & frame["start_ps"].between(start_ps, end_ps)
+            found.append(frame[inside | point])
+        return pd.concat(found, ignore_index=True)
 
     def __repr__(self) -> str:
         """One line."""

@@ -104,7 +104,9 @@ class Tngd(Strict):
         description="what of the loss Hessian crosses the link: its blocks, or the full array",
     )
     noise: Noise = 0.0
-    readout: Readout = Field(default_factory=Readout, description="what one measurement is")
+    readout: Readout = Field(
+        default_factory=lambda: Readout.model_validate({}), description="what one measurement is"
+    )
     delay_tau: Tau | None = Field(
         None,
         alias="delay",

@@ -178,7 +178,7 @@ def _parse(reader: _Reader, path: Path) -> Node:
     return root
 
 
-def read_constant_set(path: Path) -> Mapping[str, Mapping[str, Constant]]:
+def read_constant_set(path: Path) -> Mapping[PartKind, Mapping[str, Constant]]:
     """A constant set: for each kind of part the constants it puts over the datasheets'.
 
     Raises:

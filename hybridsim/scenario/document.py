@@ -101,6 +101,8 @@ def parse(text: str, file: str) -> tuple[Node, list[Problem]]:
         events = list(YAML(typ="safe", pure=True).parse(text))
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
+        if error.context_mark and mark.line > text.rstrip().count("\n"):
+            mark = error.context_mark  # something left open: where it starts says more than the end of the file
         raise _fatal(file, mark.line + 1 if mark else None, "valid YAML", _syntax(error.problem)) from None
     except (YAMLError, ValueError, RecursionError) as error:
         raise _fatal(file, None, "valid YAML", _syntax(str(error))) from None

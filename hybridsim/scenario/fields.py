@@ -133,7 +133,7 @@ class Short:
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
         """Text or map."""
-        inner: CoreSchema = schema["schema"]  # type: ignore[typeddict-item]  # ours is the function-before above
+        inner: CoreSchema = schema["schema"]
         return {"anyOf": [{"type": "string"}, handler(inner)]}
 
 
@@ -165,7 +165,7 @@ class ShortOrFree:
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
         """Text or map."""
-        inner: CoreSchema = schema["schema"]["schema"]  # type: ignore[typeddict-item]  # nullable in function-before
+        inner: CoreSchema = schema["schema"]["schema"]
         return {"anyOf": [{"type": "string"}, handler(inner)]}
 
 

@@ -22,8 +22,8 @@ CONSTANT_SETS = ("paper", "realistic", "optimistic")
 class Constant:
     """One number of a datasheet in SI units.
 
-    ``status``: the papers' (paper), a public source (public), derived from one (derived), a guess that reports
-    must flag (assumed), or set in the scenario (given).
+    ``status``: the papers' (paper), a public source (public), derived from one (derived), a guess that
+    reports must flag (assumed), or set in the scenario (given).
     """
 
     value: float
@@ -64,7 +64,9 @@ class Datasheet:
 
     def with_set(self, name: str) -> Datasheet:
         """The same part under a shipped constant set (paper, realistic, optimistic)."""
-        return replace(self, constants={**self.constants, **load_constant_set(name).get(self.kind, {})})
+        return replace(
+            self, constants={**self.constants, **load_constant_set(name).get(_kind(self.kind), {})}
+        )
 
 
 def parts_folder() -> Path:
@@ -120,7 +122,7 @@ def _load_cached(kind: PartKind, path: str, changed_ns: int) -> Datasheet:
 
 
 @lru_cache(maxsize=8)
-def load_constant_set(name: str) -> Mapping[str, Mapping[str, Constant]]:
+def load_constant_set(name: str) -> Mapping[PartKind, Mapping[str, Constant]]:
     """Constants that a shipped set puts over every part's: kind -> SI name -> constant."""
     from hybridsim.scenario.datasheet_file import read_constant_set
 

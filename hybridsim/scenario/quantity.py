@@ -44,20 +44,13 @@ ohm = volt / ampere = Ω = Ohm
 farad = ampere * second / volt = F
 bps = bit / second
 """
-_NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,4})?"
+_NUMBER = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?"
 _QUANTITY = re.compile(rf"\s*({_NUMBER})\s*([^\s\d].*)?", re.DOTALL)
 _UNIT = re.compile(r"[A-Za-zµμΩτ]+(?:\s?[*/]\s?[A-Za-zµμΩτ]+){0,4}")
-_SHOWN_PREFIXES = (
-    ("T", 1e12),
-    ("G", 1e9),
-    ("M", 1e6),
-    ("k", 1e3),
-    ("", 1.0),
-    ("m", 1e-3),
-    ("u", 1e-6),
-    ("n", 1e-9),
+_SHOWN_PREFIXES: tuple[tuple[str, float], ...] = (
+    *(("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3), ("", 1.0)),
+    *(("m", 1e-3), ("u", 1e-6), ("n", 1e-9), ("p", 1e-12), ("f", 1e-15), ("a", 1e-18)),
 )
-_SHOWN_PREFIXES += (("p", 1e-12), ("f", 1e-15), ("a", 1e-18))
 _BINARY_PREFIXES = (("Gi", 2.0**30), ("Mi", 2.0**20), ("Ki", 2.0**10))
 _NOT_PREFIXED = ("tau",)
 
@@ -89,7 +82,7 @@ class QuantityError(ValueError):
 
 @lru_cache(maxsize=1)
 def _registry() -> pint.UnitRegistry:
-    registry = pint.UnitRegistry(None)
+    registry: pint.UnitRegistry = pint.UnitRegistry(None)
     for line in _DEFINITIONS.strip().splitlines():
         registry.define(line)
     return registry

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, PrivateAttr, field_validator, model_validator
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core import core_schema
 
 from hybridsim.scenario.algorithms import FIRST_ORDER, Algorithm
 from hybridsim.scenario.emit import emit
@@ -89,7 +91,9 @@ class Scenario(Strict):
     name: Text = Field(description="title of the run")
     seed: int = Field(0, ge=0, le=2**63 - 1, description="seed of every random draw")
     workload: Annotated[Workload, Short("source")] = Field(description="network, data and loss")
-    host: Host = Field(default=Host(), description="the computer that runs the simulation")
+    host: Host = Field(
+        default_factory=lambda: Host.model_validate({}), description="the computer that runs the simulation"
+    )
     training: Training = Field(description="what is trained, for how long, and how")
     machine: Machine = Field(description="the simulated hardware")
     _source: str = PrivateAttr("")
@@ -137,9 +141,21 @@ def _shorten(value: Any) -> Any:
     return [_shorten(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
+class _WithUnits(GenerateJsonSchema):
+    """Defaults as a user would write them: ``50 tau`` rather than 50.0."""
+
+    def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
+        """The field's own writer writes its default."""
+        result = super().default_schema(schema)
+        writer: Any = schema["schema"].get("serialization") or {}
+        if "default" in schema and writer.get("type") == "function-plain":
+            result["default"] = writer["function"](schema["default"])
+        return result
+
+
 def json_schema() -> dict[str, Any]:
     """JSON schema of a scenario file; a file that extends another need not be complete by itself."""
-    full = Scenario.model_json_schema(by_alias=True)
+    full = Scenario.model_json_schema(by_alias=True, schema_generator=_WithUnits)
     definitions = full.pop("$defs")
     full["properties"]["extends"] = {"type": "string", "description": "scenario that this one builds on"}
     partial = _partial(full)

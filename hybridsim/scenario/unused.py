@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pydantic import BaseModel
 
 from hybridsim.scenario.algorithms import FIRST_ORDER, Tngd
-from hybridsim.scenario.choices import SpuNode
+from hybridsim.scenario.choices import SpuChoice, SpuNode
 from hybridsim.scenario.machine import Machine
 from hybridsim.scenario.schema import Scenario
 
@@ -59,7 +59,9 @@ def _buffering_matters(scenario: Scenario) -> bool:
 
 
 def _machine(machine: Machine, buffering: bool, timing_only: bool) -> Iterator[str]:
-    spus = {f"machine.nodes.{n}": c for n, c in (machine.nodes or {}).items() if isinstance(c, SpuNode)}
+    spus: dict[str, SpuChoice] = {
+        f"machine.nodes.{n}": c for n, c in (machine.nodes or {}).items() if isinstance(c, SpuNode)
+    }
     if machine.spus is not None:
         spus = {"machine.spus": machine.spus}
         if machine.spus.count == 1 and machine.link is not None and _differs(machine.link, "sharing"):

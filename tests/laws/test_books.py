@@ -110,7 +110,9 @@ def test_a_slower_link_stretches_only_its_transfers(program, tmp_path):
     name, document, run, _ = program
     if name == "adam":
         return
-    slow = simulate(changed(document, "machine.link.bandwidth", "10 Gb/s"), tmp_path / "slow", backend="timing")
+    slow = simulate(
+        changed(document, "machine.link.bandwidth", "10 Gb/s"), tmp_path / "slow", backend="timing"
+    )
     columns = ["kind", "layer", "part", "lane", "step"]
     for before, after in zip(by_kind(run, columns), by_kind(slow, columns), strict=True):
         wire = before[0][3].startswith("to ")

@@ -42,7 +42,9 @@ SKIPPED = {
 def leaves(node: Any, path: str = "") -> list[tuple[str, Any]]:
     """Every field of a resolved scenario, defaults included."""
     if isinstance(node, dict):
-        return [leaf for key, value in node.items() for leaf in leaves(value, f"{path}.{key}" if path else key)]
+        return [
+            leaf for key, value in node.items() for leaf in leaves(value, f"{path}.{key}" if path else key)
+        ]
     return [(path, node)]
 
 
@@ -73,7 +75,10 @@ def cases() -> list[Any]:
             fields["training.algorithm.delay"] = None
         for path, value in fields.items():
             if path not in SKIPPED:
-                found += [pytest.param(name, path, other, id=f"{name}-{path}-{other}") for other in alternatives(path, value)]
+                found += [
+                    pytest.param(name, path, other, id=f"{name}-{path}-{other}")
+                    for other in alternatives(path, value)
+                ]
     return found
 
 

@@ -119,7 +119,7 @@ def test_tngd_circuit(seed, fisher, condition, periods, kappa0, fixed, dtype) ->
 
 @pytest.mark.parametrize("fisher", [True, False])
 def test_full_scales_cover_the_whole_trajectory(fisher: bool) -> None:
-    """Automatic scales: the largest |mean| + 3 sd on a fine grid is reached, and never exceeded by more than 1 %."""
+    """Automatic scales agree within 1 % with the largest |mean| + 3 sd on a fine grid of times."""
     system, state, drive = random_case(5, fisher, 300.0, torch.float64)
     tau, kappa0 = 2 / system.damping, 0.01
     got = dissipation(system, state, drive, tau=tau, kappa0=kappa0)

@@ -25,7 +25,7 @@ class Case(NamedTuple):
 
 
 def build(seed: int, dtype: torch.dtype, root: str, condition: float, damping: float, size: int = N) -> Case:
-    """A random system whose largest s is ``condition`` times the damping, with s spread over all decades below."""
+    """A random system whose largest s is ``condition`` times the damping, the others spread below."""
     g = torch.Generator().manual_seed(seed)
     rank = B * D
     u = torch.linalg.qr(torch.randn(rank, rank, generator=g, dtype=torch.float64))[0]

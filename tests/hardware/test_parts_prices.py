@@ -1,0 +1,205 @@
+"""Prices of GPU, links and SPU against closed forms from their datasheets."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import simpy
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import hybridsim
+from hybridsim.errors import CapacityError
+from hybridsim.hardware.gpu import Gpu
+from hybridsim.hardware.lane import Context, Issuer, Label
+from hybridsim.hardware.machine import Machine
+from hybridsim.operations.backend import Shapes, Timing
+from hybridsim.operations.ref import Ref
+from hybridsim.scenario.parts import load_part
+from hybridsim.trace.spans import SPAN_COLUMNS, Trace
+from hybridsim.work import Kernel, Work
+
+NAMES = [name for name, _ in SPAN_COLUMNS]
+
+
+class Memory:
+    def __init__(self) -> None:
+        self.spans: list[dict] = []
+
+    def write(self, spans, events, steps) -> None:
+        self.spans += [dict(zip(NAMES, row, strict=True)) for row in spans]
+
+
+def context():
+    env, sink = simpy.Environment(), Memory()
+    trace = Trace(sink, lambda: int(env.now))
+    return Context(env, trace, Timing(b"", Shapes())), sink
+
+
+def gpu(name="a100-sxm4-80gb"):
+    return Gpu(context()[0], "gpu0", load_part("gpu", name))
+
+
+@settings(max_examples=50)
+@given(flop=st.floats(0, 1e15), size=st.floats(0, 1e12), count=st.integers(1, 50))
+def test_a_kernel_takes_its_launch_and_its_roofline(flop, size, count):
+    part = gpu()
+    value = part.sheet.value
+    price = part.price(Work((Kernel("k", flop, size, matrix=True, count=count),)))
+    roof = max(flop / (value("flop_efficiency") * 19.5e12), size / (value("bandwidth_efficiency") * 2039e9))
+    assert price.duration_ps == pytest.approx(count * (5e-6 + roof) * 1e12, rel=1e-9, abs=1)
+    assert price.busy_ps == pytest.approx(count * roof * 1e12, rel=1e-9, abs=1)
+    nominal, low, high = price.energy_j
+    assert nominal == pytest.approx((400 - 80) * count * roof, rel=1e-9, abs=1e-18)
+    assert low <= nominal <= high
+
+
+PUBLISHED_A100_CHOLESKY_US = {64: 99, 128: 155, 256: 275, 512: 526, 1024: 1351}
+
+
+@pytest.mark.parametrize("size", PUBLISHED_A100_CHOLESKY_US)
+def test_cholesky_time_is_near_published_a100_points(size):
+    """FP64 linalg.cholesky on an A100: the model's sheet values stay within a factor of two of the published points."""
+    kernel = Kernel("cholesky", size**3 / 3, 0, True, "fp64", "cholesky", size)
+    seconds = gpu().price(Work((kernel,))).duration_ps * 1e-12
+    assert 0.5 <= seconds / (PUBLISHED_A100_CHOLESKY_US[size] * 1e-6) <= 2
+
+
+def test_precisions_run_at_their_own_peak():
+    part = gpu()
+
+    def seconds(precision, matrix):
+        return part.price(Work((Kernel("k", 1e15, 0, matrix, precision),))).busy_ps * 1e-12
+
+    assert seconds("fp32", True) == pytest.approx(1e15 / (0.75 * 19.5e12))
+    assert seconds("tf32", True) == pytest.approx(1e15 / (0.75 * 156e12))
+    assert seconds("fp64", False) == pytest.approx(1e15 / (0.75 * 9.7e12))
+    assert seconds("fp64", True) == pytest.approx(1e15 / (0.75 * 19.5e12))
+    old = gpu("v100-sxm2-32gb")
+    assert old.price(Work((Kernel("k", 1e15, 0, True, "fp64"),))).busy_ps * 1e-12 == pytest.approx(
+        1e15 / (0.75 * 7.8e12)
+    ), "no FP64 tensor cores: the vector peak"
+
+
+def test_what_does_not_fit_is_refused_with_tensor_bytes_and_knob():
+    scenario = hybridsim.load("tngd-digits", ["training.batch_size=1400", "workload.options.hidden=4000"])
+    with pytest.raises(
+        CapacityError, match=r"gpu0: operation 'linearize' needs .*bytes.*training.batch_size"
+    ):
+        hybridsim.run(scenario, backend="timing")
+
+
+def graph(links: dict[tuple[str, str], dict]) -> dict:
+    nodes = {"gpu": {"kind": "gpu", "part": "a100-sxm4-80gb"}, "hub": {"kind": "switch"}}
+    nodes |= {name: {"kind": "spu", "part": "rc-1us"} for name in ("a", "b")}
+    edges = [
+        {"between": list(pair), "link": {"part": "paper-50gbps", **link}} for pair, link in links.items()
+    ]
+    return {"nodes": nodes, "edges": edges}
+
+
+def machine(links):
+    document = {
+        "name": "graph",
+        "workload": "digits_mlp",
+        "training": {"algorithm": {"kind": "tngd"}},
+        "machine": graph(links),
+    }
+    shared, sink = context()
+    return Machine(shared, hybridsim.load(document).machine.expand()), sink
+
+
+def send(net, source, target, bits, issuer=None):
+    return net.context.env.process(
+        net.transfer(issuer or Issuer(), Label("m", 0), source, target, Ref(None, b""), bits)
+    )
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    rates=st.tuples(st.integers(1, 400), st.integers(1, 400)),
+    latencies=st.tuples(st.integers(0, 5000), st.integers(0, 5000)),
+    bits=st.integers(1, 10**9),
+)
+def test_several_hops_are_cut_through(rates, latencies, bits):
+    """Time = bits over the slowest hop + the sum of latencies; every hop carries all bits and is held throughout."""
+    hops = [{"bandwidth": f"{r} Gb/s", "latency": f"{t} ns"} for r, t in zip(rates, latencies, strict=True)]
+    net, sink = machine({("gpu", "hub"): hops[0], ("hub", "a"): hops[1], ("hub", "b"): {}})
+    send(net, "gpu", "a", bits)
+    net.context.env.run()
+    net.context.trace.close()
+    assert net.context.env.now == pytest.approx(bits / min(rates) * 1e3 + sum(latencies) * 1e3, abs=2)
+    wires = [s for s in sink.spans if s["lane"].startswith("to ")]
+    assert [s["bits"] for s in wires] == [bits, bits]
+    assert len({(s["start_ps"], s["end_ps"]) for s in wires}) == 1
+
+
+def test_opposite_directions_do_not_wait_and_equal_ones_are_first_in_first_out():
+    net, sink = machine({("gpu", "hub"): {"latency": "1 us"}, ("hub", "a"): {}, ("hub", "b"): {}})
+    for source, target in (("gpu", "a"), ("gpu", "b"), ("a", "gpu"), ("gpu", "a")):
+        send(net, source, target, 50_000_000)
+    net.context.env.run()
+    net.context.trace.close()
+    first = sorted((s for s in sink.spans if s["lane"] == "to hub"), key=lambda s: s["start_ps"])
+    down = [s for s in first if s["part"] == first[0]["part"]]
+    assert [s["start_ps"] for s in down] == [0, 10**9, 2 * 10**9]
+    assert down[1]["blocker"] == down[0]["id"]
+    up = next(s for s in sink.spans if s["lane"] == "to gpu")
+    assert up["start_ps"] == 0
+
+
+def test_many_crossing_routes_never_deadlock():
+    """Wires are taken in one global order; every message arrives."""
+    net, sink = machine({("gpu", "hub"): {}, ("hub", "a"): {}, ("hub", "b"): {}})
+    ends = ["gpu", "a", "b"]
+    messages = [(s, t) for s in ends for t in ends if s != t] * 20
+    done = [send(net, s, t, 1000 * (i % 7 + 1)) for i, (s, t) in enumerate(messages)]
+    net.context.env.run()
+    assert all(process.triggered for process in done)
+
+
+def test_chunks_let_others_in_between():
+    nets = {}
+    for chunk in (None, "1 KiB"):
+        link = {"latency": "0 s"} | ({"chunk": chunk} if chunk else {})
+        net, sink = machine(
+            {("gpu", "hub"): link, ("hub", "a"): {"latency": "0 s"}, ("hub", "b"): {"latency": "0 s"}}
+        )
+        long, short = send(net, "gpu", "a", 10**7), send(net, "gpu", "b", 8192)
+        finished = []
+        short.callbacks.append(lambda _, net=net, finished=finished: finished.append(net.context.env.now))
+        net.context.env.run()
+        assert long.triggered
+        nets[chunk] = (finished[0], net.context.env.now)
+    assert nets["1 KiB"][0] < nets[None][0]
+    assert nets["1 KiB"][1] == pytest.approx(nets[None][1], abs=2000)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    bits=st.integers(2, 16), cells=st.integers(1, 1000), count=st.integers(1, 20), channels=st.integers(0, 64)
+)
+def test_converters_follow_the_survey(bits, cells, count, channels):
+    """DAC: 0.3 pJ at 8 bit, doubled per bit. ADC: 10 (0.267 pJ + 0.145 aJ 4^(bits-1)). Rounds over the channels."""
+    spus = {
+        "part": "rc-1us",
+        "bias_bits": bits,
+        "output_bits": bits,
+        "dac_channels": channels,
+        "adc_channels": channels,
+    }
+    document = {
+        "name": "c",
+        "workload": "digits_mlp",
+        "training": {"algorithm": {"kind": "tngd"}},
+        "machine": {"gpu": "a100-sxm4-80gb", "link": "paper-50gbps", "spus": spus},
+    }
+    net = Machine(context()[0], hybridsim.load(document).machine.expand())
+    spu = net.spus[0]
+    rounds = (math.ceil(cells / channels) if channels else 1) * count
+    dac, adc = spu._converter_price("dac", cells, count), spu._converter_price("adc", cells, count)
+    assert dac.duration_ps == adc.duration_ps == rounds * 10_000
+    assert dac.energy_j[0] == pytest.approx(cells * count * 0.3e-12 * 2.0 ** (bits - 8))
+    envelope = 0.267e-12 + 0.145e-18 * 4.0 ** (bits - 1)
+    assert adc.energy_j == pytest.approx(tuple(cells * count * f * envelope for f in (10, 1, 100)))

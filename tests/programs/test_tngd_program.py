@@ -1,0 +1,172 @@
+"""TNGD's limits (T8), its circuit's size (T11), its asynchronous machine (T7, T15): arXiv 2405.13817."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from forbid import NoSolver, SolverUsed
+from harness import IDEAL, document, execute
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hybridsim.learning.curvature import linearize
+from hybridsim.learning.task import batch, batch_indices
+from hybridsim.programs import analog
+
+SEEDS = st.integers(0, 10_000)
+TNGD = {"kind": "tngd", "learning_rate": 0.1, "damping": 0.1, "settle": "50 tau"}
+ASYNCHRONOUS = {**TNGD, "mode": "asynchronous", "state": "kept"}
+FAST = {"bandwidth": "100000 Gb/s", "latency": "1 ns"}
+
+
+def batches(made, steps):
+    for step in range(steps):
+        indices = batch_indices(made.seed, len(made.task.data.train_x), made.batch_size, step)
+        yield batch(made.task.data, indices)
+
+
+def exact_step(task, theta, data, damping, rate):
+    """theta - eta (JᵀHJ/b + lambda I)⁻¹ g with a dense float64 solve."""
+    lin = linearize(task, theta, data).value
+    b, d = lin.residual.shape
+    j = lin.jacobian.double().reshape(b, d, -1)
+    a = torch.einsum("icn,icd,idm->nm", j, lin.hessian.double(), j) / b
+    a += damping * torch.eye(len(theta), dtype=torch.float64)
+    g = torch.einsum("icn,ic->n", j, lin.residual) / b
+    return theta - rate * torch.linalg.solve(a, g)
+
+
+@settings(max_examples=5, deadline=None)
+@given(seed=SEEDS)
+def test_no_time_is_sgd(seed):
+    thermal, _ = execute(document({**TNGD, "settle": "0 tau"}, seed=seed))
+    plain, _ = execute(document({"kind": "sgd", "learning_rate": 0.1}, seed=seed))
+    scale = (plain.theta.value - plain.parameters().value).abs().max()
+    assert (thermal.theta.value - plain.theta.value).abs().max() <= 1e-5 * scale + 2e-7
+
+
+@settings(max_examples=5, deadline=None)
+@given(seed=SEEDS, damping=st.floats(0.02, 1.0))
+def test_long_time_is_natural_gradient_descent(seed, damping):
+    made, _ = execute(document({**TNGD, "damping": damping, "settle": "10000 tau"}, seed=seed, steps=1))
+    theta = made.parameters().value
+    x, y = next(batches(made, 1))
+    exact = exact_step(made.task, theta.double(), (x.double(), y), damping, 0.1)
+    moved, expected = made.theta.value.double() - theta.double(), exact - theta.double()
+    assert (moved - expected).norm() <= 1e-5 * expected.norm() + 1e-6 * theta.double().norm()
+
+
+def test_three_steps_of_long_time_follow_the_exact_path():
+    made, _ = execute(document({**TNGD, "settle": "10000 tau"}, steps=3))
+    theta = made.parameters().value
+    for data in batches(made, 3):
+        theta = exact_step(made.task, theta, data, 0.1, 0.1).float()
+    expected = theta - made.parameters().value
+    assert (made.theta.value - theta).norm() <= 1e-5 * expected.norm() + 1e-6 * theta.norm()
+
+
+@settings(max_examples=8, deadline=None)
+@given(size=st.integers(1, 6), hidden=st.integers(2, 7))
+def test_resistors_of_the_papers_circuit(size, hidden):
+    """T11: b d_z (b d_z + 2 N) resistors are written when H is uploaded in full."""
+    workload = {"source": "digits_mlp", "options": {"hidden": hidden, "depth": 1}}
+    algorithm = {**TNGD, "hessian_upload": "full", "jacobian_upload": "twice"}
+    made, sink = execute(document(algorithm, workload=workload, batch_size=size, steps=1), live=False)
+    parameters = 64 * hidden + hidden + hidden * 10 + 10
+    written = next(s for s in sink.spans if s["kind"] == "program")
+    assert written["writes"] == 10 * size * (10 * size + 2 * parameters)
+    assert made.machine.spus[0].load.resistors == written["writes"]
+    sent = [s["bits"] for s in sink.spans if s["kind"] in ("upload jacobian", "upload hessian") and s["bits"]]
+    assert sum(sent) == 16 * written["writes"]
+
+
+def test_the_asynchronous_machine_idles_nowhere_when_the_delay_is_the_settling_time():
+    """T15: with t_d = t (no wait) and a link that is fast enough, GPU and SPU are both busy 95 % of the time."""
+    machine = {"link": FAST, "spus": {**IDEAL, "buffering": "double"}}
+    _, sink = execute(document(ASYNCHRONOUS, steps=60, machine=machine), live=False)
+    end = max(s["end_ps"] for s in sink.spans)
+    gpu = sum(s["end_ps"] - s["start_ps"] for s in sink.spans if s["lane"] == "compute")
+    relaxing = sum(s["end_ps"] - s["start_ps"] for s in sink.spans if s["lane"] == "~relax")
+    assert gpu / end >= 0.95
+    assert relaxing / end >= 0.95
+
+
+def test_a_double_buffer_relaxes_without_pause_and_a_single_one_is_held_while_written():
+    relaxing = {}
+    for buffering in ("single", "double"):
+        machine = {"spus": {**IDEAL, "buffering": buffering}}
+        _, sink = execute(document(ASYNCHRONOUS, steps=5, machine=machine), live=False)
+        spans = [s for s in sink.spans if s["lane"] == "~relax"]
+        relaxing[buffering] = sum(s["end_ps"] - s["start_ps"] for s in spans)
+        first = min(s["start_ps"] for s in spans)
+        end = max(s["end_ps"] for s in sink.spans)
+        steps_after_first = [s for s in sink.spans if s["step"] > 1 and s["lane"] != "~relax"]
+        written = sum(
+            s["end_ps"] - s["start_ps"]
+            for s in steps_after_first
+            if s["kind"].startswith("upload") or s["kind"] in ("program", "convert gradient")
+        )
+        held = 0 if buffering == "double" else written
+        assert relaxing[buffering] == end - first - held
+    assert relaxing["single"] < relaxing["double"]
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.2, 1.0, 5.0])
+def test_a_forced_delay_splits_the_settling_time(delay):
+    """T7: t - t_d under the new system before the reading, t_d under the old one after it."""
+    algorithm = {**ASYNCHRONOUS, "settle": "5 tau", "delay": f"{delay} tau"}
+    machine = {"spus": {**IDEAL, "buffering": "double"}}
+    _, sink = execute(document(algorithm, steps=4, machine=machine), live=False)
+    lengths = [(s["end_ps"] - s["start_ps"]) / 1e6 for s in sink.spans if s["lane"] == "~relax"]
+    cycle = [length for length in (5.0 - delay, delay) if length]
+    assert lengths == pytest.approx((cycle * 4)[: len(lengths)])
+    assert len(lengths) == (4 + 3 if delay else 4) - (4 if delay == 5.0 else 0)
+    columns = [row["delay_ps"] for row in sink.steps[:-1]]
+    assert all(value >= delay * 1e6 for value in columns)
+
+
+def test_the_delay_that_emerges_is_what_gpu_and_link_take():
+    _, sink = execute(document(ASYNCHRONOUS, steps=4), live=False)
+    for step in (1, 2, 3):
+        start = next(s["start_ps"] for s in sink.spans if s["kind"] == "measure" and s["step"] == step)
+        end = max(
+            s["end_ps"] for s in sink.spans if s["kind"] == "convert gradient" and s["step"] == step + 1
+        )
+        assert sink.steps[step - 1]["delay_ps"] == end - start
+
+
+@settings(max_examples=5, deadline=None)
+@given(seed=SEEDS)
+def test_a_kept_state_starts_where_the_last_reading_was(seed):
+    """With no time at all a kept state never moves: every update repeats the first gradient."""
+    made, _ = execute(document({**TNGD, "settle": "0 tau", "state": "kept"}, seed=seed, steps=3))
+    theta = made.parameters().value
+    first = linearize(made.task, theta, next(batches(made, 1))).value.gradient
+    moved = made.theta.value - theta
+    assert (moved + 3 * 0.1 * first).norm() <= 1e-4 * moved.norm()
+
+
+def test_readings_that_are_averaged_take_time_and_conversions():
+    readout = {"samples": 3, "spacing": "2 tau"}
+    _, sink = execute(document({**TNGD, "readout": readout, "noise": 1e-3}, steps=1))
+    kinds = [s["kind"] for s in sink.spans if s["part"] == "spu0" and s["kind"] in ("settle", "measure")]
+    assert kinds == ["settle", "measure"] * 3
+    settles = [s["end_ps"] - s["start_ps"] for s in sink.spans if s["kind"] == "settle"]
+    assert settles == [50_000_000, 2_000_000, 2_000_000]
+
+
+@pytest.mark.parametrize("curvature", ["ggn", "empirical_fisher"])
+@pytest.mark.parametrize("bits", ["ideal", 8])
+def test_no_solver_runs_while_an_spu_works(curvature, bits):
+    spus = {"count": 1, "part": "rc-1us", "input_bits": bits, "bias_bits": bits, "output_bits": bits}
+    with NoSolver():
+        execute(document({**TNGD, "curvature": curvature, "noise": 1e-4}, machine={"spus": spus}))
+
+
+def test_the_prohibition_would_catch_a_solver_on_the_spus_path(monkeypatch):
+    def solving(system, state, drive, **_):
+        torch.linalg.solve(torch.eye(2), torch.ones(2))
+
+    monkeypatch.setattr(analog, "relax", solving)
+    with pytest.raises(SolverUsed), NoSolver():
+        execute(document(TNGD, steps=1))
