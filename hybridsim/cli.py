@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
 
 import typer
 
@@ -14,6 +14,8 @@ from hybridsim.units import engineering
 
 if TYPE_CHECKING:
     from hybridsim.results.read import Run
+    from hybridsim.scenario.parts import Datasheet
+    from hybridsim.simulate import Mode
 
 app = typer.Typer(
     help="Simulate hybrid digital-analog training hardware.", no_args_is_help=True, add_completion=False,
@@ -24,7 +26,12 @@ ScenarioArgument = Annotated[str, typer.Argument(help="A scenario file, or the n
 SetOption = Annotated[
     list[str], typer.Option("--set", help='Override a field, e.g. machine.link.bandwidth="200 Gb/s"; repeatable.')
 ]
-_INTERRUPTED = 130
+
+
+class Interrupted(HybridsimError):
+    """The user stopped a run."""
+
+    exit_code = 130
 
 
 def main() -> None:
@@ -33,10 +40,8 @@ def main() -> None:
         app(standalone_mode=False)
     except HybridsimError as error:
         _stop(str(error), error.exit_code)
-    except typer.Abort:
-        _stop("interrupted", _INTERRUPTED)
-    except KeyboardInterrupt:
-        _stop("interrupted; the results so far are kept", _INTERRUPTED)
+    except (typer.Abort, KeyboardInterrupt):
+        _stop("interrupted", Interrupted.exit_code)
     except BrokenPipeError:
         os._exit(0)
     except Exception as error:
@@ -83,17 +88,26 @@ def run(
     folder = out or Path("runs") / Path(scenario).stem
     from hybridsim.simulate import run as simulate
 
-    with Reporter(loaded.name, loaded.training.steps) as reporter:
-        result = simulate(
-            loaded, folder, backend=backend, facts=facts, force=force, progress=reporter.step, data=data
-        )  # type: ignore[arg-type]  # backend was checked above
+    try:
+        with Reporter(loaded.name, loaded.training.steps) as reporter:
+            result = simulate(
+                loaded,
+                folder,
+                backend=cast("Mode", backend),
+                facts=facts,
+                force=force,
+                progress=reporter.step,
+                data=data,
+            )
+    except KeyboardInterrupt:
+        raise Interrupted(f"interrupted; the results so far are in {folder}") from None
     write_report(result, folder / "report.html")
     _print_summary(result)
 
 
 @app.command()
 def report(folder: Annotated[Path, typer.Argument(help="A run folder.")]) -> None:
-    """Write the report of a run folder again."""
+    """Write the report of a run folder again (also of a run that was killed)."""
     from hybridsim.analysis.report import write_report
     from hybridsim.results.read import Run
 
@@ -111,6 +125,104 @@ def compare(
     from hybridsim.results.read import Run
 
     runs = [Run.open(folder) for folder in folders]
+    out.parent.mkdir(parents=True, exist_ok=True)
     write_comparison(runs, out)
     print(compare_table(runs).to_string(index=False))
     print(out)
+
+
+@app.command()
+def parts(
+    names: Annotated[list[str] | None, typer.Argument(help="None: list all. One: its constants. Two: their differences.")] = None,
+) -> None:
+    """List the shipped datasheets, show one with its sources, or compare two."""
+    from hybridsim.scenario.parts import compare_parts, describe_part, list_parts
+
+    if not names:
+        return _print_rows(list_parts())
+    if len(names) == 1:
+        return _print_rows(describe_part(_part(names[0])))
+    if len(names) == 2:
+        return _print_rows(compare_parts(_part(names[0]), _part(names[1])))
+    raise InputError(f"parts: expected at most two names, got {len(names)}")
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of scenario files."""
+    from hybridsim.scenario.schema import json_schema_text
+
+    print(json_schema_text(), end="")
+
+
+def _part(name: str) -> Datasheet:
+    """The datasheet of a shipped name, whatever its kind, or of the user's file."""
+    from hybridsim.scenario.constants import PART_KINDS
+    from hybridsim.scenario.nearest import one_of
+    from hybridsim.scenario.parts import load_part, part_names
+
+    if name.endswith((".yaml", ".yml")):
+        errors = []
+        for kind in PART_KINDS:
+            try:
+                return load_part(kind, name)
+            except InputError as error:
+                errors.append(error)
+        raise min(errors, key=lambda error: len(error.problems))  # under its own kind a sheet has the fewest problems
+    shipped = {part: kind for kind in PART_KINDS for part in part_names(kind)}
+    if name not in shipped:
+        raise InputError(f"parts: expected {one_of(shipped, name, 'a shipped part or a path ending in .yaml')}, got {name!r}")
+    return load_part(shipped[name], name)
+
+
+def _print_rows(rows: list[dict[str, Any]]) -> None:
+    """A plain table, as wide as its contents."""
+    texts = [{key: _cell(value) for key, value in row.items()} for row in rows]
+    widths = {key: max(len(key), *(len(row[key]) for row in texts)) for key in texts[0]}
+    for row in [{key: key for key in widths}, *texts]:
+        print("  ".join(row[key].ljust(width) for key, width in widths.items()).rstrip())
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _print_summary(result: Run) -> None:
+    """One table at the end of a run, with the folder's path."""
+    summary = result.summary
+    energy, target = summary["energy"]["total"], summary["target"]
+    band = f"{engineering(energy['energy_low_j'], 'J')} to {engineering(energy['energy_high_j'], 'J')}"
+    rows = [
+        ("status", summary["status"]),
+        ("steps", str(summary["steps"])),
+        ("simulated time", engineering(summary["simulated_s"], "s")),
+        ("energy", f"{engineering(energy['energy_j'], 'J')} ({band})"),
+        ("target", _target_text(target)),
+        ("bottleneck", _bottleneck_text(summary["critical_path"]["bottleneck"])),
+        *((name, f"{summary['final'][name]:.4g}") for name in ("train_loss", "test_loss", "test_accuracy") if name in summary["final"]),
+        *((f"event: {kind}", f"{entry['count']} times") for kind, entry in summary["events"].items()),
+        ("backend", summary["host"]["backend"]),
+    ]
+    if summary["host"]["replay_missing"]:
+        rows.append(("fell back to live", summary["host"]["replay_missing"]))
+    rows.append(("run folder", str(result.folder)))
+    width = max(len(name) for name, _ in rows)
+    for name, text in rows:
+        print(f"{name.ljust(width)}  {text}")
+
+
+def _target_text(target: dict[str, Any] | None) -> str:
+    if target is None:
+        return "none set"
+    aim = f"{target['metric']} {'>=' if target['direction'] == 'above' else '<='} {target['threshold']:g}"
+    if not target["reached"]:
+        return f"{aim}: not reached"
+    return f"{aim}: step {target['step']}, {engineering(target['seconds'], 's')}, {engineering(target['joules'], 'J')}"
+
+
+def _bottleneck_text(bottleneck: dict[str, Any] | None) -> str:
+    if bottleneck is None:
+        return "none"
+    return f"{bottleneck['part']}: {bottleneck['kind']} ({100 * bottleneck['share']:.0f} % of the critical path)"

@@ -67,9 +67,9 @@ class Spu:
         args: tuple[Ref, ...],
         load: Load,
         *,
-        bits: int,
+        written: int,
     ) -> Process:
-        """Write the resistors of a system; the computation is what the device does with them (decompose, round).
+        """Write ``written`` resistors of a system; the computation is what the device does with them.
 
         Raises:
             CapacityError: more cells or resistors than the device has.
@@ -79,7 +79,7 @@ class Spu:
             self._check_capacity(load, label)
             system = self._context.backend.evaluate(computation, args)
             self._report(system, label)
-            return system, self._write_price(load.resistors, bits)
+            return system, self._write_price(written)
 
         return (yield from self._array.serve(issuer, label, args, start))
 
@@ -175,8 +175,8 @@ class Spu:
                     f"training.batch_size"
                 )
 
-    def _write_price(self, resistors: int, bits: int) -> Price:
-        sheet = self.sheet
+    def _write_price(self, resistors: int) -> Price:
+        sheet, bits = self.sheet, resistors * self.bits("input")
         channels = sheet.value("write_channels")
         rounds = 1 if channels == 0 else math.ceil(resistors / channels)
         duration = to_ps(rounds * sheet.value("write_time_s")) if resistors else 0

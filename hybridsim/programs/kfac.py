@@ -121,7 +121,7 @@ class Kfac:
             Computation(kronecker.program, input_bits=spu.node.input_bits),
             (sent, shift),
             _load(size),
-            bits=bits,
+            written=size * size,
         )
         answer = yield from self._columns(issuer, spu, address, system, columns, size, count)
         spu.device.release(issuer.last)

@@ -114,7 +114,7 @@ class Tngd:
                 self.issuer, Label(kind, step), self.gpu.name, self.spu.name, sent, amount
             )
         system = yield from self.spu.program(
-            self.issuer, Label("program", step), self.upload, (sent,), load, bits=sum(bits.values())
+            self.issuer, Label("program", step), self.upload, (sent,), load, written=self._written(rows, size, outputs)
         )
         drive = yield from self.spu.convert_input(
             self.issuer, Label("convert gradient", step), self.drive, (system, sent), size
@@ -130,6 +130,11 @@ class Tngd:
             width = rows if self.algorithm.hessian_upload == "full" else outputs
             sent["upload hessian"] = rows * width * bits
         return sent
+
+    def _written(self, rows: int, size: int, outputs: int) -> int:
+        """Resistors that a new system sets: J in both arrays, and what is sent of H."""
+        width = rows if outputs and self.algorithm.hessian_upload == "full" else outputs
+        return 2 * rows * size + rows * width
 
     def _answer(self, step: int, linearization: Ref, read_ps: int) -> Steps:
         """Upload while the SPU goes on (held meanwhile without a second buffer), then switch over."""

@@ -16,7 +16,7 @@ class PartChoice(Strict):
     """A part by name or path, with constants of its datasheet overridden."""
 
     part_kind: ClassVar[PartKind]
-    part: Text
+    part: Text = Field(description="shipped part or path to a datasheet")
 
     @field_validator("part", mode="after")
     @classmethod

@@ -100,10 +100,7 @@ def parse(text: str, file: str) -> tuple[Node, list[Problem]]:
     try:
         events = list(YAML(typ="safe", pure=True).parse(text))
     except MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        if error.context_mark and mark.line > text.rstrip().count("\n"):
-            mark = error.context_mark  # something left open: where it starts says more than the end of the file
-        raise _fatal(file, mark.line + 1 if mark else None, "valid YAML", _syntax(error.problem)) from None
+        raise _fatal(file, _line(error, text), "valid YAML", _syntax(error.problem)) from None
     except (YAMLError, ValueError, RecursionError) as error:
         raise _fatal(file, None, "valid YAML", _syntax(str(error))) from None
     builder = _Builder(file, events)
@@ -129,6 +126,14 @@ def _without_lines(node: Node) -> Node:
     elif isinstance(value, list):
         value = [_without_lines(child) for child in value]
     return Node(value, node.file, None)
+
+
+def _line(error: Any, text: str) -> int | None:
+    """Line of a syntax error; of what was left open at the end of the file, the line where it starts."""
+    mark, last = error.problem_mark or error.context_mark, text.rstrip().count("\n")
+    if mark is not None and mark.line > last:
+        mark = error.context_mark or mark
+    return None if mark is None else min(int(mark.line), last) + 1
 
 
 class _Bad:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from hybridsim.errors import Problem
@@ -17,6 +18,7 @@ from hybridsim.scenario.document import (
     DocumentError,
     Node,
     ascii_path,
+    dotted,
     from_python,
     parse,
     parse_value,
@@ -151,13 +153,13 @@ def apply_override(root: Node, text: str) -> Node:
         raise DocumentError(
             Problem("--set", None, "extends", "a field (a file is what extends)", describe(value))
         )
+    path = dotted(tuple(keys))
     try:
         node = parse_value(value, "--set")
     except DocumentError as error:
-        problem = error.problem
-        raise DocumentError(Problem("--set", None, name.strip(), problem.expected, problem.got)) from None
+        raise DocumentError(replace(error.problem, line=None, path=path)) from None
     absolutise(Node({keys[-1]: node}, "--set", None), Path.cwd())
-    return merge(root, _nest(root, keys, node, name.strip()))
+    return merge(root, _nest(root, keys, node, path))
 
 
 def _nest(base: Node | None, keys: list[str], leaf: Node, name: str) -> Node:

@@ -137,7 +137,8 @@ def _shorten(value: Any) -> Any:
     """Leave out what is not set."""
     if isinstance(value, dict):
         kept = {k: v if k == _NOT_SHORTENED else _shorten(v) for k, v in value.items() if v is not None}
-        return {k: v for k, v in kept.items() if not (k == _NOT_SHORTENED and v == {})}
+        first = {k: kept[k] for k in ("kind", "count") if k in kept}
+        return first | {k: v for k, v in kept.items() if not (k == _NOT_SHORTENED and v == {})}
     return [_shorten(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 

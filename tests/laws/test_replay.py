@@ -70,7 +70,7 @@ def cases() -> list[Any]:
         resolved = YAML(typ="safe").load(hybridsim.load(document).to_yaml())
         fields = dict(leaves(resolved))
         optional = ("training.target", "machine.link.chunk") if name != "adam" else ("training.target",)
-        fields |= {path: None for path in optional}
+        fields |= dict.fromkeys(optional)
         if name == "tngd-asynchronous":
             fields["training.algorithm.delay"] = None
         for path, value in fields.items():

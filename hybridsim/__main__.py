@@ -1,0 +1,5 @@
+"""``python -m hybridsim`` is the command line."""
+
+from hybridsim.cli import main
+
+main()
