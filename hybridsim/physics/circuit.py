@@ -2,9 +2,9 @@
 
 The current of every programmable resistor flows into a virtual ground, so each array dissipates sum |G_ij|
 V_j² with no cancellation (arXiv 2405.13817's circuit: J driven by x, H driven by u = J x, Jᵀ driven by w = H
-u/b). Each stage has its own full scale: V_x = x V_fs/x_fs, V_u = u V_fs/u_fs, V_w = w V_fs/w_fs, realised by
-the feedback conductances (u_fs/x_fs) G0 and (w_fs/u_fs) G0 and by the factor w_fs/x_fs on the Jᵀ array. With
-the empirical Fisher there is no H array: u drives Jᵀ itself, w = u/b.
+u/b). Each stage has its own full scale: V_x = x V_fs/x_fs, V_u = u V_fs/u_fs, V_w = w V_fs/w_fs, V_b = b V_fs/b_fs,
+realised by the feedback conductances (u_fs/x_fs) G0 and (w_fs/u_fs) G0, by the factor w_fs/x_fs on the Jᵀ array and
+by the input conductances (b_fs/x_fs) G0. With the empirical Fisher there is no H array: u drives Jᵀ itself, w = u/b.
 
 Energies are in units of V_fs² C (that is V_fs² G0 times RC); multiplying all conductances by one factor
 changes none.
@@ -36,6 +36,7 @@ class FullScales(NamedTuple):
     x: float | None = None
     u: float | None = None
     w: float | None = None
+    b: float | None = None
 
 
 AUTOMATIC = FullScales()
@@ -48,8 +49,7 @@ class Dissipation:
     Attributes:
         stages: energy by stage, in units of V_fs² C.
         full_scales: by amplifier stage (x, u, w), dimensionless.
-        saturation: largest (|mean| + 3 sd)/full scale by stage, also of ``input`` (|b|/x_fs); above 1 a
-            stage clips.
+        saturation: largest (|mean| + 3 sd)/full scale by stage, |b|/b_fs of the input; above 1 a stage clips.
     """
 
     stages: dict[str, Tensor]
@@ -87,13 +87,13 @@ def dissipation(
     Integrals of the second moment E x_j² = (E x_j)² + Var x_j, likewise u and w; in units of V_fs² C:
 
         j_array     sum |J_ij| x_j²/x_fs²              damping    λ sum x_j²/x_fs²
-        input       sum b_j²/x_fs²                     feedback_u sum u_k²/(u_fs x_fs)
+        input       sum b_j²/(b_fs x_fs)               feedback_u sum u_k²/(u_fs x_fs)
         h_array     sum |H_kl/b| u_l²/u_fs²            feedback_w sum w_k²/(u_fs w_fs)
         jt_array    sum |J_kj| w_k²/(w_fs x_fs)
 
-    A full scale left None is the largest |mean| + 3 sd of its stage at the interval's ends and at the nodes
-    between: an ideal programmable gain (an assumption, to be flagged). The amplifiers' static power is not
-    included.
+    A full scale left None is the largest |mean| + 3 sd of its stage at the interval's ends and at the nodes between, b_fs
+    the larger of max |b| and x_fs: an ideal programmable gain (an assumption, to be flagged). The amplifiers' static
+    power is not included.
 
     Cost: per node (8 for each factor 4 of time between 1/(s_max + λ) and tau) one column of a pass over J;
     with noise 2 N r² more for the variances. Memory: blocks of J only.
@@ -112,17 +112,18 @@ def dissipation(
     rooted = system.root is not None
     w_fs = _full_scale(full_scales.w, w.peak) if rooted else u_fs * system.scale**2
     b2, b_peak = _drive_moments(system, drive)
+    b_fs = torch.maximum(b_peak, x_fs) if full_scales.b is None else _full_scale(full_scales.b, b_peak)
     stages = {
         "j_array": x.weighted / x_fs**2,
         "damping": system.damping * x.plain / x_fs**2,
-        "input": tau * b2 / x_fs**2,
+        "input": tau * b2 / (b_fs * x_fs),
         "feedback_u": u.plain / (u_fs * x_fs),
         "jt_array": w.weighted / (w_fs * x_fs),
     }
     if rooted:
         stages |= {"h_array": u.weighted / u_fs**2, "feedback_w": w.plain / (u_fs * w_fs)}
-    scales = {"x": x_fs, "u": u_fs, "w": w_fs}
-    saturation = {"x": x.peak / x_fs, "u": u.peak / u_fs, "w": w.peak / w_fs, "input": b_peak / x_fs}
+    scales = {"x": x_fs, "u": u_fs, "w": w_fs, "b": b_fs}
+    saturation = {"x": x.peak / x_fs, "u": u.peak / u_fs, "w": w.peak / w_fs, "b": b_peak / b_fs}
     return Dissipation(stages, scales, saturation)
 
 

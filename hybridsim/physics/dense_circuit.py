@@ -33,11 +33,12 @@ def dense_dissipation(
 
     Integrals of the second moment given the states at the start, in units of V_fs² C:
 
-        array   sum |G_ij| x_j²/x_fs²       damping   λ sum x_j²/x_fs²       input   sum b_j²/x_fs²
+        array   sum |G_ij| x_j²/x_fs²       damping   λ sum x_j²/x_fs²       input   sum b_j²/(b_fs x_fs)
 
     Mode pairs are integrated over time first, so the cost is O(n³ + n² k), not times the number of nodes.
     Without a fixed full scale x_fs is, for each column, the largest |mean| + 3 sd at the interval's ends and
-    at geometric instants between (an ideal programmable gain, to be flagged as assumed).
+    at geometric instants between (an ideal programmable gain, to be flagged as assumed);
+    b_fs is the larger of max |b| and x_fs, the input conductance (b_fs/x_fs) G0.
 
     Args:
         system: A (n, n).
@@ -48,7 +49,7 @@ def dense_dissipation(
         full_scale: fixed one > 0 for all columns, or None.
 
     Returns:
-        Stages array, damping, input; full scale and saturation of x, saturation of the input; each (k,).
+        Stages array, damping, input; full scales and saturation of x and of the input b; each (k,).
     """
     if full_scale is not None and not full_scale > 0:
         raise ValueError(f"expected a full scale > 0, got {full_scale!r}")
@@ -62,10 +63,13 @@ def dense_dissipation(
     plain = _quadratic(torch.eye(len(a), dtype=a.dtype, device=a.device), y, b, integrals)
     peak = _peak(system, y, b, tau, rate, kappa0)
     scale = torch.where(peak > 0, peak, 1.0) if full_scale is None else torch.full_like(peak, full_scale)
+    drive_peak = drives.double().abs().amax(dim=0)
+    drive_scale = torch.maximum(drive_peak, scale)
     drive2 = tau * drives.double().square().sum(dim=0)
-    stages = {"array": array, "damping": system.damping * plain, "input": drive2}
-    saturation = {"x": peak / scale, "input": drives.double().abs().amax(dim=0) / scale}
-    return Dissipation({name: e / scale**2 for name, e in stages.items()}, {"x": scale}, saturation)
+    stages = {"array": array / scale**2, "damping": system.damping * plain / scale**2}
+    stages["input"] = drive2 / (drive_scale * scale)
+    saturation = {"x": peak / scale, "b": drive_peak / drive_scale}
+    return Dissipation(stages, {"x": scale, "b": drive_scale}, saturation)
 
 
 def _pair_integrals(a: Tensor, t: Tensor, weights: Tensor, kappa0: float) -> tuple[Tensor, ...]:

@@ -48,7 +48,7 @@ def resistor_by_resistor(
         power["feedback_u"] += fs["u"] / fs["x"] * v["u"][k] / fs["u"] ** 2
     for i in range(j.shape[1]):
         power["damping"] += damping * v["x"][i] / fs["x"] ** 2
-        power["input"] += b[i] ** 2 / fs["x"] ** 2
+        power["input"] += fs["b"] / fs["x"] * b[i] ** 2 / fs["b"] ** 2
     if h is None:
         return power
     power |= {"h_array": 0.0, "feedback_w": 0.0}
@@ -112,8 +112,9 @@ def test_tngd_circuit(seed, fisher, condition, periods, kappa0, fixed, dtype) ->
     got = dissipation(system, state, drive, tau=tau, kappa0=kappa0, full_scales=scales)
     fs = {stage: float(value) for stage, value in got.full_scales.items()}
     if fixed:
-        assert fs == pytest.approx({"x": 2.0, "u": 3.0, "w": 3.0 / B if fisher else 5.0})
+        assert fs == pytest.approx({"x": 2.0, "u": 3.0, "w": 3.0 / B if fisher else 5.0, "b": fs["b"]})
     x, b = system.full(state).double().numpy(), system.full(drive).double().numpy()
+    assert fs["b"] == pytest.approx(max(fs["x"], np.abs(b).max()), rel=1e-6)
     check(got, reference(system, x, b, tau, kappa0, fs), 1e-5)
 
 
@@ -141,7 +142,9 @@ def test_full_scales_cover_the_whole_trajectory(fisher: bool) -> None:
     assert float(
         dissipation(system, state, drive, tau=tau, kappa0=kappa0, full_scales=fixed).saturation["u"]
     ) == (pytest.approx(2.0, rel=0.01))
-    assert float(got.saturation["input"]) == pytest.approx(np.abs(b).max() / peaks["x"], rel=0.01)
+    narrow = FullScales(b=np.abs(b).max() / 4)
+    found = dissipation(system, state, drive, tau=tau, kappa0=kappa0, full_scales=narrow)
+    assert float(found.saturation["b"]) == pytest.approx(4.0)
 
 
 @settings(max_examples=15, deadline=None)
@@ -169,7 +172,7 @@ def test_dense_circuit(seed, n, damping, periods, kappa0, full_scale) -> None:  
             v = mean**2 + np.diag(covariance)
             for i in range(n):
                 expected["damping"] += weight * damping * v[i] / fs**2
-                expected["input"] += weight * float(b[i, k]) ** 2 / fs**2
+                expected["input"] += weight * float(b[i, k]) ** 2 / (fs * max(fs, float(b[:, k].abs().max())))
                 for m in range(n):
                     expected["array"] += weight * abs(float(matrix[m, i])) * v[i] / fs**2
         check(Dissipation({s: e[k] for s, e in got.stages.items()}, {}, {}), expected, 1e-5)
