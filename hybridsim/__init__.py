@@ -1,8 +1,8 @@
 """Discrete-event simulator of hybrid digital-analog training hardware with real Ornstein-Uhlenbeck numerics.
 
-    import hybridsim
-    run = hybridsim.run(hybridsim.load("tngd-digits"))
-    run.steps, run.spans, run.energy, run.summary
+import hybridsim
+run = hybridsim.run(hybridsim.load("tngd-digits"))
+run.steps, run.spans, run.energy, run.summary
 """
 
 from __future__ import annotations

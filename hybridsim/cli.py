@@ -74,7 +74,9 @@ def run(
     overrides: SetOption = [],  # noqa: B006  typer copies it
     force: Annotated[bool, typer.Option(help="Replace an existing run folder.")] = False,
     backend: Annotated[str, typer.Option(help="live, timing (no tensors) or replay (facts from the store).")] = "live",
-    facts: Annotated[Path | None, typer.Option(help="Fact store (sqlite): filled by live runs, read by replays.")] = None,
+    facts: Annotated[
+        Path | None, typer.Option(help="Fact store (sqlite): filled by live runs, read by replays.")
+    ] = None,
     data: Annotated[Path | None, typer.Option(help="Folder of external data sets (default: HYBRIDSIM_DATA).")] = None,
 ) -> None:
     """Simulate a scenario; write the run folder and its report."""
@@ -133,7 +135,9 @@ def compare(
 
 @app.command()
 def parts(
-    names: Annotated[list[str] | None, typer.Argument(help="None: list all. One: its constants. Two: their differences.")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(help="None: list all. One: its constants. Two: their differences.")
+    ] = None,
 ) -> None:
     """List the shipped datasheets, show one with its sources, or compare two."""
     from hybridsim.scenario.parts import compare_parts, describe_part, list_parts
@@ -171,7 +175,9 @@ def _part(name: str) -> Datasheet:
         raise min(errors, key=lambda error: len(error.problems))  # under its own kind a sheet has the fewest problems
     shipped = {part: kind for kind in PART_KINDS for part in part_names(kind)}
     if name not in shipped:
-        raise InputError(f"parts: expected {one_of(shipped, name, 'a shipped part or a path ending in .yaml')}, got {name!r}")
+        raise InputError(
+            f"parts: expected {one_of(shipped, name, 'a shipped part or a path ending in .yaml')}, got {name!r}"
+        )
     return load_part(shipped[name], name)
 
 
@@ -201,7 +207,11 @@ def _print_summary(result: Run) -> None:
         ("energy", f"{engineering(energy['energy_j'], 'J')} ({band})"),
         ("target", _target_text(target)),
         ("bottleneck", _bottleneck_text(summary["critical_path"]["bottleneck"])),
-        *((name, f"{summary['final'][name]:.4g}") for name in ("train_loss", "test_loss", "test_accuracy") if name in summary["final"]),
+        *(
+            (name, f"{summary['final'][name]:.4g}")
+            for name in ("train_loss", "test_loss", "test_accuracy")
+            if name in summary["final"]
+        ),
         *((f"event: {kind}", f"{entry['count']} times") for kind, entry in summary["events"].items()),
         ("backend", summary["host"]["backend"]),
     ]

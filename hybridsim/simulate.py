@@ -131,7 +131,8 @@ def _attempt(setup: _Setup, folder: Path, force: bool, mode: str, missing: str) 
     writer.manifest(head | {"status": "running"})
     backend = _BACKENDS[mode](setup.salt, setup.shapes, setup.store)
     session = _session(setup, backend, writer, setup.scenario.training.steps, setup.progress)
-    status, failure = "complete", None
+    status: str = "complete"
+    failure: BaseException | None = None
     try:
         _execute(session)
     except MissingFacts:

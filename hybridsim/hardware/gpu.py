@@ -89,7 +89,6 @@ class Gpu:
             to_ps(busy_s),
             (work.flop, work.bytes, work.launches, 0, 0, 0),
             (nominal * busy_s, low * busy_s, high * busy_s),
-            work.count,
         )
 
     def _kernel_s(self, kernel: Kernel) -> tuple[float, float]:

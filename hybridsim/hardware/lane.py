@@ -22,6 +22,10 @@ class Context(NamedTuple):
     trace: Trace
     backend: Backend
 
+    def now_ps(self) -> int:
+        """The clock."""
+        return int(self.env.now)
+
 
 class Label(NamedTuple):
     """What an operation is called in the trace."""
@@ -34,14 +38,15 @@ class Label(NamedTuple):
 class Price(NamedTuple):
     """What one operation costs on one part.
 
-    ``work`` is (flop, bytes, launches, bits, conversions, writes); ``energy_j`` is (nominal, low, high).
+    ``work`` is (flop, bytes, launches, bits, conversions, writes), ``energy_j`` (nominal, low, high), ``repeats`` the
+    number of equal operations in a row.
     """
 
     duration_ps: int
     busy_ps: int
     work: tuple[float, float, int, int, int, int]
     energy_j: tuple[float, float, float]
-    count: int = 1
+    repeats: int = 1
     note: str = ""
 
 
@@ -132,7 +137,7 @@ class Lane:
         """Queue, start, compute and price (``start``), let the time pass, make the result visible."""
         env, trace, _ = self._context
         parents, span = issuer.parents(args), trace.new_id()
-        queued, blocker = issuer.take_wait(env.now)
+        queued, blocker = issuer.take_wait(int(env.now))
         turn = self.server.request()
         if turn is not None:
             asked = env.now
@@ -140,7 +145,7 @@ class Lane:
             if env.now > asked:
                 blocker = self.server.freed_by
         result, price = start()
-        record_start(trace, span, parents, blocker, (self.part, self.name), label, queued, env.now, price)
+        record_start(trace, span, parents, blocker, (self.part, self.name), label, queued, int(env.now), price)
         yield env.timeout(price.duration_ps)
         trace.finish(span)
         self.server.release(span)
@@ -162,7 +167,7 @@ def record_start(
     """Begin a span whose price is known."""
     end_ps = start_ps + price.duration_ps
     trace.begin(
-        (span, parents, blocker, *where, *label, price.count, queued_ps, start_ps, end_ps, price.busy_ps)
+        (span, parents, blocker, *where, *label, price.repeats, queued_ps, start_ps, end_ps, price.busy_ps)
         + price.work
         + price.energy_j
         + (price.note,)

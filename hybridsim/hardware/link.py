@@ -72,14 +72,14 @@ class Route:
     def _occupy(self, issuer: Issuer, label: Label, payload: Ref, bits: int, count: int) -> Process:
         env, trace, _ = self._context
         parents = issuer.parents((payload,))
-        queued, blocker = issuer.take_wait(env.now)
+        queued, blocker = issuer.take_wait(int(env.now))
         blocker = yield from self._acquire(blocker)
-        duration_ps = self.occupancy_ps(bits)
+        duration_ps, start = self.occupancy_ps(bits), int(env.now)
         spans = []
         for wire in self.wires:
             spans.append(trace.new_id())
             price = wire.price(bits, duration_ps, count)
-            record_start(trace, spans[-1], parents, blocker, (wire.name, wire.lane), label, queued, env.now, price)
+            record_start(trace, spans[-1], parents, blocker, (wire.name, wire.lane), label, queued, start, price)
         yield env.timeout(duration_ps)
         for wire, span in zip(self.wires, spans, strict=True):
             trace.finish(span)
@@ -102,10 +102,10 @@ class Route:
     def _fly(self, issuer: Issuer, label: Label, payload: Ref) -> Process:
         """Propagation: nothing is held, so any number of messages may be in flight."""
         env, trace, _ = self._context
-        span, wire = trace.new_id(), self.wires[-1]
+        span, wire, start = trace.new_id(), self.wires[-1], int(env.now)
         price = Price(self._latency_ps, 0, (0.0, 0.0, 0, 0, 0, 0), (0.0, 0.0, 0.0))
         where = (wire.name, "flight " + wire.lane)
-        record_start(trace, span, issuer.parents((payload,)), -1, where, label, env.now, env.now, price)
+        record_start(trace, span, issuer.parents((payload,)), -1, where, label, start, start, price)
         yield env.timeout(self._latency_ps)
         trace.finish(span)
         issuer.last = span

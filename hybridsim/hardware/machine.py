@@ -72,9 +72,9 @@ class Machine:
         payload = args[0] if args else Ref(None, b"")
         if duration_ps <= 0:
             return payload
-        span = trace.new_id()
+        span, start = trace.new_id(), int(env.now)
         price = Price(duration_ps, 0, (0.0, 0.0, 0, 0, 0, 0), (0.0, 0.0, 0.0))
-        record_start(trace, span, issuer.parents(args), -1, (part, "pause"), label, env.now, env.now, price)
+        record_start(trace, span, issuer.parents(args), -1, (part, "pause"), label, start, start, price)
         yield env.timeout(duration_ps)
         trace.finish(span)
         issuer.last = span
@@ -82,4 +82,5 @@ class Machine:
 
     def static_power(self) -> list[dict[str, Any]]:
         """Every part's power that does not depend on what it does."""
-        return [row for part in (*self.gpus, *self.spus) for row in part.static_power()]
+        rows = [row for gpu in self.gpus for row in gpu.static_power()]
+        return rows + [row for spu in self.spus for row in spu.static_power()]

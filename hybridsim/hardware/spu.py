@@ -100,7 +100,7 @@ class Spu:
         def start() -> tuple[Ref, Price]:
             state = self._context.backend.evaluate(relaxation, args)
             self._report(state, label)
-            return state, self._relax_price(self.duration_ps(tau) * count, state, count)
+            return state, self._relax_price(self.duration_ps(tau * count), state, count)
 
         self.state = yield from self._core.serve(issuer, label, args, start)
         self.resume()

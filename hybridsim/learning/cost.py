@@ -60,9 +60,7 @@ def to_meta(value: Any, memo: dict[int, Tensor] | None = None) -> Any:
     memo = {} if memo is None else memo
     if isinstance(value, Tensor):
         if id(value) not in memo:
-            memo[id(value)] = torch.empty_strided(
-                value.shape, value.stride(), dtype=value.dtype, device="meta"
-            )
+            memo[id(value)] = torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="meta")
         return memo[id(value)]
     if hasattr(value, "meta"):
         return value.meta()
@@ -143,16 +141,12 @@ class _Counter(TorchDispatchMode):
         special = factorisation(call)
         if special is not None:
             each = moved / max(special.matrices, 1)
-            kernel = Kernel(
-                name, special.flop, each, special.matrix, precision, special.routine, special.size
-            )
+            kernel = Kernel(name, special.flop, each, special.matrix, precision, special.routine, special.size)
             self._factorised(call, kernel, special.matrices)
             return
         flop = contraction_flop(call)
         matrix = flop is not None
-        self._launch(
-            Kernel(name, elementwise_flop(call) if flop is None else flop, moved, matrix, precision), 1
-        )
+        self._launch(Kernel(name, elementwise_flop(call) if flop is None else flop, moved, matrix, precision), 1)
 
     def _factorised(self, call: Call, kernel: Kernel, number: int) -> None:
         """Record factorisations; a Cholesky factor that is then inverted is one SPD inverse, n³ in all."""

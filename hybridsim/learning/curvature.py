@@ -147,9 +147,7 @@ def out_of_range(lin: Linearization, root: Tensor | None, beta: Tensor) -> Tenso
 def _fisher(task: Task, theta: Tensor, batch: Batch) -> Outcome:
     (x, y), size = batch, len(batch[0])
 
-    def example_loss(
-        parameters: Mapping[str, Tensor], example: Tensor, target: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def example_loss(parameters: Mapping[str, Tensor], example: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         z = task.apply(parameters, example[None])
         return batch_loss(task.loss, z, target[None]), z[0]
 

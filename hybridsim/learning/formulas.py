@@ -119,9 +119,7 @@ def bytes_moved(call: Call) -> float:
     if packet in _SELECTIONS:
         return float(written + read + others)
     if packet is aten.convolution_backward and not call.args[10][0]:
-        inputs = [
-            t for t in inputs if t is not call.args[2]
-        ]  # the weight's gradient does not read the weight
+        inputs = [t for t in inputs if t is not call.args[2]]  # the weight's gradient does not read the weight
     return float(written + sum(map(_stored_bytes, inputs)))
 
 

@@ -41,9 +41,7 @@ def initial_state(kind: OptimizerKind, theta: Tensor) -> State:
     raise ValueError(f"expected sgd, nesterov, adam or nadamw, got {kind!r}")
 
 
-def sgd(
-    theta: Tensor, state: State, direction: Tensor, *, learning_rate: float, weight_decay: float = 0.0
-) -> Outcome:
+def sgd(theta: Tensor, state: State, direction: Tensor, *, learning_rate: float, weight_decay: float = 0.0) -> Outcome:
     """θ ← θ - η (d + w θ)."""
     direction = _decayed(theta, direction, weight_decay)
     return Outcome((theta.sub(direction, alpha=learning_rate), state._replace(step=state.step + 1)))

@@ -114,13 +114,9 @@ def lowrank(jacobian: Tensor, root: Tensor | None, scale: float, damping: float)
 
 def _check(jacobian: Tensor, root: Tensor | None, damping: float) -> None:
     if jacobian.ndim != 2 or not jacobian.is_floating_point():
-        raise ValueError(
-            f"expected a floating-point Jacobian (r, N), got {jacobian.dtype} {tuple(jacobian.shape)}"
-        )
+        raise ValueError(f"expected a floating-point Jacobian (r, N), got {jacobian.dtype} {tuple(jacobian.shape)}")
     if root is not None:
-        fits = (
-            root.ndim == 3 and root.shape[1] == root.shape[2] and len(root) * root.shape[1] == len(jacobian)
-        )
+        fits = root.ndim == 3 and root.shape[1] == root.shape[2] and len(root) * root.shape[1] == len(jacobian)
         if not fits:
             raise ValueError(f"expected a root (b, d, d) with b d = {len(jacobian)}, got {tuple(root.shape)}")
     if not damping >= 0:

@@ -31,9 +31,7 @@ __all__ = [
 ]
 
 
-def relax(
-    system: LowRank, state: Vector, drive: Vector, *, tau: float, kappa0: float, noise_seed: int
-) -> Vector:
+def relax(system: LowRank, state: Vector, drive: Vector, *, tau: float, kappa0: float, noise_seed: int) -> Vector:
     """Move the state by ``tau`` RC, exactly, under dx = -(A x - b) dτ + sqrt(2 kappa0) dW (TNGD).
 
     x(τ+h) = exp(-A h) x(τ) + A⁻¹(I - exp(-A h)) b + η,    η ~ N(0, kappa0 A⁻¹(I - exp(-2 A h)))

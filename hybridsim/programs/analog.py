@@ -58,9 +58,7 @@ def carry(old: System, state: Vector, new: System) -> Outcome:
     return Outcome(new.matrix.vector(perp=old.matrix.full(state)))
 
 
-def settle(
-    system: System, state: Vector, drive: Vector, *, tau: float, kappa0: float, noise_seed: int
-) -> Outcome:
+def settle(system: System, state: Vector, drive: Vector, *, tau: float, kappa0: float, noise_seed: int) -> Outcome:
     """The exact transition over ``tau`` RC, and what the circuit dissipated on the way."""
     moved = relax(system.matrix, state, drive, tau=tau, kappa0=kappa0, noise_seed=noise_seed)
     heat = dissipation(system.matrix, state, drive, tau=tau, kappa0=kappa0)

@@ -7,7 +7,8 @@ from collections.abc import Callable, Generator
 import simpy
 
 from hybridsim.errors import InputError
-from hybridsim.programs import first_order, kfac, tngd
+from hybridsim.programs import first_order, tngd
+from hybridsim.programs import kfac as kfac_program
 from hybridsim.programs.session import Session
 
 Program = Callable[[Session], Generator[simpy.Event, object, None]]
@@ -17,7 +18,7 @@ PROGRAMS: dict[str, Program] = {
     "adam": first_order.run,
     "nadamw": first_order.run,
     "tngd": tngd.run,
-    "kfac": kfac.run,
+    "kfac": kfac_program.run,
 }
 _NEEDS_SPU = ("tngd", "kfac")
 

@@ -38,6 +38,4 @@ def run(session: Session) -> Generator[simpy.Event, object, None]:
 
 def update_rule(kind: str, settings: object) -> Computation:
     """The optimizer ``kind`` as a computation ``(theta, state, direction) -> (theta, state)``."""
-    return Computation(
-        getattr(optimizers, kind), **{name: getattr(settings, name) for name in _SETTINGS[kind]}
-    )
+    return Computation(getattr(optimizers, kind), **{name: getattr(settings, name) for name in _SETTINGS[kind]})

@@ -1,4 +1,6 @@
-"""Thermodynamic K-FAC (arXiv 2502.08603), method 2, dense layers: U = (G + lambda_g I)⁻¹ DTheta (A + lambda_a I)⁻¹ by columns.
+"""Thermodynamic K-FAC (arXiv 2502.08603), method 2, dense layers.
+
+U = (G + lambda_g I)⁻¹ DTheta (A + lambda_a I)⁻¹, by columns.
 
 The GPU computes the factors; each layer sends G and the columns of its gradient to one SPU, then A and the rows of the
 answer to the next. Factors go to the SPUs in turn; layers run side by side and meet on the links.
@@ -7,6 +9,7 @@ answer to the next. Factors go to the SPUs in turn; layers run side by side and 
 from __future__ import annotations
 
 from collections.abc import Generator
+from typing import cast
 
 import simpy
 
@@ -79,7 +82,7 @@ class Kfac:
             for index in range(len(self.layers))
         ]
         yield env.all_of(running)
-        return [process.value for process in running]
+        return [cast("Ref", process.value) for process in running]
 
     def _layer(self, step: int, index: int, gradient: Ref, factors: Ref, issuer: Issuer) -> Step:
         """Solve against G (one column per input), transpose, solve against A (one column per output)."""
@@ -143,9 +146,7 @@ class Kfac:
         drive = yield from spu.convert_input(issuer, label, convert, (sent,), size, count)
         spu.install(system, drive, self.session.backend.evaluate(_REST, (drive,)), _load(size))
         seed = self.session.noise_seed("columns", step, layer, side) if algorithm.noise > 0 else 0
-        relaxation = Computation(
-            kronecker.settle, tau=algorithm.settle_tau, kappa0=algorithm.noise, noise_seed=seed
-        )
+        relaxation = Computation(kronecker.settle, tau=algorithm.settle_tau, kappa0=algorithm.noise, noise_seed=seed)
         label = Label(f"settle {side}", step, layer)
         state = yield from spu.settle(issuer, label, algorithm.settle_tau, relaxation, count)
         read = Computation(kronecker.read, output_bits=node.output_bits)

@@ -37,9 +37,7 @@ def rest(columns: Tensor) -> Outcome:
     return Outcome(torch.zeros_like(columns))
 
 
-def settle(
-    system: Dense, states: Tensor, drives: Tensor, *, tau: float, kappa0: float, noise_seed: int
-) -> Outcome:
+def settle(system: Dense, states: Tensor, drives: Tensor, *, tau: float, kappa0: float, noise_seed: int) -> Outcome:
     """All columns by the exact transition over ``tau`` RC each; noise is drawn by column, whoever serves it."""
     seeds = [address_seed(noise_seed, "column", index) for index in range(drives.shape[1])] if kappa0 > 0 else None
     moved = relax_dense(system, states, drives, tau=tau, kappa0=kappa0, noise_seeds=seeds)

@@ -51,9 +51,7 @@ class Session:
 
     def parameters(self) -> Ref:
         """The initial parameters theta (N,), a function of the seed alone."""
-        return self.backend.root(
-            self.task.initial_parameters(self.seed), "parameters", self.task.key, self.seed
-        )
+        return self.backend.root(self.task.initial_parameters(self.seed), "parameters", self.task.key, self.seed)
 
     def batch(self, step: int) -> Ref:
         """The batch of a step: drawn without replacement within an epoch, by seed and step alone.

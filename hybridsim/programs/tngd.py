@@ -1,8 +1,9 @@
 """Thermodynamic natural gradient descent (arXiv 2405.13817), synchronous and asynchronous.
 
-The GPU sends Jacobian, loss Hessian and gradient; the SPU relaxes towards ``(Jᵀ H J / b + lambda I)⁻¹ g``; the GPU reads the
-state and updates. Synchronous: the SPU is held from the reading to the next start. Asynchronous: it relaxes without
-pause, and the delay between a reading and the upload that answers it emerges from GPU and link times, or is forced.
+The GPU sends Jacobian, loss Hessian and gradient; the SPU relaxes towards ``(Jᵀ H J / b + lambda I)⁻¹ g``; the GPU
+reads the state and updates. Synchronous: the SPU is held from the reading to the next start. Asynchronous: it relaxes
+without pause, and the delay between a reading and the upload that answers it emerges from GPU and link times, or is
+forced. ``staleness_steps`` counts the updates between the parameters that the state last relaxed for and those it moves.
 """
 
 from __future__ import annotations
@@ -80,17 +81,15 @@ class Tngd:
             )
             read_ps = self._now()
             self._relax(step, "before reading", wait_tau if self.algorithm.delay_tau is not None else None)
-            fresh = wait_tau > 0
             direction = yield from self._read(step)
             yield from self._update(step, direction)
             answered = linearization
             if step < self.session.steps:
                 linearization = yield from self._linearize(step + 1)
                 yield from self._answer(step, linearization, read_ps)
+            stale = 0 if wait_tau > 0 else min(1, step - 1)
             delay_ps = self._now() - read_ps
-            self.session.end_step(
-                step, start_ps, self.theta, answered, staleness_steps=0 if fresh else min(1, step - 1), delay_ps=delay_ps
-            )
+            self.session.end_step(step, start_ps, self.theta, answered, staleness_steps=stale, delay_ps=delay_ps)
         if self.algorithm.delay_tau is None:
             self._relax(self.session.steps, "until the end", None)
 
@@ -197,9 +196,7 @@ class Tngd:
         spu = self.spu
         assert spu.system is not None and spu.state is not None
         args, label = (spu.system, spu.state), Label("measure", step)
-        return (
-            yield from spu.measure(self.issuer, label, self.read, args, self._size(), shape=self.theta.value)
-        )
+        return (yield from spu.measure(self.issuer, label, self.read, args, self._size(), shape=self.theta.value))
 
     def _update(self, step: int, direction: Ref) -> Steps:
         args = (self.theta, self.optimizer, direction)
@@ -230,4 +227,3 @@ class _AdamSettings:
         self.learning_rate = algorithm.learning_rate
         self.beta1, self.beta2 = algorithm.adam.beta1, algorithm.adam.beta2
         self.epsilon = algorithm.adam.epsilon
-

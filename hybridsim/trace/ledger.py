@@ -69,9 +69,7 @@ class EnergyBook:
 
 def _static(row: Mapping[str, Any], seconds: float) -> EnergyRow:
     joules = _three([float(row[name]) * seconds for name in ("power_w", "power_low_w", "power_high_w")])
-    return EnergyRow(
-        row["part"], row["component"], *joules, "static", row.get("status", ""), row.get("source", "")
-    )
+    return EnergyRow(row["part"], row["component"], *joules, "static", row.get("status", ""), row.get("source", ""))
 
 
 def _three(values: Sequence[float]) -> tuple[float, float, float]:

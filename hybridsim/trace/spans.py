@@ -117,9 +117,7 @@ class Trace:
         if len(self._rows) >= self._chunk_rows:
             self.flush()
 
-    def event(
-        self, kind: str, part: str, step: int, *, layer: str = "", value: float = 0.0, note: str = ""
-    ) -> None:
+    def event(self, kind: str, part: str, step: int, *, layer: str = "", value: float = 0.0, note: str = "") -> None:
         """Store something that went wrong now."""
         self._events.append((self._now(), kind, part, step, layer, value, note))
 

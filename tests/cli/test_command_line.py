@@ -160,9 +160,7 @@ def started(tmp_path: Path, *words: str) -> subprocess.Popen[str]:
     folder = tmp_path / "run"
     command = [sys.executable, "-m", "hybridsim", "run", "tngd-digits", "--out", str(folder), "--backend", "timing",
                "--set", "training.steps=100000000", *words]  # fmt: skip
-    process = subprocess.Popen(
-        command, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}
-    )
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"})
     deadline = time.monotonic() + 120
     while not list(folder.glob("spans/part-*.parquet")):
         assert process.poll() is None, process.stderr.read()

@@ -84,18 +84,14 @@ def test_precisions_run_at_their_own_peak():
 
 def test_what_does_not_fit_is_refused_with_tensor_bytes_and_knob():
     scenario = hybridsim.load("tngd-digits", ["training.batch_size=1400", "workload.options.hidden=4000"])
-    with pytest.raises(
-        CapacityError, match=r"gpu0: operation 'linearize' needs .*bytes.*training.batch_size"
-    ):
+    with pytest.raises(CapacityError, match=r"gpu0: operation 'linearize' needs .*bytes.*training.batch_size"):
         hybridsim.run(scenario, backend="timing")
 
 
 def graph(links: dict[tuple[str, str], dict]) -> dict:
     nodes = {"gpu": {"kind": "gpu", "part": "a100-sxm4-80gb"}, "hub": {"kind": "switch"}}
     nodes |= {name: {"kind": "spu", "part": "rc-1us"} for name in ("a", "b")}
-    edges = [
-        {"between": list(pair), "link": {"part": "paper-50gbps", **link}} for pair, link in links.items()
-    ]
+    edges = [{"between": list(pair), "link": {"part": "paper-50gbps", **link}} for pair, link in links.items()]
     return {"nodes": nodes, "edges": edges}
 
 
@@ -163,9 +159,7 @@ def test_chunks_let_others_in_between():
     nets = {}
     for chunk in (None, "1 KiB"):
         link = {"latency": "0 s"} | ({"chunk": chunk} if chunk else {})
-        net, sink = machine(
-            {("gpu", "hub"): link, ("hub", "a"): {"latency": "0 s"}, ("hub", "b"): {"latency": "0 s"}}
-        )
+        net, sink = machine({("gpu", "hub"): link, ("hub", "a"): {"latency": "0 s"}, ("hub", "b"): {"latency": "0 s"}})
         long, short = send(net, "gpu", "a", 10**7), send(net, "gpu", "b", 8192)
         finished = []
         short.callbacks.append(lambda _, net=net, finished=finished: finished.append(net.context.env.now))
@@ -177,9 +171,7 @@ def test_chunks_let_others_in_between():
 
 
 @settings(max_examples=30, deadline=None)
-@given(
-    bits=st.integers(2, 16), cells=st.integers(1, 1000), count=st.integers(1, 20), channels=st.integers(0, 64)
-)
+@given(bits=st.integers(2, 16), cells=st.integers(1, 1000), count=st.integers(1, 20), channels=st.integers(0, 64))
 def test_converters_follow_the_survey(bits, cells, count, channels):
     """DAC: 0.3 pJ at 8 bit, doubled per bit. ADC: 10 (0.267 pJ + 0.145 aJ 4^(bits-1)). Rounds over the channels."""
     spus = {

@@ -41,9 +41,7 @@ def mean_wait_ns(load: float, exponential: bool, seed: int) -> float:
     def arrivals():
         for gap, size, target in zip(gaps, bits, targets, strict=True):
             yield env.timeout(gap)
-            env.process(
-                machine.transfer(Issuer(), Label("message", 0), "gpu0", f"spu{target}", Ref(None, b""), size)
-            )
+            env.process(machine.transfer(Issuer(), Label("message", 0), "gpu0", f"spu{target}", Ref(None, b""), size))
 
     env.process(arrivals())
     env.run()

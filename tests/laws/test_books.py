@@ -142,9 +142,7 @@ def test_scaling_a_constant_scales_its_spans_and_no_others(program, tmp_path, wh
     assert before[order[:-1]].equals(after[order[:-1]])
     lengths = [(spans.end_ps - spans.start_ps).to_numpy() for spans in (before, after)]
     hit = matching(before).to_numpy()
-    np.testing.assert_allclose(
-        lengths[1][hit] / max(k, 1), lengths[0][hit] * k / max(k, 1), rtol=1e-12, atol=1
-    )
+    np.testing.assert_allclose(lengths[1][hit] / max(k, 1), lengths[0][hit] * k / max(k, 1), rtol=1e-12, atol=1)
     np.testing.assert_array_equal(lengths[1][~hit], lengths[0][~hit])
 
 

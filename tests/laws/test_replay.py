@@ -42,9 +42,7 @@ SKIPPED = {
 def leaves(node: Any, path: str = "") -> list[tuple[str, Any]]:
     """Every field of a resolved scenario, defaults included."""
     if isinstance(node, dict):
-        return [
-            leaf for key, value in node.items() for leaf in leaves(value, f"{path}.{key}" if path else key)
-        ]
+        return [leaf for key, value in node.items() for leaf in leaves(value, f"{path}.{key}" if path else key)]
     return [(path, node)]
 
 
@@ -76,8 +74,7 @@ def cases() -> list[Any]:
         for path, value in fields.items():
             if path not in SKIPPED:
                 found += [
-                    pytest.param(name, path, other, id=f"{name}-{path}-{other}")
-                    for other in alternatives(path, value)
+                    pytest.param(name, path, other, id=f"{name}-{path}-{other}") for other in alternatives(path, value)
                 ]
     return found
 

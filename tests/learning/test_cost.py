@@ -153,9 +153,7 @@ def test_factorisations():
     run, _ = count(lambda a: torch.linalg.eigh(a)[1], (torch.zeros(4, 6, 6),), {})
     (kernel,) = [k for k in run.kernels if k.routine == "eigh"]
     assert (kernel.size, kernel.count, kernel.flop) == (6, 4, 9 * 6**3)
-    run, _ = count(
-        lambda a, b: torch.cholesky_solve(b, a), (spd, torch.zeros(30, 5, dtype=torch.float64)), {}
-    )
+    run, _ = count(lambda a, b: torch.cholesky_solve(b, a), (spd, torch.zeros(30, 5, dtype=torch.float64)), {})
     assert matrix_flop(run) == 2 * 30 * 30 * 5
     upper = torch.zeros(30, 5, dtype=torch.float64)
     run, _ = count(lambda a, b: torch.linalg.solve_triangular(a, b, upper=False), (spd, upper), {})
@@ -217,9 +215,7 @@ def test_meta_goes_into_pytrees_and_signatures_ignore_data():
     same = Pair(torch.randn(2, 3).T, (torch.ones(4, dtype=torch.int64), 8))
     other = Pair(torch.randn(3, 2), (torch.ones(4, dtype=torch.int64), 8))
     assert signature((pair, None), {"a": 1}) == signature((same, None), {"a": 1})
-    assert signature((pair,), {}) != signature((other,), {}) and signature((pair,), {"a": 1}) != signature(
-        (pair,), {}
-    )
+    assert signature((pair,), {}) != signature((other,), {}) and signature((pair,), {"a": 1}) != signature((pair,), {})
     assert signature((meta,), {}) == signature((pair,), {})
     hash(signature(({"a": [pair]},), {"b": "c"}))
 

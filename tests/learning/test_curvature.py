@@ -96,9 +96,7 @@ def test_empirical_fisher_rows_are_the_examples_own_gradients(case):
         alone = gradient(task, theta, (x[i : i + 1], y[i : i + 1]))
         close(row, alone.value.double(), 1e-5)
     close(lin.gradient, gradient(task, theta, (x, y)).value.double(), 1e-5)
-    assert torch.isclose(
-        facts["train_loss"].double(), gradient(task, theta, (x, y))[1]["train_loss"].double()
-    )
+    assert torch.isclose(facts["train_loss"].double(), gradient(task, theta, (x, y))[1]["train_loss"].double())
 
 
 @settings(deadline=None, max_examples=15)
@@ -143,9 +141,7 @@ def test_coordinates_hold_when_a_probability_underflows(margin):
 def test_coordinates_of_a_given_hessian(seed, lost):
     """A given Hessian of any rank: its root squares to it, and what it cannot reach is out of range."""
     generator = torch.Generator().manual_seed(seed)
-    lin = linearization_at(
-        torch.randn(3, 4, dtype=torch.float64, generator=generator), torch.tensor([0, 3, 1])
-    )
+    lin = linearization_at(torch.randn(3, 4, dtype=torch.float64, generator=generator), torch.tensor([0, 3, 1]))
     half = torch.randn(3, 4, 4 - lost, dtype=torch.float64, generator=generator)
     given_hessian = half @ half.mT
     root, beta = range_coordinates(lin, hessian=given_hessian)

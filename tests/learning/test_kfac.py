@@ -99,9 +99,7 @@ def test_layers_and_gradient_matrices():
     assert [tuple(layer) for layer in layers(task)] == [("0", 5, 5), ("2", 3, 5)]
     parts = {layer.name: layer_gradient(task.layout, theta, layer.name) for layer in layers(task)}
     weights = task.layout.unflatten(theta)
-    assert torch.equal(parts["0"][:, :-1], weights["0.weight"]) and torch.equal(
-        parts["0"][:, -1], weights["0.bias"]
-    )
+    assert torch.equal(parts["0"][:, :-1], weights["0.weight"]) and torch.equal(parts["0"][:, -1], weights["0.bias"])
     assert torch.equal(parts["2"], weights["2.weight"])
     assert torch.equal(join_gradient(task.layout, parts), theta)
     columns = [slice_gradient(task, theta, layer=layer.name).value for layer in layers(task)]
@@ -114,9 +112,7 @@ def test_ema_weight_belongs_to_the_old_factor():
     old, new = {"l": torch.full((2, 2), 10.0)}, {"l": torch.zeros(2, 2)}
     assert torch.equal(ema(old, new, decay=0.9).value["l"], torch.full((2, 2), 9.0))
     slope = torch.ones(3)
-    both = average(
-        {"gradient": 0 * slope, "a": old, "g": new}, {"gradient": slope, "a": new, "g": old}, decay=0.9
-    )
+    both = average({"gradient": 0 * slope, "a": old, "g": new}, {"gradient": slope, "a": new, "g": old}, decay=0.9)
     assert torch.equal(both.value["gradient"], slope)  # the gradient is the new one, never averaged
     assert both.value["a"]["l"][0, 0] == 9.0
     assert both.value["g"]["l"][0, 0] == pytest.approx(1.0, rel=1e-6)
@@ -134,9 +130,7 @@ def test_damping(n, m, damping, seed):
     left, right = (shifted[0] - a)[0, 0], (shifted[1] - g)[0, 0]
     assert left * right == pytest.approx(damping, rel=1e-6)  # the product is λ,
     ratio = (a.trace() / n) / (g.trace() / m)
-    assert left / right == pytest.approx(
-        float(ratio), rel=1e-6
-    )  # shared in proportion to the mean eigenvalues
+    assert left / right == pytest.approx(float(ratio), rel=1e-6)  # shared in proportion to the mean eigenvalues
     with pytest.raises(ValueError, match="'exact'"):
         damp(a, g, damping=damping, rule="exact")
 

@@ -45,9 +45,7 @@ def test_a_users_file_loads_from_its_path_the_same_each_time(write, monkeypatch)
 
 
 def test_the_key_follows_the_data(write, monkeypatch):
-    path = write(
-        GOOD.replace("torch.randn(12, 4)", "torch.full((12, 4), float(__import__('os').environ['V']))")
-    )
+    path = write(GOOD.replace("torch.randn(12, 4)", "torch.full((12, 4), float(__import__('os').environ['V']))"))
     monkeypatch.setenv("V", "1")
     first = load_workload(path, {})
     monkeypatch.setenv("V", "2")

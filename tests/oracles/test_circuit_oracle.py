@@ -139,9 +139,9 @@ def test_full_scales_cover_the_whole_trajectory(fisher: bool) -> None:
         assert float(got.full_scales[name]) == pytest.approx(peak, rel=0.01), name
         assert float(got.saturation[name]) == pytest.approx(1.0)
     fixed = FullScales(peaks["x"] / 2, peaks["u"] / 2, peaks["w"] / 2)
-    assert float(
-        dissipation(system, state, drive, tau=tau, kappa0=kappa0, full_scales=fixed).saturation["u"]
-    ) == (pytest.approx(2.0, rel=0.01))
+    assert float(dissipation(system, state, drive, tau=tau, kappa0=kappa0, full_scales=fixed).saturation["u"]) == (
+        pytest.approx(2.0, rel=0.01)
+    )
     narrow = FullScales(b=np.abs(b).max() / 4)
     found = dissipation(system, state, drive, tau=tau, kappa0=kappa0, full_scales=narrow)
     assert float(found.saturation["b"]) == pytest.approx(4.0)

@@ -86,11 +86,7 @@ def test_every_function_of_a(seed, dtype, root, condition, damping, h, given_as,
     coeff = torch.randn(B * D, generator=g, dtype=torch.float64)
     random = torch.randn(N, generator=g, dtype=torch.float64)
     in_span = torch.from_numpy(rooted.T) @ coeff
-    v = (
-        system.vector(coeff=coeff)
-        if given_as == "coeff"
-        else system.vector(in_span if given_as == "span" else random)
-    )
+    v = system.vector(coeff=coeff) if given_as == "coeff" else system.vector(in_span if given_as == "span" else random)
     true = (v.perp.double() + torch.from_numpy(rooted.T) @ v.coeff).numpy()
     for which, f in functions(h, kappa0).items():
         if which == "spread" and given_as == "coeff":
@@ -161,10 +157,7 @@ def test_drawn_noise_has_the_exact_law() -> None:
     system = case.system
     start = system.vector(torch.ones(16))
     mean = system.full(relax(system, start, start, tau=h, kappa0=0.0, noise_seed=0)).numpy()
-    x = [
-        system.full(relax(system, start, start, tau=h, kappa0=kappa0, noise_seed=k)).numpy()
-        for k in range(draws)
-    ]
+    x = [system.full(relax(system, start, start, tau=h, kappa0=kappa0, noise_seed=k)).numpy() for k in range(draws)]
     factor = np.linalg.cholesky(covariance(system, h, kappa0))
     white = np.linalg.solve(factor, (np.array(x) - mean).T)
     low, high = scipy.stats.chi2.ppf([5e-7, 1 - 5e-7], df=white.size)

@@ -29,9 +29,7 @@ def case(root: bool = True):  # noqa: ANN201
         0.7,
         0.05,
     )
-    return system, *(
-        system.vector(torch.randn(30, generator=g), torch.randn(6, generator=g)) for _ in range(2)
-    )
+    return system, *(system.vector(torch.randn(30, generator=g), torch.randn(6, generator=g)) for _ in range(2))
 
 
 @given(st.floats(0.01, 20), st.floats(0.01, 20))
@@ -41,9 +39,7 @@ def test_consecutive_intervals_add_up(first: float, second: float) -> None:
     scales = FullScales(10.0, 20.0, 30.0)
     run = {"kappa0": 0.0, "full_scales": scales}
     middle = relax(system, state, drive, tau=first, kappa0=0.0, noise_seed=0)
-    parts = [
-        dissipation(system, s, drive, tau=t, **run).stages for s, t in ((state, first), (middle, second))
-    ]
+    parts = [dissipation(system, s, drive, tau=t, **run).stages for s, t in ((state, first), (middle, second))]
     whole = dissipation(system, state, drive, tau=first + second, **run).stages
     for stage, energy in whole.items():
         assert float(parts[0][stage] + parts[1][stage]) == pytest.approx(float(energy), rel=1e-6), stage

@@ -70,9 +70,7 @@ def test_bad_bits(bits: float) -> None:
 @given(st.integers(0, 2**31), bits_, st.floats(0.1, 4))
 def test_a_rounded_jacobian_keeps_the_curvature_semidefinite(seed: int, bits: int, spread: float) -> None:
     g = generator(seed)
-    j = torch.randn(6, 20, generator=g, dtype=torch.float64) * torch.logspace(
-        0, -spread, 20, dtype=torch.float64
-    )
+    j = torch.randn(6, 20, generator=g, dtype=torch.float64) * torch.logspace(0, -spread, 20, dtype=torch.float64)
     p = torch.softmax(torch.randn(2, 3, generator=g, dtype=torch.float64), dim=1)
     h, _ = conservative(torch.diag_embed(p) - p[:, :, None] * p[:, None, :], bits)
     jq = quantize_jacobian(j, bits)
@@ -105,18 +103,14 @@ def test_entries_lie_on_levels_and_errors_are_small(seed: int, bits: int) -> Non
     errors = (rest_q - rest).abs().sum(dim=1)
     diagonal_step = float((a.diagonal() + errors).max()) / levels(bits)
     growth = q.diagonal() - a.diagonal() - errors
-    assert float(growth.min()) >= -1e-12 * float(a.max()) and float(growth.max()) <= diagonal_step * (
-        1 + 1e-9
-    )
+    assert float(growth.min()) >= -1e-12 * float(a.max()) and float(growth.max()) <= diagonal_step * (1 + 1e-9)
 
 
 @given(st.integers(0, 2**31), st.integers(2, 12))
 def test_each_block_has_its_own_scale(seed: int, bits: int) -> None:
     """A confident sample's tiny Hessian is rounded as if it stood alone."""
     g = generator(seed)
-    p = torch.softmax(
-        torch.randn(4, 5, generator=g, dtype=torch.float64) * torch.tensor([[1.0], [5], [20], [40]]), 1
-    )
+    p = torch.softmax(torch.randn(4, 5, generator=g, dtype=torch.float64) * torch.tensor([[1.0], [5], [20], [40]]), 1)
     h = torch.diag_embed(p) - p[:, :, None] * p[:, None, :]
     together, shifts = conservative(h, bits)
     for block, q, shift in zip(h, together, shifts, strict=True):

@@ -71,9 +71,7 @@ def test_bad_systems_are_refused() -> None:
     with pytest.raises(HybridsimError, match="finite"):
         dense(torch.full((2, 2), math.inf))
     with pytest.raises(ValueError, match="expected 1 noise seeds, got none"):
-        relax_dense(
-            dense(torch.eye(2)), torch.ones(2, 1), torch.ones(2, 1), tau=1.0, kappa0=0.1, noise_seeds=None
-        )
+        relax_dense(dense(torch.eye(2)), torch.ones(2, 1), torch.ones(2, 1), tau=1.0, kappa0=0.1, noise_seeds=None)
 
 
 @given(st.integers(1, 12), st.integers(1, 20), st.floats(0.001, 1.0))
@@ -81,9 +79,7 @@ def test_margin_is_the_smallest_eigenvalue(rank: int, size: int, damping: float)
     jacobian = torch.randn(rank, size, dtype=torch.float64)
     a = jacobian.T @ jacobian + damping * torch.eye(size, dtype=torch.float64)
     expected = torch.linalg.eigvalsh(a)[0]
-    torch.testing.assert_close(
-        mode_margin(lowrank(jacobian, None, 1.0, damping)), expected, rtol=1e-9, atol=1e-12
-    )
+    torch.testing.assert_close(mode_margin(lowrank(jacobian, None, 1.0, damping)), expected, rtol=1e-9, atol=1e-12)
     torch.testing.assert_close(mode_margin(dense(a)), expected, rtol=1e-9, atol=1e-12)
 
 

@@ -30,9 +30,7 @@ def digital(made, rule, steps):
     """K-FAC with torch.linalg.solve, its factors averaged with weight 0.5 of the old."""
     theta, kept = made.parameters().value, None
     for step in range(steps):
-        data = batch(
-            made.task.data, batch_indices(made.seed, len(made.task.data.train_x), made.batch_size, step)
-        )
+        data = batch(made.task.data, batch_indices(made.seed, len(made.task.data.train_x), made.batch_size, step))
         value = factors(made.task, theta, data).value
         new = {(side, layer): value[side][layer] for side in "ag" for layer in value[side]}
         kept = new if kept is None else {key: 0.5 * kept[key] + 0.5 * new[key] for key in new}

@@ -129,9 +129,7 @@ def test_the_delay_that_emerges_is_what_gpu_and_link_take():
     _, sink = execute(document(ASYNCHRONOUS, steps=4), live=False)
     for step in (1, 2, 3):
         start = next(s["start_ps"] for s in sink.spans if s["kind"] == "measure" and s["step"] == step)
-        end = max(
-            s["end_ps"] for s in sink.spans if s["kind"] == "convert gradient" and s["step"] == step + 1
-        )
+        end = max(s["end_ps"] for s in sink.spans if s["kind"] == "convert gradient" and s["step"] == step + 1)
         assert sink.steps[step - 1]["delay_ps"] == end - start
 
 
