@@ -1,8 +1,8 @@
 """TNGD against Adam on the 8 x 8 digits: steps, simulated seconds and joules to 95 % test accuracy.
 
-Five seeds, one learning rate for each algorithm, chosen on the mean over the seeds: first the rate at which most seeds reach
-the target, then the one with the fewest steps on average. Intervals are 95 % bootstrap intervals of the mean over
-seeds (10,000 resamples, percentile); differences are paired by seed.
+Five seeds, one learning rate for each algorithm, chosen on the mean over the seeds: first the rate at which most
+seeds reach the target, then the one with the fewest steps on average. Intervals are 95 % bootstrap intervals of the
+mean over seeds (10,000 resamples, percentile); differences are paired by seed.
 
     python -m hybridsim.analysis.papers.digits_race --out analysis/papers/results/digits_race.json
 """
@@ -22,7 +22,7 @@ import hybridsim
 
 SEEDS = (0, 1, 2, 3, 4)
 RATES = {"tngd-digits": (0.05, 0.1, 0.2), "adam-digits": (3e-3, 1e-2, 3e-2)}
-STEPS = {"tngd-digits": 150, "adam-digits": 400}
+STEPS = {"tngd-digits": 100, "adam-digits": 400}
 MEASURES = ("step", "seconds", "joules")
 
 
@@ -90,9 +90,7 @@ def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 def main() -> None:
     """Run all, in two processes."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--processes", type=int, default=2)
     out = parser.parse_args()

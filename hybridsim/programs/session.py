@@ -73,6 +73,14 @@ class Session:
         """Seed of a draw, by logical address."""
         return address_seed(self.seed, purpose, *address)
 
+    def evaluates(self, step: int) -> bool:
+        """Whether diagnostics are due after this step."""
+        return step % self.evaluate_every == 0 or step == self.steps
+
+    def diagnose(self, step: int, computation: Computation, args: tuple[Ref, ...]) -> dict[str, Any]:
+        """Facts of a diagnostic where one is due: columns for the learning curve; costs no simulated time."""
+        return dict(self.backend.evaluate(computation, args).facts) if self.evaluates(step) else {}
+
     def end_step(self, step: int, start_ps: int, theta: Ref, loss: Ref, **columns: Any) -> None:
         """Write one line of the learning curve; ``loss`` carries the training loss as a fact.
 
@@ -84,8 +92,7 @@ class Session:
         static_w = sum(row["power_w"] for row in self.machine.static_power())
         row = {"step": step, "start_ps": start_ps, "end_ps": now, "train_loss": loss.facts.get("train_loss")}
         row |= {"energy_j": self.trace.energy_j + static_w * now * 1e-12, **columns}
-        if step % self.evaluate_every == 0 or step == self.steps:
-            row |= self.backend.evaluate(EVALUATE, (self.task_ref, theta)).facts
+        row |= self.diagnose(step, EVALUATE, (self.task_ref, theta))
         self.trace.step(row)
         if self.progress is not None:
             self.progress(row)

@@ -17,6 +17,7 @@ from hybridsim.hardware.lane import Issuer, Label
 from hybridsim.hardware.spu import Load
 from hybridsim.learning import optimizers
 from hybridsim.learning.curvature import linearize
+from hybridsim.learning.solvers import fidelity
 from hybridsim.operations.ref import Computation, Ref
 from hybridsim.physics.circuit import fisher_parts, ggn_parts
 from hybridsim.programs import analog
@@ -50,6 +51,7 @@ class Tngd:
         self.mean = Computation(analog.mean)
         settings = algorithm if algorithm.update == "sgd" else _AdamSettings(algorithm)
         self.update = update_rule(algorithm.update, settings)
+        self.fidelity = Computation(fidelity, damping=algorithm.damping)
         self.theta = session.theta
         state = optimizers.initial_state(algorithm.update, self.theta.value)
         self.optimizer = session.backend.root(state, "optimizer state")
@@ -66,7 +68,7 @@ class Tngd:
             yield from self._settle(step, self.algorithm.settle_tau, reading=0)
             direction = yield from self._read(step)
             yield from self._update(step, direction)
-            self.session.end_step(step, start_ps, self.theta, linearization, staleness_steps=0, delay_ps=0)
+            self._end_step(step, start_ps, linearization, direction, staleness_steps=0, delay_ps=0)
 
     def asynchronous(self) -> Steps:
         """Read while the SPU relaxes; answer with a new system, which takes over when its upload is complete."""
@@ -89,11 +91,16 @@ class Tngd:
                 yield from self._answer(step, linearization, read_ps)
             stale = 0 if wait_tau > 0 else min(1, step - 1)
             delay_ps = self._now() - read_ps
-            self.session.end_step(step, start_ps, self.theta, answered, staleness_steps=stale, delay_ps=delay_ps)
+            self._end_step(step, start_ps, answered, direction, staleness_steps=stale, delay_ps=delay_ps)
         if self.algorithm.delay_tau is None:
             self._relax(self.session.steps, "until the end", None)
 
     # ---------------------------------------------------------------- phases
+
+    def _end_step(self, step: int, start_ps: int, asked: Ref, answer: Ref, **columns: int) -> None:
+        """Write the step, with how well the reading solves the system last asked for."""
+        found = self.session.diagnose(step, self.fidelity, (asked, answer))
+        self.session.end_step(step, start_ps, self.theta, asked, **columns, **found)
 
     def _linearize(self, step: int) -> Step:
         args = (self.session.task_ref, self.theta, self.session.batch(step))
