@@ -129,7 +129,7 @@ def compare(
     runs = [Run.open(folder) for folder in folders]
     out.parent.mkdir(parents=True, exist_ok=True)
     write_comparison(runs, out)
-    print(compare_table(runs).to_string(index=False))
+    print(compare_table(runs).set_index("name").T.to_string())
     print(out)
 
 

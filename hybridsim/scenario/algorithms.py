@@ -16,9 +16,7 @@ from hybridsim.scenario.quantity import format_quantity
 LearningRate = Annotated[float, Field(gt=0, description="step size eta")]
 Beta = Annotated[float, Field(ge=0, lt=1)]
 Epsilon = Annotated[float, Field(gt=0)]
-Noise = Annotated[
-    float, Field(ge=0, description="injected noise kappa0: the stationary covariance is kappa0 A^-1")
-]
+Noise = Annotated[float, Field(ge=0, description="injected noise kappa0: the stationary covariance is kappa0 A^-1")]
 Damping = Annotated[float, Field(gt=0, description="lambda, added to the curvature")]
 
 
@@ -83,30 +81,22 @@ class Tngd(Strict):
     kind: Literal["tngd"]
     learning_rate: LearningRate = 0.1
     damping: Damping = 0.1
-    settle_tau: Tau = Field(
-        50.0, alias="settle", description="analog time of one step in units of RC; 0 is SGD"
-    )
+    settle_tau: Tau = Field(50.0, alias="settle", description="analog time of one step in units of RC; 0 is SGD")
     mode: Literal["synchronous", "asynchronous"] = Field(
         "synchronous",
         description="synchronous: GPU and SPU wait for each other; asynchronous: the SPU never stops",
     )
-    state: Literal["reset", "kept"] = Field(
-        "reset", description="each step starts from g, or where the last ended"
-    )
+    state: Literal["reset", "kept"] = Field("reset", description="each step starts from g, or where the last ended")
     update: Literal["sgd", "adam"] = Field("sgd", description="what moves the parameters along the direction")
     adam: AdamMoments | None = Field(None, description="Adam's settings, under update: adam")
     curvature: Literal["ggn", "empirical_fisher"] = Field("ggn", description="which curvature is uploaded")
-    jacobian_upload: Literal["once", "twice"] = Field(
-        "once", description="J serves both arrays, or is sent to each"
-    )
+    jacobian_upload: Literal["once", "twice"] = Field("once", description="J serves both arrays, or is sent to each")
     hessian_upload: Literal["block_diagonal", "full"] = Field(
         "block_diagonal",
         description="what of the loss Hessian crosses the link: its blocks, or the full array",
     )
     noise: Noise = 0.0
-    readout: Readout = Field(
-        default_factory=lambda: Readout.model_validate({}), description="what one measurement is"
-    )
+    readout: Readout = Field(default_factory=lambda: Readout.model_validate({}), description="what one measurement is")
     delay_tau: Tau | None = Field(
         None,
         alias="delay",

@@ -95,9 +95,7 @@ class LinkChoice(_LinkBase):
 class SharedLinkChoice(LinkChoice):
     """The short machine's link."""
 
-    sharing: Literal["shared", "private"] = Field(
-        "shared", description="one bus for all SPUs, or one link for each"
-    )
+    sharing: Literal["shared", "private"] = Field("shared", description="one bus for all SPUs, or one link for each")
 
 
 class SpuChoice(_SpuBase):

@@ -44,9 +44,7 @@ class _Reader:
         for key, child in node.value.items():
             if key not in valid:
                 where = f"{path}.{key}".lstrip(".")
-                self.wrong(
-                    child, where, one_of(valid, key, "a known key"), f"the unknown key {describe(key)}"
-                )
+                self.wrong(child, where, one_of(valid, key, "a known key"), f"the unknown key {describe(key)}")
         return True
 
     def constants(self, node: Node, kind: PartKind, path: str) -> dict[str, Constant]:
@@ -130,9 +128,7 @@ def read_datasheet(kind: PartKind, path: Path) -> Datasheet:
     return Datasheet(kind, path.stem, constants, str(description.value) if description else "")
 
 
-def _read_chain(
-    reader: _Reader, kind: PartKind, path: Path, seen: tuple[str, ...]
-) -> tuple[dict[str, Constant], Node]:
+def _read_chain(reader: _Reader, kind: PartKind, path: Path, seen: tuple[str, ...]) -> tuple[dict[str, Constant], Node]:
     root = _parse(reader, path)
     inherited: dict[str, Constant] = {}
     reader.keys(root, "", _SHEET_KEYS)
@@ -187,9 +183,7 @@ def read_constant_set(path: Path) -> Mapping[PartKind, Mapping[str, Constant]]:
     reader = _Reader()
     root = _parse(reader, path)
     reader.keys(root, "", ("description", *PART_KINDS))
-    found = {
-        kind: reader.constants(root.value[kind], kind, kind) for kind in PART_KINDS if kind in root.value
-    }
+    found = {kind: reader.constants(root.value[kind], kind, kind) for kind in PART_KINDS if kind in root.value}
     if reader.problems:
         raise InputError(reader.problems)
     return found

@@ -23,9 +23,7 @@ _RADIX = re.compile(r"0o[0-7]{1,60}|0x[0-9a-fA-F]{1,60}")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]{1,9})?")
 _SPECIAL = re.compile(r"([-+]?)\.(inf|Inf|INF|nan|NaN|NAN)")
 _WORDS = {"": None, "~": None} | dict.fromkeys(("null", "Null", "NULL"))
-_WORDS_BOOL = dict.fromkeys(("true", "True", "TRUE"), True) | dict.fromkeys(
-    ("false", "False", "FALSE"), False
-)
+_WORDS_BOOL = dict.fromkeys(("true", "True", "TRUE"), True) | dict.fromkeys(("false", "False", "FALSE"), False)
 
 
 @dataclass

@@ -7,9 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 _PLAIN = re.compile(r"[A-Za-z0-9./][\w./%+*() -]*")
-_AMBIGUOUS = re.compile(
-    r"[-+.0-9][-+.\deExXoOa-fA-F_]*|true|false|null|yes|no|on|off|\.?(inf|nan)", re.IGNORECASE
-)
+_AMBIGUOUS = re.compile(r"[-+.0-9][-+.\deExXoOa-fA-F_]*|true|false|null|yes|no|on|off|\.?(inf|nan)", re.IGNORECASE)
 
 
 def emit(document: dict[str, Any]) -> str:

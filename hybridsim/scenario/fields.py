@@ -45,9 +45,7 @@ class Complaint:
 def complain(complaints: Sequence[Complaint]) -> None:
     """Raise all complaints about a map at once, if there are any."""
     if complaints:
-        raise PydanticCustomError(
-            "fields", "{text}", {"text": str(complaints), "complaints": tuple(complaints)}
-        )
+        raise PydanticCustomError("fields", "{text}", {"text": str(complaints), "complaints": tuple(complaints)})
 
 
 @dataclass(frozen=True)
@@ -80,9 +78,7 @@ class Unit:
             serialization=serialization,
         )
 
-    def __get_pydantic_json_schema__(
-        self, schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> dict[str, Any]:
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         """Text with an example."""
         example = EXAMPLES.get(self.unit, f"1 {self.unit}")
         pattern = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*[A-Za-zµμΩτ].*$"
@@ -103,18 +99,12 @@ class _Bits:
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         """A plain function both ways."""
-        serialization = core_schema.plain_serializer_function_ser_schema(
-            lambda v: "ideal" if v is None else v
-        )
+        serialization = core_schema.plain_serializer_function_ser_schema(lambda v: "ideal" if v is None else v)
         return core_schema.no_info_plain_validator_function(self.parse, serialization=serialization)
 
-    def __get_pydantic_json_schema__(
-        self, schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> dict[str, Any]:
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         """A small integer or one word."""
-        return {
-            "anyOf": [{"type": "integer", "minimum": 2, "maximum": 16}, {"const": "ideal", "type": "string"}]
-        }
+        return {"anyOf": [{"type": "integer", "minimum": 2, "maximum": 16}, {"const": "ideal", "type": "string"}]}
 
 
 @dataclass(frozen=True)
@@ -129,9 +119,7 @@ class Short:
             lambda value: {self.key: value} if isinstance(value, str) else value, handler(source)
         )
 
-    def __get_pydantic_json_schema__(
-        self, schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> dict[str, Any]:
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         """Text or map."""
         inner: CoreSchema = schema["schema"]
         return {"anyOf": [{"type": "string"}, handler(inner)]}
@@ -161,9 +149,7 @@ class ShortOrFree:
             self.lengthen, handler(source), serialization=serialization
         )
 
-    def __get_pydantic_json_schema__(
-        self, schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> dict[str, Any]:
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         """Text or map."""
         inner: CoreSchema = schema["schema"]["schema"]
         return {"anyOf": [{"type": "string"}, handler(inner)]}
@@ -187,9 +173,7 @@ class _Scalar:
             raise wrong("text", ascii(value)[:60])
         return value
 
-    def __get_pydantic_json_schema__(
-        self, schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> dict[str, Any]:
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         """Any scalar."""
         return {"type": ["string", "number", "boolean", "null"]}
 

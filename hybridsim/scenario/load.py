@@ -60,9 +60,7 @@ def _path(source: object) -> Path:
     if isinstance(source, Path):
         return source
     if not isinstance(source, str) or not source:
-        raise DocumentError(
-            Problem("scenario", None, "", "a path, a shipped name or a map", describe(source))
-        )
+        raise DocumentError(Problem("scenario", None, "", "a path, a shipped name or a map", describe(source)))
     path = locate(source, Path())
     if path is None and not _exists(source):
         expected = one_of(shipped_scenarios(), source, "a shipped scenario or a path ending in .yaml")

@@ -105,9 +105,7 @@ class Machine(Strict):
             yield Complaint(("gpu",), "a GPU (or the general form: nodes and edges)", "nothing")
         for key in ("gpu", "link", "spus"):
             if general and getattr(self, key) is not None:
-                yield Complaint(
-                    (key,), "either the short form or nodes and edges", f"both ('{key}' beside them)"
-                )
+                yield Complaint((key,), "either the short form or nodes and edges", f"both ('{key}' beside them)")
         if general and not self.nodes:
             yield Complaint(("nodes",), "at least one node", "none")
         elif general and not any(node.kind == "gpu" for node in (self.nodes or {}).values()):
@@ -122,17 +120,11 @@ class Machine(Strict):
             ends = frozenset(edge.between)
             for side, name in enumerate(edge.between):
                 if name not in nodes:
-                    yield Complaint(
-                        ("edges", index, "between", side), one_of(nodes, name, "a node"), describe(name)
-                    )
+                    yield Complaint(("edges", index, "between", side), one_of(nodes, name, "a node"), describe(name))
             if len(ends) == 1:
-                yield Complaint(
-                    ("edges", index, "between"), "two different nodes", f"{edge.between[0]!r} twice"
-                )
+                yield Complaint(("edges", index, "between"), "two different nodes", f"{edge.between[0]!r} twice")
             if ends in seen:
-                yield Complaint(
-                    ("edges", index, "between"), "one edge for each pair of nodes", "a second one"
-                )
+                yield Complaint(("edges", index, "between"), "one edge for each pair of nodes", "a second one")
             seen.add(ends)
 
     def expand(self) -> MachineSpec:

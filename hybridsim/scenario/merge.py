@@ -125,11 +125,7 @@ def merge(base: Node, child: Node, path: Path_ = ()) -> Node:
 
 
 def _changes_kind(base: Node, child: Node) -> bool:
-    return (
-        "kind" in child.value
-        and "kind" in base.value
-        and child.value["kind"].value != base.value["kind"].value
-    )
+    return "kind" in child.value and "kind" in base.value and child.value["kind"].value != base.value["kind"].value
 
 
 def _drop_other_form(merged: dict[str, Node], child: dict[str, Node]) -> None:
@@ -150,9 +146,7 @@ def apply_override(root: Node, text: str) -> Node:
     if not equals or not keys or len(keys) > 20:
         raise DocumentError(Problem("--set", None, "", "path=value, e.g. seed=1", describe(text)))
     if keys == ["extends"]:
-        raise DocumentError(
-            Problem("--set", None, "extends", "a field (a file is what extends)", describe(value))
-        )
+        raise DocumentError(Problem("--set", None, "extends", "a field (a file is what extends)", describe(value)))
     path = dotted(tuple(keys))
     try:
         node = parse_value(value, "--set")

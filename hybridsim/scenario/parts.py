@@ -55,18 +55,14 @@ class Datasheet:
     def overridden(self, values: Mapping[str, float]) -> Datasheet:
         """The same part with some constants set by the user: no range, status ``given``."""
         given = {
-            name: replace(
-                self.constants[name], value=v, low=v, high=v, status="given", source="scenario file"
-            )
+            name: replace(self.constants[name], value=v, low=v, high=v, status="given", source="scenario file")
             for name, v in values.items()
         }
         return replace(self, constants={**self.constants, **given})
 
     def with_set(self, name: str) -> Datasheet:
         """The same part under a shipped constant set (paper, realistic, optimistic)."""
-        return replace(
-            self, constants={**self.constants, **load_constant_set(name).get(_kind(self.kind), {})}
-        )
+        return replace(self, constants={**self.constants, **load_constant_set(name).get(_kind(self.kind), {})})
 
 
 def parts_folder() -> Path:
@@ -159,9 +155,7 @@ def compare_parts(a: Datasheet, b: Datasheet) -> list[dict[str, Any]]:
         InputError: the parts are of different kinds.
     """
     if a.kind != b.kind:
-        raise InputError(
-            [Problem("parts", None, b.name, f"a {a.kind} to compare with {a.name}", f"a {b.kind}")]
-        )
+        raise InputError([Problem("parts", None, b.name, f"a {a.kind} to compare with {a.name}", f"a {b.kind}")])
     rows = []
     for spec in CONSTANTS[_kind(a.kind)]:
         first, second = a.constants[spec.name], b.constants[spec.name]

@@ -121,11 +121,7 @@ def _bare(annotation: Any) -> Any:
     while hasattr(annotation, "__metadata__"):
         annotation = get_args(annotation)[0]
     others = [arg for arg in get_args(annotation) if arg is not type(None)]
-    if (
-        len(others) == 1
-        and len(get_args(annotation)) == 2
-        and get_origin(annotation) not in (dict, list, tuple)
-    ):
+    if len(others) == 1 and len(get_args(annotation)) == 2 and get_origin(annotation) not in (dict, list, tuple):
         return _bare(others[0])
     return annotation
 

@@ -31,9 +31,7 @@ class Workload(Strict):
     """Network, data and loss: a shipped name, or a Python file of the user's own."""
 
     source: Text = Field(description="shipped name, or path to a .py file relative to this file")
-    options: dict[Text, Scalar] = Field(
-        default_factory=dict, description="arguments of the workload's build()"
-    )
+    options: dict[Text, Scalar] = Field(default_factory=dict, description="arguments of the workload's build()")
 
     @field_validator("source", mode="after")
     @classmethod
@@ -60,18 +58,14 @@ class Host(Strict):
 class Target(Strict):
     """When training counts as done: time and energy to this point are reported. One of the two."""
 
-    test_accuracy: float | None = Field(
-        None, gt=0, le=1, description="at least this share of the test set correct"
-    )
+    test_accuracy: float | None = Field(None, gt=0, le=1, description="at least this share of the test set correct")
     test_loss: float | None = Field(None, gt=0, description="at most this loss on the test set")
 
     @model_validator(mode="after")
     def _one(self) -> Target:
         given = [self.test_accuracy is not None, self.test_loss is not None]
         if sum(given) != 1:
-            complain(
-                [Complaint((), "either test_accuracy or test_loss", "both" if all(given) else "neither")]
-            )
+            complain([Complaint((), "either test_accuracy or test_loss", "both" if all(given) else "neither")])
         return self
 
 
@@ -103,11 +97,7 @@ class Scenario(Strict):
         kind = self.training.algorithm.kind
         if kind not in FIRST_ORDER and not self.machine.expand().usable_spus():
             complain(
-                [
-                    Complaint(
-                        ("machine",), f"at least one SPU that the GPU reaches, for algorithm '{kind}'", "none"
-                    )
-                ]
+                [Complaint(("machine",), f"at least one SPU that the GPU reaches, for algorithm '{kind}'", "none")]
             )
         return self
 
