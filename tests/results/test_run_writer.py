@@ -133,10 +133,15 @@ def test_span_chunks_stream_the_columns_asked_for(tmp_path):
     assert chunks[0]["parents_offsets"].tolist()[-1] == len(chunks[0]["parents"])
 
 
-@settings(max_examples=20, deadline=None)
-@given(st.integers(1, 7))
-def test_the_spans_of_a_step(tmp_path_factory, step):
-    rows = simulate([Op(i % 3, i % 2, i) for i in range(31)])
-    folder = tmp_path_factory.mktemp("steps") / "run"
+@settings(max_examples=40, deadline=None)
+@given(operations(), st.integers(0, 3000), st.integers(0, 3000))
+def test_the_spans_of_a_window(tmp_path_factory, ops, start_ps, length_ps):
+    rows, end_ps = simulate(ops), start_ps + length_ps
+    folder = tmp_path_factory.mktemp("window") / "run"
     write_run(folder, rows)
-    assert Run.open(folder).step_spans(step)["id"].tolist() == [row[0] for row in rows if row[6] == step]
+    expected = [
+        row[0]
+        for row in rows
+        if max(row[10], start_ps) < min(row[11], end_ps) or (row[10] == row[11] and start_ps <= row[10] <= end_ps)
+    ]
+    assert Run.open(folder).spans_between(start_ps, end_ps)["id"].tolist() == expected

@@ -56,9 +56,13 @@ def test_a_schedule_worked_out_by_hand():
     assert path.shares[0].share == 20 / 29
 
 
-def test_of_several_parents_that_end_together_the_highest_id_counts():
-    rows = simulate([Op(0, 0, 7), Op(1, 1, 7), Op(2, 2, 1, after=(0, 1))])
-    assert [segment.id for segment in critical_path(cut(rows, 1)).segments] == [1, 2]
+@pytest.mark.parametrize("length", [1, 2, 3])
+@pytest.mark.parametrize("order", [(3, 5), (5, 3)])
+def test_of_several_parents_that_end_together_the_highest_id_counts(order, length):
+    """Whichever of them was recorded first, and however the table is cut."""
+    rows = [row(span, (), -1, Op(span, 0, 7), 0, 0) for span in order]
+    rows.append(row(6, (3, 5), -1, Op(0, 0, 2), 7, 7))
+    assert [segment.id for segment in critical_path(cut(rows, length)).segments] == [5, 6]
 
 
 @settings(max_examples=60, deadline=None)

@@ -1,0 +1,65 @@
+"""T9 on MNIST: is injected noise kappa0 <= 0.01 harmless at t = tau?
+
+Two epochs of 10,000 images at b = 32 would still be early at t = tau (the step is hardly longer than SGD's); see STEPS
+and ``mnist_runs`` for what is reduced. State reset, ideal converters, one reading per step, the same batches and initial
+parameters for every kappa0. Harmless: the upper end of the 95 % t interval of the paired loss ratio to kappa0 = 0 stays
+below 1.05.
+
+    python -m hybridsim.analysis.papers.t9_noise --out analysis/papers/results/t9_noise.json
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from hybridsim.analysis.papers.mnist_runs import IDEAL, REDUCED, SEEDS, Curve, by_setting, out_path, save, simulate
+from hybridsim.analysis.papers.paired import difference, mean_interval, ratio, verdict
+
+STEPS = 416
+NOISES = ("0", "1e-3", "1e-2", "1e-1")
+MEASURES = ("test_loss", "late_train_loss", "mean_train_loss")
+MARGIN = 0.05
+
+
+def runs() -> list[Curve]:
+    """All noise levels for all seeds."""
+    settled = (*REDUCED, *IDEAL, "training.algorithm.settle=1 tau")
+    return [
+        simulate(noise, "mnist-tngd", seed, STEPS, (*settled, f"training.algorithm.noise={noise}"))
+        for seed in SEEDS
+        for noise in NOISES
+    ]
+
+
+def summarise(curves: Sequence[Curve]) -> dict[str, Any]:
+    """Means by kappa0, loss ratios to kappa0 = 0, accuracy differences, verdicts by measure."""
+    accuracy = by_setting(curves, "test_accuracy")
+    summary: dict[str, Any] = {
+        "test_accuracy": {
+            "mean": {noise: mean_interval(v) for noise, v in accuracy.items()},
+            "minus kappa0 = 0": {noise: difference(accuracy[noise], accuracy["0"]) for noise in NOISES[1:]},
+        }
+    }
+    for measure in MEASURES:
+        values = by_setting(curves, measure)
+        ratios = {noise: ratio(values[noise], values["0"]) for noise in NOISES[1:]}
+        summary[measure] = {
+            "mean": {noise: mean_interval(v) for noise, v in values.items()},
+            "ratio to kappa0 = 0": ratios,
+            "harmless": {noise: verdict(found, 0, 1 + MARGIN) for noise, found in ratios.items()},
+        }
+    return summary
+
+
+def main() -> None:
+    """Run and write."""
+    path = out_path(__doc__)
+    curves = runs()
+    overrides = [*REDUCED, *IDEAL, "training.algorithm.settle=1 tau"]
+    setting = {"steps": STEPS, "overrides": overrides, "seeds": list(SEEDS), "margin": MARGIN}
+    save(path, "t9_noise", setting, summarise(curves), curves)
+
+
+if __name__ == "__main__":
+    main()
