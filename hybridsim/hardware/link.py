@@ -31,6 +31,7 @@ class Wire:
         low, high = edge.sheet.bounds("energy_j_per_bit")
         self.energy_j_per_bit = (edge.sheet.value("energy_j_per_bit"), low, high)
         self.chunk_bits = edge.chunk_bits
+        self.number_bits = int(edge.sheet.value("number_bits"))
 
     def price(self, bits: int, duration_ps: int, count: int) -> Price:
         """Occupancy is set by the slowest hop; energy is this wire's own."""

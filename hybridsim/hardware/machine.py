@@ -26,8 +26,6 @@ class Machine:
     def __init__(self, context: Context, spec: MachineSpec) -> None:
         self.context = context
         self.gpus = [Gpu(context, n.name, n.sheet) for n in spec.nodes if n.kind == "gpu" and n.sheet is not None]
-        usable = spec.usable_spus()
-        self.spus = [Spu(context, n) for n in spec.nodes if n.name in usable]
         if not self.gpus:
             raise InputError("machine: expected at least one node of kind gpu, got none")
         self._graph: nx.Graph[str] = nx.Graph()
@@ -39,6 +37,8 @@ class Machine:
                 self._wires[edge.a, edge.b] = Wire(context, edge, 2 * index, edge.b)
                 self._wires[edge.b, edge.a] = Wire(context, edge, 2 * index + 1, edge.a)
         self._routes: dict[tuple[str, str], Route] = {}
+        usable = spec.usable_spus()
+        self.spus = [Spu(context, n, self._number_bits(n.name)) for n in spec.nodes if n.name in usable]
 
     @property
     def gpu(self) -> Gpu:
@@ -59,6 +59,10 @@ class Machine:
             wires = [self._wires[hop] for hop in pairwise(path) if hop in self._wires]
             self._routes[source, target] = Route(self.context, wires)
         return self._routes[source, target]
+
+    def _number_bits(self, spu: str) -> int:
+        """Bits of an unquantized number on the way to an SPU; a free connection converts nothing and sends none."""
+        return max((wire.number_bits for wire in self.route(self.gpu.name, spu).wires), default=0)
 
     def transfer(
         self, issuer: Issuer, label: Label, source: str, target: str, payload: Ref, bits: int, count: int = 1

@@ -33,10 +33,16 @@ class Spu:
 
     Between events nothing runs. At an event the state moves by the exact transition over the time that has passed:
     a number of RC that the program commanded (``settle``), or what the clock says (``relax``).
+
+    Args:
+        context: environment, trace and backend.
+        node: name, datasheet, buffering and resolutions.
+        number_bits: what an unquantized number takes on the link that leads here.
     """
 
-    def __init__(self, context: Context, node: NodeSpec) -> None:
+    def __init__(self, context: Context, node: NodeSpec, number_bits: int) -> None:
         assert node.sheet is not None, "an SPU has a datasheet"
+        self.number_bits = number_bits
         self.name, self.sheet, self.node = node.name, node.sheet, node
         self._context = context
         self._array, self._core, self._dac, self._adc = (
@@ -219,9 +225,9 @@ class Spu:
         return self._band("adc_energy_factor", envelope)
 
     def bits(self, which: str) -> int:
-        """Resolution of an end (input, bias, output); ideal converters are priced and sent as 16-bit ones."""
+        """Resolution of an end (input, bias, output); an ideal one is sent and priced as an unquantized number."""
         given: int | None = getattr(self.node, f"{which}_bits")
-        return IDEAL_BITS if given is None else given
+        return self.number_bits if given is None else given
 
     def _band(self, constant: str, factor: float) -> tuple[float, float, float]:
         low, high = self.sheet.bounds(constant)
@@ -236,7 +242,3 @@ class Spu:
                 self._context.trace.event(
                     kind, self.name, label.step, layer=label.layer, value=float(value), note=f"{label.kind}: {note}"
                 )
-
-
-IDEAL_BITS = 16
-"""What an ideal (unquantized) number costs on the wire and in a converter: the papers' 16 bits."""

@@ -1,0 +1,60 @@
+"""What the documentation shows works: scenarios load, parts load, workloads train."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import hybridsim
+from hybridsim.scenario.parts import load_part
+
+ROOT = Path(hybridsim.__file__).resolve().parent.parent
+PAGES = ["README.md", "scenarios/README.md", "models/parts/README.md", "models/workloads/README.md"]
+
+
+def blocks(page: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text(), re.S)
+
+
+SCENARIOS = [(page, text) for page in PAGES for text in blocks(page, "yaml") if "kind: spu\ndescription" not in text]
+
+
+@pytest.mark.parametrize(("page", "text"), SCENARIOS, ids=[f"{p}-{i}" for i, (p, _) in enumerate(SCENARIOS)])
+def test_a_scenario_of_the_documentation_loads(tmp_path, page, text):
+    """Fragments that show only the machine are put into the rest of a shipped scenario."""
+    part = next(b for b in blocks("models/parts/README.md", "yaml") if "kind: spu\ndescription" in b)
+    (tmp_path / "my-spu.yaml").write_text(part)
+    file = tmp_path / "scenario.yaml"
+    file.write_text(text if "training:" in text else f"extends: tngd-digits\n{text}")
+    run = hybridsim.run(hybridsim.load(file, ["training.steps=2"]), backend="timing")
+    assert run.status == "complete"
+
+
+def test_the_part_of_the_documentation_loads(tmp_path):
+    part = next(b for b in blocks("models/parts/README.md", "yaml") if "kind: spu\ndescription" in b)
+    (tmp_path / "my-spu.yaml").write_text(part)
+    sheet = load_part("spu", "my-spu.yaml", tmp_path)
+    assert sheet.value("write_time_s") == 100e-9
+    assert sheet.value("capacitance_f") == load_part("spu", "rc-100ns").value("capacitance_f")
+
+
+@pytest.mark.parametrize("page", ["README.md", "models/workloads/README.md"])
+def test_a_workload_of_the_documentation_trains(tmp_path, page):
+    text = next(b for b in blocks(page, "python") if "def build" in b)
+    (tmp_path / "mine.py").write_text(text)
+    overrides = [f"workload={tmp_path / 'mine.py'}", "training.steps=3", "training.target={test_loss: 0.5}"]
+    run = hybridsim.run(hybridsim.load("tngd-digits", overrides))
+    assert run.steps.train_loss.notna().all()
+
+
+def test_commands_of_the_readme_exist():
+    from typer.main import get_command
+
+    from hybridsim.cli import app
+
+    known = set(get_command(app).commands)
+    named = set(re.findall(r"^ +hybridsim (\w+)", (ROOT / "README.md").read_text(), re.M))
+    assert named
+    assert named <= known
