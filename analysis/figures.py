@@ -114,7 +114,7 @@ def learning_curve(
     )  # fmt: skip
     if target is not None and target["metric"] == metric:
         _mark_target(figure, target, axis, end)
-    if metric.endswith("loss"):
+    if metric.endswith(("loss", "error")):
         logarithmic(figure, y)
     return figure
 

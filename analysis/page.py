@@ -39,6 +39,11 @@ def paragraph(text: str, kind: str = "") -> str:
     return f'<p class="{escape(kind)}">{escape(text)}</p>' if kind else f"<p>{escape(text)}</p>"
 
 
+def bullets(texts: Iterable[str]) -> str:
+    """A list of sentences."""
+    return f"<ul>{''.join(f'<li>{escape(text)}</li>' for text in texts)}</ul>"
+
+
 def section(title: str, *blocks: str) -> str:
     """A heading and what belongs to it; the blocks are HTML."""
     return f"<section><h2>{escape(title)}</h2>{''.join(blocks)}</section>"

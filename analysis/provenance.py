@@ -34,7 +34,7 @@ def assumptions(run: Run) -> str:
     """Static power, and every constant of the machine with its range, status and source."""
     machine = run.manifest.get("machine") or {}
     items = [item for group in ("nodes", "edges") for item in machine.get(group, []) if item.get("sheet")]
-    blocks = [_static(run), *map(_datasheet, items)]
+    blocks = [_model(run), _static(run), *map(_datasheet, items)]
     if not any(blocks):
         return ""
     return page.section("What the numbers rest on", page.paragraph(_statuses(items), "note"), *blocks)
@@ -48,6 +48,11 @@ def _statuses(items: list[dict[str, Any]]) -> str:
         return ""
     parts = ", ".join(f"{count} {status}" for status, count in counts.most_common())
     return f"{counts.total()} constants: {parts}. Each has a range and a source; bands follow from the ranges."
+
+
+def _model(run: Run) -> str:
+    found = run.manifest.get("model_assumptions") or []
+    return page.bullets(found) if found else ""
 
 
 def _static(run: Run) -> str:

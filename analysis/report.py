@@ -20,7 +20,7 @@ def write_report(run: Run, path: Path | str) -> None:
         run: the run.
         path: the file to write.
     """
-    sections = (_learning, _time, _energy, _step, _lanes, events, assumptions, provenance)
+    sections = (_learning, _fidelity, _time, _energy, _step, _lanes, events, assumptions, provenance)
     page.write_page(path, f"{run.name} – hybridsim", head(run), *(section(run) for section in sections))
 
 
@@ -42,6 +42,23 @@ def _learning(run: Run) -> str:
         for axis in figures.axes_of(run.steps)
     ]
     return page.section("Learning", page.paragraph(_learning_note(run), "note"), page.columns(*charts))
+
+
+def _fidelity(run: Run) -> str:
+    """How well the analog answers solve what was asked; nothing for algorithms that ask for no solution."""
+    names = [n for n in ("solver_cosine", "solver_relative_error") if n in run.steps and run.steps[n].notna().any()]
+    if not names:
+        return ""
+    axis, energy = figures.axes_of(run.steps)[0], run.summary["energy"]["total"]
+    charts = [
+        page.chart(figures.learning_curve(run.steps, name, axis, None, energy), figures.spell(name).capitalize(), 240)
+        for name in names
+    ]
+    note = (
+        "Every reading that was checked, against the exact digital solution of the system last asked for, nothing "
+        "rounded. The rest of the difference is settling time, noise and rounding."
+    )
+    return page.section("Analog fidelity", page.paragraph(note, "note"), page.columns(*charts))
 
 
 def _learning_note(run: Run) -> str:
@@ -110,9 +127,9 @@ def _energy(run: Run) -> str:
     note = "Low and high take every energy constant at the end of its range at once, on the nominal schedule."
     by_size = sorted(rows, key=lambda row: -row["energy_j"])
     book = page.table(
-        ["Part", "Kind", "Origin", "nominal", "low", "high"],
-        [[row["part"], row["kind"], row["origin"], *_three(row)] for row in by_size],
-        text=3,
+        ["Part", "Kind", "Origin", "Rests on", "nominal", "low", "high"],
+        [[row["part"], row["kind"], row["origin"], row["status"], *_three(row)] for row in by_size],
+        text=4,
     )
     table = page.table(headers, cells) + page.paragraph(note, "note") + page.folded("All lines of the book", book)
     return page.section("Where energy went", page.columns(chart, table, kind="wide"))

@@ -11,8 +11,8 @@ from hybridsim.analysis.figures import blank
 from hybridsim.analysis.page import plot_text
 
 MOST_ROWS = 80
-_LONGEST = 16
-_LEFT = 106
+_LONGEST = 15
+_LEFT = 112
 
 
 class Rows:

@@ -87,6 +87,8 @@ def _duration(run: Run) -> Card:
 def _joules(run: Run) -> Card:
     energy = run.summary["energy"]
     why = f"{band(energy['total'])} (low – high); {percent(energy['static_share'])} of it static power"
+    if "assumed_share" in energy:
+        why += f"; {percent(energy['assumed_share'])} rests on an assumed constant"
     return "Energy", quantity(energy["total"]["energy_j"], "J"), why, ""
 
 

@@ -1,4 +1,4 @@
-"""The command line: check, run, report, compare, parts, schema."""
+"""The command line: check, run, report, timeline, compare, parts, schema."""
 
 from __future__ import annotations
 
@@ -115,6 +115,32 @@ def report(folder: Annotated[Path, typer.Argument(help="A run folder.")]) -> Non
 
     write_report(Run.open(folder), folder / "report.html")
     print(folder / "report.html")
+
+
+@app.command()
+def timeline(
+    folder: Annotated[Path, typer.Argument(help="A run folder.")],
+    step: Annotated[int | None, typer.Option(help="The step to draw (default: one in the middle).")] = None,
+    form: Annotated[str, typer.Option("--format", help="html, perfetto (protobuf) or chrome (JSON).")] = "html",
+    out: Annotated[Path | None, typer.Option(help="File to write (default: in the run folder).")] = None,
+) -> None:
+    """Draw utilisation over the run and one step as bars, or export all spans to a trace viewer."""
+    from hybridsim.analysis.chrome_json import write_chrome_json
+    from hybridsim.analysis.perfetto import write_perfetto
+    from hybridsim.analysis.timeline import write_timeline
+    from hybridsim.results.read import Run
+
+    files = {"html": "timeline.html", "perfetto": "timeline.pftrace", "chrome": "timeline.json"}
+    if form not in files:
+        raise InputError(f"--format: expected {', '.join(files)}, got {form!r}")
+    result, path = Run.open(folder), out or folder / files[form]
+    if form == "html":
+        write_timeline(result, path, step)
+    elif step is not None:
+        raise InputError(f"--step: expected with --format html only, got it with {form}")
+    else:
+        (write_perfetto if form == "perfetto" else write_chrome_json)(result, path)
+    print(path)
 
 
 @app.command()

@@ -143,7 +143,8 @@ def _attempt(setup: _Setup, folder: Path, force: bool, mode: str, missing: str) 
         status, failure = "failed", error
     host = {"backend": mode, "replay_missing": missing, "numeric_s": backend.numeric_s}
     host["wall_s"] = time.perf_counter() - started
-    ending = {"status": status, "reason": str(failure) if failure else ""}
+    basis = {"energy_basis": session.machine.energy_basis()}
+    ending = {"status": status, "reason": str(failure) if failure else ""} | basis
     summary = _extras(setup.scenario) | ending | {"host": host}
     writer.finish(head | ending | {"last_key": session.theta.key.hex()}, session.machine.static_power(), summary)
     if failure is not None:

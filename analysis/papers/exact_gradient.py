@@ -1,8 +1,8 @@
 """Exact damped natural gradient descent in float64, independent of the simulator's physics and curvature code.
 
-With z the outputs of a batch of b examples, J = dz/dtheta (b d_z, N), H_i = diag(p_i) - p_i p_iᵀ, residual r = p - y, the
-step is theta <- theta - eta (Jᵀ B J + lambda I)⁻¹ Jᵀ r/b, B = blockdiag(H)/b. By the push-through identity the direction is
-Jᵀ (lambda I + B J Jᵀ)⁻¹ r/b: one LU solve of size b d_z, and no root of H (TNGD, arXiv 2405.13817, eq. 4; NGD-Woodbury).
+With z the outputs of a batch of b examples, J = dz/dtheta (b d_z, N), H_i = diag(p_i) - p_i p_iᵀ and r = p - y, the
+step is theta <- theta - eta (Jᵀ B J + lambda I)⁻¹ Jᵀ r/b, B = blockdiag(H)/b (TNGD, arXiv 2405.13817). By the
+push-through identity the direction is Jᵀ (lambda I + B J Jᵀ)⁻¹ r/b: one LU solve of size b d_z, and no root of H.
 Cross-entropy only.
 """
 
@@ -28,7 +28,7 @@ def batch_order(seed: int, examples: int, size: int, step: int) -> Tensor:
 
 
 def direction(apply: Callable[[Tensor, Tensor], Tensor], theta: Tensor, x: Tensor, y: Tensor, damping: float) -> Tensor:
-    """(JᵀHJ/b + damping I)⁻¹ g, shape (N,) float64, and the batch's mean loss.
+    """(JᵀHJ/b + damping I)⁻¹ g of the batch's mean loss, shape (N,) float64.
 
     Args:
         apply: outputs (b, d_z) of inputs (b, ...) at the flat parameters theta (N,).

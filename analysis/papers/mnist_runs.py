@@ -32,7 +32,7 @@ RATE = DAMPING = 0.01
 
 @dataclass(frozen=True)
 class Curve:
-    """One run. ``train_loss`` per step; the rest at the evaluated steps, simulated seconds and joules from the start."""
+    """One run: ``train_loss`` per step, the rest at evaluated steps; simulated seconds and joules from the start."""
 
     setting: str
     seed: int

@@ -1,9 +1,9 @@
 """T6 on MNIST: does the loss fall over t = 5, 10, 20, 50 tau at equal steps, and is 50 tau as good as the exact solve?
 
-One epoch of 10,000 images at b = 32 (312 steps; see ``mnist_runs`` for what is reduced), state reset, ideal converters,
-no noise. "exact" is natural gradient descent by an LU solve in float64 outside the simulator; "1e9 tau" is the simulated
-SPU at rest. Monotone: every paired difference between neighbours above zero (95 % t interval over seeds). Like the exact
-solve: the interval of the paired loss ratio within 5 %.
+One epoch of 10,000 images at b = 32 (312 steps; see ``mnist_runs`` for what is reduced), state reset, ideal
+converters, no noise. "exact" is natural gradient descent by an LU solve in float64 outside the simulator; "1e9 tau" is
+the simulated SPU at rest. Monotone: every paired difference between neighbours above zero (95 % t interval over
+seeds). Like the exact solve: the interval of the paired loss ratio within 5 %.
 
     python -m hybridsim.analysis.papers.t6_settling --out analysis/papers/results/t6_settling.json
 """

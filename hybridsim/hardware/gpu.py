@@ -63,6 +63,10 @@ class Gpu:
         """Power drawn whatever happens."""
         return [static_row(self.name, "idle power", self.sheet, "idle_w", 1)]
 
+    def energy_basis(self) -> list[dict[str, Any]]:
+        """Which constants set the energy of which lane."""
+        return [basis_row(self.name, "compute", self.sheet, "tdp_w", "idle_w")]
+
     def _price(self, work: Work, synchronous: bool, label: Label) -> Price:
         # Work comes from a cache that keeps it, and is kept here as well, so that its identity can serve as a key.
         found = self._prices.get((id(work), synchronous))
@@ -127,6 +131,11 @@ def _power_band(sheet: Datasheet) -> tuple[float, float]:
     """Lowest and highest dynamic power at full utilisation."""
     (tdp_low, tdp_high), (idle_low, idle_high) = sheet.bounds("tdp_w"), sheet.bounds("idle_w")
     return max(tdp_low - idle_high, 0.0), tdp_high - idle_low
+
+
+def basis_row(part: str, lane: str, sheet: Datasheet, *constants: str) -> dict[str, Any]:
+    """A line of the table that says what the energy of a lane rests on: constants with their status."""
+    return {"part": part, "lane": lane, "constants": {name: sheet.constants[name].status for name in constants}}
 
 
 def static_row(part: str, component: str, sheet: Datasheet, constant: str, count: int) -> dict[str, Any]:

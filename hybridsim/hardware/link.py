@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
+from typing import Any
 
 import simpy
 
+from hybridsim.hardware.gpu import basis_row
 from hybridsim.hardware.lane import Context, Issuer, Label, Price, Process, Server, record_start
 from hybridsim.operations.ref import Ref
 from hybridsim.scenario.machine import EdgeSpec
@@ -26,12 +28,17 @@ class Wire:
         assert edge.sheet is not None, "a free connection carries no wire"
         self.name, self.order, self.lane = edge.name, order, f"to {towards}"
         self.server = Server(context.env)
+        self._sheet = edge.sheet
         self.bandwidth_bit_per_s = edge.sheet.value("bandwidth_bit_per_s")
         self.latency_s = edge.sheet.value("latency_s")
         low, high = edge.sheet.bounds("energy_j_per_bit")
         self.energy_j_per_bit = (edge.sheet.value("energy_j_per_bit"), low, high)
         self.chunk_bits = edge.chunk_bits
         self.number_bits = int(edge.sheet.value("number_bits"))
+
+    def energy_basis(self) -> dict[str, Any]:
+        """Which constant sets the energy of this wire."""
+        return basis_row(self.name, self.lane, self._sheet, "energy_j_per_bit")
 
     def price(self, bits: int, duration_ps: int, count: int) -> Price:
         """Occupancy is set by the slowest hop; energy is this wire's own."""

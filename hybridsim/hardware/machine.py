@@ -84,6 +84,12 @@ class Machine:
         issuer.last = span
         return payload.at(span)
 
+    def energy_basis(self) -> list[dict[str, Any]]:
+        """What the energy of every lane rests on."""
+        rows = [row for gpu in self.gpus for row in gpu.energy_basis()]
+        rows += [wire.energy_basis() for wire in self._wires.values()]
+        return rows + [row for spu in self.spus for row in spu.energy_basis()]
+
     def static_power(self) -> list[dict[str, Any]]:
         """Every part's power that does not depend on what it does."""
         rows = [row for gpu in self.gpus for row in gpu.static_power()]

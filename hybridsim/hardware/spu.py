@@ -6,7 +6,7 @@ import math
 from typing import Any, NamedTuple
 
 from hybridsim.errors import CapacityError
-from hybridsim.hardware.gpu import static_row
+from hybridsim.hardware.gpu import basis_row, static_row
 from hybridsim.hardware.lane import Context, Issuer, Label, Lane, Price, Process, Server, record_start
 from hybridsim.operations.ref import Computation, Ref
 from hybridsim.scenario.machine import NodeSpec
@@ -165,6 +165,18 @@ class Spu:
         """The amplifiers of the largest system that was in force; unused ones are taken to be gated off."""
         rows = [static_row(self.name, "amplifiers", self.sheet, "amplifier_power_w", self._amplifiers)]
         return rows if self._amplifiers else []
+
+    def energy_basis(self) -> list[dict[str, Any]]:
+        """Which constants set the energy of which lane; without tensors dissipation is a bound."""
+        settling = ("full_scale_v",) if self._context.backend.name != "timing" else ("full_scale_v", "activity_factor")
+        lanes = {
+            "array": ("write_energy_j_per_bit",),
+            "core": settling,
+            "~relax": settling,
+            "dac": ("dac_energy_8bit_j",),
+            "adc": ("adc_energy_floor_j", "adc_energy_thermal_j", "adc_energy_factor"),
+        }
+        return [basis_row(self.name, lane, self.sheet, *constants) for lane, constants in lanes.items()]
 
     def _arguments(self) -> tuple[Ref, Ref, Ref]:
         assert self.system is not None and self.state is not None and self.drive is not None

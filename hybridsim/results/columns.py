@@ -99,9 +99,7 @@ def _rank(kind: pa.DataType) -> int:
 def fit(table: pa.Table, schema: pa.Schema) -> pa.Table:
     """The table with the columns of a schema: cast where narrower, null where missing."""
     columns = [
-        table[field.name].cast(field.type)
-        if field.name in table.column_names
-        else pa.nulls(table.num_rows, field.type)
+        table[field.name].cast(field.type) if field.name in table.column_names else pa.nulls(table.num_rows, field.type)
         for field in schema
     ]
     return pa.Table.from_arrays(columns, schema=schema)

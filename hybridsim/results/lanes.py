@@ -77,9 +77,7 @@ class LaneBook:
         law arrival rate times mean wait. ``wait_p95_s`` is rounded up by at most 1.1 %.
         """
         waits = self._waits_by_lane()
-        return [
-            self._lane(part, lane, code, waits[code]) for (part, lane), code in sorted(self._lanes.items())
-        ]
+        return [self._lane(part, lane, code, waits[code]) for (part, lane), code in sorted(self._lanes.items())]
 
     def _lane(self, part: str, lane: str, code: int, waits: Counter[int]) -> dict[str, Any]:
         own = [column for key, column in self._kinds.items() if key[:2] == (part, lane)]

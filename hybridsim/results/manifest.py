@@ -33,7 +33,32 @@ def manifest(scenario: Scenario, backend: str, salt: bytes, workload_key: str) -
             "numerics": salt.hex(),
         },
         "machine": expanded(scenario.machine.expand()),
+        "model_assumptions": model_assumptions(scenario, backend),
     }
+
+
+def model_assumptions(scenario: Scenario, backend: str) -> list[str]:
+    """What the model takes for granted in this run, besides the constants."""
+    kind, spec = scenario.training.algorithm.kind, scenario.machine.expand()
+    found = [
+        "The training data lies in the GPU's memory; loading it costs nothing.",
+        "GPU kernels run one after the other, unfused; dynamic power follows the roofline's utilisation.",
+    ]
+    if kind not in ("tngd", "kfac"):
+        return found
+    found += [
+        "Every stage of the SPU has a programmable gain that just fits each settling (automatic full scales).",
+        "Amplifiers that the largest system does not need are gated off; the others draw their power all the time.",
+        "Integrators are preset to a start state at no cost.",
+        "No component mismatch, no Johnson noise, no finite amplifier bandwidth.",
+    ]
+    if any(None in (n.input_bits, n.bias_bits, n.output_bits) for n in spec.nodes if n.kind == "spu"):
+        found.append("Ideal converters and resistors are sent and priced as the link's unquantized numbers.")
+    if backend == "timing":
+        found.append(
+            "Without tensors, settling dissipates a bound: every voltage at full scale, times activity_factor."
+        )
+    return found
 
 
 def expanded(spec: MachineSpec) -> dict[str, Any]:

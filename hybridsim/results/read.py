@@ -44,9 +44,7 @@ class Run:
         path = Path(folder)
         manifest = path / "manifest.json"
         if not path.is_dir():
-            raise InputError(
-                f"{path}: expected a run folder, got {'a file' if path.exists() else 'nothing there'}"
-            )
+            raise InputError(f"{path}: expected a run folder, got {'a file' if path.exists() else 'nothing there'}")
         if not manifest.is_file():
             raise InputError(f"{path}: expected a run folder, got a folder without manifest.json")
         if not is_run_folder(path):
@@ -145,7 +143,5 @@ class Run:
             },
             "folder": self.folder,
         }
-        cells = (
-            f"<tr><th>{html.escape(str(k))}</th><td>{html.escape(str(v))}</td></tr>" for k, v in rows.items()
-        )
+        cells = (f"<tr><th>{html.escape(str(k))}</th><td>{html.escape(str(v))}</td></tr>" for k, v in rows.items())
         return f"<table>{''.join(cells)}</table>"

@@ -33,13 +33,14 @@ def summarise(run: Path, static_power: Static, extras: Mapping[str, Any]) -> dic
         energy.add(chunk)
     steps = Chunks(run, "steps").whole().to_pandas()
     times = lanes.times()
+    passed = {key: value for key, value in extras.items() if key != "energy_basis"}
     return {
-        **extras,
+        **passed,
         "simulated_s": lanes.simulated_s(),
         "makespan_ps": lanes.makespan_ps,
         "steps": len(steps),
         "spans": lanes.spans,
-        "energy": energy_summary(energy.rows(static_power, lanes.makespan_ps)),
+        "energy": energy_summary(energy.rows(static_power, lanes.makespan_ps, extras.get("energy_basis", ()))),
         "throughput": _throughput(len(steps), lanes.simulated_s(), extras.get("batch_size")),
         "step_latency": _latency((steps["end_ps"] - steps["start_ps"]).to_numpy(float)),
         "lanes": lanes.lanes(),
@@ -55,10 +56,12 @@ def energy_summary(rows: Sequence[EnergyRow]) -> dict[str, Any]:
     """Total, by part, and by part and kind, each nominal, low and high; and the share of static power."""
     everything = total(rows)
     static = total([row for row in rows if row.origin == "static"])
+    assumed = total([row for row in rows if row.status == "assumed"])
     parts = sorted({row.part for row in rows})
     return {
         "total": _band(everything),
         "static_share": static[0] / everything[0] if everything[0] else 0.0,
+        "assumed_share": assumed[0] / everything[0] if everything[0] else 0.0,
         "by_part": {part: _band(total([row for row in rows if row.part == part])) for part in parts},
         "by_part_kind": [row._asdict() for row in rows],
     }
@@ -88,16 +91,13 @@ def _critical_path(run: Path, times: Sequence[Mapping[str, Any]]) -> dict[str, A
     except BrokenPath as error:
         return {"error": str(error), "length_s": None, "shares": [], "bottleneck": None}
     rows = [
-        {"part": share.part, "kind": share.kind, "time_s": to_s(share.time_ps), "share": share.share}
-        for share in found
+        {"part": share.part, "kind": share.kind, "time_s": to_s(share.time_ps), "share": share.share} for share in found
     ]
     length_s = to_s(sum(share.time_ps for share in found))
     return {"length_s": length_s, "shares": rows, "bottleneck": _bottleneck(rows, times)}
 
 
-def _bottleneck(
-    rows: Sequence[Mapping[str, Any]], times: Sequence[Mapping[str, Any]]
-) -> dict[str, Any] | None:
+def _bottleneck(rows: Sequence[Mapping[str, Any]], times: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     """The largest share, with the lane that spent most time on it."""
     if not rows:
         return None
@@ -140,9 +140,7 @@ def _final(steps: Any) -> dict[str, float]:
     names = [name for name in steps.columns if name not in ("start_ps", "end_ps")]
     known = {name: steps[name].dropna() for name in names}
     return {
-        name: float(column.iloc[-1])
-        for name, column in known.items()
-        if len(column) and column.dtype.kind in "fiub"
+        name: float(column.iloc[-1]) for name, column in known.items() if len(column) and column.dtype.kind in "fiub"
     }
 
 

@@ -55,9 +55,7 @@ class RunWriter:
         if not any(self.folder.iterdir()):
             return
         if not is_run_folder(self.folder):
-            raise InputError(
-                f"{self.folder}: expected an empty folder or a run folder, got other files in it"
-            )
+            raise InputError(f"{self.folder}: expected an empty folder or a run folder, got other files in it")
         if not force:
             raise InputError(f"{self.folder}: expected an empty folder, got a run (--force replaces it)")
         for name in _FILES:

@@ -15,14 +15,17 @@ import numpy as np
 from hybridsim.trace.chunks import Chunk, Labels
 from hybridsim.units import to_s
 
-ENERGY_COLUMNS = ("part", "kind", "energy_j", "energy_low_j", "energy_high_j")
+ENERGY_COLUMNS = ("part", "lane", "kind", "energy_j", "energy_low_j", "energy_high_j")
 """Columns of the span table that the book reads."""
+
+_STRENGTH = ("assumed", "derived", "public", "paper", "given")
 
 
 class EnergyRow(NamedTuple):
     """One line of the book; ``origin`` is ``spans`` or ``static``.
 
-    ``status`` and ``source`` are those of the constant behind a static line.
+    ``status`` is that of the weakest constant behind the line (``assumed`` before ``derived``, ``public``, ``paper``,
+    ``given``), ``source`` the source of a static line's constant.
     """
 
     part: str
@@ -44,25 +47,39 @@ class EnergyBook:
 
     def add(self, chunk: Chunk) -> None:
         """Enter a chunk of spans."""
-        codes = self._labels.codes(chunk["part"], chunk["kind"])
+        codes = self._labels.codes(chunk["part"], chunk["lane"], chunk["kind"])
         size = len(self._labels)
         sums = np.zeros((3, size))
         sums[:, : self._sums.shape[1]] = self._sums
-        for row, name in enumerate(ENERGY_COLUMNS[2:]):
+        for row, name in enumerate(ENERGY_COLUMNS[3:]):
             sums[row] += np.bincount(codes, chunk[name], size)
         self._sums = sums
 
-    def rows(self, static_power: Sequence[Mapping[str, Any]] = (), makespan_ps: int = 0) -> list[EnergyRow]:
+    def rows(
+        self,
+        static_power: Sequence[Mapping[str, Any]] = (),
+        makespan_ps: int = 0,
+        basis: Sequence[Mapping[str, Any]] = (),
+    ) -> list[EnergyRow]:
         """The lines of the book, spans first, each group sorted by part and kind.
 
         Args:
             static_power: rows with ``part``, ``component``, ``power_w``, ``power_low_w``, ``power_high_w``,
                 ``status`` and ``source``; each draws its power over the whole makespan.
             makespan_ps: end of the last span.
+            basis: rows with ``part``, ``lane`` and ``constants`` (name -> status): what the energy of a lane rests on.
         """
+        statuses = {(row["part"], row["lane"]): list(row["constants"].values()) for row in basis}
+        lines: dict[tuple[str, str], list[Any]] = {}
+        for (part, lane, kind), code in sorted(self._labels.items()):
+            energy = self._sums[:, code]
+            known = statuses.get((part, lane), []) if energy.any() else []
+            line = lines.setdefault((part, kind), [np.zeros(3), []])
+            line[0] = line[0] + energy
+            line[1] += known
         spans = [
-            EnergyRow(key[0], key[1], *_three(self._sums[:, code].tolist()), origin="spans")
-            for key, code in sorted(self._labels.items())
+            EnergyRow(part, kind, *_three(energy.tolist()), "spans", min(known, key=_STRENGTH.index, default=""))
+            for (part, kind), (energy, known) in sorted(lines.items(), key=lambda item: item[0])
         ]
         return spans + sorted(_static(row, to_s(makespan_ps)) for row in static_power)
 

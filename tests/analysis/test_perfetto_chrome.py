@@ -74,3 +74,15 @@ def test_numbers_that_json_has_no_word_for_become_text(tmp_path):
     write_run(tmp_path / "run", [tuple(cells) for cells in rows])
     found = events_of(Run.open(tmp_path / "run"), tmp_path / "trace.json")
     assert found["X"][0]["args"]["energy_j"] == "nan" and found["X"][1]["args"]["energy_j"] != "nan"
+
+
+def test_messages_that_are_in_flight_together_get_threads_of_their_own(tmp_path):
+    rows = [list(row) for row in simulate([Op(0, 0, length) for length in (5, 6, 7, 8)])]
+    for cells in rows:
+        cells[1], cells[11] = (), cells[11] - cells[10]
+        cells[9] = cells[10] = 0
+    write_run(tmp_path / "run", [tuple(cells) for cells in rows])
+    run = Run.open(tmp_path / "run")
+    found = events_of(run, tmp_path / "trace.json")
+    check(found, run, 1)
+    assert len({event["tid"] for event in found["X"]}) == 4

@@ -54,3 +54,17 @@ def test_few_bars_are_left_alone_and_kinds_are_mixed_only_when_nothing_else_help
     assert by_kind["start_ps"].tolist() == [0, 100, 200, 300] and by_kind["end_ps"].tolist() == [99, 199, 299, 399]
     mixed = bars(spans, 3).service
     assert mixed["kind"].tolist() == [SEVERAL] and mixed["spans"].tolist() == [40]
+
+
+def test_the_closest_neighbours_are_joined_first():
+    place = {"part": "gpu0", "lane": "compute", "kind": "a", "own": True, "critical": False, "layer": "", "note": ""}
+    work = dict.fromkeys(
+        ("energy_j", "energy_low_j", "energy_high_j", "bits", "conversions", "writes", "launches", "flop"), 1
+    )
+    starts = [cluster * 10**6 + 20 * i for cluster in range(4) for i in range(10)]
+    spans = pd.DataFrame(
+        place | work | {"id": i, "parents": (), "step": 1, "blocker": -1, "count": 1, "queued_ps": a, "start_ps": a, "end_ps": a + 9}
+        for i, a in enumerate(starts)
+    )  # fmt: skip
+    found = bars(spans, 39).service
+    assert found["spans"].tolist() == [10] * 4 and found["start_ps"].tolist() == [0, 10**6, 2 * 10**6, 3 * 10**6]
