@@ -162,6 +162,4 @@ def write_run(
         slices = (slice(len(x) * i // parts, len(x) * (i + 1) // parts) for x in (rows, events, steps))
         a, b, c = slices
         writer.write(rows[a], events[b], steps[c])
-    return writer.finish(
-        {"status": "complete", "seed": 0}, STATIC, {"name": "made up", "batch_size": 8, **extras}
-    )
+    return writer.finish({"status": "complete", "seed": 0}, STATIC, {"name": "made up", "batch_size": 8, **extras})

@@ -62,9 +62,7 @@ def test_utilisation_waits_and_work_of_every_lane(ops, length):
 
 def test_a_run_worked_out_by_hand(tmp_path):
     second = 10**12
-    rows = simulate(
-        [Op(0, 0, 5 * second), Op(1, 0, 20 * second), Op(0, 1, second), Op(0, 1, 4 * second, (1,))]
-    )
+    rows = simulate([Op(0, 0, 5 * second), Op(1, 0, 20 * second), Op(0, 1, second), Op(0, 1, 4 * second, (1,))])
     times = (
         {"step": 1, "start_ps": 0, "end_ps": 9 * second},
         {"step": 2, "start_ps": 9 * second, "end_ps": 29 * second},
