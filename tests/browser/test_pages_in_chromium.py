@@ -6,14 +6,11 @@ Chromium and its driver must be installed (Debian: chromium, chromium-driver): w
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from schedules import COLUMN, Op, simulate, write_run
-from selenium.webdriver import Chrome, ChromeOptions
-from selenium.webdriver.chrome.service import Service
+from selenium.webdriver import Chrome
 from selenium.webdriver.support.ui import WebDriverWait
 
 from hybridsim.analysis.compare import write_comparison
@@ -26,24 +23,6 @@ EVIL = "<script>window.hacked=1</script><img src=x onerror=window.hacked=1><b>bo
 TARGET = {"metric": "test_accuracy", "threshold": 0.7, "direction": "above"}
 MARKS = ".scatterlayer .js-line, .scatterlayer path.point, .barlayer .point path"
 """What plotly draws for the data: lines, markers, bars."""
-FLAGS = (
-    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--no-first-run",
-)  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory) -> Iterator[Chrome]:
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    assert chromium and driver, "chromium and chromedriver must be installed for the browser tests"
-    options = ChromeOptions()
-    options.binary_location = chromium
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    found = Chrome(options=options, service=Service(driver))
-    yield found
-    found.quit()
 
 
 def rows_of(evil: bool):

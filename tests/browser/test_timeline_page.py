@@ -6,15 +6,12 @@ Chromium and its driver must be installed (Debian: chromium, chromium-driver): w
 from __future__ import annotations
 
 import json
-import shutil
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from schedules import COLUMN, Op, simulate, write_run
-from selenium.webdriver import ActionChains, Chrome, ChromeOptions
-from selenium.webdriver.chrome.service import Service
+from selenium.webdriver import ActionChains, Chrome
 from selenium.webdriver.support.ui import WebDriverWait
 
 import hybridsim
@@ -24,25 +21,7 @@ from hybridsim.results.read import Run
 pytestmark = pytest.mark.browser
 
 EVIL = "<script>window.hacked=1</script><img src=x onerror=window.hacked=1>"
-FLAGS = (
-    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--no-first-run",
-)  # fmt: skip
 HOVER = "return [...document.querySelectorAll('.hovertext')].map(t => t.textContent).join(' ')"
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory) -> Iterator[Chrome]:
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    assert chromium and driver, "chromium and chromedriver must be installed for the browser tests"
-    options = ChromeOptions()
-    options.binary_location = chromium
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    found = Chrome(options=options, service=Service(driver))
-    yield found
-    found.quit()
 
 
 @pytest.fixture(scope="module")

@@ -162,7 +162,7 @@ def started(tmp_path: Path, *words: str) -> subprocess.Popen[str]:
                "--set", "training.steps=100000000", *words]  # fmt: skip
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"})
     deadline = time.monotonic() + 120
-    while not list(folder.glob("spans/part-*.parquet")):
+    while not list(folder.glob("steps/part-*.parquet")):
         assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < deadline, "no part was written"
         time.sleep(0.05)
