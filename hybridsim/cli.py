@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
@@ -87,6 +88,7 @@ def run(
     if backend not in ("live", "timing", "replay"):
         raise InputError(f"--backend: expected live, timing or replay, got {backend!r}")
     loaded = load(scenario, overrides)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's stop keeps the results like Ctrl-C
     folder = out or Path("runs") / Path(scenario).stem
     from hybridsim.simulate import run as simulate
 
@@ -241,6 +243,8 @@ def _print_summary(result: Run) -> None:
         *((f"event: {kind}", f"{entry['count']} times") for kind, entry in summary["events"].items()),
         ("backend", summary["host"]["backend"]),
     ]
+    if summary["host"].get("facts_failure"):
+        rows.append(("facts", summary["host"]["facts_failure"]))
     if summary["host"]["replay_missing"]:
         rows.append(("fell back to live", summary["host"]["replay_missing"]))
     rows.append(("run folder", str(result.folder)))

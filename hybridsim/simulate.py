@@ -25,12 +25,16 @@ from hybridsim.programs.catalogue import program
 from hybridsim.programs.session import Progress, Session
 from hybridsim.results.manifest import manifest
 from hybridsim.results.read import Run
-from hybridsim.results.write import RunWriter
+from hybridsim.results.write import RunWriter, Superseded
 from hybridsim.scenario.schema import Scenario, Target
 from hybridsim.trace.spans import Sink, Trace
 
 Mode = Literal["live", "timing", "replay"]
 _BACKENDS: dict[str, type[Backend]] = {"live": Live, "timing": Timing, "replay": Replay}
+
+
+class RunFailed(HybridsimError):
+    """The run could not go on; the message says what stopped it."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +135,7 @@ def _attempt(setup: _Setup, folder: Path, force: bool, mode: str, missing: str) 
     writer.manifest(head | {"status": "running"})
     backend = _BACKENDS[mode](setup.salt, setup.shapes, setup.store)
     session = _session(setup, backend, writer, setup.scenario.training.steps, setup.progress)
+    writer.static_power = session.machine.static_power
     status: str = "complete"
     failure: BaseException | None = None
     try:
@@ -139,14 +144,22 @@ def _attempt(setup: _Setup, folder: Path, force: bool, mode: str, missing: str) 
         raise
     except KeyboardInterrupt as error:
         status, failure = "interrupted", error
-    except (HybridsimError, torch.OutOfMemoryError) as error:
+    except HybridsimError as error:
         status, failure = "failed", error
+    except (RuntimeError, ArithmeticError, OSError) as error:
+        # What torch, arithmetic and disks raise; anything else is a bug and keeps its traceback.
+        status, failure = "failed", RunFailed(f"{type(error).__name__}: {error}")
     host = {"backend": mode, "replay_missing": missing, "numeric_s": backend.numeric_s}
+    host["facts_failure"] = setup.store.failure if setup.store is not None else ""
     host["wall_s"] = time.perf_counter() - started
     basis = {"energy_basis": session.machine.energy_basis()}
     ending = {"status": status, "reason": str(failure) if failure else ""} | basis
     summary = _extras(setup.scenario) | ending | {"host": host}
-    writer.finish(head | ending | {"last_key": session.theta.key.hex()}, session.machine.static_power(), summary)
+    ending |= {"last_key": session.theta.key.hex()}
+    try:
+        writer.finish(head | ending, session.machine.static_power(), summary)
+    except (OSError, Superseded) as error:
+        raise failure or RunFailed(f"{folder}: the results could not be completed: {error}") from error
     if failure is not None:
         raise failure
 

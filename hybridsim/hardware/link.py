@@ -68,21 +68,23 @@ class Route:
         """
         if not self.wires or bits == 0:
             return payload
-        rest = bits
-        while rest > 0:
-            size = min(rest, self._chunk_bits or rest)
-            payload = yield from self._occupy(issuer, label, payload, size, count if size == bits else 1)
-            rest -= size
+        sent = 0
+        while sent < bits:
+            size = min(bits - sent, self._chunk_bits or bits)
+            # Rounding the sum, not every chunk, keeps many small chunks from losing or gaining time.
+            duration_ps = self.occupancy_ps(sent + size) - self.occupancy_ps(sent)
+            payload = yield from self._occupy(issuer, label, payload, size, duration_ps, count if size == bits else 1)
+            sent += size
         if self._latency_ps:
             payload = yield from self._fly(issuer, label, payload)
         return payload
 
-    def _occupy(self, issuer: Issuer, label: Label, payload: Ref, bits: int, count: int) -> Process:
+    def _occupy(self, issuer: Issuer, label: Label, payload: Ref, bits: int, duration_ps: int, count: int) -> Process:
         env, trace, _ = self._context
         parents = issuer.parents((payload,))
         queued, blocker = issuer.take_wait(int(env.now))
         blocker = yield from self._acquire(blocker)
-        duration_ps, start = self.occupancy_ps(bits), int(env.now)
+        start = int(env.now)
         spans = []
         for wire in self.wires:
             spans.append(trace.new_id())

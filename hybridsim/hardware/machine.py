@@ -15,6 +15,9 @@ from hybridsim.hardware.spu import Spu
 from hybridsim.operations.ref import Ref
 from hybridsim.scenario.machine import MachineSpec
 
+PAPERS_NUMBER_BITS = 16
+"""Bits per number in both papers (arXiv 2405.13817, 2502.08603)."""
+
 
 class Machine:
     """The parts named in a specification (SPUs as far as the first GPU reaches them), and the routes between them.
@@ -61,8 +64,8 @@ class Machine:
         return self._routes[source, target]
 
     def _number_bits(self, spu: str) -> int:
-        """Bits of an unquantized number on the way to an SPU; a free connection converts nothing and sends none."""
-        return max((wire.number_bits for wire in self.route(self.gpu.name, spu).wires), default=0)
+        """Bits of an unquantized number on the way to an SPU; a free connection has no sheet that says otherwise."""
+        return max((wire.number_bits for wire in self.route(self.gpu.name, spu).wires), default=PAPERS_NUMBER_BITS)
 
     def transfer(
         self, issuer: Issuer, label: Label, source: str, target: str, payload: Ref, bits: int, count: int = 1

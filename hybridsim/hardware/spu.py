@@ -55,7 +55,7 @@ class Spu:
         self.state: Ref | None = None
         self.load = Load(0, 0, 0)
         self._amplifiers = 0
-        self._since_ps = 0
+        self.since_ps = 0
 
     def duration_ps(self, tau: float) -> int:
         """Clock time of ``tau`` time constants."""
@@ -63,7 +63,7 @@ class Spu:
 
     def elapsed_tau(self) -> float:
         """Time constants since the state last moved."""
-        return float(self._context.env.now - self._since_ps) / self.rc_ps
+        return float(self._context.env.now - self.since_ps) / self.rc_ps
 
     def program(
         self,
@@ -97,7 +97,7 @@ class Spu:
 
     def resume(self) -> None:
         """Connect the integrators: the state relaxes from now on."""
-        self._since_ps = int(self._context.env.now)
+        self.since_ps = int(self._context.env.now)
 
     def settle(self, issuer: Issuer, label: Label, tau: float, relaxation: Computation, count: int = 1) -> Process:
         """Relax for a commanded ``tau`` (each of ``count`` systems of equal size in a row) and wait for it."""
@@ -121,13 +121,14 @@ class Spu:
         args = self._arguments()
         state = self._context.backend.evaluate(relaxation, args)
         self._report(state, label)
-        duration_ps = now - self._since_ps if commanded_ps is None else commanded_ps
-        price = self._relax_price(duration_ps, state, 1)
-        span, start = trace.new_id(), min(self._since_ps, now - duration_ps)
+        start = self.since_ps
+        duration_ps = now - start if commanded_ps is None else commanded_ps
+        assert start + duration_ps <= now, "the state cannot move ahead of the clock"
+        price, span = self._relax_price(duration_ps, state, 1), trace.new_id()
         parents = tuple(sorted({s for a in args for s in a.spans}))
         record_start(trace, span, parents, -1, (self.name, "~relax"), label, start, start, price)
         trace.finish(span)
-        self.state, self._since_ps = Ref(state.value, state.key, args[1].spans, state.facts), now
+        self.state, self.since_ps = Ref(state.value, state.key, args[1].spans, state.facts), now
         return self.state
 
     def convert_input(
@@ -183,7 +184,8 @@ class Spu:
         return self.system, self.state, self.drive
 
     def _check_capacity(self, load: Load, label: Label) -> None:
-        for name, needed in (("cells", load.cells), ("resistors", load.resistors)):
+        sets = 2 if self.node.buffering == "double" else 1
+        for name, needed in (("cells", load.cells), ("resistors", sets * load.resistors)):
             available = self.sheet.value(name)
             if needed > available:
                 layer = f" of layer '{label.layer}'" if label.layer else ""

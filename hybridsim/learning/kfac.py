@@ -98,7 +98,7 @@ def damping_terms(a: Tensor, g: Tensor, *, damping: float, rule: Literal["plain"
     """What is added to the diagonals of A and G, each 0-dim.
 
     ``plain``: λ, λ (TKFAC eq. 24). ``pi``: π√λ, √λ/π with π² = (tr A/dim A)/(tr G/dim G) (Martens & Grosse,
-    ICML 2015, §6.3); both traces must be positive.
+    ICML 2015, §6.3); π = 1 where a trace is not positive (a dead layer).
 
     Raises:
         ValueError: unknown rule.
@@ -107,7 +107,9 @@ def damping_terms(a: Tensor, g: Tensor, *, damping: float, rule: Literal["plain"
         return Outcome((a.new_full((), damping), g.new_full((), damping)))
     if rule != "pi":
         raise ValueError(f"expected plain or pi, got {rule!r}")
-    pi = (a.diagonal().mean() / g.diagonal().mean()).sqrt()
+    mean_a, mean_g = a.diagonal().mean(), g.diagonal().mean()
+    alive = (mean_a > 0) & (mean_g > 0)
+    pi = torch.where(alive, mean_a / torch.where(alive, mean_g, 1.0), 1.0).sqrt()
     return Outcome((pi * damping**0.5, damping**0.5 / pi))
 
 

@@ -21,7 +21,9 @@ def natural_gradient(lin: Linearization, *, damping: float) -> Tensor:
     gram = _gram(lin.jacobian)
     kernel = _rooted(root, _rooted(root, gram).T) / size
     identity = torch.eye(len(kernel), dtype=kernel.dtype, device=kernel.device)
-    weights = torch.linalg.solve(kernel + damping * identity, beta)
+    # A diagnostic must not end a run: a singular or non-finite kernel gives NaN.
+    weights, info = torch.linalg.solve_ex(kernel + damping * identity, beta)
+    weights = torch.where(info == 0, weights, torch.nan)
     return _transposed_times(lin.jacobian, _unrooted(root, weights) / size**0.5)
 
 

@@ -31,6 +31,7 @@ def run(session: Session) -> Generator[simpy.Event, object, None]:
         start_ps = int(session.machine.context.env.now)
         args = (session.task_ref, theta, session.batch(step))
         slope = yield from gpu.execute(issuer, Label("gradient", step), GRADIENT, args)
+        session.check_loss(step, slope)
         pair = yield from gpu.execute(issuer, Label("update", step), update, (theta, state, slope))
         theta, state = pair.pick(0), pair.pick(1)
         session.end_step(step, start_ps, theta, slope)

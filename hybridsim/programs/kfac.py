@@ -57,6 +57,7 @@ class Kfac:
             start_ps = int(self.machine.context.env.now)
             args = (self.session.task_ref, self.theta, self.session.batch(step))
             fresh = yield from self.gpu.execute(self.issuer, Label("factors", step), _FACTORS, args)
+            self.session.check_loss(step, fresh)
             factors = yield from self._average(step, factors, fresh)
             directions = yield from self._precondition(step, fresh.pick("gradient"), factors)
             joined = yield from self.gpu.execute(

@@ -81,21 +81,32 @@ class Session:
         """Facts of a diagnostic where one is due: columns for the learning curve; costs no simulated time."""
         return dict(self.backend.evaluate(computation, args).facts) if self.evaluates(step) else {}
 
-    def end_step(self, step: int, start_ps: int, theta: Ref, loss: Ref, **columns: Any) -> None:
-        """Write one line of the learning curve; ``loss`` carries the training loss as a fact.
+    def check_loss(self, step: int, result: Ref) -> None:
+        """Stop as soon as the training loss is known not to be a number.
 
         Raises:
-            Diverged: the training loss is not a finite number.
+            Diverged: with a last line of the learning curve and an event written.
         """
+        loss = result.facts.get("train_loss")
+        if loss is None or math.isfinite(loss):
+            return
+        self.trace.event("non-finite", "", step, value=loss, note="training loss")
+        now = int(self.machine.context.env.now)
+        self.trace.step({"step": step, "start_ps": now, "end_ps": now, "train_loss": loss, "energy_j": self.energy_j()})
+        raise Diverged(f"step {step}: the training loss is {loss}; lower the learning rate")
+
+    def energy_j(self) -> float:
+        """Nominal energy up to now: spans that ended, and static power."""
+        static_w = sum(row["power_w"] for row in self.machine.static_power())
+        return float(self.trace.energy_j + static_w * self.machine.context.env.now * 1e-12)
+
+    def end_step(self, step: int, start_ps: int, theta: Ref, loss: Ref, **columns: Any) -> None:
+        """Write one line of the learning curve; ``loss`` carries the training loss as a fact."""
         now = int(self.machine.context.env.now)
         self.theta = theta
-        static_w = sum(row["power_w"] for row in self.machine.static_power())
         row = {"step": step, "start_ps": start_ps, "end_ps": now, "train_loss": loss.facts.get("train_loss")}
-        row |= {"energy_j": self.trace.energy_j + static_w * now * 1e-12, **columns}
+        row |= {"energy_j": self.energy_j(), **columns}
         row |= self.diagnose(step, EVALUATE, (self.task_ref, theta))
         self.trace.step(row)
         if self.progress is not None:
             self.progress(row)
-        if row["train_loss"] is not None and not math.isfinite(row["train_loss"]):
-            self.trace.event("non-finite", "", step, value=row["train_loss"], note="training loss")
-            raise Diverged(f"step {step}: the training loss is {row['train_loss']}; lower the learning rate")

@@ -13,6 +13,7 @@ from typing import Any
 
 import simpy
 
+from hybridsim.errors import InputError
 from hybridsim.hardware.lane import Issuer, Label
 from hybridsim.hardware.spu import Load
 from hybridsim.learning import optimizers
@@ -52,6 +53,11 @@ class Tngd:
         settings = algorithm if algorithm.update == "sgd" else _AdamSettings(algorithm)
         self.update = update_rule(algorithm.update, settings)
         self.fidelity = Computation(fidelity, damping=algorithm.damping)
+        if algorithm.delay_tau is not None and self._spread_tau() > algorithm.delay_tau:
+            raise InputError(
+                f"training.algorithm.delay: expected at least the {self._spread_tau():g} tau over which the readings are "
+                f"spread, got {algorithm.delay_tau:g} tau"
+            )
         self.theta = session.theta
         state = optimizers.initial_state(algorithm.update, self.theta.value)
         self.optimizer = session.backend.root(state, "optimizer state")
@@ -85,26 +91,29 @@ class Tngd:
             self._relax(step, "before reading", wait_tau if self.algorithm.delay_tau is not None else None)
             direction = yield from self._read(step)
             yield from self._update(step, direction)
-            answered = linearization
+            answered, delay_ps = linearization, None
             if step < self.session.steps:
                 linearization = yield from self._linearize(step + 1)
-                yield from self._answer(step, linearization, read_ps)
-            stale = 0 if wait_tau > 0 else min(1, step - 1)
-            delay_ps = self._now() - read_ps
+                yield from self._answer(step, linearization)
+                delay_ps = self._now() - read_ps
+            elif self.algorithm.delay_tau is None:
+                self._relax(step, "until the end", None)
+            fresh = wait_tau > 0 or self.algorithm.state == "reset"
+            stale = 0 if fresh else min(1, step - 1)
             self._end_step(step, start_ps, answered, direction, staleness_steps=stale, delay_ps=delay_ps)
-        if self.algorithm.delay_tau is None:
-            self._relax(self.session.steps, "until the end", None)
 
     # ---------------------------------------------------------------- phases
 
-    def _end_step(self, step: int, start_ps: int, asked: Ref, answer: Ref, **columns: int) -> None:
+    def _end_step(self, step: int, start_ps: int, asked: Ref, answer: Ref, **columns: int | None) -> None:
         """Write the step, with how well the reading solves the system last asked for."""
         found = self.session.diagnose(step, self.fidelity, (asked, answer))
         self.session.end_step(step, start_ps, self.theta, asked, **columns, **found)
 
     def _linearize(self, step: int) -> Step:
         args = (self.session.task_ref, self.theta, self.session.batch(step))
-        return (yield from self.gpu.execute(self.issuer, Label("linearize", step), self.linearize, args))
+        result = yield from self.gpu.execute(self.issuer, Label("linearize", step), self.linearize, args)
+        self.session.check_loss(step, result)
+        return result
 
     def _upload(self, step: int, linearization: Ref) -> Generator[simpy.Event, object, tuple[Ref, Ref, Load]]:
         """Send the arrays one after the other, write the resistors, convert the drive."""
@@ -142,18 +151,19 @@ class Tngd:
         width = rows if outputs and self.algorithm.hessian_upload == "full" else outputs
         return 2 * rows * size + rows * width
 
-    def _answer(self, step: int, linearization: Ref, read_ps: int) -> Steps:
+    def _answer(self, step: int, linearization: Ref) -> Steps:
         """Upload while the SPU goes on (held meanwhile without a second buffer), then switch over."""
         spu, delay = self.spu, self.algorithm.delay_tau
         if delay is None and spu.node.buffering == "single":
             self._relax(step, "until held", None)
         system, drive, load = yield from self._upload(step + 1, linearization)
         if delay is not None:
-            left_ps = read_ps + spu.duration_ps(delay) - self._now()
+            left_tau = delay - self._spread_tau()
+            left_ps = spu.since_ps + spu.duration_ps(left_tau) - self._now()
             system = yield from self.machine.pause(
                 self.issuer, Label("forced delay", step), spu.name, left_ps, system, drive
             )
-            self._relax(step, "until switched", delay)
+            self._relax(step, "until switched", left_tau)
         elif spu.node.buffering == "double":
             self._relax(step, "until switched", None)
         spu.install(system, drive, self._start_state(system, drive), load)
@@ -184,20 +194,40 @@ class Tngd:
 
     def _read(self, step: int) -> Step:
         """Measure, once or as the mean of several readings, and send the result to the GPU."""
+        samples = self.algorithm.readout.samples
         readings = [(yield from self._measure(step))]
-        for index in range(1, self.algorithm.readout.samples):
-            yield from self._settle(step, self.algorithm.readout.spacing_tau, reading=index)
+        for index in range(1, samples):
+            yield from self._space(step, index)
             readings.append((yield from self._measure(step)))
         result = readings[0]
         if len(readings) > 1:
             average = self.session.backend.evaluate(self.mean, tuple(readings), self.theta.value)
             result = average.at(readings[-1].spans[0])
-        amount = self._size() * self.spu.bits("output")
+        # The mean of S readings of B bits needs B + log2 S bits.
+        amount = self._size() * (self.spu.bits("output") + (samples - 1).bit_length())
         return (
             yield from self.machine.transfer(
                 self.issuer, Label("download", step), self.spu.name, self.gpu.name, result, amount
             )
         )
+
+    def _space(self, step: int, index: int) -> Steps:
+        """Let the state move on by the spacing of two readings.
+
+        A free-running SPU never stops: its state moves by what the clock says, conversion included. Otherwise it is
+        held while a reading is converted, and moves by the commanded spacing.
+        """
+        spacing_tau = self.algorithm.readout.spacing_tau
+        if self.algorithm.mode == "synchronous" or self.algorithm.delay_tau is not None:
+            yield from self._settle(step, spacing_tau, reading=index)
+            return
+        left_ps = self.spu.since_ps + self.spu.duration_ps(spacing_tau) - self._now()
+        yield from self.machine.pause(self.issuer, Label("space readings", step), self.spu.name, left_ps)
+        self._relax(step, f"before reading {index}", None)
+
+    def _spread_tau(self) -> float:
+        """Time between the first and the last reading of a measurement, as commanded."""
+        return float((self.algorithm.readout.samples - 1) * self.algorithm.readout.spacing_tau)
 
     def _measure(self, step: int) -> Step:
         spu = self.spu

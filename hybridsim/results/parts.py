@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from hybridsim.errors import InputError
 from hybridsim.results.columns import EVENTS, SPANS, STEPS, arrays, fit, joined_schema
 
 BASE_SCHEMAS = {"spans": SPANS, "events": EVENTS, "steps": STEPS}
@@ -38,7 +39,19 @@ def files_of(run: Path, name: str) -> list[Path]:
 
 def schema_of(files: Sequence[Path], base: pa.Schema) -> pa.Schema:
     """The columns of all files together; the base columns come first."""
-    return joined_schema([base, *(pq.read_schema(file).remove_metadata() for file in files)])
+    return joined_schema([base, *(_schema(file) for file in files)])
+
+
+def _schema(file: Path) -> pa.Schema:
+    """Columns of one file.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    try:
+        return pq.read_schema(file).remove_metadata()
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(f"{file}: expected a whole parquet file, got: {error}; remove it to read the rest") from error
 
 
 def merge_parts(run: Path, name: str) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import uuid
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hybridsim.errors import InputError
+from hybridsim.errors import HybridsimError, InputError
 from hybridsim.results.columns import EVENTS, SPANS, table_of_steps, table_of_tuples
 from hybridsim.results.digest import plain, run_digest
 from hybridsim.results.parts import BASE_SCHEMAS, merge_parts, remove_parts, write_part
@@ -20,6 +21,10 @@ _FILES = (
     *(f"{name}.{ending}" for name in BASE_SCHEMAS for ending in ("parquet", "tmp")),
 )  # fmt: skip
 """What a run leaves besides its parts and its manifest, which is replaced and not removed."""
+
+
+class Superseded(HybridsimError):
+    """The run folder belongs to another run by now."""
 
 
 def is_run_folder(folder: Path) -> bool:
@@ -38,14 +43,23 @@ class RunWriter:
         folder: where to write; parents are created.
         force: replace the run that the folder holds; files that are not part of it are never touched.
 
+    While running, ``static_power`` may be set to what tells the power drawn so far; it is kept in the manifest, so that
+    a killed run's energy is not short of it.
+
     Raises:
-        InputError: the folder is not empty, and is no run folder or may not be replaced.
+        InputError: the folder cannot be written or is not empty, and is no run folder or may not be replaced.
     """
 
     def __init__(self, folder: Path, force: bool = False) -> None:
         self.folder = Path(folder)
+        self.static_power: Callable[[], Sequence[Mapping[str, Any]]] = list
         self._parts = 0
-        self._prepare(force)
+        self._run_id = uuid.uuid4().hex
+        self._manifest: dict[str, Any] = {}
+        try:
+            self._prepare(force)
+        except OSError as error:
+            raise InputError(f"{self.folder}: expected a folder that can be written, got: {error}") from error
         self.manifest({"status": "running"})
 
     def _prepare(self, force: bool) -> None:
@@ -66,7 +80,12 @@ class RunWriter:
     def write(
         self, spans: Sequence[SpanRow], events: Sequence[tuple[Any, ...]], steps: Sequence[Mapping[str, Any]]
     ) -> None:
-        """Store one chunk: a closed part file per table that has rows."""
+        """Store one chunk: a closed part file per table that has rows.
+
+        Raises:
+            Superseded: another run has taken the folder over.
+        """
+        self._check_owner()
         if spans:
             write_part(table_of_tuples(spans, SPANS), self.folder / "spans", self._parts)
         if events:
@@ -74,10 +93,12 @@ class RunWriter:
         if steps:
             write_part(table_of_steps(steps), self.folder / "steps", self._parts)
         self._parts += 1
+        self.manifest(self._manifest | {"static_power": list(self.static_power())})
 
     def manifest(self, content: Mapping[str, Any]) -> None:
         """Write manifest.json; a reader sees the old one or the new one, never half of it."""
-        self._write_json("manifest.json", {"format": FORMAT, **content})
+        self._manifest = dict(content)
+        self._write_json("manifest.json", {"format": FORMAT, "run_id": self._run_id, **content})
 
     def scenario(self, text: str) -> None:
         """Store the resolved scenario."""
@@ -97,6 +118,7 @@ class RunWriter:
                 ``status`` and ``source``.
             extra_summary: see ``summarise``.
         """
+        self._check_owner()
         for name in BASE_SCHEMAS:
             merge_parts(self.folder, name)
         extras = {"status": manifest.get("status", "complete"), **extra_summary}
@@ -105,6 +127,14 @@ class RunWriter:
         digest = run_digest(self.folder, summary)
         self.manifest({**manifest, "static_power": list(static_power), "digest": digest})
         return summary
+
+    def _check_owner(self) -> None:
+        try:
+            owner = json.loads((self.folder / "manifest.json").read_text()).get("run_id")
+        except (OSError, ValueError):
+            owner = None
+        if owner != self._run_id:
+            raise Superseded(f"{self.folder}: another run has taken this folder over; this one stops")
 
     def _write_json(self, name: str, content: Mapping[str, Any]) -> None:
         _replace(self.folder / name, json.dumps(plain(content), indent=2, allow_nan=False) + "\n")

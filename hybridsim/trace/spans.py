@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+from hybridsim.errors import HybridsimError
+
 SPAN_COLUMNS: tuple[tuple[str, str], ...] = (
     ("id", "int64"),
     ("parents", "list<int64>"),
@@ -51,9 +53,14 @@ EVENT_COLUMNS: tuple[tuple[str, str], ...] = (
 )
 """What went wrong and when: saturation, clipping, runaway, non-finite, out of range."""
 
+LAST_PS = 2**63 - 1
 ID, PARENTS, QUEUED, START, END, BUSY = 0, 1, 9, 10, 11, 12
 _PRO_RATA = range(12, 22)
 SpanRow = tuple[Any, ...]
+
+
+class ClockOverflow(HybridsimError):
+    """Simulated time left the 64-bit picoseconds of the tables."""
 
 
 class Sink(Protocol):
@@ -113,6 +120,10 @@ class Trace:
         self._rows.append(row)
         self.energy_j += row[19]
         if row[END] > self.end_ps:
+            if row[END] > LAST_PS:
+                raise ClockOverflow(
+                    f"{row[3]}: '{row[5]}' ends after {row[END] / 1e12:.3g} s; the clock ends at 106 days"
+                )
             self.end_ps = row[END]
         if len(self._rows) >= self._chunk_rows:
             self.flush()

@@ -195,3 +195,46 @@ def test_converters_follow_the_survey(bits, cells, count, channels):
     assert dac.energy_j[0] == pytest.approx(cells * count * 0.3e-12 * 2.0 ** (bits - 8))
     envelope = 0.267e-12 + 0.145e-18 * 4.0 ** (bits - 1)
     assert adc.energy_j == pytest.approx(tuple(cells * count * f * envelope for f in (10, 1, 100)))
+
+
+@settings(max_examples=25, deadline=None)
+@given(chunk=st.integers(1, 64), rate=st.integers(100, 50_000), bits=st.integers(1, 4000))
+def test_chunks_lose_no_time_to_rounding(chunk, rate, bits):
+    link = {"latency": "0 s", "bandwidth": f"{rate} Gb/s", "chunk": f"{chunk} B"}
+    net, _ = machine({("gpu", "hub"): link, ("hub", "a"): {"bandwidth": "1 Pb/s", "latency": "0 s"}, ("hub", "b"): {}})
+    send(net, "gpu", "a", bits)
+    net.context.env.run()
+    assert net.context.env.now == round(bits / rate * 1e3)
+
+
+def test_ideal_converters_behind_a_free_connection_are_priced_like_others():
+    nodes = {"gpu": {"kind": "gpu", "part": "a100-sxm4-80gb"}}
+    ideal = {"input_bits": "ideal", "bias_bits": "ideal", "output_bits": "ideal"}
+    prices = []
+    for bits in (ideal, dict.fromkeys(ideal, 16)):
+        spu = {"spu": {"kind": "spu", "part": "rc-1us", **bits}}
+        document = {
+            "name": "free",
+            "workload": "digits_mlp",
+            "training": {"algorithm": {"kind": "tngd"}},
+            "machine": {"nodes": nodes | spu, "edges": [{"between": ["gpu", "spu"], "link": "free"}]},
+        }
+        part = Machine(context()[0], hybridsim.load(document).machine.expand()).spus[0]
+        prices.append([part._converter_price(kind, 310, 1).energy_j for kind in ("dac", "adc")])
+    assert prices[0] == prices[1]
+
+
+def test_a_double_buffer_is_a_second_set_of_resistors():
+    resistors = 4 * 10 * (4 * 10 + 2 * 395)
+    for buffering, fits in (("single", True), ("double", False)):
+        spus = {"part": "rc-1us", "resistors": resistors + 1, "buffering": buffering}
+        overrides = {
+            "name": "b", "workload": {"source": "digits_mlp", "options": {"hidden": 5, "depth": 1}},
+            "training": {"batch_size": 4, "steps": 1, "algorithm": {"kind": "tngd"}},
+            "machine": {"gpu": "a100-sxm4-80gb", "link": "paper-50gbps", "spus": spus},
+        }  # fmt: skip
+        if fits:
+            hybridsim.run(hybridsim.load(overrides), backend="timing")
+        else:
+            with pytest.raises(CapacityError, match="resistors"):
+                hybridsim.run(hybridsim.load(overrides), backend="timing")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 from forbid import NoSolver, SolverUsed
@@ -9,6 +11,7 @@ from harness import IDEAL, document, execute
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hybridsim.errors import InputError
 from hybridsim.learning.curvature import linearize
 from hybridsim.learning.task import batch, batch_indices
 from hybridsim.operations.backend import Live
@@ -202,3 +205,57 @@ def test_fidelity_tells_how_far_the_reading_is_from_the_exact_solution(seed):
         cosine = float(given @ exact / given.norm() / exact.norm())
         assert sink.steps[0]["solver_cosine"] == pytest.approx(cosine, abs=1e-5)
     assert errors["10000 tau"] < 1e-5 < errors["0 tau"]
+
+
+def relaxing(sink):
+    """(start, end) of everything in which the state moves, in order."""
+    found = [(s["start_ps"], s["end_ps"]) for s in sink.spans if s["lane"] in ("~relax", "core")]
+    return sorted(found)
+
+
+@pytest.mark.parametrize("samples", [1, 3])
+@pytest.mark.parametrize("channels", [0, 1])
+def test_a_free_running_state_moves_exactly_by_the_clock(samples, channels):
+    """No time is lost and none counted twice, however slow the converter and however many the readings."""
+    readout = {"samples": samples, "spacing": "1 tau"}
+    machine = {"spus": {**IDEAL, "buffering": "double", "adc_channels": channels}}
+    _, sink = execute(document({**ASYNCHRONOUS, "readout": readout}, steps=3, machine=machine), live=False)
+    moved = relaxing(sink)
+    assert all(before[1] == after[0] for before, after in pairwise(moved))
+    assert moved[-1][1] == max(s["end_ps"] for s in sink.spans)
+
+
+@pytest.mark.parametrize("samples", [1, 3])
+@pytest.mark.parametrize(("delay", "link"), [("0.9 tau", {}), ("300 tau", FAST), ("5 tau", FAST)])
+def test_with_a_forced_delay_the_state_moves_by_the_settling_time_and_never_ahead_of_the_clock(samples, delay, link):
+    algorithm = {
+        **ASYNCHRONOUS, "settle": "800 tau", "delay": delay, "readout": {"samples": samples, "spacing": "0.4 tau"}
+    }  # fmt: skip
+    machine = {"link": {"part": "paper-50gbps", **link}, "spus": {**IDEAL, "buffering": "double"}}
+    _, sink = execute(document(algorithm, steps=3, machine=machine), live=False)
+    moved = relaxing(sink)
+    assert all(before[1] <= after[0] for before, after in pairwise(moved))
+    per_step = sum(end - start for start, end in moved if start >= moved[0][0]) / 1e6
+    unread = 800.0 - float(delay.split()[0]) + 0.4 * (samples - 1)  # the last step has no answer
+    assert per_step == pytest.approx(2 * 800.0 + unread, rel=1e-9)
+
+
+def test_readings_spread_beyond_the_forced_delay_are_refused():
+    algorithm = {**ASYNCHRONOUS, "delay": "1 tau", "readout": {"samples": 4, "spacing": "1 tau"}}
+    with pytest.raises(InputError, match=r"delay: expected at least the 3 tau"):
+        execute(document(algorithm), live=False)
+
+
+def test_a_reset_state_read_at_once_is_fresh_and_is_sgd():
+    _, sink = execute(document({**ASYNCHRONOUS, "state": "reset"}, steps=3))
+    assert [row["staleness_steps"] for row in sink.steps] == [0, 0, 0]
+    _, plain = execute(document({"kind": "sgd", "learning_rate": 0.1}, steps=3))
+    assert [r["train_loss"] for r in sink.steps] == pytest.approx([r["train_loss"] for r in plain.steps], rel=1e-5)
+
+
+def test_averaged_readings_carry_more_bits():
+    spus = {"count": 1, "part": "rc-1us", "output_bits": 4}
+    algorithm = {**TNGD, "readout": {"samples": 5, "spacing": "1 tau"}}
+    made, sink = execute(document(algorithm, steps=1, machine={"spus": spus}), live=False)
+    sent = next(s["bits"] for s in sink.spans if s["kind"] == "download")
+    assert sent == made.task.layout.size * (4 + 3)
