@@ -23,7 +23,7 @@ run: $(VENV)/.run
 	$(BIN)/hybridsim compare runs/tngd-digits runs/adam-digits --out runs/comparison.html
 
 test: lint
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 --cov=hybridsim --cov-report=term:skip-covered --cov-fail-under=90
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

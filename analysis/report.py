@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from hybridsim.analysis import figures, page
-from hybridsim.analysis.gantt import gantt, middle_step, step_window
 from hybridsim.analysis.provenance import assumptions, events, provenance
+from hybridsim.analysis.timeline import step_section
 from hybridsim.analysis.units_text import ENERGY_NAMES, percent, quantity
 from hybridsim.analysis.verdict import head
-from hybridsim.errors import HybridsimError
 from hybridsim.results.read import Run
 
 
@@ -20,7 +19,7 @@ def write_report(run: Run, path: Path | str) -> None:
         run: the run.
         path: the file to write.
     """
-    sections = (_learning, _fidelity, _time, _energy, _step, _lanes, events, assumptions, provenance)
+    sections = (_learning, _fidelity, _time, _energy, step_section, _lanes, events, assumptions, provenance)
     page.write_page(path, f"{run.name} – hybridsim", head(run), *(section(run) for section in sections))
 
 
@@ -137,26 +136,6 @@ def _energy(run: Run) -> str:
 
 def _three(row: dict[str, float]) -> list[str]:
     return [quantity(row[name], "J") for name in ENERGY_NAMES]
-
-
-def _step(run: Run) -> str:
-    step = middle_step(run)
-    spans, left_out = step_window(run, step) if step is not None else (run.spans.head(0), 0)
-    if step is None or not len(spans):
-        return ""
-    try:
-        critical = {segment.id for segment in run.path}
-    except HybridsimError:
-        critical = set()
-    caption = (
-        f"Step {int(step['step']):,}, {quantity((step['end_ps'] - step['start_ps']) * 1e-12, 's')} long. "
-        "Dark outline: critical path. Hatched: other steps that overlap. Faint: continuous relaxation. "
-        "Grey: waiting. Point at a bar for its figures; drag to zoom, double-click to return."
-    )
-    caption += f" {left_out:,} of the shortest operations are not drawn." if left_out else ""
-    lanes = spans[["part", "lane"]].drop_duplicates()
-    chart = page.chart(gantt(spans, step, critical), caption, 80 + 32 * len(lanes))
-    return page.section("One step", page.legend(figures.colours_of(spans["kind"].tolist())), chart)
 
 
 _LANES = (

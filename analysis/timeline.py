@@ -39,6 +39,15 @@ def write_timeline(run: Run, path: Path | str, step: int | None = None) -> None:
     page.write_page(path, f"{run.name} – timeline", _head(run, found), *sections)
 
 
+def step_section(run: Run, step: int | None = None) -> str:
+    """A step operation by operation, one in the middle by default: a section for a page about the run.
+
+    Raises:
+        InputError: the run has no such step.
+    """
+    return _step(run, activity(run, MOST_BINS), step_window(run, step))
+
+
 def step_window(run: Run, step: int | None) -> Window | None:
     """From start to end of a step; None for a run that has recorded none.
 

@@ -13,9 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from hybridsim.errors import InputError, Problem
 from hybridsim.learning.layout import Layout, layout_of
 from hybridsim.learning.workload import Data, Loss, Workload, build_workload, find_source, workload_key
 from hybridsim.learning.workload_checks import check_factory, check_network, check_workload
+from hybridsim.learning.workload_code import Code
 from hybridsim.outcome import Outcome
 from hybridsim.rng import address_seed
 
@@ -26,6 +28,7 @@ __all__ = [
 
 Batch = tuple[Tensor, Tensor]
 _CHUNK = 1000
+_FINGERPRINT = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +43,7 @@ class Task:
         loss: ``cross_entropy`` = mean over the batch; ``mse`` = mean over the batch and the outputs.
         data: on the task's device.
         layout: where each parameter lies in theta.
-        key: hex digest of source text, options, data and the network built for seed 0.
+        key: hex digest of code, options, data and the network built for seed 0; see ``load_workload``.
         outputs: d_z, the width of the network's output.
     """
 
@@ -85,12 +88,39 @@ def _meta(task: Task) -> Task:
 def load_workload(name_or_path: str, options: Mapping[str, Any], data_dir: str | None = None) -> Task:
     """A task from a shipped workload's name, or from the path of a user's own ``.py`` file.
 
+    The task's key stands for everything that its results depend on: the bytes of the file as they were executed, the
+    bytes of the helper modules it uses (``workload_code``), the options, the data, every parameter and buffer of
+    the network built for seed 0 (frozen and non-persistent ones too), and this network's outputs on the first
+    training inputs, computed by one thread. Installed packages are not part of it, nor are files that a network
+    reads without any trace in these. It is the same in every process on one machine.
+
     Raises:
-        InputError: the workload cannot be found, imported or built, or network and data do not fit together.
+        InputError: the workload cannot be found, imported or built, network and data do not fit together, or a
+            helper module's file has changed since it was imported.
     """
-    path = find_source(name_or_path)
-    task = as_task(name_or_path, build_workload(path, options, data_dir), file=str(path))
-    return replace(task, key=workload_key(path, options, task.data, task.network.state_dict()))
+    with Code(find_source(name_or_path)) as code:
+        workload = build_workload(code, options, data_dir)
+        task = as_task(name_or_path, workload, file=str(code.path))
+        tensors = {**task.data._asdict(), **_constants(task.network), "outputs": _fingerprint(task)}
+        return replace(task, key=workload_key(code.digest(), options, tensors))
+
+
+def _constants(network: nn.Module) -> dict[str, Tensor]:
+    named = [*network.named_parameters(remove_duplicate=False), *network.named_buffers(remove_duplicate=False)]
+    return {f"network.{name}": tensor for name, tensor in named}
+
+
+def _fingerprint(task: Task) -> Tensor:
+    """Outputs (b, d_z) at the parameters of seed 0, by one thread: rounding depends on their number."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(address_seed(0, "fingerprint"))
+            z: Tensor = task.network(task.data.train_x[:_FINGERPRINT])
+            return z
+    finally:
+        torch.set_num_threads(threads)
 
 
 def as_task(name: str, workload: Workload, *, file: str = "workload") -> Task:
@@ -117,10 +147,11 @@ def batch_indices(seed: int, epoch_size: int, batch_size: int, step: int) -> Ten
     """Indices (b,) int64 of a step's batch, without replacement in an epoch; a last partial batch is dropped.
 
     Raises:
-        ValueError: ``batch_size`` is not in 1..``epoch_size``.
+        InputError: ``batch_size`` is not in 1..``epoch_size``.
     """
     if not 1 <= batch_size <= epoch_size:
-        raise ValueError(f"expected a batch size from 1 to {epoch_size}, got {batch_size}")
+        expected = f"at least 1 and at most {epoch_size}, the training set's size"
+        raise InputError([Problem("scenario", None, "training.batch_size", expected, str(batch_size))])
     epoch, position = divmod(step, epoch_size // batch_size)
     order = _permutation(address_seed(seed, "batch", epoch), epoch_size)
     return order[position * batch_size : (position + 1) * batch_size].clone()

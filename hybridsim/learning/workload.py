@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from hybridsim.errors import InputError, Problem
+from hybridsim.learning.workload_code import Code
 from hybridsim.rng import address_seed
 
 Loss = Literal["cross_entropy", "mse"]
@@ -77,8 +78,8 @@ def find_source(name_or_path: str) -> Path:
     return Path(spec.origin)
 
 
-def build_workload(path: Path, options: Mapping[str, Any], data_dir: str | None) -> Workload:
-    """Load the file from its path (never through sys.path) and call its ``build``.
+def build_workload(code: Code, options: Mapping[str, Any], data_dir: str | None) -> Workload:
+    """Run the workload's file (never found through sys.path) and call its ``build``.
 
     ``data_dir`` is passed on to a ``build`` that takes a parameter of that name. torch's random state is
     seeded for the call and restored after it: a workload that draws its data draws the same each time.
@@ -87,7 +88,7 @@ def build_workload(path: Path, options: Mapping[str, Any], data_dir: str | None)
         InputError: the file does not import, has no ``build``, does not take these options, fails, or returns
             something else than a Workload.
     """
-    module = _import(path)
+    path, module = code.path, _import(code)
     build = getattr(module, "build", None)
     if not callable(build):
         reject(str(path), "build", "a function build(**options) -> Workload", _kind(build))
@@ -105,13 +106,13 @@ def build_workload(path: Path, options: Mapping[str, Any], data_dir: str | None)
     return workload
 
 
-def workload_key(path: Path, options: Mapping[str, Any], data: Data, constants: Mapping[str, Tensor]) -> str:
-    """Hex digest of source text, options, data and the network's tensors as built for seed 0."""
-    digest = hashlib.sha256(path.read_bytes())
+def workload_key(code: str, options: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    """Hex digest of the code's digest, the options, and names, types, shapes and bytes of the tensors."""
+    digest = hashlib.sha256(code.encode())
     digest.update(repr(sorted(options.items())).encode())
-    for name, tensor in [*zip(Data._fields, data, strict=True), *constants.items()]:
+    for name, tensor in tensors.items():
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().data)
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
@@ -120,17 +121,13 @@ def reject(file: str, path: str, expected: str, got: str) -> NoReturn:
     raise InputError([Problem(file, None, path, expected, got)])
 
 
-def _import(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"hybridsim_workload_{path.stem}", path)
-    assert spec is not None and spec.loader is not None  # a .py path always has a loader
-    module = importlib.util.module_from_spec(spec)
+def _import(code: Code) -> ModuleType:
     try:
-        spec.loader.exec_module(module)
+        return code.run()
     except InputError:
         raise
     except Exception as error:
-        raise InputError([_failure(path, "", error)]) from error
-    return module
+        raise InputError([_failure(code.path, "", error)]) from error
 
 
 def _arguments(
@@ -156,7 +153,7 @@ def _failure(path: Path, where: str, error: Exception) -> Problem:
         if Path(trace.tb_frame.f_code.co_filename) == path:
             line = trace.tb_lineno
         trace = trace.tb_next
-    if isinstance(error, SyntaxError):
+    if isinstance(error, SyntaxError) and error.filename == str(path):
         line = error.lineno
     what = "a workload file that imports" if not where else "a build that returns a Workload"
     return Problem(str(path), line, where, what, f"{type(error).__name__}: {error}")

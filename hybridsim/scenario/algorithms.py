@@ -71,6 +71,11 @@ class Readout(Strict):
     spacing_tau: Tau = Field(1.0, alias="spacing", description="time between two of them")
 
 
+def _without_default(schema: dict[str, Any]) -> None:
+    """The default depends on another field."""
+    schema.pop("default", None)
+
+
 class Tngd(Strict):
     """Thermodynamic natural gradient descent (arXiv 2405.13817).
 
@@ -86,7 +91,12 @@ class Tngd(Strict):
         "synchronous",
         description="synchronous: GPU and SPU wait for each other; asynchronous: the SPU never stops",
     )
-    state: Literal["reset", "kept"] = Field("reset", description="each step starts from g, or where the last ended")
+    state: Literal["reset", "kept"] = Field(
+        "reset",
+        description="each step starts from g, or where the last ended; default: reset in synchronous mode, "
+        "kept in asynchronous mode",
+        json_schema_extra=_without_default,
+    )
     update: Literal["sgd", "adam"] = Field("sgd", description="what moves the parameters along the direction")
     adam: AdamMoments | None = Field(None, description="Adam's settings, under update: adam")
     curvature: Literal["ggn", "empirical_fisher"] = Field("ggn", description="which curvature is uploaded")
@@ -114,6 +124,14 @@ class Tngd(Strict):
         """``update: adam`` alone means Adam's defaults."""
         if isinstance(value, dict) and value.get("update") == "adam" and value.get("adam") is None:
             return {**value, "adam": {}}
+        return value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_state(cls, value: Any) -> Any:
+        """A device that never stops keeps its state unless told otherwise."""
+        if isinstance(value, dict) and value.get("mode") == "asynchronous" and "state" not in value:
+            return {**value, "state": "kept"}
         return value
 
     @model_validator(mode="after")

@@ -11,7 +11,7 @@ from hybridsim.scenario.constants import PART_KINDS, ConstantSpec, PartKind, spe
 from hybridsim.scenario.document import BAD, DocumentError, Node, ascii_path, parse, read_file
 from hybridsim.scenario.nearest import one_of
 from hybridsim.scenario.parts import STATUSES, Constant, Datasheet, part_path
-from hybridsim.scenario.quantity import QuantityError, describe, parse_quantity
+from hybridsim.scenario.quantity import QuantityError, describe, format_quantity, parse_quantity
 
 _SHEET_KEYS = ("kind", "description", "extends", "constants")
 _CONSTANT_KEYS = ("value", "low", "high", "status", "source")
@@ -22,6 +22,7 @@ class _Reader:
 
     def __init__(self) -> None:
         self.problems: list[Problem] = []
+        self.files: dict[Path, str] = {}
 
     def wrong(self, node: Node, path: str, expected: str, got: str | None = None) -> None:
         """Report a node, unless it has been reported already."""
@@ -110,8 +111,8 @@ class _Reader:
         return child.value
 
 
-def read_datasheet(kind: PartKind, path: Path) -> Datasheet:
-    """A part's file, on top of what it extends.
+def read_datasheet(kind: PartKind, path: Path) -> tuple[Datasheet, dict[Path, str]]:
+    """A part's file on top of what it extends, and the texts of all files read for it.
 
     Raises:
         InputError: every problem found.
@@ -122,10 +123,24 @@ def read_datasheet(kind: PartKind, path: Path) -> Datasheet:
         for key, spec in specs_by_key(kind).items():
             if spec.name not in constants:
                 reader.wrong(root, f"constants.{key}", f"a constant ({spec.meaning})", "nothing")
+    if not reader.problems and kind == "gpu":
+        _check_power(reader, root, constants["tdp_w"], constants["idle_w"])
     if reader.problems:
         raise InputError(reader.problems)
     description = root.value.get("description")
-    return Datasheet(kind, path.stem, constants, str(description.value) if description else "")
+    sheet = Datasheet(kind, path.stem, constants, str(description.value) if description else "")
+    return sheet, reader.files
+
+
+def _check_power(reader: _Reader, root: Node, tdp: Constant, idle: Constant) -> None:
+    """At full load a part draws no less than idle; their ranges may overlap, no further."""
+    own = root.value["constants"].value
+    key = next((key for key in ("tdp", "idle") if key in own), "tdp")
+    for name, word in (("value", ""), ("low", "low "), ("high", "high ")):
+        full_w, idle_w = getattr(tdp, name), getattr(idle, name)
+        if full_w < idle_w:
+            expected = f"{word}tdp >= {word}idle ({format_quantity(idle_w, 'W')})"
+            reader.wrong(own.get(key, root), f"constants.{key}", expected, format_quantity(full_w, "W"))
 
 
 def _read_chain(reader: _Reader, kind: PartKind, path: Path, seen: tuple[str, ...]) -> tuple[dict[str, Constant], Node]:
@@ -167,7 +182,8 @@ def _parent(reader: _Reader, kind: PartKind, node: Node, path: Path, seen: tuple
 
 def _parse(reader: _Reader, path: Path) -> Node:
     try:
-        root, problems = parse(read_file(path, "a datasheet file"), ascii_path(path))
+        reader.files[path] = read_file(path, "a datasheet file")
+        root, problems = parse(reader.files[path], ascii_path(path))
     except DocumentError as error:
         raise InputError([*reader.problems, error.problem]) from None
     reader.problems.extend(problems)

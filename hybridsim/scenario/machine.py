@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -21,7 +21,7 @@ from hybridsim.scenario.choices import (
 from hybridsim.scenario.fields import NODE_NAME, Complaint, Short, Strict, complain
 from hybridsim.scenario.nearest import one_of
 from hybridsim.scenario.parts import Datasheet
-from hybridsim.scenario.quantity import describe
+from hybridsim.scenario.quantity import describe, format_quantity
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Machine(Strict):
 
     @model_validator(mode="after")
     def _consistent(self) -> Machine:
-        complain(list(self._form()) or list(self._graph()))
+        complain(list(self._form()) or [*self._graph(), *self._power()])
         return self
 
     def _form(self) -> Iterator[Complaint]:
@@ -127,6 +127,18 @@ class Machine(Strict):
                 yield Complaint(("edges", index, "between"), "one edge for each pair of nodes", "a second one")
             seen.add(ends)
 
+    def _power(self) -> Iterator[Complaint]:
+        """Under the constant set and the scenario's own values a GPU draws at full load no less than idle."""
+        gpus: dict[tuple[str | int, ...], GpuChoice] = {("gpu",): self.gpu} if self.gpu is not None else {}
+        gpus |= {("nodes", n): c for n, c in (self.nodes or {}).items() if isinstance(c, GpuChoice)}
+        for path, choice in gpus.items():
+            value, given = choice.sheet(self.constants).value, choice.overrides()
+            if value("tdp_w") < value("idle_w"):
+                tdp, idle = format_quantity(value("tdp_w"), "W"), format_quantity(value("idle_w"), "W")
+                key = "idle" if "tdp_w" not in given and "idle_w" in given else "tdp"
+                expected = f"tdp >= idle ({idle})" if key == "tdp" else f"idle <= tdp ({tdp})"
+                yield Complaint((*path, key), expected, tdp if key == "tdp" else idle)
+
     def expand(self) -> MachineSpec:
         """Named nodes and edges with resolved datasheets.
 
@@ -143,9 +155,11 @@ class Machine(Strict):
         link = self.link
         assert link is not None, "filled in with the SPUs"
         names = [f"spu{k}" for k in range(self.spus.count)]
-        spus = tuple(self._spu(name, self.spus) for name in names)
+        first = self._spu(names[0], self.spus)
+        spus = tuple(replace(first, name=name) for name in names)
         if link.sharing == "private":
-            return MachineSpec((gpu, *spus), tuple(self._edge("gpu0", name, link) for name in names))
+            edge = self._edge("gpu0", names[0], link)
+            return MachineSpec((gpu, *spus), tuple(replace(edge, name=f"gpu0-{name}", b=name) for name in names))
         free = tuple(EdgeSpec(f"hub-{name}", "hub", name, None) for name in names)
         return MachineSpec((gpu, NodeSpec("hub", "switch"), *spus), (self._edge("gpu0", "hub", link), *free))
 

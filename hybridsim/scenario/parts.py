@@ -16,6 +16,7 @@ from hybridsim.scenario.quantity import describe, format_quantity
 
 STATUSES = ("paper", "public", "derived", "assumed")
 CONSTANT_SETS = ("paper", "realistic", "optimistic")
+_sheets: dict[tuple[str, Path], tuple[Datasheet, dict[Path, str]]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,15 +107,23 @@ def load_part(kind: PartKind, name_or_path: str, base_dir: Path | None = None) -
     Raises:
         InputError: no such part, or every problem of its file.
     """
-    path = part_path(kind, name_or_path, base_dir)
-    return _load_cached(kind, str(path), path.stat().st_mtime_ns)
-
-
-@lru_cache(maxsize=256)
-def _load_cached(kind: PartKind, path: str, changed_ns: int) -> Datasheet:
     from hybridsim.scenario.datasheet_file import read_datasheet
 
-    return read_datasheet(kind, Path(path))
+    path = part_path(kind, name_or_path, base_dir)
+    cached = _sheets.get((kind, path))
+    if cached is None or not all(_holds(file, text) for file, text in cached[1].items()):
+        cached = _sheets[kind, path] = read_datasheet(kind, path)
+    return cached[0]
+
+
+def _holds(file: Path, text: str) -> bool:
+    """Does the file still hold this text? A sheet is read anew when any file that it extends changes."""
+    from hybridsim.scenario.document import DocumentError, read_file
+
+    try:
+        return read_file(file) == text
+    except DocumentError:
+        return False
 
 
 @lru_cache(maxsize=8)

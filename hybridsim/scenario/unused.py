@@ -13,7 +13,7 @@ from hybridsim.scenario.schema import Scenario
 
 
 def unused_fields(scenario: Scenario, timing_only: bool = False) -> list[str]:
-    """Paths of the fields that differ from their defaults and have no effect on this run.
+    """Fields that differ from their defaults and have no effect on this run: paths, some with the reason behind.
 
     Args:
         scenario: the scenario.
@@ -24,7 +24,10 @@ def unused_fields(scenario: Scenario, timing_only: bool = False) -> list[str]:
     paths = [f"training.algorithm.{key}" for key in found]
     if algorithm.kind in FIRST_ORDER:
         return paths + list(_analog(machine))
-    return paths + list(_machine(machine, _buffering_matters(scenario), timing_only))
+    if isinstance(algorithm, Tngd):
+        paths += _beyond_the_first(machine)
+    one_spu = isinstance(algorithm, Tngd) or (machine.spus is not None and machine.spus.count == 1)
+    return paths + list(_machine(machine, one_spu, _buffering_matters(scenario), timing_only))
 
 
 def _tngd(algorithm: Tngd) -> Iterator[str]:
@@ -39,6 +42,25 @@ def _tngd(algorithm: Tngd) -> Iterator[str]:
         yield "settle"
     if forced and _differs(algorithm, "wait_tau"):
         yield "wait"
+    if _reads_the_gradient(algorithm):
+        remedy = "a delay below the settling time" if forced else "a wait"
+        reason = "asynchronous with state: reset and no wait reads the gradient itself: this is SGD"
+        yield f"mode ({reason}; set state: kept or {remedy})"
+
+
+def _reads_the_gradient(algorithm: Tngd) -> bool:
+    """Is every reading taken at the moment at which the state was set to the gradient?"""
+    wait_tau = algorithm.wait_tau if algorithm.delay_tau is None else algorithm.settle_tau - algorithm.delay_tau
+    at_once = wait_tau == 0 and (algorithm.readout.samples == 1 or algorithm.readout.spacing_tau == 0)
+    return algorithm.mode == "asynchronous" and algorithm.state == "reset" and at_once
+
+
+def _beyond_the_first(machine: Machine) -> list[str]:
+    """SPUs beside the one that TNGD uses; a node with several edges may lie on its way."""
+    if machine.spus is not None:
+        return ["machine.spus.count"] if machine.spus.count > 1 else []
+    ends = [name for edge in machine.edges or () for name in edge.between]
+    return [f"machine.nodes.{name}" for name in machine.expand().usable_spus()[1:] if ends.count(name) == 1]
 
 
 def _analog(machine: Machine) -> Iterator[str]:
@@ -58,13 +80,13 @@ def _buffering_matters(scenario: Scenario) -> bool:
     return isinstance(algorithm, Tngd) and algorithm.mode == "asynchronous" and algorithm.delay_tau is None
 
 
-def _machine(machine: Machine, buffering: bool, timing_only: bool) -> Iterator[str]:
+def _machine(machine: Machine, one_spu: bool, buffering: bool, timing_only: bool) -> Iterator[str]:
     spus: dict[str, SpuChoice] = {
         f"machine.nodes.{n}": c for n, c in (machine.nodes or {}).items() if isinstance(c, SpuNode)
     }
     if machine.spus is not None:
         spus = {"machine.spus": machine.spus}
-        if machine.spus.count == 1 and machine.link is not None and _differs(machine.link, "sharing"):
+        if one_spu and machine.link is not None and _differs(machine.link, "sharing"):
             yield "machine.link.sharing"
     for path, choice in spus.items():
         if not buffering and _differs(choice, "buffering"):

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from schedules import COLUMN, Op, simulate, write_run
 
 from hybridsim.analysis.figures import blank, largest, thinned
-from hybridsim.analysis.gantt import MOST_BARS, gantt, middle_step, step_window
 from hybridsim.analysis.page import chart
 from hybridsim.analysis.report import write_report
 from hybridsim.analysis.units_text import quantity, scale_for
@@ -104,35 +103,6 @@ def test_a_broken_critical_path_is_shouted(tmp_path):
     rows = simulate([Op(0, 0, 5), Op(0, 0, 5)])
     orphan = (*rows[1][:1], (), *rows[1][2:])
     assert "trust no share of time" in report_of(tmp_path / "run", [rows[0], orphan])
-
-
-def test_the_gantt_keeps_the_longest_when_there_are_too_many(tmp_path):
-    rows = [
-        (*row[:6], 1, *row[7:])
-        for row in simulate([Op(i % 3, i % 2, 1 + i) for i in range(MOST_BARS)])
-    ]  # fmt: skip
-    write_run(tmp_path / "run", rows)
-    run = Run.open(tmp_path / "run")
-    spans, left_out = step_window(run, middle_step(run))
-    assert left_out == len(rows) - len(spans) > 0
-    shortest = (spans["end_ps"] - spans["start_ps"]).min()
-    hidden = set(run.spans["id"]) - set(spans["id"])
-    assert (run.spans.set_index("id").loc[list(hidden)].eval("end_ps - start_ps") <= shortest).all()
-    figure = gantt(spans, middle_step(run), set())
-    assert sum(len(trace.y) for trace in figure.data) <= MOST_BARS
-    assert not figure.layout.xaxis.type
-
-
-def test_bars_have_the_length_of_their_spans(tmp_path):
-    rows = simulate([Op(0, 0, 1500), Op(1, 0, 2_000_000), Op(0, 1, 10**6)])
-    write_run(tmp_path / "run", rows)
-    run = Run.open(tmp_path / "run")
-    step = middle_step(run)
-    figure = gantt(step_window(run, step)[0], step, set())
-    factor = scale_for((step["end_ps"] - step["start_ps"]) * 1e-12, "s").factor
-    drawn = {(round(b * factor * 1e12), round(x * factor * 1e12)) for t in figure.data if t.name != "waiting"
-             for b, x in zip(t.base, t.x, strict=True)}  # fmt: skip
-    assert drawn == {(row[10] - step["start_ps"], row[11] - row[10]) for row in rows}
 
 
 @given(st.floats(1e-12, 1e12))

@@ -155,6 +155,18 @@ def test_compare_overlays_runs(monkeypatch, capsys, tmp_path):
     assert "TNGD on digits" in out
 
 
+def test_timelines_of_every_format(monkeypatch, capsys, tmp_path):
+    folder = tmp_path / "run"
+    assert call(monkeypatch, capsys, "run", "tngd-digits", "--out", folder, "--backend", "timing", *SMALL)[0] == 0
+    for form, size in (("html", 1_000_000), ("perfetto", 1_000), ("chrome", 1_000)):
+        file = tmp_path / form
+        assert call(monkeypatch, capsys, "timeline", folder, "--format", form, "--out", file)[0] == 0
+        assert file.stat().st_size > size
+    assert call(monkeypatch, capsys, "timeline", folder, "--format", "picture")[0] == 2
+    assert call(monkeypatch, capsys, "timeline", folder, "--step", "99")[0] == 2
+    assert call(monkeypatch, capsys, "timeline", folder, "--step", "1", "--format", "chrome")[0] == 2
+
+
 def started(tmp_path: Path, *words: str) -> subprocess.Popen[str]:
     """A long timing-only run in a process of its own, once it has written a part."""
     folder = tmp_path / "run"

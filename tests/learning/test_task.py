@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from hybridsim.errors import InputError
 from hybridsim.learning.layout import Layout
 from hybridsim.learning.task import (
     Data,
@@ -49,6 +50,12 @@ def test_batches_depend_on_seed_and_step_alone():
     assert not torch.equal(first, batch_indices(3, 1000, 32, 7 + 1000 // 32))  # next epoch, other order
     first.zero_()
     assert batch_indices(3, 1000, 32, 7).any()  # a caller's change stays the caller's
+
+
+@pytest.mark.parametrize("size", [0, 101])
+def test_a_batch_larger_than_the_training_set_is_refused(size):
+    with pytest.raises(InputError, match=f"training.batch_size: .* at most 100, the training set's size, got {size}"):
+        batch_indices(0, 100, size, 0)
 
 
 def test_initial_parameters_depend_on_seed_alone_and_leave_torch_alone():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 
 import pytest
@@ -182,3 +183,44 @@ def test_mistakes_in_a_sheet(tmp_path: Path, text: str, line: int, path: str, wo
 def test_parts_that_do_not_exist(name: str) -> None:
     with pytest.raises(InputError):
         load_part("gpu", name)
+
+
+def test_a_sheet_follows_all_it_extends(tmp_path: Path) -> None:
+    base, stamp = tmp_path / "base.yaml", 1_700_000_000_000_000_000
+    (tmp_path / "own.yaml").write_text("kind: link\nextends: middle.yaml\nconstants: {}\n")
+    (tmp_path / "middle.yaml").write_text("kind: link\nextends: base.yaml\nconstants: {}\n")
+    for latency_ns in (8, 7):  # of the same size and at the same time
+        base.write_text(f"{HEAD}  latency: {GOOD.replace('9 ns', f'{latency_ns} ns')}\n")
+        os.utime(base, ns=(stamp, stamp))
+        assert load_part("link", "own.yaml", tmp_path).value("latency_s") == pytest.approx(latency_ns * 1e-9)
+    assert load_part("link", "own.yaml", tmp_path) is load_part("link", "own.yaml", tmp_path)
+    base.unlink()
+    with pytest.raises(InputError, match="extends"):
+        load_part("link", "own.yaml", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("constants", "path", "words"),
+    [
+        ({"tdp": (70, 50, 400)}, "constants.tdp", "tdp >= idle (80 W), got 70 W"),
+        ({"idle": (401, 50, 500)}, "constants.idle", "tdp >= idle (401 W), got 400 W"),
+        ({"tdp": (100, 40, 400)}, "constants.tdp", "low tdp >= low idle (50 W), got 40 W"),
+        ({"tdp": (90, 80, 95)}, "constants.tdp", "high tdp >= high idle (100 W), got 95 W"),
+        ({"tdp": (80, 50, 100)}, None, ""),
+    ],
+)
+def test_full_load_draws_no_less_than_idle(
+    tmp_path: Path, constants: dict[str, tuple[int, int, int]], path: str | None, words: str
+) -> None:
+    lines = [
+        f"  {key}: {{value: {v} W, low: {low} W, high: {high} W, status: assumed, source: me}}\n"
+        for key, (v, low, high) in constants.items()
+    ]
+    (tmp_path / "own.yaml").write_text("kind: gpu\nextends: a100-sxm4-80gb\nconstants:\n" + "".join(lines))
+    if path is None:
+        assert load_part("gpu", "own.yaml", tmp_path).value("tdp_w") == 80
+        return
+    with pytest.raises(InputError) as caught:
+        load_part("gpu", "own.yaml", tmp_path)
+    assert (caught.value.problems[0].path, caught.value.problems[0].line) == (path, 4)
+    assert words in str(caught.value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -107,3 +108,44 @@ def test_routes_go_over_switches() -> None:
     spec = machine({"nodes": NODES, "edges": edges})
     assert spec.usable_spus() == ["s"] and [e.name for e in spec.edges] == ["g-x", "s-x"]
     assert spec.edges[0].sheet is not None and spec.edges[1].sheet is None
+
+
+@pytest.mark.parametrize(
+    ("override", "path", "words"),
+    [
+        ({"tdp": "50 W"}, "tdp", "expected tdp >= idle (80 W), got 50 W"),
+        ({"idle": "500 W"}, "idle", "expected idle <= tdp (400 W), got 500 W"),
+        ({"tdp": "60 W", "idle": "61 W"}, "tdp", "expected tdp >= idle (61 W), got 60 W"),
+        ({"tdp": "80 W"}, None, ""),
+        ({"tdp": "9 W", "idle": "8 W"}, None, ""),
+    ],
+)
+def test_full_load_draws_no_less_than_idle_in_any_form(override: dict[str, str], path: str | None, words: str) -> None:
+    gpu = {"part": "a100-sxm4-80gb", **override}
+    nodes = {"nodes": {**NODES, "g": {"kind": "gpu", **gpu}}, "edges": [{"between": ["g", "s"], "link": "free"}]}
+    for form, where in (({"gpu": gpu, "spus": {}}, "machine.gpu"), (nodes, "machine.nodes.g")):
+        if path is None:
+            sheet = machine(form).nodes[0].sheet
+            assert sheet is not None and sheet.value("tdp_w") >= sheet.value("idle_w")
+            continue
+        with pytest.raises(InputError, match=re.escape(words)) as caught:
+            machine(form)
+        assert [p.path for p in caught.value.problems] == [f"{where}.{path}"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "state"),
+    [
+        ({}, "reset"),
+        ({"mode": "synchronous"}, "reset"),
+        ({"mode": "asynchronous"}, "kept"),
+        ({"mode": "asynchronous", "state": "reset"}, "reset"),
+        ({"mode": "synchronous", "state": "kept"}, "kept"),
+    ],
+)
+def test_a_device_that_never_stops_keeps_its_state(settings: dict[str, str], state: str) -> None:
+    document = load("tngd-digits").document()
+    document["training"]["algorithm"] = {"kind": "tngd", **settings}
+    scenario = load(document)
+    assert scenario.training.algorithm.model_dump()["state"] == state
+    assert load(scenario.document()) == scenario

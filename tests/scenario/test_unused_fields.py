@@ -11,6 +11,7 @@ from hybridsim.scenario.merge import shipped_scenarios
 from hybridsim.scenario.unused import unused_fields
 
 ALGORITHM, SPUS = "training.algorithm", "machine.spus"
+KFAC = f"{ALGORITHM}={{kind: kfac, learning_rate: 0.1, damping: 0.1}}"
 
 
 @pytest.mark.parametrize("name", sorted(set(shipped_scenarios()) - {"tngd-digits-async"}))
@@ -44,7 +45,13 @@ def test_shipped_scenarios_say_nothing_in_vain(name: str) -> None:
         ),
         ("tngd-digits", [f"{SPUS}.buffering=double"], [f"{SPUS}.buffering"]),
         ("tngd-digits", ["machine.link.sharing=private"], ["machine.link.sharing"]),
-        ("tngd-digits", ["machine.link.sharing=private", f"{SPUS}.count=2"], []),
+        (
+            "tngd-digits",
+            ["machine.link.sharing=private", f"{SPUS}.count=2"],
+            [f"{SPUS}.count", "machine.link.sharing"],
+        ),
+        ("tngd-digits", [KFAC, "machine.link.sharing=private", f"{SPUS}.count=2"], []),
+        ("tngd-digits", [KFAC, "machine.link.sharing=private"], ["machine.link.sharing"]),
         ("tngd-digits", [f"{SPUS}.activity_factor=0.5"], [f"{SPUS}.activity_factor"]),
     ],
 )
@@ -67,3 +74,49 @@ def test_nodes_nobody_reaches() -> None:
     assert unused_fields(load(document)) == ["machine.nodes.far"]
     digital = load("adam-digits").document() | {"machine": machine}
     assert unused_fields(load(digital)) == ["machine.nodes.s", "machine.nodes.far", "machine.edges"]
+
+
+def asynchronous(**settings: Any) -> list[str]:
+    """What is unused under asynchronous TNGD, of the algorithm's fields."""
+    document = load("tngd-digits-async").document()
+    algorithm = {"kind": "tngd", "mode": "asynchronous", **settings}
+    found = unused_fields(load(document | {"training": document["training"] | {"algorithm": algorithm}}))
+    return [text for text in found if text.startswith(ALGORITHM)]
+
+
+@pytest.mark.parametrize(
+    ("settings", "remedy"),
+    [
+        ({"state": "reset"}, "a wait"),
+        ({"state": "reset", "readout": {"samples": 3, "spacing": "0 tau"}}, "a wait"),
+        ({"state": "reset", "delay": "50 tau"}, "a delay below the settling time"),
+        ({"state": "reset", "delay": "2 tau", "settle": "2 tau"}, "a delay below the settling time"),
+    ],
+)
+def test_a_reading_at_the_switch_is_sgd(settings: dict[str, Any], remedy: str) -> None:
+    assert asynchronous(**settings) == [
+        f"{ALGORITHM}.mode (asynchronous with state: reset and no wait reads the gradient itself: this is SGD; "
+        f"set state: kept or {remedy})"
+    ]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"state": "kept", "delay": "50 tau"},
+        {"state": "reset", "wait": "1 tau"},
+        {"state": "reset", "delay": "49 tau"},
+        {"state": "reset", "readout": {"samples": 2, "spacing": "1 tau"}},
+    ],
+)
+def test_a_reading_after_some_settling_is_not(settings: dict[str, Any]) -> None:
+    assert asynchronous(**settings) == []
+
+
+def test_further_spus_of_a_graph_unless_they_lie_on_the_way() -> None:
+    nodes: dict[str, Any] = {"g": {"kind": "gpu", "part": "h200-sxm"}}
+    nodes |= {name: {"kind": "spu"} for name in ("first", "on_the_way", "idle")}
+    pairs = [["g", "on_the_way"], ["on_the_way", "first"], ["g", "idle"]]
+    machine = {"nodes": nodes, "edges": [{"between": pair, "link": "free"} for pair in pairs]}
+    assert unused_fields(load(load("tngd-digits").document() | {"machine": machine})) == ["machine.nodes.idle"]
