@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: run test lint bench clean
+.PHONY: run test coverage lint bench clean
 
 $(VENV)/.run: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -23,6 +23,9 @@ run: $(VENV)/.run
 	$(BIN)/hybridsim compare runs/tngd-digits runs/adam-digits --out runs/comparison.html
 
 test: lint
+	$(BIN)/pytest -n 2
+
+coverage: $(VENV)/.test
 	$(BIN)/pytest -n 2 --cov=hybridsim --cov-report=term:skip-covered --cov-fail-under=90
 
 lint: $(VENV)/.test
