@@ -111,6 +111,10 @@ def _curves(groups: Sequence[Group], colours: dict[str, str]) -> str:
     return page.section("Learning", page.legend(colours), page.paragraph(note, "note"), page.columns(*charts))
 
 
+_DASHES = ("solid", "dash", "dot", "dashdot")
+"""So that curves that coincide can all be seen."""
+
+
 def _overlay(groups: Sequence[Group], metric: str, axis: figures.Axis, colours: dict[str, str]) -> go.Figure:
     figure, everything = figures.blank(axis.label, figures.spell(metric)), [np.array([])]
     for group in groups:
@@ -123,7 +127,7 @@ def _overlay(groups: Sequence[Group], metric: str, axis: figures.Axis, colours: 
             _draw_band(figure, x, rows, colours[group.name])
         figure.add_scatter(
             x=x.tolist(), y=np.median(rows, axis=0).tolist(), mode="lines", name=page.plot_text(group.name),
-            line={"color": colours[group.name], "width": 1.8},
+            line={"color": colours[group.name], "width": 1.8, "dash": _DASHES[list(colours).index(group.name) % len(_DASHES)]},
             hovertemplate=f"%{{fullData.name}}<br>%{{y:.4g}} at %{{x:.4g}} {axis.scale.unit}<extra></extra>",
         )  # fmt: skip
     if metric.endswith("loss"):

@@ -102,7 +102,10 @@ def provenance(run: Run) -> str:
     """The command that repeats the run, the manifest, and the scenario."""
     scenario, again = run.folder / "scenario.yaml", f"{run.folder}-again"
     command = f"hybridsim run {shlex.quote(str(scenario))} --out {shlex.quote(again)}"
-    rows = list(_lines({key: value for key, value in run.manifest.items() if key not in ("machine", "static_power")}))
+    if run.manifest.get("backend") == "timing":
+        command += " --backend timing"
+    told = ("machine", "static_power", "energy_basis", "model_assumptions")
+    rows = list(_lines({key: value for key, value in run.manifest.items() if key not in told}))
     rows += list(_lines({"host": run.summary.get("host")}))
     return page.section(
         "Provenance",

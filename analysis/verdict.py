@@ -54,6 +54,8 @@ def _target(run: Run) -> Card:
         known = [f"{spell(name)} {final[name]:.4g}" for name in final if name.endswith(("loss", "accuracy"))]
         return "Target", "none set", f"last {', '.join(known)}" if known else "", ""
     goal = goal_text(target)
+    if not target.get("evaluated", True):
+        return "Target", "not evaluated", f"{goal}; nothing was trained (timing only)", ""
     if not target["reached"]:
         last = final.get(target["metric"])
         return "Target", "not reached", f"{goal}; last {'–' if last is None else f'{last:.4g}'}", "bad"
@@ -88,7 +90,9 @@ def _joules(run: Run) -> Card:
     energy = run.summary["energy"]
     why = f"{band(energy['total'])} (low – high); {percent(energy['static_share'])} of it static power"
     if "assumed_share" in energy:
-        why += f"; {percent(energy['assumed_share'])} rests on an assumed constant"
+        why += f"; {percent(energy['assumed_share'])} depends on at least one assumed constant"
+    if run.manifest.get("backend") == "timing":
+        why += "; settling is a bound (timing only)"
     return "Energy", quantity(energy["total"]["energy_j"], "J"), why, ""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 from pathlib import Path
@@ -52,7 +53,8 @@ def main() -> None:
 
 
 def _stop(message: str, code: int) -> NoReturn:
-    print(f"hybridsim: {message}" if "\n" not in message else message, file=sys.stderr)
+    if message:
+        print(f"hybridsim: {message}" if "\n" not in message else message, file=sys.stderr)
     sys.exit(code)
 
 
@@ -66,6 +68,8 @@ def check(scenario: ScenarioArgument, overrides: SetOption = []) -> None:  # noq
     for field in unused_fields(loaded):
         print(f"unused: {field}")
     print(f"{scenario}: ok")
+    if loaded.workload.source.endswith(".py"):
+        print(f"not checked: {loaded.workload.source} and its options (they are when it runs)")
 
 
 @app.command()
@@ -84,10 +88,13 @@ def run(
     from hybridsim.analysis.report import write_report
     from hybridsim.progress import Reporter
     from hybridsim.scenario.load import load
+    from hybridsim.scenario.unused import unused_fields
 
     if backend not in ("live", "timing", "replay"):
         raise InputError(f"--backend: expected live, timing or replay, got {backend!r}")
     loaded = load(scenario, overrides)
+    for field in unused_fields(loaded, timing_only=backend == "timing"):
+        print(f"unused: {field}", file=sys.stderr)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's stop keeps the results like Ctrl-C
     folder = out or Path("runs") / Path(scenario).stem
     from hybridsim.simulate import run as simulate
@@ -155,7 +162,8 @@ def compare(
     from hybridsim.results.read import Run
 
     runs = [Run.open(folder) for folder in folders]
-    out.parent.mkdir(parents=True, exist_ok=True)
+    if not out.parent.is_dir():
+        raise InputError(f"--out: expected a file in an existing folder, got {out}")
     write_comparison(runs, out)
     print(compare_table(runs).set_index("name").T.to_string())
     print(out)
@@ -194,19 +202,22 @@ def _part(name: str) -> Datasheet:
     from hybridsim.scenario.parts import load_part, part_names
 
     if name.endswith((".yaml", ".yml")):
-        errors = []
-        for kind in PART_KINDS:
-            try:
-                return load_part(kind, name)
-            except InputError as error:
-                errors.append(error)
-        raise min(errors, key=lambda error: len(error.problems))  # under its own kind a sheet has the fewest problems
+        named = re.search(r"^kind: *(\w+)", _text(Path(name)), re.M)
+        kind = next((kind for kind in PART_KINDS if named and kind == named[1]), PART_KINDS[0])
+        return load_part(kind, name)
     shipped = {part: kind for kind in PART_KINDS for part in part_names(kind)}
     if name not in shipped:
         raise InputError(
             f"parts: expected {one_of(shipped, name, 'a shipped part or a path ending in .yaml')}, got {name!r}"
         )
     return load_part(shipped[name], name)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise InputError(f"{path}: expected a datasheet file, got: {error.strerror}") from error
 
 
 def _print_rows(rows: list[dict[str, Any]]) -> None:
@@ -232,7 +243,7 @@ def _print_summary(result: Run) -> None:
         ("status", summary["status"]),
         ("steps", str(summary["steps"])),
         ("simulated time", engineering(summary["simulated_s"], "s")),
-        ("energy", f"{engineering(energy['energy_j'], 'J')} ({band})"),
+        ("energy", f"{engineering(energy['energy_j'], 'J')} ({band}){_energy_note(summary)}"),
         ("target", _target_text(target)),
         ("bottleneck", _bottleneck_text(summary["critical_path"]["bottleneck"])),
         *(
@@ -253,10 +264,16 @@ def _print_summary(result: Run) -> None:
         print(f"{name.ljust(width)}  {text}")
 
 
+def _energy_note(summary: dict[str, Any]) -> str:
+    return "; settling is a bound, no voltages are known" if summary["host"]["backend"] == "timing" else ""
+
+
 def _target_text(target: dict[str, Any] | None) -> str:
     if target is None:
         return "none set"
     aim = f"{target['metric']} {'>=' if target['direction'] == 'above' else '<='} {target['threshold']:g}"
+    if not target["evaluated"]:
+        return f"{aim}: not evaluated"
     if not target["reached"]:
         return f"{aim}: not reached"
     return f"{aim}: step {target['step']}, {engineering(target['seconds'], 's')}, {engineering(target['joules'], 'J')}"

@@ -76,8 +76,8 @@ def run(
         HybridsimError: the run failed; what it had written is kept.
         KeyboardInterrupt: the run was interrupted; what it had written is kept.
     """
-    if backend == "replay" and facts is None:
-        raise InputError("replay: expected a fact store (facts=...), got none")
+    if backend == "replay" and (facts is None or not Path(facts).is_file()):
+        raise InputError(f"replay: expected an existing fact store (--facts FILE), got {facts or 'none'}")
     temporary = tempfile.TemporaryDirectory(prefix="hybridsim-") if out is None else None
     folder = Path(out if temporary is None else temporary.name)  # type: ignore[arg-type]  # out is given here
     with _host(scenario.host.device, scenario.host.threads), contextlib.ExitStack() as stack:
@@ -102,8 +102,14 @@ def run(
 def load_task(scenario: Scenario, data: Path | str | None = None) -> Task:
     """The workload of a scenario, on the scenario's host device."""
     folder = str(data) if data is not None else os.environ.get("HYBRIDSIM_DATA")
-    workload = scenario.workload
-    return load_workload(workload.source, dict(workload.options), folder).to(scenario.host.device)
+    workload, target = scenario.workload, scenario.training.target
+    task = load_workload(workload.source, dict(workload.options), folder)
+    if target is not None and target.test_accuracy is not None and task.loss != "cross_entropy":
+        raise InputError(
+            f"training.target: expected test_loss for workload '{workload.source}', whose loss is {task.loss}, "
+            "got test_accuracy"
+        )
+    return task.to(scenario.host.device)
 
 
 def check_capacity(setup: _Setup) -> None:

@@ -114,7 +114,7 @@ def target_reached(steps: Any, target: Mapping[str, Any] | None) -> dict[str, An
         target: ``metric`` (a column), ``threshold``, and ``direction``: ``above`` (>=) or ``below`` (<=).
 
     Returns:
-        The target with ``reached``, and ``step``, ``seconds`` and ``joules`` (null where it was not reached).
+        The target with ``evaluated`` (the metric was measured at all), ``reached``, and ``step``, ``seconds`` and ``joules`` (null where it was not reached).
 
     Raises:
         InputError: the direction is neither.
@@ -123,9 +123,10 @@ def target_reached(steps: Any, target: Mapping[str, Any] | None) -> dict[str, An
         return None
     if target["direction"] not in ("above", "below"):
         raise InputError(f"target: expected the direction above or below, got {target['direction']!r}")
-    result = {**target, "reached": False, "step": None, "seconds": None, "joules": None}
-    if target["metric"] not in steps:
+    result = {**target, "evaluated": False, "reached": False, "step": None, "seconds": None, "joules": None}
+    if target["metric"] not in steps or not steps[target["metric"]].notna().any():
         return result
+    result["evaluated"] = True
     values = steps[target["metric"]].to_numpy(float)
     met = values >= target["threshold"] if target["direction"] == "above" else values <= target["threshold"]
     if met.any():

@@ -71,7 +71,9 @@ class RunWriter:
         if not is_run_folder(self.folder):
             raise InputError(f"{self.folder}: expected an empty folder or a run folder, got other files in it")
         if not force:
-            raise InputError(f"{self.folder}: expected an empty folder, got a run (--force replaces it)")
+            raise InputError(
+                f"{self.folder}: expected an empty folder, got a run (--force, or force=True, replaces it; --out names another folder)"
+            )
         for name in _FILES:
             (self.folder / name).unlink(missing_ok=True)
         for name in BASE_SCHEMAS:

@@ -22,6 +22,17 @@ SMALL = [
 ]  # fmt: skip
 
 
+MSE = """
+import torch
+from torch import nn
+from hybridsim.learning.task import Data, Workload
+def build():
+    x = torch.randn(60, 3)
+    data = Data(x[:40], x[:40, :1], x[40:], x[40:, :1])
+    return Workload(network=lambda: nn.Linear(3, 1), data=data, loss="mse")
+"""
+
+
 def call(monkeypatch, capsys, *words: str) -> tuple[int, str, str]:
     monkeypatch.setattr(sys, "argv", ["hybridsim", *map(str, words)])
     code = 0
@@ -73,7 +84,13 @@ def test_force_never_deletes_what_is_not_a_run(monkeypatch, capsys, tmp_path):
         (["check", "no-such-scenario"], "expected a shipped scenario"),
         (["check", "tngd-digits", "--set", "machine.link.bandwidth=50"], "bare number"),
         (["run", "tngd-digits", "--backend", "quick"], "expected live, timing or replay"),
-        (["run", "tngd-digits", "--backend", "replay"], "expected a fact store"),
+        (["run", "tngd-digits", "--backend", "replay"], "expected an existing fact store"),
+        (["run", "tngd-digits", "--backend", "replay", "--facts", "nothing.sqlite"], "expected an existing fact store"),
+        (["run", "tngd-digits", "--set", "training.batch_size=100000"], "training.batch_size"),
+        (["run", "mse.yaml"], "expected test_loss"),
+        (["compare", "run", "--out", "nowhere/page.html"], "expected a run folder"),
+        (["parts", "spu.yaml"], "adc_rate"),
+        (["parts", "missing.yaml"], "expected a datasheet file"),
         (["run"], "Missing argument"),
         (["nonsense"], "nonsense"),
         (["report", "no/such/folder"], "expected a run folder"),
@@ -84,6 +101,11 @@ def test_force_never_deletes_what_is_not_a_run(monkeypatch, capsys, tmp_path):
 )
 def test_mistakes_are_one_message_and_exit_code_2(monkeypatch, capsys, tmp_path, words, expected):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "mse.py").write_text(MSE)
+    (tmp_path / "mse.yaml").write_text("extends: tngd-digits\nworkload: mse.py\n")
+    (tmp_path / "spu.yaml").write_text(
+        "kind: spu\nextends: rc-1us\nconstants:\n  adc_rate: {value: 1 s, low: 1 s, high: 1 s, status: assumed, source: me}\n"
+    )
     code, _, err = call(monkeypatch, capsys, *words)
     assert code == 2
     assert expected in err
@@ -147,7 +169,7 @@ def test_parts_are_listed_shown_and_compared(monkeypatch, capsys):
 def test_compare_overlays_runs(monkeypatch, capsys, tmp_path):
     for name in ("tngd-digits", "adam-digits"):
         assert call(monkeypatch, capsys, "run", name, "--out", tmp_path / name, *SMALL)[0] == 0
-    page = tmp_path / "pages" / "both.html"
+    page = tmp_path / "both.html"
     folders = (tmp_path / "tngd-digits", tmp_path / "adam-digits")
     code, out, _ = call(monkeypatch, capsys, "compare", *folders, "--out", page)
     assert code == 0

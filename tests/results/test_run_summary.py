@@ -87,7 +87,7 @@ def test_a_run_worked_out_by_hand(tmp_path):
     bottleneck = found["critical_path"]["bottleneck"]
     assert (bottleneck["part"], bottleneck["lane"], bottleneck["kind"]) == ("part0", "lane0", "kind1")
     assert found["critical_path"]["length_s"] == 29.0 and bottleneck["share"] == pytest.approx(20 / 29)
-    assert found["target"] == {**target, "reached": True, "step": 2, "seconds": 29.0, "joules": 30.0}
+    assert found["target"] == {**target, "evaluated": True, "reached": True, "step": 2, "seconds": 29.0, "joules": 30.0}
     assert found["events"] == {"clipping": {"count": 2, "first_s": 2.0}}
     assert found["final"]["train_loss"] == 1.0
     energy = Run.open(tmp_path / "run").energy
