@@ -111,8 +111,8 @@ def _curves(groups: Sequence[Group], colours: dict[str, str]) -> str:
     return page.section("Learning", page.legend(colours), page.paragraph(note, "note"), page.columns(*charts))
 
 
-_DASHES = ("solid", "dash", "dot", "dashdot")
-"""So that curves that coincide can all be seen."""
+_WIDTHS = (3.4, 2.2, 1.3)
+"""Later curves are thinner, so that those that coincide can all be seen."""
 
 
 def _overlay(groups: Sequence[Group], metric: str, axis: figures.Axis, colours: dict[str, str]) -> go.Figure:
@@ -127,7 +127,7 @@ def _overlay(groups: Sequence[Group], metric: str, axis: figures.Axis, colours: 
             _draw_band(figure, x, rows, colours[group.name])
         figure.add_scatter(
             x=x.tolist(), y=np.median(rows, axis=0).tolist(), mode="lines", name=page.plot_text(group.name),
-            line={"color": colours[group.name], "width": 1.8, "dash": _DASHES[list(colours).index(group.name) % len(_DASHES)]},
+            line={"color": colours[group.name], "width": _WIDTHS[min(groups.index(group), len(_WIDTHS) - 1)]},
             hovertemplate=f"%{{fullData.name}}<br>%{{y:.4g}} at %{{x:.4g}} {axis.scale.unit}<extra></extra>",
         )  # fmt: skip
     if metric.endswith("loss"):
