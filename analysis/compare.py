@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 
 from hybridsim.analysis import figures, page
 from hybridsim.analysis.export import to_latex, write_csv
-from hybridsim.analysis.groups import Group, groups_of, seed_of, to_target, verdict
+from hybridsim.analysis.groups import Group, groups_of, per_step, seed_of, to_target, verdict
 from hybridsim.analysis.statistics import FEWEST_FOR_INTERVAL, Interval, median_interval
 from hybridsim.analysis.units_text import ENERGY_NAMES, band, quantity
 from hybridsim.analysis.verdict import goal_text
@@ -84,7 +84,8 @@ def write_comparison(runs: Sequence[Run], path: Path | str) -> None:
 
 
 def _verdicts(groups: Sequence[Group]) -> str:
-    sentences = [
+    sentences = [page.paragraph(per_step(groups[0], other)) for other in groups[1:]]
+    sentences += [
         page.paragraph(verdict(first, second, key))
         for first, second in combinations(groups, 2)
         for key in ("seconds", "joules")

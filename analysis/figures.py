@@ -128,6 +128,7 @@ def logarithmic(figure: go.Figure, values: np.ndarray) -> None:
     leads = (1, 2, 5) if high - low <= 3 else (1,)
     ticks = [lead * 10.0**power for power in np.arange(low, high + 1) for lead in leads]
     figure.update_yaxes(type="log", tickvals=ticks, ticktext=[f"{tick:g}" for tick in ticks])
+    figure.update_yaxes(title_text=f"{figure.layout.yaxis.title.text} (log)")
 
 
 def _mark_target(figure: go.Figure, target: Mapping[str, Any], axis: Axis, end: float) -> None:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hybridsim.analysis.statistics import Paired, paired
-from hybridsim.analysis.units_text import ENERGY_NAMES, with_band
+from hybridsim.analysis.units_text import ENERGY_NAMES, quantity, with_band
 from hybridsim.analysis.verdict import goal_text
 from hybridsim.results.read import Run
 
@@ -83,6 +83,23 @@ def verdict(first: Group, second: Group, key: str) -> str:
         return f"{first.name} and {second.name} share no seed: no paired comparison of {word}."
     text = f"{word.capitalize()} to {goals.pop()}: {_sentence(first.name, second.name, paired(*pairs), word)}"
     return text if key == "seconds" else f"{text} {_bands(first, second)}"
+
+
+def per_step(first: Group, second: Group) -> str:
+    """How much longer and dearer a step of the second group is: medians over runs of simulated seconds and joules."""
+    costs = []
+    for group in (first, second):
+        done = [run.summary for run in group.runs if run.summary["steps"]]
+        if not done:
+            return f"{group.name} has no step that ended: no comparison of steps."
+        pairs = [(s["simulated_s"] / s["steps"], s["energy"]["total"]["energy_j"] / s["steps"]) for s in done]
+        costs.append(np.median(np.array(pairs), axis=0))
+    time, energy = costs[1] / np.where(costs[0] > 0, costs[0], np.nan)
+    return (
+        f"A step of {second.name} takes {time:.3g} times as long as one of {first.name} "
+        f"({quantity(costs[1][0], 's')} against {quantity(costs[0][0], 's')}) and {energy:.3g} times its energy "
+        f"({quantity(costs[1][1], 'J')} against {quantity(costs[0][1], 'J')}, nominal)."
+    )
 
 
 def _bands(first: Group, second: Group) -> str:

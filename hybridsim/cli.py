@@ -165,7 +165,8 @@ def compare(
     if not out.parent.is_dir():
         raise InputError(f"--out: expected a file in an existing folder, got {out}")
     write_comparison(runs, out)
-    print(compare_table(runs).set_index("name").T.to_string())
+    table = compare_table(runs).set_index("name").T.dropna(how="all")
+    print(table.to_string(float_format=lambda value: f"{value:.4g}", na_rep="-"))
     print(out)
 
 

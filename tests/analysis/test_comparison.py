@@ -21,6 +21,7 @@ from hybridsim.analysis.compare import (
     write_comparison,
     write_csv,
 )
+from hybridsim.analysis.groups import per_step
 from hybridsim.analysis.statistics import median_interval, paired
 from hybridsim.errors import InputError
 from hybridsim.results.read import Run
@@ -169,3 +170,20 @@ def test_the_page_is_written(tmp_path):
     write_comparison(runs, tmp_path / "c.html")
     text = (tmp_path / "c.html").read_text()
     assert "no detectable difference" in text and text.count('<figure class="chart">') == 6
+
+
+def test_steps_are_compared_by_time_and_energy_also_without_a_target(tmp_path):
+    """One run's step lasts 2 s and draws 10 W; the other's lasts 6 s and draws 5 W."""
+    second = 10**12
+    made = {}
+    for name, length, power in (("slow", 6, 5.0), ("fast", 2, 10.0)):
+        rows = simulate([Op(0, 0, length * second), Op(0, 0, length * second)])
+        steps = [{"step": i + 1, "start_ps": i * length * second, "end_ps": (i + 1) * length * second} for i in (0, 1)]
+        write_run(tmp_path / name, rows, steps=steps, name=name)
+        run = made[name] = Run.open(tmp_path / name)
+        energy = run.summary["energy"]["total"]["energy_j"]
+        run.summary["energy"]["total"]["energy_j"] = 2 * length * power
+        assert energy > 0
+    text = per_step(groups_of([made["fast"]])[0], groups_of([made["slow"]])[0])
+    assert "A step of slow takes 3 times as long as one of fast (6 s against 2 s)" in text
+    assert "1.5 times its energy (30 J against 20 J, nominal)" in text
