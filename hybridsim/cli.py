@@ -26,7 +26,8 @@ app = typer.Typer(
 
 ScenarioArgument = Annotated[str, typer.Argument(help="A scenario file, or the name of a shipped scenario.")]
 SetOption = Annotated[
-    list[str], typer.Option("--set", help='Override a field, e.g. machine.link.bandwidth="200 Gb/s"; repeatable.')
+    list[str] | None,
+    typer.Option("--set", help='Override a field, e.g. machine.link.bandwidth="200 Gb/s"; repeatable.'),
 ]
 
 
@@ -59,12 +60,12 @@ def _stop(message: str, code: int) -> NoReturn:
 
 
 @app.command()
-def check(scenario: ScenarioArgument, overrides: SetOption = []) -> None:  # noqa: B006  typer copies it
+def check(scenario: ScenarioArgument, overrides: SetOption = None) -> None:
     """Check a scenario file; print every mistake at once, and the fields that have no effect."""
     from hybridsim.scenario.load import load
     from hybridsim.scenario.unused import unused_fields
 
-    loaded = load(scenario, overrides)
+    loaded = load(scenario, overrides or ())
     for field in unused_fields(loaded):
         print(f"unused: {field}")
     print(f"{scenario}: ok")
@@ -76,7 +77,7 @@ def check(scenario: ScenarioArgument, overrides: SetOption = []) -> None:  # noq
 def run(
     scenario: ScenarioArgument,
     out: Annotated[Path | None, typer.Option(help="Run folder (default: runs/<scenario>).")] = None,
-    overrides: SetOption = [],  # noqa: B006  typer copies it
+    overrides: SetOption = None,
     force: Annotated[bool, typer.Option(help="Replace an existing run folder.")] = False,
     backend: Annotated[str, typer.Option(help="live, timing (no tensors) or replay (facts from the store).")] = "live",
     facts: Annotated[
@@ -92,7 +93,7 @@ def run(
 
     if backend not in ("live", "timing", "replay"):
         raise InputError(f"--backend: expected live, timing or replay, got {backend!r}")
-    loaded = load(scenario, overrides)
+    loaded = load(scenario, overrides or ())
     for field in unused_fields(loaded, timing_only=backend == "timing"):
         print(f"unused: {field}", file=sys.stderr)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's stop keeps the results like Ctrl-C

@@ -78,8 +78,11 @@ def run(
     """
     if backend == "replay" and (facts is None or not Path(facts).is_file()):
         raise InputError(f"replay: expected an existing fact store (--facts FILE), got {facts or 'none'}")
-    temporary = tempfile.TemporaryDirectory(prefix="hybridsim-") if out is None else None
-    folder = Path(out if temporary is None else temporary.name)  # type: ignore[arg-type]  # out is given here
+    temporary = None
+    if out is None:
+        temporary = tempfile.TemporaryDirectory(prefix="hybridsim-")
+        out = temporary.name
+    folder = Path(out)
     with _host(scenario.host.device, scenario.host.threads), contextlib.ExitStack() as stack:
         store = FactStore(facts) if facts is not None else None
         if store is not None:
