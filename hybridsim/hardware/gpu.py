@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from hybridsim.errors import CapacityError
@@ -33,6 +34,7 @@ class Gpu:
     def __init__(self, context: Context, name: str, sheet: Datasheet) -> None:
         self.name, self.sheet = name, sheet
         self.resident_bytes = 0
+        self.peak_bytes = 0
         self._context = context
         self._lane = Lane(context, name, "compute")
         self._prices: dict[tuple[int, bool], tuple[Work, Price]] = {}
@@ -45,8 +47,17 @@ class Gpu:
         args: tuple[Ref, ...],
         *,
         synchronous: bool = False,
+        known: Ref | None = None,
     ) -> Process:
-        """Run a computation; ``synchronous`` where the host must wait for data from another part first.
+        """Run a computation.
+
+        Args:
+            issuer: the thread that asks.
+            label: what the operation is called.
+            computation: what is computed, and so what it costs.
+            args: its arguments.
+            synchronous: the host must wait for data from another part first.
+            known: the result, where another GPU has computed the same already; this one is priced alike.
 
         Raises:
             CapacityError: the operation needs more memory than the processor has.
@@ -55,9 +66,41 @@ class Gpu:
         def start() -> tuple[Ref, Price]:
             work, shape = self._context.backend.work(computation, args)
             price = self._price(work, synchronous, label)
-            return self._context.backend.evaluate(computation, args, shape), price
+            result = self._context.backend.evaluate(computation, args, shape) if known is None else known
+            return result, price
 
         return (yield from self._lane.serve(issuer, label, args, start))
+
+    def execute_stages(
+        self,
+        issuer: Issuer,
+        label_of: Callable[[str], Label],
+        computation: Computation,
+        args: tuple[Ref, ...],
+        reached: Callable[[str, Ref], None],
+    ) -> Process:
+        """Run a computation stage by stage (``learning.cost.stage``), one span each; others may come in between.
+
+        Its numbers are computed when the first stage starts; ``reached(stage, result)`` is called when a stage ends,
+        with the result as produced by that stage's span: what the stage completes may be used from then on.
+
+        Raises:
+            CapacityError: the operation needs more memory than the processor has.
+        """
+        backend = self._context.backend
+        work, shape = backend.work(computation, args)
+        self._check_memory(work, label_of(work.stages[0][0]))
+        found: list[Ref] = []
+        for name, part in work.stages:
+
+            def start(part: Work = part) -> tuple[Ref, Price]:
+                if not found:
+                    found.append(backend.evaluate(computation, args, shape))
+                return found[0], self._price(part, False, label_of(""))
+
+            result = yield from self._lane.serve(issuer, label_of(name), args, start)
+            reached(name, result)
+        return result
 
     def static_power(self) -> list[dict[str, Any]]:
         """Power drawn whatever happens."""
@@ -116,6 +159,7 @@ class Gpu:
     def _check_memory(self, work: Work, label: Label) -> None:
         capacity = self.sheet.value("memory_capacity_byte")
         needed = work.peak_bytes + self.resident_bytes
+        self.peak_bytes = max(self.peak_bytes, needed)
         if needed <= capacity:
             return
         operator, shape, size = work.largest or ("its arguments", (), work.peak_bytes)
