@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from hybridsim.errors import CapacityError
 from hybridsim.hardware.gpu import basis_row, static_row
 from hybridsim.hardware.lane import Context, Issuer, Label, Lane, Price, Process, Server, record_start
+from hybridsim.hardware.resistor_sets import ResistorSets
 from hybridsim.operations.ref import Computation, Ref
 from hybridsim.scenario.machine import NodeSpec
 from hybridsim.units import to_ps
@@ -49,6 +50,7 @@ class Spu:
             Lane(context, node.name, lane) for lane in ("array", "core", "dac", "adc")
         )
         self.device = Server(context.env)
+        self.sets = ResistorSets(context.env, 2 if node.buffering == "double" else 1)
         self.rc_ps = self.sheet.value("resistance_ohm") * self.sheet.value("capacitance_f") * 1e12
         self.system: Ref | None = None
         self.drive: Ref | None = None
@@ -74,8 +76,11 @@ class Spu:
         load: Load,
         *,
         written: int,
+        known: dict[bytes, Ref] | None = None,
     ) -> Process:
         """Write ``written`` resistors of a system; the computation is what the device does with them.
+
+        ``known`` collects systems by key: devices that hold the same one compute it once.
 
         Raises:
             CapacityError: more cells or resistors than the device has.
@@ -83,7 +88,13 @@ class Spu:
 
         def start() -> tuple[Ref, Price]:
             self._check_capacity(load, label)
-            system = self._context.backend.evaluate(computation, args)
+            backend = self._context.backend
+            key = backend.key(computation, args)
+            system = known.get(key) if known is not None else None
+            if system is None:
+                system = backend.evaluate(computation, args)
+            if known is not None:
+                known[key] = system
             self._report(system, label)
             return system, self._write_price(written)
 
@@ -183,17 +194,26 @@ class Spu:
         assert self.system is not None and self.state is not None and self.drive is not None
         return self.system, self.state, self.drive
 
-    def _check_capacity(self, load: Load, label: Label) -> None:
+    def lacking(self, load: Load) -> list[tuple[str, int, float]]:
+        """What a system needs more of than the device has: (constant, needed, available)."""
         sets = 2 if self.node.buffering == "double" else 1
-        for name, needed in (("cells", load.cells), ("resistors", sets * load.resistors)):
-            available = self.sheet.value(name)
-            if needed > available:
-                layer = f" of layer '{label.layer}'" if label.layer else ""
-                raise CapacityError(
-                    f"{self.name}: '{label.kind}'{layer} needs {needed} {name}, and {self.sheet.name} has "
-                    f"{available:.0f}; choose a larger part (machine.spus.{name}), a smaller workload or "
-                    f"training.batch_size"
-                )
+        needs = (("cells", load.cells), ("resistors", sets * load.resistors))
+        return [(name, needed, self.sheet.value(name)) for name, needed in needs if needed > self.sheet.value(name)]
+
+    def service_ps(self, load: Load, columns: int, tau: float, *, written: int, converted: bool = True) -> int:
+        """Time of one system without waiting: writing it, then for each column DAC, ``tau`` RC, ADC."""
+        times = [self._write_price(written).duration_ps, self.duration_ps(tau * columns)]
+        times += [self._converter_price("dac", load.cells, columns).duration_ps] if converted else []
+        return sum(times) + self._converter_price("adc", load.cells, columns).duration_ps
+
+    def _check_capacity(self, load: Load, label: Label) -> None:
+        for name, needed, available in self.lacking(load):
+            layer = f" of layer '{label.layer}'" if label.layer else ""
+            raise CapacityError(
+                f"{self.name}: '{label.kind}'{layer} needs {needed} {name}, and {self.sheet.name} has "
+                f"{available:.0f}; choose a larger part (machine.spus.{name}), a smaller workload or "
+                f"training.batch_size"
+            )
 
     def _write_price(self, resistors: int) -> Price:
         sheet, bits = self.sheet, resistors * self.bits("input")
