@@ -10,7 +10,7 @@ from pydantic import Field, PrivateAttr, field_validator, model_validator
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
-from hybridsim.scenario.algorithms import FIRST_ORDER, Algorithm
+from hybridsim.scenario.algorithms import Algorithm, needs_spu
 from hybridsim.scenario.emit import emit
 from hybridsim.scenario.fields import Complaint, Scalar, Short, Strict, Text, complain, wrong
 from hybridsim.scenario.machine import Machine
@@ -94,11 +94,10 @@ class Scenario(Strict):
 
     @model_validator(mode="after")
     def _spu_needed(self) -> Scenario:
-        kind = self.training.algorithm.kind
-        if kind not in FIRST_ORDER and not self.machine.expand().usable_spus():
-            complain(
-                [Complaint(("machine",), f"at least one SPU that the GPU reaches, for algorithm '{kind}'", "none")]
-            )
+        algorithm = self.training.algorithm
+        if needs_spu(algorithm) and not self.machine.expand().usable_spus():
+            expected = f"at least one SPU that the GPU reaches, for algorithm '{algorithm.kind}'"
+            complain([Complaint(("machine",), expected, "none")])
         return self
 
     @property
