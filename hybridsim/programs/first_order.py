@@ -1,4 +1,4 @@
-"""SGD, Nesterov, Adam, NAdamW: gradient and update on the GPU, nothing else."""
+"""SGD, Nesterov, Adam, NAdamW: gradient and update on one GPU, or on several with an all-reduce in between."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from collections.abc import Generator
 
 import simpy
 
-from hybridsim.hardware.lane import Issuer, Label
+from hybridsim.hardware.lane import Label
 from hybridsim.learning import optimizers
 from hybridsim.learning.curvature import gradient
 from hybridsim.operations.ref import Computation
+from hybridsim.programs.parallel import Group
 from hybridsim.programs.session import Session
 
 GRADIENT = Computation(gradient)
@@ -22,19 +23,28 @@ _SETTINGS = {
 
 
 def run(session: Session) -> Generator[simpy.Event, object, None]:
-    """``theta <- theta - update(gradient)``, ``steps`` times."""
-    algorithm, gpu, issuer = session.algorithm, session.machine.gpu, Issuer()
-    update = update_rule(algorithm.kind, algorithm)
-    theta = session.theta
-    state = session.backend.root(optimizers.initial_state(algorithm.kind, theta.value), "optimizer state")
+    """``theta <- theta - update(gradient)``, ``steps`` times.
+
+    Several GPUs train data-parallel: each takes the gradient of its share of the batch, a ring all-reduce takes the
+    mean, and every one moves its own copy of the parameters.
+    """
+    group, kind = Group(session), session.algorithm.kind
+    update = update_rule(kind, session.algorithm)
+    bits = session.task.layout.size * group.number_bits
+    theta = group.everywhere(session.theta)
+    start = optimizers.initial_state(kind, session.theta.value)
+    state = group.everywhere(session.backend.root(start, "optimizer state"))
+    task = group.everywhere(session.task_ref)
     for step in range(1, session.steps + 1):
         start_ps = int(session.machine.context.env.now)
-        args = (session.task_ref, theta, session.batch(step))
-        slope = yield from gpu.execute(issuer, Label("gradient", step), GRADIENT, args)
-        session.check_loss(step, slope)
-        pair = yield from gpu.execute(issuer, Label("update", step), update, (theta, state, slope))
-        theta, state = pair.pick(0), pair.pick(1)
-        session.end_step(step, start_ps, theta, slope)
+        args = list(zip(task, theta, group.shards(step), strict=True))
+        slopes = yield from group.each(Label("gradient", step), GRADIENT, args)
+        loss = group.loss(slopes)
+        session.check_loss(step, loss)
+        slopes = yield from group.all_reduce(Label("all-reduce gradient", step), slopes, bits)
+        pairs = yield from group.replicate(Label("update", step), update, list(zip(theta, state, slopes, strict=True)))
+        theta, state = [pair.pick(0) for pair in pairs], [pair.pick(1) for pair in pairs]
+        session.end_step(step, start_ps, theta[0], loss)
 
 
 def update_rule(kind: str, settings: object) -> Computation:

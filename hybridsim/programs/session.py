@@ -7,7 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from hybridsim.errors import HybridsimError
+import torch
+
+from hybridsim.errors import HybridsimError, InputError
 from hybridsim.hardware.machine import Machine
 from hybridsim.learning.task import Batch, Task, batch, batch_indices, evaluate
 from hybridsim.operations.backend import Backend
@@ -43,7 +45,7 @@ class Session:
     progress: Progress | None = None
     task_ref: Ref = field(init=False)
     theta: Ref = field(init=False)
-    _batch: Batch | None = field(init=False, default=None)
+    _batch: tuple[int, Batch] | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.task_ref = self.backend.root(self.task, "task", self.task.key)
@@ -51,23 +53,40 @@ class Session:
 
     def parameters(self) -> Ref:
         """The initial parameters theta (N,), a function of the seed alone."""
-        return self.backend.root(self.task.initial_parameters(self.seed), "parameters", self.task.key, self.seed)
+        if self.backend.tensors:
+            theta = self.task.initial_parameters(self.seed)
+        else:
+            theta = torch.empty(self.task.layout.size, dtype=self.task.dtype, device="meta")
+        return self.backend.root(theta, "parameters", self.task.key, self.seed)
 
-    def batch(self, step: int) -> Ref:
-        """The batch of a step: drawn without replacement within an epoch, by seed and step alone.
+    def batch(self, step: int, shard: tuple[int, int] = (0, 1)) -> Ref:
+        """The batch of a step, or share k of G equal ones, ``shard = (k, G)``: consecutive examples of the batch.
 
-        Without tensors any batch has the right shape, so the first is drawn and kept.
+        A batch is drawn without replacement within an epoch, by seed and step alone. Without tensors any batch has
+        the right shape, so the first is drawn and kept.
+
+        Raises:
+            InputError: the batch cannot be divided into G equal shares.
         """
-        size = len(self.task.data.train_x)
-        if self.backend.tensors or self._batch is None:
-            self._batch = batch(self.task.data, batch_indices(self.seed, size, self.batch_size, step - 1))
-        value = self._batch
-        return self.backend.root(value, "batch", self.task.key, self.seed, self.batch_size, step)
+        (k, of), size = shard, self.batch_size
+        if size % of:
+            raise InputError(f"training.batch_size: expected a multiple of {of}, the number of GPUs, got {size}")
+        x, y = self._whole_batch(step)
+        share = slice(k * size // of, (k + 1) * size // of)
+        identity = ("batch", self.task.key, self.seed, size, step, *(("shard", k, of) if of > 1 else ()))
+        return self.backend.root((x[share], y[share]), *identity)
+
+    def _whole_batch(self, step: int) -> Batch:
+        if self._batch is None or (self.backend.tensors and self._batch[0] != step):
+            examples = len(self.task.data.train_x)
+            indices = batch_indices(self.seed, examples, self.batch_size, step - 1)
+            self._batch = (step, batch(self.task.data, indices))
+        return self._batch[1]
 
     def resident_bytes(self) -> int:
         """Memory that the GPU holds throughout, besides the operands at hand: data and two moments per parameter."""
         data = sum(tensor.numel() * tensor.element_size() for tensor in self.task.data)
-        return data + 2 * self.task.layout.size * 4
+        return data + 2 * self.task.layout.size * self.task.dtype.itemsize
 
     def noise_seed(self, purpose: str, *address: int | str) -> int:
         """Seed of a draw, by logical address."""

@@ -1,0 +1,152 @@
+"""Ring collectives between GPUs: all-reduce and all-gather, over whatever routes lie between neighbours.
+
+A payload is cut into one piece for each GPU. Every piece starts at a GPU of its own and travels from neighbour to
+neighbour, so that each hop of all pieces loads each direction of each link once (Patarasuk & Yuan, Bandwidth optimal
+all-reduce algorithms for clusters of workstations, J. Parallel Distrib. Comput. 69, 2009). A piece moves on as soon
+as it has arrived; a collective starts when all GPUs have their payload and ends for all when the last piece is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from typing import cast
+
+import simpy
+import torch
+
+from hybridsim.hardware.gpu import Gpu
+from hybridsim.hardware.lane import Issuer, Label, Process
+from hybridsim.hardware.machine import Machine
+from hybridsim.learning import parallel
+from hybridsim.operations.ref import Computation, Ref
+
+Processes = Generator[simpy.Event, object, list[Ref]]
+_ADD = Computation(parallel.add)
+_NUMBERS = {32: torch.float32, 64: torch.float64}
+
+
+def side_by_side(env: simpy.Environment, issuers: Sequence[Issuer], processes: Sequence[Process]) -> Processes:
+    """Run one process for each issuer at the same time; all go on when the last is done.
+
+    Afterwards every issuer has the span that ended last as its own last one: it is what each of them waited for.
+    """
+
+    def timed(process: Process) -> Generator[simpy.Event, object, tuple[int, Ref]]:
+        result = yield from process
+        return int(env.now), result
+
+    running = [env.process(timed(process)) for process in processes]
+    yield env.all_of(running)
+    found = [cast("tuple[int, Ref]", process.value) for process in running]
+    slowest = max(range(len(found)), key=lambda k: (found[k][0], k))
+    for issuer in issuers:
+        issuer.last = issuers[slowest].last
+    return [result for _, result in found]
+
+
+def all_reduce(
+    machine: Machine,
+    issuers: Sequence[Issuer],
+    label: Label,
+    gpus: Sequence[Gpu],
+    payloads: Sequence[Ref],
+    bits: int,
+    combine: Computation,
+    number_bits: int = 32,
+) -> Processes:
+    """Combine the payloads of G GPUs so that every one has the result.
+
+    A piece of ``ceil(bits / G)`` makes G - 1 hops on which each receiver adds its share, and G - 1 more that spread
+    the sum. Between equal links that nobody else uses this takes ``2 (G - 1) (bits / (G bandwidth) + latency)`` and
+    G - 1 adds, each a kernel of its own.
+
+    Args:
+        machine: where the routes are.
+        issuers: one thread of control for each GPU.
+        label: what the transfers are called.
+        gpus: the ring, in order.
+        payloads: what each GPU has.
+        bits: size of one payload.
+        combine: the result as a function of all payloads, evaluated once; equal numbers on every GPU.
+        number_bits: size of one number, 32 or 64.
+
+    Returns:
+        The result as it lies on each GPU; with one GPU its payload, at once.
+    """
+    size = len(gpus)
+    if size == 1:
+        return list(payloads)
+    piece_bits = -(-bits // size)
+    numbers = torch.empty(-(-piece_bits // number_bits), dtype=_NUMBERS[number_bits], device="meta")
+    arrivals = [payload.spans for payload in payloads]
+    start = _together(payloads, issuers)
+
+    def travel(issuer: Issuer, first: int) -> Process:
+        # The numbers of a piece are never looked at: the sum is computed once, by ``combine``.
+        piece = Ref(numbers, b"", start)
+        for hop in range(2 * (size - 1)):
+            here, there = gpus[(first + hop) % size], (first + hop + 1) % size
+            piece = yield from machine.transfer(issuer, label, here.name, gpus[there].name, piece, piece_bits)
+            if hop < size - 1:
+                adding = Label("all-reduce add", label.step, label.layer)
+                piece = yield from gpus[there].execute(issuer, adding, _ADD, (piece, piece), known=piece)
+            arrivals[there] = piece.spans
+        return piece
+
+    yield from _round_trip(machine, issuers, travel)
+    backend = machine.context.backend
+    result = backend.evaluate(combine, tuple(payloads), backend.work(combine, tuple(payloads))[1])
+    return [Ref(result.value, result.key, spans, result.facts) for spans in arrivals]
+
+
+def all_gather(
+    machine: Machine,
+    issuers: Sequence[Issuer],
+    label: Label,
+    gpus: Sequence[Gpu],
+    payloads: Sequence[Ref],
+    bits_each: Sequence[int],
+) -> Processes:
+    """Bring what each of G GPUs has to all others: G - 1 hops for each payload, all at the same time.
+
+    Args:
+        machine: where the routes are.
+        issuers: one thread of control for each GPU.
+        label: what the transfers are called.
+        gpus: the ring, in order.
+        payloads: what each GPU has.
+        bits_each: their sizes; nothing is sent of an empty one.
+
+    Returns:
+        The payloads in order, each as produced by its last hop: every GPU has all of them. With one GPU its payload,
+        at once.
+    """
+    size, start = len(gpus), _together(payloads, issuers)
+    if size == 1:
+        return list(payloads)
+
+    def travel(issuer: Issuer, first: int) -> Process:
+        piece = payloads[first]._replace(spans=start)
+        for hop in range(size - 1):
+            here, there = gpus[(first + hop) % size].name, gpus[(first + hop + 1) % size].name
+            piece = yield from machine.transfer(issuer, label, here, there, piece, bits_each[first])
+        return piece
+
+    return (yield from _round_trip(machine, issuers, travel))
+
+
+def _together(payloads: Sequence[Ref], issuers: Sequence[Issuer]) -> tuple[int, ...]:
+    """Spans after which a collective can start: all payloads are there, all threads have come."""
+    spans = {span for payload in payloads for span in payload.spans}
+    return tuple(sorted(spans | {issuer.last for issuer in issuers if issuer.last >= 0}))
+
+
+def _round_trip(machine: Machine, issuers: Sequence[Issuer], travel: Callable[[Issuer, int], Process]) -> Processes:
+    """All pieces at once, each a thread of its own; the GPUs' threads go on when the last has arrived."""
+    threads = [Issuer() for _ in issuers]
+    processes = [travel(thread, first) for first, thread in enumerate(threads)]
+    pieces = yield from side_by_side(machine.context.env, threads, processes)
+    for issuer in issuers:
+        if threads[0].last >= 0:  # free routes leave no span
+            issuer.last = threads[0].last
+    return pieces
