@@ -6,7 +6,7 @@ import contextlib
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -58,6 +58,7 @@ def run(
     force: bool = False,
     progress: Progress | None = None,
     data: Path | str | None = None,
+    task: Task | None = None,
 ) -> Run:
     """Simulate a scenario and write its run folder.
 
@@ -70,9 +71,12 @@ def run(
         force: replace an existing run folder.
         progress: called with every line of the learning curve.
         data: folder of external data sets, for workloads that need one (default: ``HYBRIDSIM_DATA``).
+        task: what ``load_task`` gave for a scenario with the same workload, precision and host device, so that
+            many runs load a large network once; ``data`` is then not used.
 
     Raises:
-        InputError: the scenario cannot run (unknown workload, something does not fit, the folder exists).
+        InputError: the scenario cannot run (unknown workload, something does not fit, the task is another
+            scenario's, the folder exists).
         HybridsimError: the run failed; what it had written is kept.
         KeyboardInterrupt: the run was interrupted; what it had written is kept.
     """
@@ -89,7 +93,7 @@ def run(
             stack.callback(store.close)
         setup = _Setup(
             scenario,
-            load_task(scenario, data),
+            load_task(scenario, data) if task is None else _checked(task, scenario),
             Shapes(),
             salt(scenario.host.device, scenario.host.threads),
             store,
@@ -103,16 +107,43 @@ def run(
 
 
 def load_task(scenario: Scenario, data: Path | str | None = None) -> Task:
-    """The workload of a scenario, on the scenario's host device."""
+    """The workload of a scenario, on the scenario's host device and in its precision.
+
+    Raises:
+        InputError: the workload cannot be loaded, does not compute in this precision, or has no such target.
+    """
     folder = str(data) if data is not None else os.environ.get("HYBRIDSIM_DATA")
-    workload, target = scenario.workload, scenario.training.target
+    workload = scenario.workload
     task = load_workload(workload.source, dict(workload.options), folder)
+    return _checked(task.to(scenario.host.device, getattr(torch, scenario.training.precision)), scenario)
+
+
+def _checked(task: Task, scenario: Scenario) -> Task:
+    """The task, once it is known to be this scenario's and to have its target.
+
+    Raises:
+        InputError: it was loaded for another workload, precision or device, or has no such target.
+    """
+    workload, target = scenario.workload, scenario.training.target
+    asked = {
+        "workload.source": (workload.source, task.name),
+        "workload.options": (_sorted(workload.options), _sorted(task.options)),
+        "training.precision": (f"torch.{scenario.training.precision}", str(task.dtype)),
+        "host.device": (scenario.host.device, task.data.train_x.device.type),
+    }
+    for path, (expected, got) in asked.items():
+        if expected != got:
+            raise InputError(f"{path}: expected a task loaded for {expected}, got one for {got}")
     if target is not None and target.test_accuracy is not None and task.loss != "cross_entropy":
         raise InputError(
             f"training.target: expected test_loss for workload '{workload.source}', whose loss is {task.loss}, "
             "got test_accuracy"
         )
-    return task.to(scenario.host.device)
+    return task
+
+
+def _sorted(options: Mapping[str, Any]) -> str:
+    return repr(sorted(options.items()))
 
 
 def check_capacity(setup: _Setup) -> None:

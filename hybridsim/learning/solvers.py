@@ -17,7 +17,7 @@ def natural_gradient(lin: Linearization, *, damping: float) -> Tensor:
     Cost: 2 N r² + r³; the ideal loss Hessian, nothing rounded.
     """
     root, beta = range_coordinates(lin)
-    size = len(lin.residual)
+    size = lin.size
     gram = _gram(lin.jacobian)
     kernel = _rooted(root, _rooted(root, gram).T) / size
     identity = torch.eye(len(kernel), dtype=kernel.dtype, device=kernel.device)

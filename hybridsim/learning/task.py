@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from math import prod
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from torch.func import functional_call
 from hybridsim.errors import InputError, Problem
 from hybridsim.learning.layout import Layout, layout_of
 from hybridsim.learning.workload import Data, Loss, Workload, build_workload, find_source, workload_key
-from hybridsim.learning.workload_checks import check_factory, check_network, check_workload
+from hybridsim.learning.workload_checks import check_factory, check_network, check_type, check_workload
 from hybridsim.learning.workload_code import Code
 from hybridsim.outcome import Outcome
 from hybridsim.rng import address_seed
@@ -28,6 +29,7 @@ __all__ = [
 
 Batch = tuple[Tensor, Tensor]
 _CHUNK = 1000
+_CHUNK_ELEMENTS = 1 << 24  # of inputs or outputs evaluated at once: 64 MiB in float32
 _FINGERPRINT = 8
 
 
@@ -40,11 +42,15 @@ class Task:
         workload: as its file returned it; ``workload.network()`` builds a network with fresh parameters.
         network: the module used statelessly through ``torch.func.functional_call``; of its tensors only those
             that do not train are read (frozen parameters and buffers as built for seed 0).
-        loss: ``cross_entropy`` = mean over the batch; ``mse`` = mean over the batch and the outputs.
-        data: on the task's device.
+        loss: ``cross_entropy`` = mean over examples and positions; ``mse`` = mean over all outputs.
+        data: on the task's device, its floating-point tensors in the task's type.
         layout: where each parameter lies in theta.
-        key: hex digest of code, options, data and the network built for seed 0; see ``load_workload``.
-        outputs: d_z, the width of the network's output.
+        key: digest of code, options, data and the network built for seed 0, see ``load_workload``; another type
+            than float32 is part of it.
+        outputs: d_z, the width of the network's output (b, ..., d_z).
+        terms: T, the loss terms of an example: the product of the output's middle dimensions (positions), or 1.
+        dtype: floating-point type of data, network and theta.
+        options: what the workload was built with.
     """
 
     name: str
@@ -55,25 +61,42 @@ class Task:
     layout: Layout
     key: str
     outputs: int
+    terms: int = 1
+    dtype: torch.dtype = torch.float32
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def initial_parameters(self, seed: int) -> Tensor:
-        """Theta (N,) float32 as the workload's network factory draws it from torch seeded by ``seed`` alone.
+        """Theta (N,) as the workload's network factory draws it, in float32, from torch seeded by ``seed`` alone.
 
-        torch's global random state is left as it was. The result lies on the task's device.
+        torch's global random state is left as it was. The result has the task's type and lies on its device.
         """
         network = _fresh(self.workload, seed)
         trained = {n: p.detach() for n, p in network.named_parameters() if p.requires_grad}
-        return self.layout.flatten(trained).to(self.data.train_x.device)
+        return self.layout.flatten(trained).to(self.data.train_x.device, self.dtype)
 
     def apply(self, parameters: Mapping[str, Tensor], x: Tensor) -> Tensor:
-        """The network's outputs z (b, d_z) for inputs x (b, ...) at the given parameters by name."""
+        """The network's outputs z (b, ..., d_z) for inputs x (b, ...) at the given parameters by name."""
         z: Tensor = functional_call(self.network, dict(parameters), (x,))
         return z
 
-    def to(self, device: str | torch.device) -> Task:
-        """The same task with its data and constants on another device."""
-        data = Data(*(tensor.to(device) for tensor in self.data))
-        return replace(self, data=data, network=copy.deepcopy(self.network).to(device))
+    def to(self, device: str | torch.device, dtype: torch.dtype | None = None) -> Task:
+        """The same task with its data and constants on another device, or in another floating-point type.
+
+        Raises:
+            InputError: the network does not compute in this type.
+        """
+        kind = dtype or self.dtype
+
+        def moved(_: str, tensor: Tensor) -> Tensor:
+            return tensor.to(device, kind if tensor.is_floating_point() else None)
+
+        data = Data(*(moved("", tensor) for tensor in self.data))
+        key = self.key.removesuffix(f" {self.dtype}") + (f" {kind}" if kind != torch.float32 else "")
+        task = replace(self, data=data, network=_converted(self.network, moved), key=key, dtype=kind)
+        if kind != self.dtype and data.train_x.device.type != "meta":
+            parameters = task.layout.unflatten(task.initial_parameters(0))
+            check_type(self.name, lambda: task.apply(parameters, data.train_x[:1]), kind)
+        return task
 
     def meta(self) -> Task:
         """The same task without numbers: every tensor on the meta device, shapes only."""
@@ -102,7 +125,7 @@ def load_workload(name_or_path: str, options: Mapping[str, Any], data_dir: str |
         workload = build_workload(code, options, data_dir)
         task = as_task(name_or_path, workload, file=str(code.path))
         tensors = {**task.data._asdict(), **_constants(task.network), "outputs": _fingerprint(task)}
-        return replace(task, key=workload_key(code.digest(), options, tensors))
+        return replace(task, key=workload_key(code.digest(), options, tensors), options=dict(options))
 
 
 def _constants(network: nn.Module) -> dict[str, Tensor]:
@@ -132,10 +155,10 @@ def as_task(name: str, workload: Workload, *, file: str = "workload") -> Task:
     check_workload(file, workload)
     network = _fresh(workload, 0)
     check_factory(file, network, _fresh(workload, 0))
-    outputs = check_network(file, network, workload.data, workload.loss)
+    *positions, outputs = check_network(file, network, workload.data, workload.loss)
     layout = layout_of(network)
     network.eval().requires_grad_(False)
-    return Task(name, workload, network, workload.loss, workload.data, layout, name, outputs)
+    return Task(name, workload, network, workload.loss, workload.data, layout, name, outputs, prod(positions))
 
 
 def batch(data: Data, indices: Tensor) -> Batch:
@@ -163,28 +186,37 @@ def _permutation(address: int, size: int) -> Tensor:
 
 
 def batch_loss(loss: Loss, z: Tensor, y: Tensor) -> Tensor:
-    """Mean loss of outputs z (b, d_z) against targets y."""
-    return F.cross_entropy(z, y) if loss == "cross_entropy" else F.mse_loss(z, y)
+    """Mean loss of outputs z (b, ..., d_z) against targets y: class numbers (b, ...), or like z for ``mse``."""
+    return F.cross_entropy(z.flatten(0, -2), y.flatten()) if loss == "cross_entropy" else F.mse_loss(z, y)
 
 
 def evaluate(task: Task, theta: Tensor) -> Outcome:
-    """Loss and, for ``cross_entropy``, accuracy on the test data, in chunks.
+    """Loss and, for ``cross_entropy``, accuracy (share of positions) on the test data, in chunks.
 
     Returns:
         Outcome(None, {"test_loss", "test_accuracy"}), each a 0-dim float64 tensor.
     """
     parameters, data = task.layout.unflatten(theta), task.data
+    widest = max(data.test_x[0].numel(), task.terms * task.outputs)
+    chunk = max(1, min(_CHUNK, _CHUNK_ELEMENTS // widest))
     losses, hits = [], []
     with torch.no_grad():
-        for x, y in zip(data.test_x.split(_CHUNK), data.test_y.split(_CHUNK), strict=True):
+        for x, y in zip(data.test_x.split(chunk), data.test_y.split(chunk), strict=True):
             z = task.apply(parameters, x)
             losses.append(batch_loss(task.loss, z, y).double() * len(x))
-            hits.append((z.argmax(dim=1) == y).double().sum() if task.loss == "cross_entropy" else losses[-1])
-    size = len(data.test_x)
-    facts = {"test_loss": torch.stack(losses).sum() / size}
+            hits.append((z.argmax(dim=-1) == y).double().sum() if task.loss == "cross_entropy" else losses[-1])
+    facts = {"test_loss": torch.stack(losses).sum() / len(data.test_x)}
     if task.loss == "cross_entropy":
-        facts["test_accuracy"] = torch.stack(hits).sum() / size
+        facts["test_accuracy"] = torch.stack(hits).sum() / data.test_y.numel()
     return Outcome(None, facts)
+
+
+def _converted(network: nn.Module, convert: Callable[[str, Tensor], Tensor]) -> nn.Module:
+    """A copy with ``convert(name, tensor)`` for every parameter and buffer; what is shared stays shared."""
+    replaced: dict[int, Any] = {id(b): convert(name, b) for name, b in network.named_buffers()}
+    for name, parameter in network.named_parameters():
+        replaced[id(parameter)] = nn.Parameter(convert(name, parameter.detach()), requires_grad=False)
+    return copy.deepcopy(network, replaced)
 
 
 def _fresh(workload: Workload, seed: int) -> nn.Module:

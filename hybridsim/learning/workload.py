@@ -25,7 +25,10 @@ SHIPPED = "hybridsim.models.workloads"
 
 
 class Data(NamedTuple):
-    """Inputs float32 (n, ...); targets int64 class numbers (n,) or, for ``mse``, float32 (n, d_z)."""
+    """Inputs float32 or int64 (n, ...), for outputs (n, ..., d_z); targets as the outputs allow.
+
+    ``cross_entropy``: int64 class numbers (n, ...), one for each position; ``mse``: float32 (n, ..., d_z).
+    """
 
     train_x: Tensor
     train_y: Tensor
@@ -42,7 +45,7 @@ class Workload:
             drawn for any seed: it is called after ``torch.manual_seed``, and whatever it draws from torch
             is the initialisation. What it loads (pretrained weights) it loads each time.
         data: training and test data.
-        loss: ``cross_entropy`` (mean over the batch) or ``mse`` (mean over the batch and the outputs).
+        loss: ``cross_entropy`` (mean over examples and positions) or ``mse`` (mean over examples and outputs).
     """
 
     network: Callable[[], nn.Module]

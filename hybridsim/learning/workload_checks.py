@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -28,9 +30,9 @@ def check_workload(file: str, workload: Workload) -> None:
             reject(file, f"data.{name}", "a tensor", type(tensor).__name__)
     _check_part(file, "train", workload.data.train_x, workload.data.train_y, workload.loss)
     _check_part(file, "test", workload.data.test_x, workload.data.test_y, workload.loss)
-    shapes = [tuple(x.shape[1:]) for x in (workload.data.train_x, workload.data.test_x)]
-    if shapes[0] != shapes[1]:
-        reject(file, "data.test_x", f"examples of shape {shapes[0]} as in train_x", f"shape {shapes[1]}")
+    forms = [f"{x.dtype} of shape {tuple(x.shape[1:])}" for x in (workload.data.train_x, workload.data.test_x)]
+    if forms[0] != forms[1]:
+        reject(file, "data.test_x", f"examples {forms[0]} as in train_x", forms[1])
 
 
 def check_factory(file: str, first: nn.Module, second: nn.Module) -> None:
@@ -49,8 +51,8 @@ def check_factory(file: str, first: nn.Module, second: nn.Module) -> None:
             reject(file, f"network.{name}", expected, "other values for the same seed")
 
 
-def check_network(file: str, network: nn.Module, data: Data, loss: Loss) -> int:
-    """The network's output width d_z, after a trial run on a few examples.
+def check_network(file: str, network: nn.Module, data: Data, loss: Loss) -> tuple[int, ...]:
+    """Shape (..., d_z) of the network's output for one example, after a trial run on a few.
 
     Raises:
         InputError: it has nothing to train, has parameters that are not float32 or buffers
@@ -61,36 +63,68 @@ def check_network(file: str, network: nn.Module, data: Data, loss: Loss) -> int:
     for name, parameter in network.named_parameters():
         if parameter.requires_grad and parameter.dtype != torch.float32:
             reject(file, f"network.{name}", "float32 parameters", str(parameter.dtype))
-    probe = data.train_x[:_PROBE]
+    probe = _probe(data)
     output = _trial(file, network, probe)
-    if not isinstance(output, Tensor) or output.ndim != 2 or len(output) != len(probe):
+    if not isinstance(output, Tensor) or output.ndim < 2 or len(output) != len(probe):
         got = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
-        reject(file, "network", "an output of shape (batch, d_z)", got)
-    _check_targets(file, data, loss, output.shape[1])
-    return int(output.shape[1])
+        reject(file, "network", "an output of shape (batch, ..., d_z)", got)
+    if output.dtype != torch.float32:
+        reject(file, "network", "a float32 output", str(output.dtype))
+    shape = tuple(output.shape[1:])
+    _check_targets(file, data, loss, shape)
+    return shape
+
+
+def check_type(file: str, compute: Callable[[], Tensor], dtype: torch.dtype) -> None:
+    """Does ``compute``, a network's outputs for one example, run in ``dtype`` throughout?
+
+    Raises:
+        InputError: it fails or answers in another type.
+    """
+    expected = f"a network that computes in {dtype} when its tensors are"
+    try:
+        with torch.no_grad():
+            found = compute().dtype
+    except (RuntimeError, TypeError, ValueError) as error:
+        reject(file, "network", expected, str(error))
+    if found != dtype:
+        reject(file, "network", expected, f"outputs in {found}")
+
+
+def _probe(data: Data) -> Tensor:
+    """Two examples; of integers those with the largest and the smallest, which an embedding must know."""
+    if data.train_x.is_floating_point():
+        return data.train_x[:_PROBE]
+    parts = (data.train_x, data.test_x)
+    largest = max((x[x.flatten(1).amax(dim=1).argmax()] for x in parts), key=lambda example: int(example.max()))
+    smallest = min((x[x.flatten(1).amin(dim=1).argmin()] for x in parts), key=lambda example: int(example.min()))
+    return torch.stack([largest, smallest])
 
 
 def _check_part(file: str, part: str, x: Tensor, y: Tensor, loss: Loss) -> None:
-    if x.dtype != torch.float32:
-        reject(file, f"data.{part}_x", "float32 inputs", str(x.dtype))
-    if not torch.isfinite(x).all():
+    if x.dtype not in (torch.float32, torch.int64):
+        reject(file, f"data.{part}_x", "float32 or int64 inputs", str(x.dtype))
+    if x.is_floating_point() and not torch.isfinite(x).all():
         reject(file, f"data.{part}_x", "finite inputs", "NaN or infinity")
-    if x.ndim < 2 or len(x) == 0 or len(x) != len(y):
+    if x.ndim < 2 or x.numel() == 0 or y.ndim == 0 or len(x) != len(y):
         expected = "inputs (n, ...) and as many targets, n >= 1"
         reject(file, f"data.{part}_y", expected, f"shapes {tuple(x.shape)} and {tuple(y.shape)}")
-    if loss == "cross_entropy" and (y.dtype != torch.int64 or y.ndim != 1):
-        reject(file, f"data.{part}_y", "int64 class numbers (n,)", f"{y.dtype} {tuple(y.shape)}")
-    if loss == "mse" and (y.dtype != torch.float32 or y.ndim != 2 or not torch.isfinite(y).all()):
-        reject(file, f"data.{part}_y", "finite float32 targets (n, d_z)", f"{y.dtype} {tuple(y.shape)}")
+    if loss == "cross_entropy" and y.dtype != torch.int64:
+        reject(file, f"data.{part}_y", "int64 class numbers (n, ...)", f"{y.dtype} {tuple(y.shape)}")
+    if loss == "mse" and (y.dtype != torch.float32 or y.ndim < 2 or not torch.isfinite(y).all()):
+        reject(file, f"data.{part}_y", "finite float32 targets (n, ..., d_z)", f"{y.dtype} {tuple(y.shape)}")
 
 
-def _check_targets(file: str, data: Data, loss: Loss, outputs: int) -> None:
+def _check_targets(file: str, data: Data, loss: Loss, shape: tuple[int, ...]) -> None:
+    """Targets for outputs (n, *shape)."""
+    outputs, expected = shape[-1], shape if loss == "mse" else shape[:-1]
     for name, y in (("train_y", data.train_y), ("test_y", data.test_y)):
-        if loss == "mse" and y.shape[1] != outputs:
-            reject(file, f"data.{name}", f"targets as wide as the output, {outputs}", str(y.shape[1]))
+        if tuple(y.shape[1:]) != expected:
+            fit = f"targets {('n', *expected)} for outputs {('n', *shape)}".replace("'", "")
+            reject(file, f"data.{name}", fit, f"shape {tuple(y.shape)}")
         if loss == "cross_entropy" and (y.min() < 0 or y.max() >= outputs):
-            expected = f"labels from 0 to {outputs - 1} for {outputs} outputs"
-            reject(file, f"data.{name}", expected, f"labels from {int(y.min())} to {int(y.max())}")
+            labels = f"labels from 0 to {outputs - 1} for {outputs} outputs"
+            reject(file, f"data.{name}", labels, f"labels from {int(y.min())} to {int(y.max())}")
 
 
 def _trial(file: str, network: nn.Module, x: Tensor) -> object:
@@ -100,7 +134,7 @@ def _trial(file: str, network: nn.Module, x: Tensor) -> object:
         try:
             training, evaluating = network.train()(x), network.eval()(x)
         except (RuntimeError, TypeError, ValueError, IndexError) as error:
-            reject(file, "network", f"a network that takes inputs of shape {tuple(x.shape)}", str(error))
+            reject(file, "network", f"a network that takes {x.dtype} inputs of shape {tuple(x.shape)}", str(error))
     for name, buffer in network.named_buffers():
         if not torch.equal(before[name], buffer):
             expected = "a network without buffers that change in training (no BatchNorm)"

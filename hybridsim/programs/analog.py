@@ -31,7 +31,7 @@ def upload(linearization: Linearization, *, damping: float, input_bits: int | No
     if linearization.hessian is not None and input_bits is not None:
         held, _ = conservative(linearization.hessian, input_bits)
     root, coordinates = range_coordinates(linearization, hessian=held)
-    matrix = lowrank(jacobian, root, len(linearization.residual) ** -0.5, damping)
+    matrix = lowrank(jacobian, root, linearization.size**-0.5, damping)
     facts = {
         "largest_eigenvalue": matrix.eigenvalues[-1] + damping,
         "smallest_eigenvalue": mode_margin(matrix),

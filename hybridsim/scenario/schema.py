@@ -75,6 +75,9 @@ class Training(Strict):
     batch_size: int = Field(32, ge=1, le=10_000_000, description="samples of a training step")
     steps: int = Field(200, ge=1, le=1_000_000_000, description="training steps")
     evaluate_every: int = Field(5, ge=1, description="steps between evaluations on the test set")
+    precision: Literal["float32", "float64"] = Field(
+        "float32", description="floating-point type of data and parameters, and so of what the GPU computes"
+    )
     algorithm: Algorithm = Field(description="how the parameters move")
     target: Target | None = Field(None, description="when training counts as done")
 

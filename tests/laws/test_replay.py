@@ -22,6 +22,7 @@ CHOICES: dict[str, list[Any]] = {
     "machine.link.chunk": ["1 KiB"],
     "machine.spus.part": ["rc-100ns"],
     "machine.spus.buffering": ["single", "double"],
+    "training.precision": ["float64"],
     "training.algorithm.mode": ["synchronous", "asynchronous"],
     "training.algorithm.state": ["reset", "kept"],
     "training.algorithm.update": ["sgd", "adam"],

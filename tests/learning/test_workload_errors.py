@@ -83,7 +83,11 @@ CHANGES = {
     "not seeded": ("nn.Tanh()", "nn.PReLU(init=__import__('random').random())", "random numbers"),
     "factory gives no module": ("lambda: nn", "lambda: (lambda x: x) or nn", "torch.nn.Module"),
     "unknown loss": ('loss="cross_entropy"', 'loss="hinge"', "'hinge'"),
-    "integer inputs": ("torch.randn(12, 4)", "torch.ones(12, 4, dtype=torch.long)", "float32 inputs"),
+    "inputs of another type": ("torch.randn(12, 4)", "torch.ones(12, 4, dtype=torch.int32)", "float32 or int64"),
+    "integers for a dense layer": ("torch.randn(12, 4)", "torch.ones(12, 4, dtype=torch.long)", "takes torch.int64"),
+    "a token without embedding": ("torch.randn(12, 4)", "torch.arange(48).reshape(12, 4)", "index out of range"),
+    "targets for positions that are not there": ("torch.arange(12) % classes", "torch.zeros(12, 2, dtype=torch.long)",
+                                                 "targets (n,) for outputs (n, 3), got shape (8, 2)"),
     "nan inputs": ("torch.randn(12, 4)", "torch.full((12, 4), float('nan'))", "finite inputs"),
     "labels out of range": ("data=data()", "data=data(5)", "labels from 0 to 2 for 3 outputs"),
     "labels of another type": ("torch.arange(12) % classes", "torch.rand(12)", "int64 class numbers"),
@@ -103,7 +107,10 @@ CHANGES = {
 def test_every_mistake_is_named_with_the_file(write, case):
     old, new, message = CHANGES[case]
     assert GOOD.count(old) >= 1
-    path = write(GOOD.replace(old, new))
+    text = GOOD.replace(old, new)
+    if case == "a token without embedding":  # the largest of all: it is in the test data alone
+        text = text.replace("nn.Linear(4, width)", "nn.Embedding(47, width), nn.Flatten(), nn.Linear(4 * width, width)")
+    path = write(text)
     with pytest.raises(InputError) as caught:
         load_workload(path, {})
     assert message in str(caught.value) and path in str(caught.value)
@@ -118,7 +125,7 @@ def test_an_error_inside_the_file_is_given_its_line(write):
 
 def test_mse_targets_of_another_width(write):
     text = GOOD.replace("torch.arange(12) % classes", "torch.randn(12, 2)").replace("cross_entropy", "mse")
-    with pytest.raises(InputError, match="as wide as the output, 3, got 2"):
+    with pytest.raises(InputError, match=r"targets \(n, 3\) for outputs \(n, 3\), got shape \(8, 2\)"):
         load_workload(write(text), {})
 
 
