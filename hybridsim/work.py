@@ -39,7 +39,8 @@ class Work:
     """Part-independent cost of one operation (totals over ``count`` equal operations).
 
     ``peak_bytes`` is the most memory alive at once while it runs, arguments included; ``largest`` names the largest
-    tensor it allocates as ``(operator, shape, bytes)``.
+    tensor it allocates as ``(operator, shape, bytes)``. ``stages`` are the named parts of a computation in the order
+    in which they first appear; their kernels add up to the whole's, memory is known of the whole alone.
     """
 
     kernels: tuple[Kernel, ...] = ()
@@ -49,6 +50,7 @@ class Work:
     count: int = 1
     peak_bytes: int = 0
     largest: tuple[str, tuple[int, ...], int] | None = field(default=None, compare=False)
+    stages: tuple[tuple[str, Work], ...] = ()
 
     @property
     def flop(self) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import weakref
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -46,9 +47,23 @@ def count(fn: Callable[..., Any], args: tuple[Any, ...], settings: Mapping[str, 
     memos: list[dict[int, Tensor]] = [{} for _ in args]
     arguments = [to_meta(a, memo) for a, memo in zip(args, memos, strict=True)]
     counter = _Counter([tensor for memo in memos for tensor in memo.values()])
-    with counter, torch.no_grad():
-        value = fn(*arguments, **settings)
+    outer = _COUNTER.set(counter)
+    try:
+        with counter, torch.no_grad():
+            value = fn(*arguments, **settings)
+    finally:
+        _COUNTER.reset(outer)
     return counter.work(), value
+
+
+def stage(name: str) -> None:
+    """Name the part of a computation that follows, until the next name; a name may come back.
+
+    Without effect but while the computation is counted (``Work.stages``); what precedes the first name counts to it.
+    """
+    counter = _COUNTER.get()
+    if counter is not None:
+        counter.enter(name)
 
 
 def to_meta(value: Any, memo: dict[int, Tensor] | None = None) -> Any:
@@ -99,15 +114,19 @@ def _shape_of(value: Any) -> Any:
     return value if isinstance(value, (str, bool)) else type(value).__name__
 
 
+_COUNTER: ContextVar[_Counter | None] = ContextVar("counter", default=None)
+
+
 class _Counter(TorchDispatchMode):
     """Adds up kernels and follows storages while operators run on meta tensors."""
 
     def __init__(self, arguments: list[Tensor]) -> None:
         super().__init__()
-        self._kernels: dict[Kernel, int] = {}
+        self._stages: dict[str | None, dict[Kernel, int]] = {None: {}}
+        self._kernels = self._stages[None]
         self._largest: tuple[str, tuple[int, ...], int] | None = None
         self._memory = _Memory()
-        self._cholesky: dict[int, tuple[weakref.ref[Any], Kernel, int]] = {}
+        self._cholesky: dict[int, tuple[weakref.ref[Any], Kernel, int, dict[Kernel, int]]] = {}
         for tensor in arguments:
             self._memory.given(tensor)
 
@@ -152,12 +171,12 @@ class _Counter(TorchDispatchMode):
         """Record factorisations; a Cholesky factor that is then inverted is one SPD inverse, n³ in all."""
         if kernel.routine == "cholesky":
             storage = call.outputs[0].untyped_storage()
-            self._cholesky[storage._cdata] = (weakref.ref(storage), kernel, number)
+            self._cholesky[storage._cdata] = (weakref.ref(storage), kernel, number, self._kernels)
         if kernel.routine == "spd_inverse":
             storage = call.inputs[0].untyped_storage()
-            factor, before, launches = self._cholesky.pop(storage._cdata, (None, None, 0))
+            factor, before, launches, there = self._cholesky.pop(storage._cdata, (None, None, 0, {}))
             if factor is not None and before is not None and factor() is storage:
-                self._launch(before, -launches)
+                there[before] -= launches
                 flop, moved = before.flop + kernel.flop, before.bytes + kernel.bytes
                 kernel = dataclasses.replace(kernel, flop=flop, bytes=moved)
         self._launch(kernel, number)
@@ -165,10 +184,25 @@ class _Counter(TorchDispatchMode):
     def _launch(self, kernel: Kernel, number: int) -> None:
         self._kernels[kernel] = self._kernels.get(kernel, 0) + number
 
+    def enter(self, name: str) -> None:
+        """Count what follows to this stage."""
+        if None in self._stages:
+            self._stages[name] = self._stages.pop(None)
+        self._kernels = self._stages.setdefault(name, {})
+
     def work(self) -> Work:
-        """The totals so far."""
-        kernels = tuple(dataclasses.replace(k, count=n) for k, n in self._kernels.items() if n)
-        return Work(kernels, peak_bytes=self._memory.peak_bytes, largest=self._largest)
+        """The totals so far, and the stages'."""
+        total: dict[Kernel, int] = {}
+        for kernels in self._stages.values():
+            for kernel, number in kernels.items():
+                total[kernel] = total.get(kernel, 0) + number
+        stages = [(name, Work(_counted(part))) for name, part in self._stages.items() if name is not None]
+        peak, largest = self._memory.peak_bytes, self._largest
+        return Work(_counted(total), peak_bytes=peak, largest=largest, stages=tuple(stages))
+
+
+def _counted(kernels: dict[Kernel, int]) -> tuple[Kernel, ...]:
+    return tuple(dataclasses.replace(k, count=n) for k, n in kernels.items() if n)
 
 
 class _Memory:

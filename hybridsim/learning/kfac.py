@@ -1,104 +1,44 @@
-"""Kronecker factors of the dense layers' curvature (K-FAC), averaged and damped before they are inverted.
+"""What K-FAC does with its Kronecker factors: average, damp, invert, precondition, join, clip.
 
-Conventions: A = Σ ā āᵀ/b, where ā is a layer's input with a 1 appended for the bias; G = Σ g gᵀ/b, where g is
-the derivative in the layer's output of the unaveraged loss terms. A ⊗ G then approximates the layer's block
-of the GGN of the mean loss (Martens & Grosse, ICML 2015; TKFAC §2).
+A block's curvature is G ⊗ A (weights row-major), its damped inverse maps the gradient D (m, n) to
+U = (G + λ_g I)⁻¹ D (A + λ_a I)⁻¹ (Martens & Grosse, ICML 2015; TKFAC eq. 24). A vector A (n,) is diagonal.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hybridsim.errors import InputError, Problem
-from hybridsim.learning.curvature import hessian_root, output_derivatives
-from hybridsim.learning.layout import Layout
-from hybridsim.learning.task import Batch, Task
+from hybridsim.learning.kfac_layers import Sharing, layers, parameters_of
+from hybridsim.learning.task import Task
 from hybridsim.outcome import Outcome
 
-Fisher = Literal["type2", "empirical"]
+FactoredRule = Literal["plain", "pi"]
+Rule = Literal["plain", "pi", "exact"]
 
 
-class Layer(NamedTuple):
-    """A dense layer: its module's name, outputs m and inputs n, counting the bias as one more input."""
-
-    name: str
-    outputs: int
-    inputs: int
+def average(old_a: Tensor, old_g: Tensor, new_a: Tensor, new_g: Tensor, *, decay: float) -> Outcome:
+    """Moving averages (A, G): ``decay`` · old + (1 - decay) · new. The weight is the old factor's."""
+    return Outcome((torch.lerp(new_a, old_a, decay), torch.lerp(new_g, old_g, decay)))
 
 
-def layers(task: Task) -> tuple[Layer, ...]:
-    """The dense layers that train, in the network's order.
-
-    Raises:
-        InputError: the network trains parameters outside dense layers; they are named.
-    """
-    found, covered = [], set()
-    for name, module in task.network.named_modules():
-        weight, bias = _names(name)
-        if isinstance(module, nn.Linear) and weight in task.layout.names:
-            covered |= {weight, bias}
-            with_bias = bias in task.layout.names
-            found.append(Layer(name, module.out_features, module.in_features + with_bias))
-    outside = [name for name in task.layout.names if name not in covered]
-    if outside:
-        expected = "parameters of torch.nn.Linear layers only"
-        raise InputError([Problem(task.name, None, "K-FAC", expected, ", ".join(outside))])
-    return tuple(found)
-
-
-def factors(task: Task, theta: Tensor, batch: Batch, *, fisher: Fisher = "type2") -> Outcome:
-    """Kronecker factors and mean gradient from one forward and one batched backward pass.
-
-    ``type2``: G = Σ_c Σ_i g_ic g_icᵀ/b, g_ic the backpropagated column c of the root of i's loss Hessian,
-    so that no label is drawn (curvlinops' name). ``empirical``: g_i is the example's own loss gradient.
-
-    Returns:
-        Outcome({"gradient": (N,), "a": {layer: (n, n)}, "g": {layer: (m, m)}}, {"train_loss"}).
-
-    Raises:
-        InputError: parameters outside dense layers, or a dense layer not applied once to inputs (b, n).
-    """
-    (x, y), size, dense = batch, len(batch[0]), layers(task)
-    activations, outputs, z = _forward(task, task.layout.unflatten(theta), x, dense)
-    residual, _, probabilities, loss = output_derivatives(task, z.detach(), y)
-    seeds = residual[None]
-    if fisher == "type2":
-        root = hessian_root(residual, probabilities)
-        seeds = torch.cat([residual[None], root.permute(2, 0, 1)])
-    backward = torch.autograd.grad(z, list(outputs.values()), seeds.to(z.dtype), is_grads_batched=True)
-    a, g, parts = {}, {}, {}
-    for layer, slopes in zip(dense, backward, strict=True):
-        inputs = activations[layer.name]
-        if layer.inputs > inputs.shape[1]:
-            inputs = torch.cat([inputs, inputs.new_ones(size, 1)], dim=1)
-        columns = (slopes[1:] if fisher == "type2" else slopes).reshape(-1, layer.outputs)
-        a[layer.name] = inputs.T @ inputs / size
-        g[layer.name] = columns.T @ columns / size
-        parts[layer.name] = slopes[0].T @ inputs / size
-    value = {"gradient": join_gradient(task.layout, parts), "a": a, "g": g}
-    return Outcome(value, {"train_loss": loss})
-
-
-def ema(old: Mapping[str, Tensor], new: Mapping[str, Tensor], *, decay: float) -> Outcome:
-    """``decay`` · old + (1 - decay) · new, layer by layer: the weight is the old factor's."""
-    return Outcome({name: torch.lerp(new[name], old[name], decay) for name in new})
-
-
-def average(old: Mapping[str, Any], new: Mapping[str, Any], *, decay: float) -> Outcome:
-    """The values of ``factors``, with A and G replaced by their moving averages (see ``ema``)."""
-    averages = {side: ema(old[side], new[side], decay=decay).value for side in ("a", "g")}
-    return Outcome({"gradient": new["gradient"], **averages})
-
-
-def damping_terms(a: Tensor, g: Tensor, *, damping: float, rule: Literal["plain", "pi"] = "plain") -> Outcome:
+def damping_terms(
+    a: Tensor, g: Tensor, *, damping: float, rule: FactoredRule, form: Literal["factors", "roots"] = "factors"
+) -> Outcome:
     """What is added to the diagonals of A and G, each 0-dim.
 
     ``plain``: λ, λ (TKFAC eq. 24). ``pi``: π√λ, √λ/π with π² = (tr A/dim A)/(tr G/dim G) (Martens & Grosse,
     ICML 2015, §6.3); π = 1 where a trace is not positive (a dead layer).
+
+    Args:
+        a: (n, n), its diagonal (n,), or the root X (rows, n).
+        g: (m, m), or the root Y (rows, m).
+        damping: λ.
+        rule: how λ is shared.
+        form: ``roots`` says that matrices are roots of A = XᵀX and G = YᵀY.
 
     Raises:
         ValueError: unknown rule.
@@ -107,89 +47,114 @@ def damping_terms(a: Tensor, g: Tensor, *, damping: float, rule: Literal["plain"
         return Outcome((a.new_full((), damping), g.new_full((), damping)))
     if rule != "pi":
         raise ValueError(f"expected plain or pi, got {rule!r}")
-    mean_a, mean_g = a.diagonal().mean(), g.diagonal().mean()
+    mean_a, mean_g = (_mean_eigenvalue(factor, form) for factor in (a, g))
     alive = (mean_a > 0) & (mean_g > 0)
     pi = torch.where(alive, mean_a / torch.where(alive, mean_g, 1.0), 1.0).sqrt()
     return Outcome((pi * damping**0.5, damping**0.5 / pi))
 
 
-def damp(a: Tensor, g: Tensor, *, damping: float, rule: Literal["plain", "pi"] = "plain") -> Outcome:
-    """Damped factors (A, G), with the terms of ``damping_terms``."""
-    terms = damping_terms(a, g, damping=damping, rule=rule).value
-    return Outcome((_shifted(a, terms[0]), _shifted(g, terms[1])))
+def invert(a: Tensor, g: Tensor, *, damping: float, rule: Rule) -> Outcome:
+    """What ``precondition`` needs of A (n, n) or (n,) and G (m, m).
+
+    ``plain``, ``pi``: the inverses of the damped factors, by Cholesky; of a diagonal A the reciprocals.
+    ``exact``: eigenvalues and eigenvectors, negative rounding taken as zero; of a diagonal A itself.
+
+    Returns:
+        Outcome((A⁻¹, G⁻¹)), or Outcome(((values,) or (values, vectors) of A, (values, vectors) of G)).
+
+    Raises:
+        InputError: a damped factor is not positive definite to working precision.
+        ValueError: unknown rule.
+    """
+    if rule == "exact":
+        return Outcome((_eigen(a), _eigen(g)))
+    shifts = damping_terms(a, g, damping=damping, rule=rule).value
+    return Outcome(tuple(_inverse(m, shift, damping) for m, shift in zip((a, g), shifts, strict=True)))
 
 
-def slice_gradient(task: Task, gradient: Tensor, *, layer: str) -> Outcome:
-    """A layer's part of the gradient (N,) as columns (m, n)."""
-    return Outcome(layer_gradient(task.layout, gradient, layer).contiguous())
+def precondition(inverses: tuple[Tensor, ...], d: Tensor, *, rule: Rule, damping: float) -> Outcome:
+    """U (m, n) from ``invert``'s value and the gradient D (m, n).
+
+    ``plain``, ``pi``: G⁻¹ D A⁻¹. ``exact``: Q_G [(Q_Gᵀ D Q_A)/(e_G e_Aᵀ + λ)] Q_Aᵀ, which solves (G ⊗ A + λI) u = d.
+    """
+    a, g = inverses
+    if rule != "exact":
+        return Outcome((g @ d) * a if a.ndim == 1 else g @ d @ a)
+    (values_a, *vectors_a), (values_g, vectors_g) = a, g
+    inner = vectors_g.T @ d
+    for vectors in vectors_a:
+        inner = inner @ vectors
+    inner = vectors_g @ (inner / (values_g[:, None] * values_a + damping))
+    for vectors in vectors_a:
+        inner = inner @ vectors.T
+    return Outcome(inner)
 
 
-def transpose(matrix: Tensor) -> Outcome:
-    """The transpose, contiguous: what is sent column by column next."""
-    return Outcome(matrix.T.contiguous())
+def divide(columns: Tensor, a: Tensor, shift: Tensor) -> Outcome:
+    """Solutions (n, k) of (diag(a) + shift I) x = column, for columns (n, k) and a diagonal (n,)."""
+    return Outcome(columns / (a + shift)[:, None])
 
 
-def join_directions(task: Task, *parts: Tensor) -> Outcome:
-    """The flat vector (N,) of all layers' matrices (m, n), in the network's order."""
-    named = {layer.name: part for layer, part in zip(layers(task), parts, strict=True)}
-    return Outcome(join_gradient(task.layout, named))
+def transpose(*pieces: Tensor) -> Outcome:
+    """Columns (n, k_i) that were solved in several places, joined to (n, k) and turned to (k, n), contiguous."""
+    return Outcome(torch.cat(pieces, dim=1).T.contiguous())
 
 
-def layer_gradient(layout: Layout, gradient: Tensor, layer: str) -> Tensor:
-    """A layer's part of a flat vector (N,) as (m, n): the weight, and the bias as last column."""
-    parts = layout.unflatten(gradient)
-    weight, bias = _names(layer)
-    return torch.cat([parts[weight], parts[bias][:, None]], dim=1) if bias in parts else parts[weight]
+def join(
+    task: Task, gradient: Tensor, *parts: Tensor, sharing: Sharing, learning_rate: float, kl_clip: float | None
+) -> Outcome:
+    """The flat direction (N,): the blocks' matrices U (m, n), elsewhere the raw gradient.
+
+    With ``kl_clip`` κ the blocks' part is multiplied by ν = min(1, √(κ/(η² |Σ <U, D>|))), so that the quadratic model
+    of the KL divergence of a step η U is at most κ (Ba, Grosse & Martens, ICLR 2017, §5).
+
+    Args:
+        task: the task.
+        gradient: (N,), of the mean loss; D are its parts.
+        parts: U of each block, in the order of ``blocks``.
+        sharing: as for the factors.
+        learning_rate: η.
+        kl_clip: κ, or None for no clipping.
+
+    Returns:
+        Outcome((N,)), with the fact "kl_scale" ν where it is clipped.
+    """
+    found, remaining = layers(task, sharing), iter(parts)
+    named: dict[str, Tensor] = {}
+    for layer in found:
+        named |= parameters_of(layer, tuple(next(remaining) for _ in layer.blocks))
+    raw = task.layout.unflatten(gradient)
+    if kl_clip is None:
+        return Outcome(task.layout.flatten(raw | named))
+    sizes = [part.numel() for part in named.values()]
+    direction = torch.cat([part.reshape(-1) for part in named.values()])
+    slope = torch.cat([raw[name].reshape(-1) for name in named])
+    scale = (kl_clip / (learning_rate**2 * (direction @ slope).abs())).sqrt().clamp(max=1.0)
+    scaled = dict(zip(named, (direction * scale).split(sizes), strict=True))
+    return Outcome(task.layout.flatten(raw | scaled), {"kl_scale": scale})
 
 
-def join_gradient(layout: Layout, parts: Mapping[str, Tensor]) -> Tensor:
-    """The flat vector (N,) of all layers' matrices (m, n): the inverse of ``layer_gradient``."""
-    named = {}
-    for layer, matrix in parts.items():
-        weight, bias = _names(layer)
-        named[weight] = matrix
-        if bias in layout.names:
-            named[weight], named[bias] = matrix[:, :-1], matrix[:, -1]
-    return layout.flatten(named)
+def _mean_eigenvalue(factor: Tensor, form: str) -> Tensor:
+    if factor.ndim == 1:
+        return factor.mean()
+    return factor.square().sum() / factor.shape[1] if form == "roots" else factor.diagonal().mean()
 
 
-def _forward(
-    task: Task, parameters: Mapping[str, Tensor], x: Tensor, dense: tuple[Layer, ...]
-) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
-    """Inputs and differentiable outputs of each dense layer, and the network's outputs z."""
-    activations: dict[str, Tensor] = {}
-    outputs: dict[str, Tensor] = {}
-    modules = dict(task.network.named_modules())
-    hooks = []
-    for layer in dense:
-
-        def keep(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor, name: str = layer.name) -> Tensor:
-            if inputs[0].ndim != 2 or name in outputs:
-                expected = "a dense layer applied once to inputs (batch, n)"
-                got = f"inputs {tuple(inputs[0].shape)}" if inputs[0].ndim != 2 else "a second use"
-                raise InputError([Problem(task.name, None, f"K-FAC, {name}", expected, got)])
-            activations[name] = inputs[0].detach()
-            # what comes first depends on nothing that is differentiated: it starts the graph
-            outputs[name] = output if output.requires_grad else output.detach().requires_grad_()
-            return outputs[name]
-
-        hooks.append(modules[layer.name].register_forward_hook(keep))
+def _inverse(factor: Tensor, shift: Tensor, damping: float) -> Tensor:
+    if factor.ndim == 1:
+        return 1 / (factor + shift)
+    damped = factor.clone()
+    damped.diagonal().add_(shift)
     try:
-        with torch.enable_grad():
-            z = task.apply(parameters, x)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return activations, {layer.name: outputs[layer.name] for layer in dense}, z
+        return torch.cholesky_inverse(torch.linalg.cholesky(damped))
+    except torch.linalg.LinAlgError as error:
+        expected = f"enough damping for factors of order {len(factor)} in {str(factor.dtype).removeprefix('torch.')}"
+        problem = Problem("scenario", None, "algorithm.damping", expected, f"{damping:g}: {error}")
+        raise InputError([problem]) from error
 
 
-def _shifted(matrix: Tensor, shift: float | Tensor) -> Tensor:
-    """Matrix + shift · I."""
-    identity = torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device)
-    return matrix + shift * identity
-
-
-def _names(layer: str) -> tuple[str, str]:
-    """Parameter names of a module's weight and bias."""
-    prefix = f"{layer}." if layer else ""
-    return f"{prefix}weight", f"{prefix}bias"
+def _eigen(factor: Tensor) -> tuple[Tensor, ...]:
+    if factor.ndim == 1:
+        return (factor,)
+    values, vectors = torch.linalg.eigh(factor)
+    return values.clamp(min=0), vectors
