@@ -20,7 +20,7 @@ PAPERS_NUMBER_BITS = 16
 
 
 class Machine:
-    """The parts named in a specification (SPUs as far as the first GPU reaches them), and the routes between them.
+    """The parts named in a specification, as far as the first GPU reaches them, and the routes between them.
 
     Raises:
         InputError: no GPU.
@@ -28,7 +28,9 @@ class Machine:
 
     def __init__(self, context: Context, spec: MachineSpec) -> None:
         self.context = context
-        self.gpus = [Gpu(context, n.name, n.sheet) for n in spec.nodes if n.kind == "gpu" and n.sheet is not None]
+        usable = {*spec.usable_gpus(), *spec.usable_spus()}
+        nodes = [node for node in spec.nodes if node.name in usable]
+        self.gpus = [Gpu(context, n.name, n.sheet) for n in nodes if n.kind == "gpu" and n.sheet is not None]
         if not self.gpus:
             raise InputError("machine: expected at least one node of kind gpu, got none")
         self._graph: nx.Graph[str] = nx.Graph()
@@ -40,13 +42,17 @@ class Machine:
                 self._wires[edge.a, edge.b] = Wire(context, edge, 2 * index, edge.b)
                 self._wires[edge.b, edge.a] = Wire(context, edge, 2 * index + 1, edge.a)
         self._routes: dict[tuple[str, str], Route] = {}
-        usable = spec.usable_spus()
-        self.spus = [Spu(context, n, self._number_bits(n.name)) for n in spec.nodes if n.name in usable]
+        self._owners = spec.owners()
+        self.spus = [Spu(context, n, self._number_bits(n.name)) for n in nodes if n.kind == "spu"]
 
     @property
     def gpu(self) -> Gpu:
         """The first GPU."""
         return self.gpus[0]
+
+    def spus_of(self, gpu: Gpu) -> list[Spu]:
+        """The SPUs that belong to a GPU: those that it is nearest to; see ``MachineSpec.owners``."""
+        return [spu for spu in self.spus if self._owners[spu.name] == gpu.name]
 
     def route(self, source: str, target: str) -> Route:
         """The shortest route between two nodes.
@@ -65,7 +71,7 @@ class Machine:
 
     def _number_bits(self, spu: str) -> int:
         """Bits of an unquantized number on the way to an SPU; a free connection has no sheet that says otherwise."""
-        return max((wire.number_bits for wire in self.route(self.gpu.name, spu).wires), default=PAPERS_NUMBER_BITS)
+        return max((wire.number_bits for wire in self.route(self._owners[spu], spu).wires), default=PAPERS_NUMBER_BITS)
 
     def transfer(
         self, issuer: Issuer, label: Label, source: str, target: str, payload: Ref, bits: int, count: int = 1

@@ -44,6 +44,18 @@ def model_assumptions(scenario: Scenario, backend: str) -> list[str]:
         "The training data lies in the GPU's memory; loading it costs nothing.",
         "GPU kernels run one after the other, unfused; dynamic power follows the roofline's utilisation.",
     ]
+    gpus = len(spec.usable_gpus())
+    if gpus > 1 and kind != "tngd":
+        found += [
+            f"{gpus} GPUs train data-parallel: each holds all parameters and all training data and takes an equal share "
+            "of every batch.",
+            "Collectives are rings that start when all GPUs are ready; in an all-reduce every addition is a kernel of its "
+            "own, where libraries have one for all.",
+        ]
+    elif gpus > 1:
+        found.append("TNGD computes on the first GPU; the others draw idle power.")
+    if any(node.kind == "switch" for node in spec.nodes):
+        found.append("Switches take no time and no energy, and carry any number of messages at once.")
     if kind not in ("tngd", "kfac"):
         return found
     found += [

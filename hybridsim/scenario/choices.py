@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, create_model, field_validator
+from pydantic import Field, create_model, field_validator, model_validator
 
 from hybridsim.errors import InputError
 from hybridsim.scenario.constants import CONSTANTS, ConstantSpec, PartKind
-from hybridsim.scenario.fields import Bits, Bytes, Complaint, ShortOrFree, Strict, Text, Unit, complain
+from hybridsim.scenario.fields import Bits, Bytes, Complaint, Short, ShortOrFree, Strict, Text, Unit, complain
 from hybridsim.scenario.parts import Datasheet, load_part
 
 
@@ -68,6 +68,14 @@ else:
 
 _Buffering = Literal["single", "double"]
 _CONVERTER = "bits, or ideal: no rounding"
+NVLINKS = {
+    "v100-sxm2-32gb": "nvlink2",
+    "a100-sxm4-80gb": "nvlink3",
+    "h100-sxm5-80gb": "nvlink4",
+    "h200-sxm": "nvlink4",
+}
+"""What connects several GPUs of a shipped part unless the scenario says otherwise."""
+OTHER_INTERCONNECT = "pcie5"
 
 
 class GpuChoice(_GpuBase):
@@ -90,6 +98,47 @@ class LinkChoice(_LinkBase):
     def chunk_bits(self) -> int | None:
         """Size of a piece, None: transfers are not cut."""
         return None if self.chunk_byte is None else round(self.chunk_byte * 8)
+
+
+def _without_default(schema: dict[str, Any]) -> None:
+    """The default depends on another field."""
+    schema.pop("default", None)
+
+
+class InterconnectChoice(LinkChoice):
+    """The wire from each of several GPUs to the switch between them."""
+
+    part: Text = Field(
+        OTHER_INTERCONNECT,
+        description=f"shipped link or path to a datasheet; default: the GPU's NVLink where it is a shipped part that "
+        f"has one, else {OTHER_INTERCONNECT}",
+        json_schema_extra=_without_default,
+    )
+
+
+class GpusChoice(GpuChoice):
+    """The short machine's GPUs, all alike."""
+
+    count: int = Field(1, ge=1, le=64, description="number of GPUs; several share every batch equally")
+    interconnect: Annotated[InterconnectChoice, Short("part")] | None = Field(
+        None,
+        description="of several GPUs: from each to a switch; default: the GPU's NVLink, without one "
+        f"{OTHER_INTERCONNECT}",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_interconnect(cls, value: Any) -> Any:
+        """Several GPUs are connected by the links that they have."""
+        if not isinstance(value, dict):
+            return value
+        given, count, part = (value.get(key) for key in ("interconnect", "count", "part"))
+        if given is None and not (type(count) is int and count > 1):
+            return value
+        if given is not None and not (isinstance(given, dict) and "part" not in given):
+            return value
+        default = NVLINKS.get(part, OTHER_INTERCONNECT) if isinstance(part, str) else OTHER_INTERCONNECT
+        return {**value, "interconnect": {"part": default, **(given or {})}}
 
 
 class SharedLinkChoice(LinkChoice):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -11,6 +12,7 @@ from pydantic import Field, model_validator
 from hybridsim.scenario.choices import (
     Edge,
     GpuChoice,
+    GpusChoice,
     LinkChoice,
     NodeChoice,
     SharedLinkChoice,
@@ -55,21 +57,62 @@ class MachineSpec:
     nodes: tuple[NodeSpec, ...]
     edges: tuple[EdgeSpec, ...]
 
+    def hops(self, start: str) -> dict[str, int]:
+        """Number of edges from ``start`` to every node connected with it, itself included."""
+        found, frontier = {start: 0}, [start]
+        for here in frontier:
+            for there in self._neighbours.get(here, ()):
+                if there not in found:
+                    found[there] = found[here] + 1
+                    frontier.append(there)
+        return found
+
+    @cached_property
+    def _neighbours(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for edge in self.edges:
+            found.setdefault(edge.a, []).append(edge.b)
+            found.setdefault(edge.b, []).append(edge.a)
+        return found
+
     def reachable(self, start: str) -> set[str]:
         """Nodes connected with ``start``, itself included."""
-        found, frontier = {start}, [start]
-        while frontier:
-            here = frontier.pop()
-            new = {e.b if e.a == here else e.a for e in self.edges if here in (e.a, e.b)} - found
-            found |= new
-            frontier.extend(new)
-        return found
+        return set(self.hops(start))
+
+    def shortest(self, a: str, b: str) -> list[EdgeSpec]:
+        """Edges that lie on a shortest route between two nodes, of several on any of them."""
+        near, far = self.hops(a), self.hops(b)
+        length = near.get(b, -1)
+
+        def on_the_way(x: str, y: str) -> bool:
+            return x in near and y in far and near[x] + 1 + far[y] == length
+
+        return [edge for edge in self.edges if on_the_way(edge.a, edge.b) or on_the_way(edge.b, edge.a)]
+
+    def usable_gpus(self) -> list[str]:
+        """The first GPU and all others that it reaches."""
+        return self._near("gpu")
 
     def usable_spus(self) -> list[str]:
         """SPUs that the first GPU reaches."""
+        return self._near("spu")
+
+    def owners(self) -> dict[str, str]:
+        """The GPU that each usable SPU belongs to: the nearest in hops; where several are, they take turns."""
+        hops = {gpu: self.hops(gpu) for gpu in self.usable_gpus()}
+        turns: dict[tuple[str, ...], int] = {}
+        found = {}
+        for spu in self.usable_spus():
+            nearest = min(distance[spu] for distance in hops.values())
+            tied = tuple(gpu for gpu, distance in hops.items() if distance[spu] == nearest)
+            turn = turns[tied] = turns.get(tied, -1) + 1
+            found[spu] = tied[turn % len(tied)]
+        return found
+
+    def _near(self, kind: str) -> list[str]:
         first = next((node.name for node in self.nodes if node.kind == "gpu"), None)
         near = self.reachable(first) if first is not None else set()
-        return [node.name for node in self.nodes if node.kind == "spu" and node.name in near]
+        return [node.name for node in self.nodes if node.kind == kind and node.name in near]
 
 
 class Machine(Strict):
@@ -78,7 +121,7 @@ class Machine(Strict):
     constants: Literal["paper", "realistic", "optimistic"] = Field(
         "realistic", description="constant set put over the datasheets"
     )
-    gpu: Annotated[GpuChoice, Short("part")] | None = Field(None, description="the digital processor")
+    gpu: Annotated[GpusChoice, Short("part")] | None = Field(None, description="the digital processors, all alike")
     link: Annotated[SharedLinkChoice, Short("part")] | None = Field(
         None, description="between GPU and SPUs; default: the papers' link, shared, where there are SPUs"
     )
@@ -142,26 +185,40 @@ class Machine(Strict):
     def expand(self) -> MachineSpec:
         """Named nodes and edges with resolved datasheets.
 
-        The short form becomes ``gpu0 - hub - spu0..n``: a shared link is the one edge ``gpu0-hub``, and the
-        edges from the hub are free; private links are edges ``gpu0-spuK``.
+        The short form becomes ``gpu0 - hub - spu0..n``: a shared link is the one edge ``gpu0-hub``, and the edges
+        from the hub are free; private links are edges ``gpu0-spuJ``. Of several GPUs each has an edge ``gpuK-fabric``
+        to a switch; SPU j hangs on GPU j modulo their number, under shared links by way of ``hubK``.
         """
         return self._short() if self.nodes is None else self._general()
 
     def _short(self) -> MachineSpec:
         assert self.gpu is not None, "validated"
-        gpu = NodeSpec("gpu0", "gpu", self.gpu.sheet(self.constants))
-        if self.spus is None or self.spus.count == 0:
-            return MachineSpec((gpu,), ())
+        count = self.gpu.count
+        nodes = [NodeSpec(f"gpu{k}", "gpu", self.gpu.sheet(self.constants)) for k in range(count)]
+        edges: list[EdgeSpec] = []
+        if count > 1:
+            assert self.gpu.interconnect is not None, "filled in with the number"
+            edge = self._edge("gpu", "fabric", self.gpu.interconnect)
+            edges += [replace(edge, name=f"{gpu.name}-fabric", a=gpu.name) for gpu in nodes]
+            nodes.append(NodeSpec("fabric", "switch"))
+        if self.spus is not None and self.spus.count > 0:
+            spus = self._hang_spus(count, self.spus)
+            nodes, edges = nodes + list(spus.nodes), edges + list(spus.edges)
+        return MachineSpec(tuple(nodes), tuple(edges))
+
+    def _hang_spus(self, gpus: int, choice: SpusChoice) -> MachineSpec:
+        """The short form's SPUs, its links and the hubs of shared links."""
         link = self.link
         assert link is not None, "filled in with the SPUs"
-        names = [f"spu{k}" for k in range(self.spus.count)]
-        first = self._spu(names[0], self.spus)
-        spus = tuple(replace(first, name=name) for name in names)
+        first, wire = self._spu("spu", choice), self._edge("gpu", "spu", link)
+        spus = [replace(first, name=f"spu{j}") for j in range(choice.count)]
         if link.sharing == "private":
-            edge = self._edge("gpu0", names[0], link)
-            return MachineSpec((gpu, *spus), tuple(replace(edge, name=f"gpu0-{name}", b=name) for name in names))
-        free = tuple(EdgeSpec(f"hub-{name}", "hub", name, None) for name in names)
-        return MachineSpec((gpu, NodeSpec("hub", "switch"), *spus), (self._edge("gpu0", "hub", link), *free))
+            pairs = [(f"gpu{j % gpus}", spu.name) for j, spu in enumerate(spus)]
+            return MachineSpec(tuple(spus), tuple(replace(wire, name=f"{a}-{b}", a=a, b=b) for a, b in pairs))
+        hubs = [f"hub{k}" if gpus > 1 else "hub" for k in range(min(gpus, choice.count))]
+        priced = [replace(wire, name=f"gpu{k}-{hub}", a=f"gpu{k}", b=hub) for k, hub in enumerate(hubs)]
+        free = [self._edge(hubs[j % gpus], spu.name, None) for j, spu in enumerate(spus)]
+        return MachineSpec((*(NodeSpec(hub, "switch") for hub in hubs), *spus), (*priced, *free))
 
     def _general(self) -> MachineSpec:
         nodes = []

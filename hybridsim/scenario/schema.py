@@ -10,7 +10,7 @@ from pydantic import Field, PrivateAttr, field_validator, model_validator
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
-from hybridsim.scenario.algorithms import Algorithm, needs_spu
+from hybridsim.scenario.algorithms import Algorithm, Tngd, needs_spu
 from hybridsim.scenario.emit import emit
 from hybridsim.scenario.fields import Complaint, Scalar, Short, Strict, Text, complain, wrong
 from hybridsim.scenario.machine import Machine
@@ -101,6 +101,13 @@ class Scenario(Strict):
         if needs_spu(algorithm) and not self.machine.expand().usable_spus():
             expected = f"at least one SPU that the GPU reaches, for algorithm '{algorithm.kind}'"
             complain([Complaint(("machine",), expected, "none")])
+        return self
+
+    @model_validator(mode="after")
+    def _equal_shares(self) -> Scenario:
+        gpus, size = len(self.machine.expand().usable_gpus()), self.training.batch_size
+        if size % gpus and not isinstance(self.training.algorithm, Tngd):
+            complain([Complaint(("training", "batch_size"), f"a multiple of {gpus}, the number of GPUs", str(size))])
         return self
 
     @property

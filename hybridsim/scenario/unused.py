@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from pydantic import BaseModel
 
-from hybridsim.scenario.algorithms import FIRST_ORDER, Tngd
+from hybridsim.scenario import unused_parts
+from hybridsim.scenario.algorithms import Kfac, Tngd, needs_spu
 from hybridsim.scenario.choices import SpuChoice, SpuNode
 from hybridsim.scenario.machine import Machine
 from hybridsim.scenario.schema import Scenario
@@ -21,11 +22,12 @@ def unused_fields(scenario: Scenario, timing_only: bool = False) -> list[str]:
     """
     algorithm, machine = scenario.training.algorithm, scenario.machine
     found = list(_tngd(algorithm)) if isinstance(algorithm, Tngd) else []
+    found += list(_kfac(algorithm)) if isinstance(algorithm, Kfac) else []
     paths = [f"training.algorithm.{key}" for key in found]
-    if algorithm.kind in FIRST_ORDER:
-        return paths + list(_analog(machine))
+    if not needs_spu(algorithm):
+        return paths + list(unused_parts.of_digital(machine))
     if isinstance(algorithm, Tngd):
-        paths += _beyond_the_first(machine)
+        paths += unused_parts.of_one_spu(machine)
     one_spu = isinstance(algorithm, Tngd) or (machine.spus is not None and machine.spus.count == 1)
     return paths + list(_machine(machine, one_spu, _buffering_matters(scenario), timing_only))
 
@@ -48,6 +50,29 @@ def _tngd(algorithm: Tngd) -> Iterator[str]:
         yield f"mode ({reason}; set state: kept or {remedy})"
 
 
+def _kfac(algorithm: Kfac) -> Iterator[str]:
+    if not algorithm.thermodynamic:
+        keys = ("upload", "settle_tau", "noise", "placement", "tiling")
+        yield from (_written(algorithm, key) for key in keys if _differs(algorithm, key))
+    if algorithm.method != "noise" and any(_differs(algorithm.covariance, k) for k in ("samples", "spacing_tau")):
+        yield "covariance"
+    if algorithm.method == "noise" and algorithm.covariance.samples == 1 and _differs(algorithm.covariance, "spacing_tau"):
+        yield "covariance.spacing"
+    if algorithm.fisher != "mc" and _differs(algorithm, "fisher_samples"):
+        yield "fisher_samples"
+    if algorithm.update != "nesterov" and _differs(algorithm, "momentum"):
+        yield "momentum"
+    if algorithm.update not in ("adam", "nadamw") and algorithm.moments is not None:
+        yield "moments"
+    if algorithm.update == "adam" and algorithm.moments is not None and algorithm.moments.weight_decay:
+        yield "moments.weight_decay"
+
+
+def _written(algorithm: Kfac, name: str) -> str:
+    """A field's name in the file."""
+    return type(algorithm).model_fields[name].alias or name
+
+
 def _reads_the_gradient(algorithm: Tngd) -> bool:
     """Is every reading taken at the moment at which the state was set to the gradient?"""
     wait_tau = algorithm.wait_tau if algorithm.delay_tau is None else algorithm.settle_tau - algorithm.delay_tau
@@ -55,28 +80,10 @@ def _reads_the_gradient(algorithm: Tngd) -> bool:
     return algorithm.mode == "asynchronous" and algorithm.state == "reset" and at_once
 
 
-def _beyond_the_first(machine: Machine) -> list[str]:
-    """SPUs beside the one that TNGD uses; a node with several edges may lie on its way."""
-    if machine.spus is not None:
-        return ["machine.spus.count"] if machine.spus.count > 1 else []
-    ends = [name for edge in machine.edges or () for name in edge.between]
-    return [f"machine.nodes.{name}" for name in machine.expand().usable_spus()[1:] if ends.count(name) == 1]
-
-
-def _analog(machine: Machine) -> Iterator[str]:
-    """What a digital algorithm does not touch."""
-    for key in ("link", "spus"):
-        if getattr(machine, key) is not None:
-            yield f"machine.{key}"
-    for name, node in (machine.nodes or {}).items():
-        if node.kind != "gpu":
-            yield f"machine.nodes.{name}"
-    if machine.edges:
-        yield "machine.edges"
-
-
 def _buffering_matters(scenario: Scenario) -> bool:
     algorithm = scenario.training.algorithm
+    if isinstance(algorithm, Kfac):
+        return algorithm.thermodynamic
     return isinstance(algorithm, Tngd) and algorithm.mode == "asynchronous" and algorithm.delay_tau is None
 
 
@@ -93,15 +100,7 @@ def _machine(machine: Machine, one_spu: bool, buffering: bool, timing_only: bool
             yield f"{path}.buffering"
         if not timing_only and _differs(choice, "activity_factor"):
             yield f"{path}.activity_factor"
-    yield from (f"machine.nodes.{name}" for name in _unreachable(machine))
-
-
-def _unreachable(machine: Machine) -> list[str]:
-    if machine.nodes is None:
-        return []
-    spec = machine.expand()
-    first = next(node.name for node in spec.nodes if node.kind == "gpu")
-    return [node.name for node in spec.nodes if node.name not in spec.reachable(first)]
+    yield from unused_parts.of_any(machine)
 
 
 def _differs(model: BaseModel, name: str) -> bool:

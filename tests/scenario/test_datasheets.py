@@ -26,7 +26,7 @@ from hybridsim.scenario.quantity import parse_quantity
 PARTS = [(kind, name) for kind in PART_KINDS for name in part_names(kind)]
 SHIPPED = {
     "gpu": {"v100-sxm2-32gb", "a100-sxm4-80gb", "h100-sxm5-80gb", "h200-sxm", "host-cpu"},
-    "link": {"paper-50gbps", "pcie5", "nvlink-c2c", "ucie"},
+    "link": {"paper-50gbps", "pcie3", "pcie4", "pcie5", "nvlink2", "nvlink3", "nvlink4", "nvlink-c2c", "ucie"},
     "spu": {"rc-1us", "rc-100ns", "rc-10ns"},
 }
 # TFLOP/s: FP32, TF32, FP64, FP64 matrix, 16 bit; GB/s; GB; W at full load, W idle

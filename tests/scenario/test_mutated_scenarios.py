@@ -46,7 +46,9 @@ def valid_documents() -> list[dict[str, Any]]:
     }
     general["machine"] = GENERAL
     general["workload"] = {"source": "digits_mlp", "options": {"hidden": 8}}
-    return [*documents, load(general).document()]
+    several = copy.deepcopy(documents[0])
+    several["machine"]["gpu"] = {"part": "a100-sxm4-80gb", "count": 2, "interconnect": {"bandwidth": "100 Gb/s"}}
+    return [*documents, load(general).document(), load(several).document()]
 
 
 VALID = valid_documents()
@@ -95,9 +97,9 @@ def damages(path: tuple[Any, ...], value: Any) -> list[Any]:
             f"nan {unit}",
         ]
     if isinstance(value, str):
-        wrong = [[value], 3, True, float("nan"), "", *([] if path[-1] == "link" else [{}])]
+        wrong = [[value], 1, True, float("nan"), "", *([] if path[-1] == "link" else [{}])]
         return wrong if path == ("name",) else [*wrong, f"{value}-x"]
-    return ["on", "1", [value], {}, float("nan"), float("inf"), -1, True, "3 s"]
+    return ["on", "1", [value], {}, float("nan"), float("inf"), -1, 7 if isinstance(value, bool) else True, "3 s"]
 
 
 @settings(max_examples=500, deadline=None)
