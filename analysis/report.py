@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from hybridsim.analysis import figures, page
+from hybridsim.analysis.placement import placement
 from hybridsim.analysis.provenance import assumptions, events, provenance
 from hybridsim.analysis.timeline import step_section
 from hybridsim.analysis.units_text import ENERGY_NAMES, percent, quantity
@@ -19,7 +20,7 @@ def write_report(run: Run, path: Path | str) -> None:
         run: the run.
         path: the file to write.
     """
-    sections = (_learning, _fidelity, _time, _energy, step_section, _lanes, events, assumptions, provenance)
+    sections = (_learning, _fidelity, _time, _energy, step_section, placement, _lanes, events, assumptions, provenance)
     page.write_page(path, f"{run.name} – hybridsim", head(run), *(section(run) for section in sections))
 
 

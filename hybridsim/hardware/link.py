@@ -53,7 +53,7 @@ class Route:
         self._context = context
         self.wires = tuple(wires)
         self._ordered = tuple(sorted(wires, key=lambda wire: wire.order))
-        self._latency_ps = to_ps(sum(wire.latency_s for wire in wires))
+        self.latency_ps = to_ps(sum(wire.latency_s for wire in wires))
         chunks = [wire.chunk_bits for wire in wires if wire.chunk_bits]
         self._chunk_bits = min(chunks) if chunks else None
 
@@ -75,7 +75,7 @@ class Route:
             duration_ps = self.occupancy_ps(sent + size) - self.occupancy_ps(sent)
             payload = yield from self._occupy(issuer, label, payload, size, duration_ps, count if size == bits else 1)
             sent += size
-        if self._latency_ps:
+        if self.latency_ps:
             payload = yield from self._fly(issuer, label, payload)
         return payload
 
@@ -113,10 +113,10 @@ class Route:
         """Propagation: nothing is held, so any number of messages may be in flight."""
         env, trace, _ = self._context
         span, wire, start = trace.new_id(), self.wires[-1], int(env.now)
-        price = Price(self._latency_ps, 0, (0.0, 0.0, 0, 0, 0, 0), (0.0, 0.0, 0.0))
+        price = Price(self.latency_ps, 0, (0.0, 0.0, 0, 0, 0, 0), (0.0, 0.0, 0.0))
         where = (wire.name, "flight " + wire.lane)
         record_start(trace, span, issuer.parents((payload,)), -1, where, label, start, start, price)
-        yield env.timeout(self._latency_ps)
+        yield env.timeout(self.latency_ps)
         trace.finish(span)
         issuer.last = span
         return payload.at(span)

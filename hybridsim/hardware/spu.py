@@ -200,6 +200,11 @@ class Spu:
         needs = (("cells", load.cells), ("resistors", sets * load.resistors))
         return [(name, needed, self.sheet.value(name)) for name, needed in needs if needed > self.sheet.value(name)]
 
+    def largest_order(self) -> int:
+        """Order of the largest factor that the device holds, one resistor per entry."""
+        sets = 2 if self.node.buffering == "double" else 1
+        return min(int(self.sheet.value("cells")), math.isqrt(int(self.sheet.value("resistors") // sets)))
+
     def service_ps(self, load: Load, columns: int, tau: float, *, written: int, converted: bool = True) -> int:
         """Time of one system without waiting: writing it, then for each column DAC, ``tau`` RC, ADC."""
         times = [self._write_price(written).duration_ps, self.duration_ps(tau * columns)]

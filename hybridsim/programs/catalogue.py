@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from typing import Any
 
 import simpy
 
@@ -10,6 +11,7 @@ from hybridsim.errors import InputError
 from hybridsim.programs import first_order, tngd
 from hybridsim.programs import kfac as kfac_program
 from hybridsim.programs.session import Session
+from hybridsim.scenario.algorithms import needs_spu
 
 Program = Callable[[Session], Generator[simpy.Event, object, None]]
 PROGRAMS: dict[str, Program] = {
@@ -20,15 +22,14 @@ PROGRAMS: dict[str, Program] = {
     "tngd": tngd.run,
     "kfac": kfac_program.run,
 }
-_NEEDS_SPU = ("tngd", "kfac")
 
 
-def program(kind: str, spus: int) -> Program:
+def program(algorithm: Any, spus: int) -> Program:
     """The program for an algorithm.
 
     Raises:
         InputError: it needs an SPU and the machine has none.
     """
-    if kind in _NEEDS_SPU and not spus:
-        raise InputError(f"machine: expected at least one SPU for algorithm '{kind}', got none")
-    return PROGRAMS[kind]
+    if needs_spu(algorithm) and not spus:
+        raise InputError(f"machine: expected at least one SPU for algorithm '{algorithm.kind}', got none")
+    return PROGRAMS[algorithm.kind]

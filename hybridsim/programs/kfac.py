@@ -1,160 +1,262 @@
-"""Thermodynamic K-FAC (arXiv 2502.08603), method 2, dense layers.
+"""K-FAC on one or several GPUs, its linear algebra digital or on SPUs (Martens & Grosse 2015; TKFAC, arXiv 2502.08603).
 
-U = (G + lambda_g I)⁻¹ DTheta (A + lambda_a I)⁻¹, by columns.
-
-The GPU computes the factors; each layer sends G and the columns of its gradient to one SPU, then A and the rows of the
-answer to the next. Factors go to the SPUs in turn; layers run side by side and meet on the links.
+A step: every GPU runs forward and backward passes over its share of the batch; gradients and factors are averaged over
+the GPUs; each block's factors enter a moving average, its preconditioner is made by the GPU that owns it (with its SPUs)
+and applied to the block's gradient; the directions are gathered, and every GPU updates its copy of the parameters.
+With one GPU and pipelining a block goes on as soon as its backward pass has run.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import cast
+from types import SimpleNamespace
+from typing import Any
 
 import simpy
 
+from hybridsim.errors import InputError
 from hybridsim.hardware.lane import Issuer, Label
-from hybridsim.hardware.spu import Load, Spu
-from hybridsim.learning import kfac, optimizers
+from hybridsim.learning import kfac, kfac_layers, optimizers
+from hybridsim.learning.kfac_factors import Draw, factors, gradient_parts
+from hybridsim.learning.kfac_layers import Block
 from hybridsim.operations.ref import Computation, Ref
-from hybridsim.physics.dense_circuit import dense_parts
-from hybridsim.programs import kronecker
 from hybridsim.programs.first_order import update_rule
+from hybridsim.programs.kfac_analog import Analog
+from hybridsim.programs.kfac_blocks import Parts, Prepared, jobs_of, owners, results
+from hybridsim.programs.kfac_digital import Digital
+from hybridsim.programs.parallel import Group, Refs
+from hybridsim.programs.placement import rows_of
 from hybridsim.programs.session import Session
 
-Steps = Generator[simpy.Event, object, None]
-Step = Generator[simpy.Event, object, Ref]
-_FACTORS = Computation(kfac.factors)
-_JOIN = Computation(kfac.join_directions)
-_TRANSPOSE = Computation(kfac.transpose)
-_REST = Computation(kronecker.rest)
+Steps = Generator[simpy.Event, Any, None]
+Step = Generator[simpy.Event, Any, Ref]
 
 
 def run(session: Session) -> Steps:
-    """Factors, two solves per layer on the SPUs, Nesterov momentum on the preconditioned gradient."""
+    """Train."""
     return Kfac(session).run()
 
 
 class Kfac:
-    """One GPU and all SPUs of the machine."""
+    """All GPUs and SPUs of the machine."""
 
     def __init__(self, session: Session) -> None:
         algorithm = session.algorithm
         self.session, self.algorithm, self.machine = session, algorithm, session.machine
-        self.gpu, self.issuer = session.machine.gpu, Issuer()
-        self.layers = kfac.layers(session.task)
+        self.env, self.group = session.machine.context.env, Group(session)
+        self.blocks = kfac_layers.blocks(session.task, sharing=algorithm.sharing)
+        form = "roots" if algorithm.upload == "activations" else "factors"
+        if form == "roots" and self.group.size > 1:
+            raise InputError(
+                "training.algorithm.upload: expected factors with several GPUs (activations are not averaged), "
+                "got activations"
+            )
+        self.factors = Computation(
+            factors, fisher=algorithm.fisher, sharing=algorithm.sharing, samples=algorithm.fisher_samples, form=form
+        )
+        self.gradient = Computation(gradient_parts, sharing=algorithm.sharing)
         self.average = Computation(kfac.average, decay=algorithm.ema)
-        self.shifts = Computation(kfac.damping_terms, damping=algorithm.damping, rule=algorithm.damping_rule)
-        self.update = update_rule("nesterov", algorithm)
-        self.theta = session.theta
-        state = optimizers.initial_state("nesterov", self.theta.value)
-        self.optimizer = session.backend.root(state, "optimizer state")
+        self.join = Computation(
+            kfac.join, sharing=algorithm.sharing, learning_rate=algorithm.learning_rate, kl_clip=algorithm.kl_clip
+        )
+        self.owner = owners(self.machine, self.blocks, algorithm.thermodynamic)
+        self.algebra: Digital | Analog = Digital(session, self.owner)
+        if algorithm.thermodynamic:
+            jobs = jobs_of(self.blocks, algorithm, self._rows() if form == "roots" else {})
+            self.algebra = Analog(session, jobs, self.owner)
+            session.notes["placement"] = rows_of(self.algebra.placement)
+        self.update = update_rule(algorithm.update, _update_settings(algorithm))
+        self.theta = self.group.everywhere(session.theta)
+        state = optimizers.initial_state(algorithm.update, session.theta.value)
+        self.optimizer = self.group.everywhere(session.backend.root(state, "optimizer state"))
+        self.averages: dict[str, tuple[Ref, Ref]] = {}
+        self.preconditioners: dict[str, simpy.Process] = {}
+        self._reserve_memory()
 
     def run(self) -> Steps:
-        """Train."""
-        factors: Ref | None = None
+        """One step after the other."""
         for step in range(1, self.session.steps + 1):
-            start_ps = int(self.machine.context.env.now)
-            args = (self.session.task_ref, self.theta, self.session.batch(step))
-            fresh = yield from self.gpu.execute(self.issuer, Label("factors", step), _FACTORS, args)
-            self.session.check_loss(step, fresh)
-            factors = yield from self._average(step, factors, fresh)
-            directions = yield from self._precondition(step, fresh.pick("gradient"), factors)
-            joined = yield from self.gpu.execute(
-                self.issuer, Label("join", step), _JOIN, (self.session.task_ref, *directions), synchronous=True
+            start_ps = int(self.env.now)
+            self.algebra.begin_step()
+            fresh, renewed = (
+                (step - 1) % every == 0 for every in (self.algorithm.factors_every, self.algorithm.inverses_every)
             )
-            label, operands = Label("update", step), (self.theta, self.optimizer, joined)
-            pair = yield from self.gpu.execute(self.issuer, label, self.update, operands)
-            self.theta, self.optimizer = pair.pick(0), pair.pick(1)
-            self.session.end_step(step, start_ps, self.theta, fresh, staleness_steps=0, delay_ps=0)
+            ready = {block.name: self.env.event() for block in self.blocks}
+            issuers = self._issuers()
+            running = [
+                self.env.process(self._block(step, block, ready[block.name], fresh, renewed, issuers[block.name]))
+                for block in self.blocks
+            ]
+            found, loss = yield from self._differentiate(step, fresh, ready)
+            solved = yield from results(self.env, running)
+            directions = {block.name: direction for block, direction, _ in solved}
+            stale = max(step - made for _, _, made in solved)
+            yield from self._update(step, found, directions)
+            self.session.end_step(step, start_ps, self.theta[0], loss, staleness_steps=stale, delay_ps=0)
 
-    def _average(self, step: int, old: Ref | None, fresh: Ref) -> Step:
-        """Exponential moving average of the factors; the first step has nothing to average with."""
-        if old is None:
-            return fresh
-        label = Label("average factors", step)
-        return (yield from self.gpu.execute(self.issuer, label, self.average, (old, fresh)))
+    # ---------------------------------------------------------------- gradients and factors
 
-    def _precondition(self, step: int, gradient: Ref, factors: Ref) -> Generator[simpy.Event, object, list[Ref]]:
-        """All layers side by side."""
-        env = self.machine.context.env
-        running = [
-            env.process(self._layer(step, index, gradient, factors, self.issuer.fork()))
-            for index in range(len(self.layers))
-        ]
-        yield env.all_of(running)
-        return [cast("Ref", process.value) for process in running]
-
-    def _layer(self, step: int, index: int, gradient: Ref, factors: Ref, issuer: Issuer) -> Step:
-        """Solve against G (one column per input), transpose, solve against A (one column per output)."""
-        name, outputs, inputs = self.layers[index]
-        pair = (factors.pick("a").pick(name), factors.pick("g").pick(name))
-        slice_of = Computation(kfac.slice_gradient, layer=name)
-        args = (self.session.task_ref, gradient)
-        columns = yield from self.gpu.execute(issuer, Label("slice", step, name), slice_of, args)
-        shifts = yield from self.gpu.execute(issuer, Label("damping", step, name), self.shifts, pair)
-        for side, size, count in ((1, outputs, inputs), (0, inputs, outputs)):
-            spu = self.machine.spus[(2 * index + side) % len(self.machine.spus)]
-            columns = yield from self._solve(
-                issuer, spu, (step, name, "ag"[side]), pair[side], shifts.pick(side), columns, size, count
+    def _differentiate(
+        self, step: int, fresh: bool, ready: dict[str, simpy.Event]
+    ) -> Generator[simpy.Event, Any, tuple[Refs, Ref]]:
+        """Forward and backward passes on every GPU, then what they found averaged; blocks hear when they are ready."""
+        group = self.group
+        operands = list(zip(group.everywhere(self.session.task_ref), self.theta, group.shards(step), strict=True))
+        if not fresh:
+            found = yield from group.each(Label("gradient", step), self.gradient, operands)
+        elif group.size == 1 and self.algorithm.pipelining:
+            args = (*operands[0], self._draw(step, 0))
+            reached = _announcer(ready)
+            staged = group.gpus[0].execute_stages(
+                group.issuers[0], lambda name: _stage_label(step, name), self.factors, args, reached
             )
-            label = Label("transpose", step, name)
-            columns = yield from self.gpu.execute(issuer, label, _TRANSPOSE, (columns,), synchronous=True)
-        return columns
+            found = yield from group.together([staged])
+        else:
+            args_each = [(*operand, self._draw(step, k)) for k, operand in enumerate(operands)]
+            found = yield from group.each(Label("factors", step), self.factors, args_each)
+        loss = group.loss(found)
+        self.session.check_loss(step, loss)
+        label = Label("all-reduce gradient and factors" if fresh else "all-reduce gradient", step)
+        found = yield from group.all_reduce(label, found, self._bits(fresh))
+        place = {gpu.name: k for k, gpu in enumerate(group.gpus)}
+        for block in self.blocks:
+            if not ready[block.name].triggered:
+                result = found[place[self.owner[block.name].name]]
+                ready[block.name].succeed(_parts(result, block.name, fresh))
+        return found, loss
 
-    def _solve(
-        self,
-        issuer: Issuer,
-        spu: Spu,
-        address: tuple[int, str, str],
-        factor: Ref,
-        shift: Ref,
-        columns: Ref,
-        size: int,
-        count: int,
-    ) -> Step:
-        """Hold an SPU: send the factor and the columns, write, relax column after column, read back."""
-        step, layer, side = address
-        yield from spu.device.acquire(issuer)
-        bits = size * size * spu.bits("input")
-        label = Label(f"upload factor {side}", step, layer)
-        sent = yield from self.machine.transfer(issuer, label, self.gpu.name, spu.name, factor, bits)
-        system = yield from spu.program(
-            issuer,
-            Label(f"program {side}", step, layer),
-            Computation(kronecker.program, input_bits=spu.node.input_bits),
-            (sent, shift),
-            _load(size),
-            written=size * size,
-        )
-        answer = yield from self._columns(issuer, spu, address, system, columns, size, count)
-        spu.device.release(issuer.last)
-        label = Label(f"download {side}", step, layer)
-        bits = size * count * spu.bits("output")
-        return (yield from self.machine.transfer(issuer, label, spu.name, self.gpu.name, answer, bits, count))
+    def _draw(self, step: int, shard: int) -> Ref:
+        """Where drawn labels come from: by seed and step, whichever GPU draws them."""
+        size = self.session.batch_size // self.group.size
+        drawn = self.algorithm.fisher == "mc"
+        seed = self.session.noise_seed("labels", step) if drawn else 0
+        draw = Draw(seed, size * shard, self.session.batch_size)
+        return self.session.backend.root(draw, "draw", *draw)
 
-    def _columns(
-        self, issuer: Issuer, spu: Spu, address: tuple[int, str, str], system: Ref, columns: Ref, size: int, count: int
-    ) -> Step:
-        """Right-hand sides in, ``count`` relaxations in a row, solutions out."""
-        step, layer, side = address
-        algorithm, node = self.algorithm, spu.node
-        label = Label(f"upload columns {side}", step, layer)
-        bits = size * count * spu.bits("bias")
-        sent = yield from self.machine.transfer(issuer, label, self.gpu.name, spu.name, columns, bits, count)
-        convert = Computation(kronecker.convert, bias_bits=node.bias_bits)
-        label = Label(f"convert {side}", step, layer)
-        drive = yield from spu.convert_input(issuer, label, convert, (sent,), size, count)
-        spu.install(system, drive, self.session.backend.evaluate(_REST, (drive,)), _load(size))
-        seed = self.session.noise_seed("columns", step, layer, side) if algorithm.noise > 0 else 0
-        relaxation = Computation(kronecker.settle, tau=algorithm.settle_tau, kappa0=algorithm.noise, noise_seed=seed)
-        label = Label(f"settle {side}", step, layer)
-        state = yield from spu.settle(issuer, label, algorithm.settle_tau, relaxation, count)
-        read = Computation(kronecker.read, output_bits=node.output_bits)
-        label = Label(f"measure {side}", step, layer)
-        return (yield from spu.measure(issuer, label, read, (state,), size, count, shape=columns.value))
+    def _bits(self, fresh: bool) -> int:
+        """Size of what is averaged: the gradient, and factors as triangles."""
+        numbers = self.session.task.layout.size
+        if fresh:
+            numbers += sum(
+                n if b.diagonal and side else _triangle(n)
+                for b in self.blocks
+                for side, n in enumerate((b.outputs, b.inputs))
+            )
+        return numbers * self.group.number_bits
+
+    # ---------------------------------------------------------------- blocks
+
+    def _issuers(self) -> dict[str, Issuer]:
+        """A thread for each block, on the GPU that owns it."""
+        place = {gpu.name: k for k, gpu in enumerate(self.group.gpus)}
+        return {name: self.group.issuers[place[gpu.name]].fork() for name, gpu in self.owner.items()}
+
+    def _block(
+        self, step: int, block: Block, ready: simpy.Event, fresh: bool, renewed: bool, issuer: Issuer
+    ) -> Generator[simpy.Event, Any, tuple[Block, Ref, int]]:
+        """A block's direction; with ``stale`` from the preconditioner before the one that is being made."""
+        used = self.preconditioners.get(block.name)
+        averaging = self.env.process(self._average(step, block, ready, issuer.fork())) if fresh else None
+        if renewed:
+            process = self.env.process(self._prepare(step, block, averaging, issuer.fork()))
+            self.preconditioners[block.name] = process
+            if used is None or not self.algorithm.stale:
+                used = process
+        assert used is not None, "the first step renews"
+        prepared: Prepared = yield used
+        direction = yield from self.algebra.apply(step, block, prepared, ready, issuer)
+        if averaging is not None:
+            yield averaging
+        return block, direction, prepared.step
+
+    def _average(self, step: int, block: Block, ready: simpy.Event, issuer: Issuer) -> Steps:
+        """Exponential moving average of a block's factors; the first have nothing to be averaged with."""
+        parts: Parts = yield ready
+        assert parts.a is not None and parts.g is not None, "a step with factors"
+        old = self.averages.get(block.name)
+        new = (parts.a, parts.g)
+        if old is not None and self.algorithm.ema:
+            label = Label("average factors", step, block.name)
+            both = yield from self.owner[block.name].execute(issuer, label, self.average, (*old, *new))
+            new = (both.pick(0), both.pick(1))
+        self.averages[block.name] = new
+
+    def _prepare(
+        self, step: int, block: Block, averaging: simpy.Process | None, issuer: Issuer
+    ) -> Generator[simpy.Event, Any, Prepared]:
+        if averaging is not None:
+            yield averaging
+        return (yield from self.algebra.prepare(step, block, *self.averages[block.name], issuer))
+
+    # ---------------------------------------------------------------- update
+
+    def _update(self, step: int, found: Refs, directions: dict[str, Ref]) -> Steps:
+        """Gather the directions, join them with what is not preconditioned, and move every copy of the parameters."""
+        group = self.group
+        ordered = [directions[block.name] for block in self.blocks]
+        if group.size > 1:
+            owned = [[b for b in self.blocks if self.owner[b.name] is gpu] for gpu in group.gpus]
+            bits = [sum(b.outputs * b.inputs for b in own) * group.number_bits for own in owned]
+            carriers = [_carrier([directions[b.name] for b in own]) for own in owned]
+            gathered = yield from group.all_gather(Label("gather directions", step), carriers, bits)
+            spans = tuple(sorted({span for ref in gathered for span in ref.spans}))
+            ordered = [ref._replace(spans=spans or ref.spans) for ref in ordered]
+        gradients = [result.pick("gradient") for result in found]
+        args = [(self.session.task_ref, gradient, *ordered) for gradient in gradients]
+        joined = yield from group.replicate(Label("join", step), self.join, args)
+        triples = list(zip(self.theta, self.optimizer, joined, strict=True))
+        pairs = yield from group.replicate(Label("update", step), self.update, triples)
+        self.theta, self.optimizer = [pair.pick(0) for pair in pairs], [pair.pick(1) for pair in pairs]
+
+    # ---------------------------------------------------------------- sizes
+
+    def _rows(self) -> dict[str, tuple[int, int]]:
+        """Rows of raw activations and gradients of each block, from shapes alone."""
+        args = (self.session.task_ref, self.session.theta, self.session.batch(1), self._draw(1, 0))
+        _, value = self.session.backend.work(self.factors, args)
+        return {b.name: (len(value["a"][b.name]), len(value["g"][b.name])) for b in self.blocks}
+
+    def _reserve_memory(self) -> None:
+        """Averages stay in memory between steps, and inverses where they are kept (a GPU holds those of its blocks)."""
+        element = self.group.number_bits // 8
+        for block in self.blocks:
+            size = block.outputs**2 + (block.inputs if block.diagonal else block.inputs**2)
+            for gpu in self.group.gpus if self.algorithm.ema else ():
+                gpu.resident_bytes += size * element
+            if self.algorithm.method != "solves":
+                self.owner[block.name].resident_bytes += size * element
 
 
-def _load(size: int) -> Load:
-    parts = dense_parts(size)
-    return Load(size, parts.resistors, parts.amplifiers)
+def _parts(result: Ref, name: str, fresh: bool) -> Parts:
+    a, g = (result.pick(side).pick(name) if fresh else None for side in "ag")
+    return Parts(a, g, result.pick("d").pick(name))
+
+
+def _announcer(ready: dict[str, simpy.Event]) -> Any:
+    """A block is ready when its stage has ended."""
+
+    def reached(stage: str, result: Ref) -> None:
+        if stage in ready and not ready[stage].triggered:
+            ready[stage].succeed(_parts(result, stage, fresh=True))
+
+    return reached
+
+
+def _stage_label(step: int, stage: str) -> Label:
+    if stage in ("forward", "rest"):
+        return Label("forward" if stage == "forward" else "gather gradient", step)
+    return Label("backward and factors", step, stage)
+
+
+def _carrier(refs: list[Ref]) -> Ref:
+    """What a GPU has for the others, as one payload."""
+    return Ref(None, b"", tuple(sorted({span for ref in refs for span in ref.spans})))
+
+
+def _triangle(order: int) -> int:
+    return order * (order + 1) // 2
+
+
+def _update_settings(algorithm: Any) -> SimpleNamespace:
+    moments = algorithm.moments.model_dump() if algorithm.moments is not None else {}
+    return SimpleNamespace(learning_rate=algorithm.learning_rate, momentum=algorithm.momentum, **moments)

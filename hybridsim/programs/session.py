@@ -31,6 +31,7 @@ class Session:
 
     ``steps`` counts parameter updates from 1. Evaluations on test data are diagnostics: they run on the host, cost no
     simulated time, and draw no random numbers. ``theta`` is the latest parameters; equal keys mean equal numbers.
+    ``notes``: what a program decided before it began; goes to the summary.
     """
 
     task: Task
@@ -43,6 +44,7 @@ class Session:
     steps: int
     evaluate_every: int
     progress: Progress | None = None
+    notes: dict[str, Any] = field(default_factory=dict)
     task_ref: Ref = field(init=False)
     theta: Ref = field(init=False)
     _batch: tuple[int, Batch] | None = field(init=False, default=None)

@@ -56,7 +56,11 @@ def _kfac(algorithm: Kfac) -> Iterator[str]:
         yield from (_written(algorithm, key) for key in keys if _differs(algorithm, key))
     if algorithm.method != "noise" and any(_differs(algorithm.covariance, k) for k in ("samples", "spacing_tau")):
         yield "covariance"
-    if algorithm.method == "noise" and algorithm.covariance.samples == 1 and _differs(algorithm.covariance, "spacing_tau"):
+    if (
+        algorithm.method == "noise"
+        and algorithm.covariance.samples == 1
+        and _differs(algorithm.covariance, "spacing_tau")
+    ):
         yield "covariance.spacing"
     if algorithm.fisher != "mc" and _differs(algorithm, "fisher_samples"):
         yield "fisher_samples"

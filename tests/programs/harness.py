@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import simpy
+import torch
 
 import hybridsim
 from hybridsim.hardware.lane import Context
@@ -54,6 +55,7 @@ def session(document: dict[str, Any], live: bool = True) -> tuple[Session, Memor
     trace = Trace(sink, lambda: int(env.now))
     machine = Machine(Context(env, trace, backend), scenario.machine.expand())
     task = load_workload(scenario.workload.source, dict(scenario.workload.options))
+    task = task.to("cpu", getattr(torch, training.precision))
     made = Session(
         task,
         machine,
@@ -72,6 +74,6 @@ def execute(document: dict[str, Any], live: bool = True) -> tuple[Session, Memor
     """Run to the end."""
     made, sink = session(document, live)
     env = made.machine.context.env
-    env.run(env.process(program(made.algorithm.kind, len(made.machine.spus))(made)))
+    env.run(env.process(program(made.algorithm, len(made.machine.spus))(made)))
     made.trace.close()
     return made, sink

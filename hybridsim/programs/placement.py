@@ -1,0 +1,160 @@
+"""Which SPU solves what: factors, and the columns solved against them, are given to SPUs before anything runs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+from hybridsim.errors import CapacityError
+from hybridsim.hardware.spu import Load, Spu
+from hybridsim.units import to_s
+
+SIDES = {"g": "G", "a": "A"}
+
+
+class Job(NamedTuple):
+    """A damped factor of order ``size`` and the ``columns`` solved against it.
+
+    ``rows``: of the raw activations or gradients in the array, 0 where the factor itself is.
+    """
+
+    block: str
+    side: str
+    size: int
+    columns: int
+    rows: int = 0
+
+    @property
+    def numbers(self) -> int:
+        """Numbers that are sent for the array."""
+        return (self.rows or self.size) * self.size
+
+    @property
+    def load(self) -> Load:
+        """A resistor per entry; raw rows stand in two arrays, X and its transpose (TKFAC: 2bn)."""
+        if self.rows:
+            return Load(self.size, 2 * self.rows * self.size, self.size + self.rows)
+        return Load(self.size, self.size**2, self.size)
+
+
+class Prediction(NamedTuple):
+    """Time of a job without waiting: on the SPU, and on the link."""
+
+    device_ps: int = 0
+    link_ps: int = 0
+
+    @property
+    def total_ps(self) -> int:
+        """Both, one after the other."""
+        return self.device_ps + self.link_ps
+
+    def plus(self, other: Prediction) -> Prediction:
+        """Both jobs, one after the other."""
+        return Prediction(self.device_ps + other.device_ps, self.link_ps + other.link_ps)
+
+
+class Piece(NamedTuple):
+    """Columns ``first`` to ``first + columns`` of a job on one SPU, in ``tiles`` (their orders) where it is too large."""
+
+    spu: Spu
+    first: int
+    columns: int
+    tiles: tuple[int, ...]
+    predicted: Prediction
+
+
+Placement = dict[tuple[str, str], tuple[Piece, ...]]
+Predict = Callable[[Job, Spu], Prediction]
+
+
+def place(jobs: Sequence[Job], spus: Sequence[Spu], rule: str, predict: Predict, *, tiling: bool) -> Placement:
+    """Give every job to SPUs.
+
+    ``layers``: factors in turn. ``columns``: the columns of every factor over all SPUs on which it fits, in proportion
+    to their speed. ``auto``: longest predicted time first, each to the SPU that would finish it first (Graham, 1969).
+
+    Raises:
+        CapacityError: a factor fits on no SPU and tiling is not asked for.
+    """
+    found: Placement = {}
+    busy_ps = dict.fromkeys((spu.name for spu in spus), 0)
+    chosen = {job: _able(job, spus, tiling) for job in jobs}
+    times = {(job, spu.name): _predict(job, spu, predict) for job in jobs for spu in chosen[job]}
+    order = list(jobs)
+    if rule == "auto":
+        order.sort(key=lambda job: -min(times[job, spu.name].total_ps for spu in chosen[job]))
+    for index, job in enumerate(order):
+        able = chosen[job]
+        if rule == "columns":
+            found[job.block, job.side] = _split(job, able, predict)
+            continue
+        if rule == "layers":
+            spu = able[index % len(able)]
+        else:
+            spu = min(able, key=lambda spu: busy_ps[spu.name] + times[job, spu.name].total_ps)
+        busy_ps[spu.name] += times[job, spu.name].total_ps
+        found[job.block, job.side] = (Piece(spu, 0, job.columns, tiles_of(job, spu), times[job, spu.name]),)
+    return found
+
+
+def rows_of(placement: Placement) -> list[dict[str, Any]]:
+    """The placement as plain data, for the report."""
+    return [
+        {
+            "layer": block, "factor": SIDES[side], "part": piece.spu.name, "first": piece.first, "columns": piece.columns,
+            "order": sum(piece.tiles), "tiles": len(piece.tiles), "device_s": to_s(piece.predicted.device_ps),
+            "link_s": to_s(piece.predicted.link_ps),
+        }
+        for (block, side), pieces in placement.items()
+        for piece in pieces
+    ]  # fmt: skip
+
+
+def tiles_of(job: Job, spu: Spu) -> tuple[int, ...]:
+    """Orders of the blocks that a job is cut into on an SPU: one if it fits, else nearly equal ones."""
+    if not spu.lacking(job.load):
+        return (job.size,)
+    number = math.ceil(job.size / spu.largest_order())
+    edges = [round(k * job.size / number) for k in range(number + 1)]
+    return tuple(b - a for a, b in pairwise(edges))
+
+
+def tile_jobs(job: Job, tiles: Sequence[int]) -> list[Job]:
+    """The solves that block elimination takes: each tile also solves the columns that couple it with the rest."""
+    rest = [job.size - sum(tiles[: k + 1]) for k in range(len(tiles))]
+    return [job._replace(size=t, columns=job.columns + r) for t, r in zip(tiles, rest, strict=True)]
+
+
+def _able(job: Job, spus: Sequence[Spu], tiling: bool) -> list[Spu]:
+    fitting = [spu for spu in spus if not spu.lacking(job.load)]
+    if fitting or (tiling and any(spu.largest_order() > 0 for spu in spus)):
+        return fitting or [spu for spu in spus if spu.largest_order() > 0]
+    widest = max(spus, key=lambda spu: spu.largest_order())
+    lacks = " and ".join(f"{needed} {name} ({available:.0f})" for name, needed, available in widest.lacking(job.load))
+    raise CapacityError(
+        f"factor {SIDES[job.side]} of layer '{job.block}', of order {job.size}, fits on no SPU: it needs {lacks} on the "
+        f"largest, {widest.name}; choose a larger part (machine.spus.cells, machine.spus.resistors), a narrower layer, "
+        "or training.algorithm.tiling: true"
+    )
+
+
+def _predict(job: Job, spu: Spu, predict: Predict) -> Prediction:
+    total = Prediction()
+    for tile in tile_jobs(job, tiles_of(job, spu)):
+        total = total.plus(predict(tile, spu))
+    return total
+
+
+def _split(job: Job, able: Sequence[Spu], predict: Predict) -> tuple[Piece, ...]:
+    """Stretches of columns in proportion to what each SPU solves in a given time, none empty."""
+    one, many = job._replace(columns=1), job._replace(columns=1 + job.columns)
+    speeds = [1 / max(predict(many, spu).device_ps - predict(one, spu).device_ps, 1) for spu in able]
+    edges = [0] + [round(job.columns * sum(speeds[: k + 1]) / sum(speeds)) for k in range(len(able))]
+    pieces = []
+    for spu, (first, last) in zip(able, pairwise(edges), strict=True):
+        if last > first:
+            part = job._replace(columns=last - first)
+            pieces.append(Piece(spu, first, last - first, tiles_of(job, spu), _predict(part, spu, predict)))
+    return tuple(pieces)
