@@ -67,6 +67,20 @@ def test_gpus_are_as_published(name: str) -> None:
     assert [*scaled, value("tdp_w"), value("idle_w")] == pytest.approx(GPUS[name], rel=1e-12)
 
 
+# GB/s both ways, as NVIDIA gives it for all links of a GPU together
+NVLINKS = {"nvlink2": 300, "nvlink3": 600, "nvlink4": 900}
+
+
+@pytest.mark.parametrize("name", list(NVLINKS))
+def test_each_direction_of_nvlink_has_half_of_what_is_published(name: str) -> None:
+    assert load_part("link", name).value("bandwidth_bit_per_s") * 2 / 8 == pytest.approx(NVLINKS[name] * 1e9)
+
+
+@pytest.mark.parametrize(("name", "transfers"), [("pcie3", 8e9), ("pcie4", 16e9), ("pcie5", 32e9)])
+def test_pcie_has_16_lanes_in_128b_130b(name: str, transfers: float) -> None:
+    assert load_part("link", name).value("bandwidth_bit_per_s") == pytest.approx(16 * transfers * 128 / 130, rel=1e-3)
+
+
 def test_the_papers_numbers_are_marked_as_theirs() -> None:
     link, spu = load_part("link", "paper-50gbps"), load_part("spu", "rc-1us")
     assert link.value("bandwidth_bit_per_s") == 50e9 and link.constants["bandwidth_bit_per_s"].status == "paper"

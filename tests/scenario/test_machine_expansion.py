@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from hybridsim.errors import InputError
 from hybridsim.scenario.load import load
-from hybridsim.scenario.machine import MachineSpec
+from hybridsim.scenario.machine import EdgeSpec, MachineSpec, NodeSpec
 
 
 def machine(form: dict[str, Any], algorithm: str = "tngd") -> MachineSpec:
@@ -57,6 +57,87 @@ def test_constants_come_from_sheet_then_set_then_scenario() -> None:
     assert status["bandwidth_bit_per_s"] == (504e9, "derived")
     assert status["energy_j_per_bit"] == (0.0, "assumed")
     assert status["latency_s"] == (5e-9, "given") and sheet.bounds("latency_s") == (5e-9, 5e-9)
+
+
+@settings(deadline=None, max_examples=40)
+@given(gpus=st.integers(2, 9), spus=st.integers(0, 20), sharing=st.sampled_from(["shared", "private"]))
+def test_several_gpus_hang_on_a_fabric_and_spus_on_them_in_turn(gpus: int, spus: int, sharing: str) -> None:
+    form = {"gpu": {"part": "a100-sxm4-80gb", "count": gpus}, "link": {"sharing": sharing}, "spus": {"count": spus}}
+    document = load("adam-digits").document()
+    spec = load(document | {"machine": form, "training": {**document["training"], "batch_size": gpus}}).machine.expand()
+    names = {kind: [n.name for n in spec.nodes if n.kind == kind] for kind in ("gpu", "switch", "spu")}
+    hubs = min(gpus, spus) if sharing == "shared" else 0
+    assert names["gpu"] == spec.usable_gpus() == [f"gpu{k}" for k in range(gpus)]
+    assert names["switch"] == ["fabric", *(f"hub{k}" for k in range(hubs))]
+    assert names["spu"] == spec.usable_spus() == [f"spu{j}" for j in range(spus)]
+    assert spec.owners() == {f"spu{j}": f"gpu{j % gpus}" for j in range(spus)}
+    priced = {e.name: (e.a, e.b) for e in spec.edges if e.sheet is not None}
+    wires = [f"gpu{k}-hub{k}" for k in range(hubs)] if hubs else [f"gpu{j % gpus}-spu{j}" for j in range(spus)]
+    assert list(priced) == [*(f"gpu{k}-fabric" for k in range(gpus)), *wires]
+    assert all(name == f"{a}-{b}" for name, (a, b) in priced.items())
+    assert len(spec.edges) - len(priced) == (spus if hubs else 0)
+    fabric = next(e.sheet for e in spec.edges if e.b == "fabric")
+    assert fabric is not None and (fabric.name, fabric.value("bandwidth_bit_per_s")) == ("nvlink3", 2.4e12)
+
+
+@pytest.mark.parametrize(
+    ("gpu", "interconnect"),
+    [
+        ({"part": "v100-sxm2-32gb", "count": 2}, "nvlink2"),
+        ({"part": "h100-sxm5-80gb", "count": 2}, "nvlink4"),
+        ({"part": "h200-sxm", "count": 8, "interconnect": {"latency": "5 ns"}}, "nvlink4"),
+        ({"part": "host-cpu", "count": 2}, "pcie5"),
+        ({"part": "h200-sxm", "count": 2, "interconnect": "pcie4"}, "pcie4"),
+        ({"part": "h200-sxm", "count": 2, "interconnect": {"part": "pcie3", "chunk": "1 MiB"}}, "pcie3"),
+    ],
+)
+def test_gpus_are_connected_by_what_they_have(gpu: dict[str, Any], interconnect: str) -> None:
+    scenario = load(load("adam-digits").document() | {"machine": {"gpu": gpu}})
+    edges = scenario.machine.expand().edges
+    assert {edge.sheet.name for edge in edges if edge.sheet is not None} == {interconnect}
+    assert len(edges) == gpu["count"] and load(scenario.document()) == scenario
+
+
+@pytest.mark.parametrize(
+    ("gpu", "path"),
+    [
+        ({"count": 0}, "machine.gpu.count"),
+        ({"count": 65}, "machine.gpu.count"),
+        ({"count": True}, "machine.gpu.count"),
+        ({"count": 2, "interconnect": "nvlink9"}, "machine.gpu.interconnect.part"),
+        ({"count": 2, "interconnect": "a100-sxm4-80gb"}, "machine.gpu.interconnect.part"),
+        ({"count": 2, "interconnect": {"bandwidth": "-1 Gb/s"}}, "machine.gpu.interconnect.bandwidth"),
+        ({"count": 2, "interconnect": "free"}, "machine.gpu.interconnect.part"),
+        ({"count": 3}, "training.batch_size"),
+    ],
+)
+def test_several_gpus_that_are_none(gpu: dict[str, Any], path: str) -> None:
+    with pytest.raises(InputError) as caught:
+        load(load("adam-digits").document() | {"machine": {"gpu": {"part": "a100-sxm4-80gb", **gpu}}})
+    assert [problem.path for problem in caught.value.problems] == [path]
+
+
+def graph(pairs: list[tuple[str, str]]) -> MachineSpec:
+    """A machine from its edges; a node is what its name begins with."""
+    kinds: dict[str, Any] = {"g": "gpu", "s": "spu", "x": "switch"}
+    names = dict.fromkeys(name for pair in pairs for name in pair)
+    nodes = tuple(NodeSpec(name, kinds[name[0]]) for name in sorted(names))
+    return MachineSpec(nodes, tuple(EdgeSpec(f"{a}-{b}", a, b, None) for a, b in pairs))
+
+
+def test_an_spu_belongs_to_the_nearest_gpu_and_to_several_in_turn() -> None:
+    pairs = [("g0", "x"), ("g1", "x"), ("g2", "s2"), ("g2", "x"), *((f"s{j}", "x") for j in (0, 1, 3, 4, 5))]
+    owners = graph(pairs).owners()
+    assert owners == {"s0": "g0", "s1": "g1", "s2": "g2", "s3": "g2", "s4": "g0", "s5": "g1"}
+    apart = graph([("g0", "s0"), ("g1", "s1"), ("g1", "s2"), ("g1", "g2")])
+    assert (apart.usable_gpus(), apart.usable_spus(), apart.owners()) == (["g0"], ["s0"], {"s0": "g0"})
+
+
+def test_what_lies_on_a_shortest_route() -> None:
+    spec = graph([("g0", "xa"), ("xa", "g1"), ("g0", "xb"), ("xb", "g1"), ("g1", "xc"), ("xc", "xd"), ("xd", "g0")])
+    assert [edge.name for edge in spec.shortest("g0", "g1")] == ["g0-xa", "xa-g1", "g0-xb", "xb-g1"]
+    assert [edge.name for edge in spec.shortest("g0", "xc")] == ["xc-xd", "xd-g0"]
+    assert spec.shortest("g0", "g0") == []
 
 
 NODES = {"g": {"kind": "gpu", "part": "h200-sxm"}, "s": {"kind": "spu"}, "x": {"kind": "switch"}}

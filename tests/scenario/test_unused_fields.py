@@ -120,3 +120,49 @@ def test_further_spus_of_a_graph_unless_they_lie_on_the_way() -> None:
     pairs = [["g", "on_the_way"], ["on_the_way", "first"], ["g", "idle"]]
     machine = {"nodes": nodes, "edges": [{"between": pair, "link": "free"} for pair in pairs]}
     assert unused_fields(load(load("tngd-digits").document() | {"machine": machine})) == ["machine.nodes.idle"]
+
+
+def on_nodes(name: str, kinds: dict[str, str], pairs: list[list[str]]) -> list[str]:
+    """What is unused of a machine that is a graph; GPUs and SPUs are of one part each."""
+    parts = {"gpu": {"part": "h200-sxm"}, "spu": {}, "switch": {}}
+    nodes = {node: {"kind": kind, **parts[kind]} for node, kind in kinds.items()}
+    machine = {"nodes": nodes, "edges": [{"between": pair, "link": "free"} for pair in pairs]}
+    return unused_fields(load(load(name).document() | {"machine": machine}))
+
+
+SEVERAL = {"a": "gpu", "b": "gpu", "x": "switch", "y": "switch", "s": "spu", "t": "spu", "far": "gpu"}
+PAIRS = [["a", "x"], ["x", "b"], ["a", "y"], ["x", "s"], ["b", "t"]]
+FIRST = "tngd computes on the first GPU: the others draw idle power, what connects them carries nothing"
+
+
+def test_several_gpus_use_what_lies_between_them() -> None:
+    assert on_nodes("adam-digits", SEVERAL, PAIRS) == [
+        *(f"machine.nodes.{name}" for name in ("y", "s", "t", "far")),
+        *(f"machine.edges[{index}]" for index in (2, 3, 4)),
+    ]
+
+
+def test_tngd_uses_one_gpu_and_one_spu() -> None:
+    found = [f"machine.nodes.b ({FIRST})", "machine.nodes.t", "machine.nodes.far"]
+    assert on_nodes("tngd-digits", SEVERAL, PAIRS) == found
+    # with the SPU beyond the second GPU, that one is on the way
+    assert on_nodes("tngd-digits", SEVERAL, [["a", "x"], ["x", "b"], ["b", "t"], ["b", "y"]]) == [
+        "machine.nodes.s",
+        "machine.nodes.far",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "gpu", "unused"),
+    [
+        ("adam-digits", "count: 4", []),
+        ("adam-digits", "count: 4, interconnect: pcie5", []),
+        ("adam-digits", "interconnect: pcie5", ["machine.gpu.interconnect"]),
+        ("adam-digits", "count: 2, interconnect: {number_bits: 8}", ["machine.gpu.interconnect.number_bits"]),
+        ("kfac-digits", "count: 2, interconnect: {number_bits: 8}", ["machine.gpu.interconnect.number_bits"]),
+        ("tngd-digits", "count: 4", [f"machine.gpu.count ({FIRST})"]),
+        ("tngd-digits", "interconnect: pcie5", ["machine.gpu.interconnect"]),
+    ],
+)
+def test_what_several_gpus_do_not_use(name: str, gpu: str, unused: list[str]) -> None:
+    assert unused_fields(load(name, [f"machine.gpu={{part: a100-sxm4-80gb, {gpu}}}"])) == unused
