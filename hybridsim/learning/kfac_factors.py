@@ -156,7 +156,18 @@ class _Products:
 
     def _product(self, rows: Tensor, scale: float) -> Tensor:
         """``scale`` · rowsᵀ rows, or its root."""
-        return rows * scale**0.5 if self._form == "roots" else (rows.mT @ rows).mul_(scale)
+        return rows * scale**0.5 if self._form == "roots" else _gram(rows).mul_(scale)
+
+
+def _gram(rows: Tensor) -> Tensor:
+    """rowsᵀ rows; narrow ones in stretches, because libraries sum those row by row and round at each."""
+    narrow, stretch = 16, 32
+    whole = rows.shape[-2] // stretch * stretch
+    if rows.shape[-1] >= narrow or whole <= stretch:
+        return rows.mT @ rows
+    pieces = rows[..., :whole, :].unflatten(-2, (-1, stretch))
+    total, rest = (pieces.mT @ pieces).sum(dim=-3), rows[..., whole:, :]
+    return total + rest.mT @ rest if rest.shape[-2] else total
 
 
 def _by_group(layer: Layer, product: Tensor) -> tuple[Tensor, ...]:
@@ -183,22 +194,22 @@ def _mc(task: Task, z: Tensor, draw: Draw, samples: int) -> Iterator[tuple[Tenso
     """Loss gradients (samples, b, ..., d_z) in z for drawn labels: p - y, or √(2/d_z) times standard normals."""
     z = z.detach()
     generator = torch.Generator("cpu" if z.is_meta else z.device).manual_seed(draw.seed)
-    kind = {"generator": generator, "dtype": z.dtype, "device": z.device}
     mine = slice(draw.first, draw.first + len(z))
     p = z.softmax(dim=-1) if task.loss == "cross_entropy" else None
     for start in range(0, samples, _COLUMNS):
         number = min(_COLUMNS, samples - start)
+        whole = z.new_empty(number, draw.total, *z.shape[1 : -1 if p is not None else None])
         if p is None:
-            seeds = torch.randn(number, draw.total, *z.shape[1:], **kind)[:, mine] * (2 / task.outputs) ** 0.5
+            seeds = whole.normal_(generator=generator)[:, mine] * (2 / task.outputs) ** 0.5
         else:
-            uniform = torch.rand(number, draw.total, *z.shape[1:-1], **kind)[:, mine]
-            labels = _labels(p, uniform.movedim(0, -1)).movedim(-1, 0)[..., None]
+            labels = _labels(p, whole.uniform_(generator=generator)[:, mine])
             seeds = p.expand(number, *p.shape).scatter_add(-1, labels, -torch.ones_like(labels, dtype=p.dtype))
         yield seeds, start + number == samples
 
 
 def _labels(p: Tensor, uniform: Tensor) -> Tensor:
-    """The labels (b, ..., samples) at which the distribution function of p (b, ..., d_z) passes ``uniform``."""
+    """The labels (samples, b, ..., 1) at which the distribution functions of p (b, ..., d_z) pass ``uniform``."""
     passed = p.cumsum(dim=-1)
-    labels = torch.searchsorted(passed, (uniform * passed[..., -1:]).contiguous(), right=True)
-    return labels.clamp(max=p.shape[-1] - 1)
+    sought = uniform.movedim(0, -1) * passed[..., -1:]
+    labels = torch.searchsorted(passed, sought.contiguous(), right=True)
+    return labels.clamp(max=p.shape[-1] - 1).movedim(-1, 0)[..., None]

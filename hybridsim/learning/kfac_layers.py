@@ -201,17 +201,17 @@ def output_rows(layer: Layer, slopes: Tensor, sharing: Sharing) -> Tensor:
 
 def _patches(module: nn.Conv2d, x: Tensor) -> Tensor:
     """Inputs of each output pixel, (groups, b, positions, n)."""
-    padding = module.padding
-    if padding == "same":
-        x, padding = F.pad(x, _same_padding(module)), 0
-    elif padding == "valid":
-        padding = 0
+    if isinstance(module.padding, str):
+        x = F.pad(x, _zeros(module))
+    padding = 0 if isinstance(module.padding, str) else module.padding
     patches = F.unfold(x, module.kernel_size, module.dilation, padding, module.stride)
     return patches.unflatten(1, (module.groups, -1)).transpose(0, 1).mT
 
 
-def _same_padding(module: nn.Conv2d) -> list[int]:
-    """Zeros left, right, above and below; what cannot be split evenly goes to the right and below."""
+def _zeros(module: nn.Conv2d) -> list[int]:
+    """Zeros left, right, above, below for ``same`` or ``valid``; an odd number has one more to the right, below."""
+    if module.padding == "valid":
+        return [0, 0, 0, 0]
     totals = [d * (k - 1) for k, d in zip(module.kernel_size, module.dilation, strict=True)]
     return [zeros for total in reversed(totals) for zeros in (total // 2, total - total // 2)]
 

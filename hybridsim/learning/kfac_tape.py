@@ -67,7 +67,8 @@ class Tape:
     def gradients_and_slopes(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Gradient of the mean loss by parameter and, by module, in its output (1, b, ...); in one pass."""
         self._tagging, number = True, len(self._parameters)
-        wanted = [*self._parameters.values(), *(edge for edge, _ in self._edges.values())]
+        leaves = map(get_gradient_edge, self._parameters.values())
+        wanted = [*leaves, *(edge for edge, _ in self._edges.values())]
         found = torch.autograd.grad(self.loss, wanted, allow_unused=True)
         return self._by_parameter(found[:number]), self._by_module(found[number:])
 

@@ -162,7 +162,7 @@ def test_dense_circuit(seed, n, damping, periods, kappa0, full_scale) -> None:  
     matrix = factor @ factor.T / n
     x, b = torch.randn(2, n, 3, generator=g, dtype=torch.float64)
     tau = periods / damping
-    got = dense_dissipation(dense(matrix, damping), x, b, tau=tau, kappa0=kappa0, full_scale=full_scale)
+    got = dense_dissipation(dense(matrix, damping), x, b, tau=tau, kappa0=kappa0, full_scales=FullScales(x=full_scale))
     a = matrix.numpy() + damping * np.eye(n)
     for k in range(3):
         fs = float(got.full_scales["x"][k])
@@ -182,5 +182,5 @@ def test_a_runaway_mode_dissipates_what_its_growth_says() -> None:
     """X = e^t of a single node with conductance 1 against -2 of the feedback: the integral of e^2t."""
     system = dense(torch.tensor([[-1.0]]), 0.0)
     one, zero = torch.ones(1, 1, dtype=torch.float64), torch.zeros(1, 1, dtype=torch.float64)
-    got = dense_dissipation(system, one, zero, tau=3.0, kappa0=0.0, full_scale=1.0)
+    got = dense_dissipation(system, one, zero, tau=3.0, kappa0=0.0, full_scales=FullScales(x=1.0))
     assert float(got.stages["array"]) == pytest.approx(np.expm1(6.0) / 2, rel=1e-6)

@@ -1,17 +1,16 @@
-"""GGN, empirical Fisher and K-FAC factors against curvlinops (Dangel et al.), independently implemented."""
+"""GGN and empirical Fisher against curvlinops (Dangel et al.), independently implemented."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from curvlinops import EFLinearOperator, GGNLinearOperator, KFACLinearOperator
+from curvlinops import EFLinearOperator, GGNLinearOperator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.func import functional_call
 
 from hybridsim.learning.curvature import linearize
-from hybridsim.learning.kfac import factors, layers
 from hybridsim.learning.task import Data, Workload, as_task
 
 
@@ -58,20 +57,6 @@ def test_empirical_fisher(seed):
     task, theta, batch, parts = random_task("cross_entropy", seed)
     lin = linearize(task, theta, batch, curvature="empirical_fisher").value
     close(lin.jacobian.T @ lin.jacobian / len(batch[0]), dense(EFLinearOperator(*parts)))
-
-
-@settings(deadline=None, max_examples=8)
-@given(cases)
-def test_kronecker_factors(case):
-    task, theta, batch, parts = random_task(*case)
-    operator = KFACLinearOperator(
-        *parts, fisher_type="type-2", separate_weight_and_bias=False, check_deterministic=False
-    )
-    operator.compute_kronecker_factors()
-    value = factors(task, theta, batch).value
-    for layer in layers(task):
-        close(value["a"][layer.name], operator._input_covariances[layer.name])
-        close(value["g"][layer.name], operator._gradient_covariances[layer.name])
 
 
 def test_the_oracle_model_is_the_tasks():
