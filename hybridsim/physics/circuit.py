@@ -108,11 +108,11 @@ def dissipation(
     """
     flow = _Flow.of(system, state, drive, tau, kappa0)
     x, u, w = flow.parameters(), flow.outputs(), flow.currents()
-    x_fs, u_fs = _full_scale(full_scales.x, x.peak), _full_scale(full_scales.u, u.peak)
+    x_fs, u_fs = full_scale(full_scales.x, x.peak), full_scale(full_scales.u, u.peak)
     rooted = system.root is not None
-    w_fs = _full_scale(full_scales.w, w.peak) if rooted else u_fs * system.scale**2
+    w_fs = full_scale(full_scales.w, w.peak) if rooted else u_fs * system.scale**2
     b2, b_peak = _drive_moments(system, drive)
-    b_fs = torch.maximum(b_peak, x_fs) if full_scales.b is None else _full_scale(full_scales.b, b_peak)
+    b_fs = torch.maximum(b_peak, x_fs) if full_scales.b is None else full_scale(full_scales.b, b_peak)
     stages = {
         "j_array": x.weighted / x_fs**2,
         "damping": system.damping * x.plain / x_fs**2,
@@ -243,7 +243,7 @@ def _drive_moments(system: LowRank, drive: Vector) -> tuple[Tensor, Tensor]:
     return full.square().sum(), full.abs().amax()
 
 
-def _full_scale(fixed: float | None, peak: Tensor) -> Tensor:
+def full_scale(fixed: float | None, peak: Tensor) -> Tensor:
     """The fixed full scale, else the peak; 1 for a stage that stays at zero."""
     if fixed is not None:
         if not fixed > 0:

@@ -1,17 +1,23 @@
-"""Dissipation of the dense summing-amplifier circuit of thermodynamic K-FAC (TKFAC, arXiv 2502.08603).
+"""Dissipation of the summing-amplifier circuits of thermodynamic K-FAC (TKFAC, arXiv 2502.08603).
 
-One programmable resistor per entry, one damping and one input resistor and one amplifier per node. Energies
-are in units of V_fs² C, voltages V_j = x_j V_fs/x_fs, as in :mod:`hybridsim.physics.circuit`.
+A factor in one array: one programmable resistor per entry, one damping and one input resistor and one amplifier per
+node. Or its rows X in two: X driven by x, Xᵀ driven by u = X x, whose r amplifiers have a feedback resistor each; it is
+TNGD's circuit with the empirical Fisher. Energies are in units of V_fs² C, voltages V_j = x_j V_fs/x_fs, as in
+:mod:`hybridsim.physics.circuit`.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from hybridsim.physics import modes
-from hybridsim.physics.circuit import Dissipation, Parts
-from hybridsim.physics.dense import Dense
+from hybridsim.physics.circuit import AUTOMATIC, Dissipation, FullScales, Parts, full_scale
+from hybridsim.physics.dense import Dense, Diagonalised, Roots
 from hybridsim.physics.quadrature import instants, panel_edges
 
 
@@ -20,79 +26,142 @@ def dense_parts(size: int) -> Parts:
     return Parts(size, size * size)
 
 
+def roots_parts(rows: int, size: int) -> Parts:
+    """The circuit of a factor XᵀX from X (r, n): n + r amplifiers and 2 r n programmable resistors."""
+    return Parts(size + rows, 2 * rows * size)
+
+
 def dense_dissipation(
-    system: Dense,
-    states: Tensor,
-    drives: Tensor,
+    system: Dense | Roots,
+    states: Tensor | None,
+    drives: Tensor | None,
     *,
     tau: float,
     kappa0: float,
-    full_scale: float | None = None,
+    full_scales: FullScales = AUTOMATIC,
 ) -> Dissipation:
     """Dissipation over ``tau`` RC of dx = -(A x - b) dτ + sqrt(2 kappa0) dW, for each of k columns.
 
-    Integrals of the second moment given the states at the start, in units of V_fs² C:
+    Integrals of the second moment E x_j² = (E x_j)² + Var x_j given the states at the start, likewise u = X x; in units
+    of V_fs² C:
 
-        array   sum |G_ij| x_j²/x_fs²       damping   λ sum x_j²/x_fs²       input   sum b_j²/(b_fs x_fs)
+        array     sum |G_ij| x_j²/x_fs²                 j_array     sum |X_ij| x_j²/x_fs²
+        damping   λ sum x_j²/x_fs²                      jt_array    sum |X_ij| u_i²/(u_fs x_fs)
+        input     sum b_j²/(b_fs x_fs)                  feedback_u  sum u_i²/(u_fs x_fs)
 
-    Mode pairs are integrated over time first, so the cost is O(n³ + n² k), not times the number of nodes.
-    Without a fixed full scale x_fs is, for each column, the largest |mean| + 3 sd at the interval's ends and
-    at geometric instants between (an ideal programmable gain, to be flagged as assumed);
-    b_fs is the larger of max |b| and x_fs, the input conductance (b_fs/x_fs) G0.
+    (left: one array; with X the three on the right take the place of ``array``). Mode pairs are integrated over time
+    first, so the cost is O(n³) once per system and O(n² k), not times the number of instants. A full scale left None is,
+    for each column, the largest |mean| + 3 sd of its stage at the interval's ends and at geometric instants between (an
+    ideal programmable gain, to be flagged as assumed), b_fs the larger of max |b| and x_fs.
 
     Args:
         system: A (n, n).
-        states: x at the start (n, k).
-        drives: b (n, k), constant.
+        states: x at the start (n, k); None for a circuit at rest.
+        drives: b (n, k), constant; None for none.
         tau: duration in RC, >= 0.
         kappa0: noise strength, dimensionless.
-        full_scale: fixed one > 0 for all columns, or None.
+        full_scales: fixed ones > 0 for all columns, or None; w is not asked for.
 
     Returns:
-        Stages array, damping, input; full scales and saturation of x and of the input b; each (k,).
+        Stages, full scales and saturation (x, u with X, and the input b); each (k,), k = 1 without columns.
     """
-    if full_scale is not None and not full_scale > 0:
-        raise ValueError(f"expected a full scale > 0, got {full_scale!r}")
-    a, v = system.eigenvalues[:, None], system.eigenvectors
-    y, b = v.T @ states.double(), v.T @ drives.double()
-    rate = float(a.abs().max())
-    t, weights = (p.to(a) for p in (instants(tau, rate) if tau > 0 else (torch.zeros(1), torch.zeros(1))))
-    conductance = system.matrix.abs().sum(dim=0)
-    integrals = _pair_integrals(a, t, weights, kappa0)
-    array = _quadratic(v.T @ (conductance[:, None] * v), y, b, integrals)
-    plain = _quadratic(torch.eye(len(a), dtype=a.dtype, device=a.device), y, b, integrals)
-    peak = _peak(system, y, b, tau, rate, kappa0)
-    scale = torch.where(peak > 0, peak, 1.0) if full_scale is None else torch.full_like(peak, full_scale)
-    drive_peak = drives.double().abs().amax(dim=0)
-    drive_scale = torch.maximum(drive_peak, scale)
-    drive2 = tau * drives.double().square().sum(dim=0)
-    stages = {"array": array / scale**2, "damping": system.damping * plain / scale**2}
-    stages["input"] = drive2 / (drive_scale * scale)
-    saturation = {"x": peak / scale, "b": drive_peak / drive_scale}
-    return Dissipation(stages, {"x": scale, "b": drive_scale}, saturation)
+    flow = _Flow.of(system, states, drives, tau, kappa0)
+    x_peak = flow.peak(system.eigenvectors)
+    x_fs = full_scale(full_scales.x, x_peak)
+    b2, b_peak = _drive_moments(drives, x_peak)
+    b_fs = torch.maximum(b_peak, x_fs) if full_scales.b is None else full_scale(full_scales.b, b_peak)
+    scales, peaks = {"x": x_fs, "b": b_fs}, {"x": x_peak, "b": b_peak}
+    stages = {
+        "damping": system.damping * flow.integral(torch.ones_like(system.eigenvalues)) / x_fs**2,
+        "input": tau * b2 / (b_fs * x_fs),
+    }
+    if isinstance(system, Roots):
+        peaks["u"] = flow.peak(system.outputs)
+        scales["u"] = full_scale(full_scales.u, peaks["u"])
+        through = scales["u"] * x_fs
+        stages["j_array"] = flow.integral(system.array_form) / x_fs**2
+        stages["jt_array"] = flow.integral(system.transposed_form) / through
+        stages["feedback_u"] = flow.integral(system.eigenvalues - system.damping) / through
+    else:
+        stages["array"] = flow.integral(system.array_form) / x_fs**2
+    return Dissipation(stages, scales, {stage: peaks[stage] / scales[stage] for stage in peaks})
 
 
-def _pair_integrals(a: Tensor, t: Tensor, weights: Tensor, kappa0: float) -> tuple[Tensor, ...]:
-    """Time integrals of E_i E_l, E_i psi_l, psi_i psi_l (n, n) and of each mode's variance (n,)."""
-    e, psi = modes.decay(a, t), modes.response(a, t)
-    variance = kappa0 * (modes.response(a, 2 * t) @ weights)
-    return (e * weights) @ e.T, (e * weights) @ psi.T, (psi * weights) @ psi.T, variance
+class _Signal(NamedTuple):
+    """Something of the columns in the modes (n, k), and the function of rate and time that carries it."""
+
+    columns: Tensor
+    function: Callable[[Tensor, Tensor], Tensor]
 
 
-def _quadratic(form: Tensor, y: Tensor, b: Tensor, integrals: tuple[Tensor, ...]) -> Tensor:
-    """Time integral of E[xᵀ W x] (k,): W in the eigenbasis (n, n), modes starting at y driven by b (n, k)."""
-    ee, ep, pp, variance = integrals
-    mean = y * ((form * ee) @ y) + 2 * y * ((form * ep) @ b) + b * ((form * pp) @ b)
-    return mean.sum(dim=0) + form.diagonal() @ variance
+@dataclass(frozen=True, eq=False)
+class _Flow:
+    """The modes of k columns in time: means E y + psi b, variances kappa0 psi_2t."""
+
+    rates: Tensor  # (n, 1)
+    signals: tuple[_Signal, ...]  # the start y and the drive b, where there are any
+    products: tuple[Tensor, ...]  # time integrals (n, n) of the signals' functions, pair by pair
+    variance: Tensor  # time integral of each mode's variance (n,)
+    edges: list[float]  # instants at which peaks are looked for
+    kappa0: float
+
+    @classmethod
+    def of(cls, system: Diagonalised, states: Tensor | None, drives: Tensor | None, tau: float, kappa0: float) -> _Flow:
+        a, v = system.eigenvalues[:, None], system.eigenvectors
+        rate = float(a.abs().max())
+        t, weights = (p.to(a) for p in (instants(tau, rate) if tau > 0 else (torch.zeros(1), torch.zeros(1))))
+        given = ((states, modes.decay), (drives, modes.response))
+        signals = tuple(_Signal(v.T @ x.double(), function) for x, function in given if x is not None)
+        functions = [signal.function(a, t) for signal in signals]
+        products = tuple((functions[i] * weights) @ functions[j].T for i, j in _pairs(len(signals)))
+        variance = kappa0 * (modes.response(a, 2 * t) @ weights)
+        edges = panel_edges(tau, rate) if tau > 0 else [0.0]
+        return cls(a, signals, products, variance, edges if states is not None else edges[1:], kappa0)
+
+    @property
+    def count(self) -> int:
+        """k, the number of columns."""
+        return self.signals[0].columns.shape[1] if self.signals else 1
+
+    def integral(self, form: Tensor) -> Tensor:
+        """Time integral of E[xᵀ W x] (k,): W in the modes, (n, n) symmetric, or (n,) where it is diagonal."""
+        diagonal = form if form.ndim == 1 else form.diagonal()
+        total = (diagonal @ self.variance).expand(self.count)
+        for (i, j), product in zip(_pairs(len(self.signals)), self.products, strict=True):
+            left, right = self.signals[i].columns, self.signals[j].columns
+            weighted = (
+                form[:, None] * product.diagonal()[:, None] * right if form.ndim == 1 else (form * product) @ right
+            )
+            total = total + (1 if i == j else 2) * (left * weighted).sum(dim=0)
+        return total
+
+    def peak(self, outputs: Tensor) -> Tensor:
+        """Largest |mean| + 3 sd of M y over geometric instants (k,), M (m, n)."""
+        largest = self.rates.new_zeros(self.count)
+        squares = outputs.square() if self.kappa0 > 0 else None
+        for instant in self.edges:
+            h = self.rates.new_tensor(instant)
+            swing = outputs.new_zeros(len(outputs), 1)
+            if self.signals:
+                swing = (outputs @ _mean(self.signals, self.rates, h)).abs()
+            if squares is not None:
+                swing = swing + 3 * torch.sqrt(self.kappa0 * (squares @ modes.response(self.rates, 2 * h)))
+            largest = torch.maximum(largest, swing.amax(dim=0))
+        return largest
 
 
-def _peak(system: Dense, y: Tensor, b: Tensor, tau: float, rate: float, kappa0: float) -> Tensor:
-    """Largest |mean| + 3 sd over nodes and geometric instants (k,)."""
-    a, v = system.eigenvalues[:, None], system.eigenvectors
-    peak = y.new_zeros(y.shape[1])
-    for time in panel_edges(tau, rate) if tau > 0 else [0.0]:
-        h = a.new_tensor(time)
-        mean = v @ (modes.decay(a, h) * y + modes.response(a, h) * b)
-        deviation = torch.sqrt(kappa0 * (v.square() @ modes.response(a, 2 * h)))
-        peak = torch.maximum(peak, (mean.abs() + 3 * deviation).amax(dim=0))
-    return peak
+def _mean(signals: tuple[_Signal, ...], rates: Tensor, h: Tensor) -> Tensor:
+    """E y + psi b (n, k) at one instant."""
+    first, *rest = (signal.function(rates, h) * signal.columns for signal in signals)
+    return sum(rest, first)
+
+
+def _pairs(count: int) -> list[tuple[int, int]]:
+    return [(i, j) for i in range(count) for j in range(i, count)]
+
+
+def _drive_moments(drives: Tensor | None, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Sum of b_j² and largest |b_j| of each column (k,)."""
+    if drives is None:
+        return torch.zeros_like(like), torch.zeros_like(like)
+    return drives.double().square().sum(dim=0), drives.double().abs().amax(dim=0)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 _CHUNK = 1 << 22  # elements raised to float64 at once
+_SMALLEST = torch.finfo(torch.float64).tiny  # no step is denormal: what it divides stays a number
 
 
 def levels(bits: int) -> int:
@@ -43,7 +44,7 @@ def quantize(x: Tensor, bits: int | None, full_scale: float | Tensor | None = No
     top = levels(bits)
     largest = x.abs().amax() if full_scale is None else full_scale
     scale = torch.as_tensor(largest, dtype=torch.float64, device=x.device)
-    step = torch.where(scale > 0, scale, 1.0) / top
+    step = _step(scale, top)
     values = torch.empty_like(x, memory_format=torch.contiguous_format)
     clipped = torch.zeros((), dtype=torch.int64, device=x.device)
     flat, out = x.reshape(-1), values.view(-1)
@@ -52,6 +53,23 @@ def quantize(x: Tensor, bits: int | None, full_scale: float | Tensor | None = No
         out[start : start + _CHUNK] = level.clamp(-top, top) * step
         clipped = clipped + (level.abs() > top).sum()
     return values, clipped
+
+
+def quantize_columns(x: Tensor, bits: int | None) -> Tensor:
+    """Round each column of (n, k) on its own automatic range, as ``quantize`` does with one; nothing clips.
+
+    Raises:
+        ValueError: bits out of range.
+    """
+    if bits is None or x.numel() == 0:
+        return x
+    top, values = levels(bits), torch.empty_like(x)
+    width = max(1, _CHUNK // len(x))
+    for start in range(0, x.shape[1], width):
+        part = x[:, start : start + width].double()
+        step = _step(part.abs().amax(dim=0), top)
+        values[:, start : start + width] = torch.round(part / step).clamp(-top, top) * step
+    return values
 
 
 def quantize_jacobian(jacobian: Tensor, bits: int | None) -> Tensor:
@@ -75,21 +93,20 @@ def conservative(matrix: Tensor, bits: int | None) -> tuple[Tensor, Tensor]:
         that quantization adds.
     """
     symmetric = matrix.double()
-    symmetric = (symmetric + symmetric.mT) / 2
+    symmetric = symmetric / 2 + symmetric.mT / 2
     diagonal = symmetric.diagonal(dim1=-2, dim2=-1)
     if bits is None or symmetric.numel() == 0:
         return symmetric, torch.zeros_like(diagonal).sum(dim=-1)
     top = levels(bits)
     rest = symmetric - torch.diag_embed(diagonal)
-    step = _step(rest.flatten(-2), top)[..., None]
+    step = _step(rest.abs().amax(dim=(-2, -1)), top)[..., None, None]
     rounded = torch.round(rest / step).clamp(-top, top) * step
     raised = diagonal + (rounded - rest).abs().sum(dim=-1)
-    step = _step(raised, top)
+    step = _step(raised.abs().amax(dim=-1, keepdim=True), top)
     raised = torch.ceil(raised / step).clamp(-top, top) * step
     return rounded + torch.diag_embed(raised), (raised - diagonal).mean(dim=-1)
 
 
-def _step(entries: Tensor, top: int) -> Tensor:
-    """Distance of levels (..., 1) for entries (..., n); 1 where all are zero."""
-    largest = entries.abs().amax(dim=-1, keepdim=True)
-    return torch.where(largest > 0, largest, 1.0) / top
+def _step(largest: Tensor, top: int) -> Tensor:
+    """Distance of levels that reach up to ``largest`` (float64)."""
+    return (largest / top).clamp(min=_SMALLEST)

@@ -69,7 +69,7 @@ def test_full_scales_must_be_positive() -> None:
         dissipation(system, state, drive, tau=1.0, kappa0=0.0, full_scales=FullScales(x=-1.0))
     x = torch.ones(2, 1, dtype=torch.float64)
     with pytest.raises(ValueError, match="expected a full scale > 0"):
-        dense_dissipation(dense(torch.eye(2)), x, x, tau=1.0, kappa0=0.0, full_scale=0.0)
+        dense_dissipation(dense(torch.eye(2)), x, x, tau=1.0, kappa0=0.0, full_scales=FullScales(x=0.0))
 
 
 def test_a_quiet_dense_circuit() -> None:
