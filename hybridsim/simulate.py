@@ -194,7 +194,8 @@ def _attempt(setup: _Setup, folder: Path, force: bool, mode: str, missing: str) 
     host["wall_s"] = time.perf_counter() - started
     basis = {"energy_basis": session.machine.energy_basis()}
     ending = {"status": status, "reason": str(failure) if failure else ""} | basis
-    summary = _extras(setup.scenario) | ending | {"host": host}
+    peaks = {"gpu_peak_bytes": {gpu.name: gpu.peak_bytes for gpu in session.machine.gpus}}
+    summary = _extras(setup.scenario) | ending | session.notes | peaks | {"host": host}
     ending |= {"last_key": session.theta.key.hex()}
     try:
         writer.finish(head | ending, session.machine.static_power(), summary)
@@ -214,7 +215,8 @@ def _session(setup: _Setup, backend: Backend, sink: Sink, steps: int, progress: 
         setup.task, machine, backend, trace, training.algorithm, scenario.seed, training.batch_size, steps,
         training.evaluate_every, progress,
     )  # fmt: skip
-    machine.gpu.resident_bytes = session.resident_bytes()
+    for gpu in machine.gpus:
+        gpu.resident_bytes = session.resident_bytes()
     return session
 
 
@@ -222,7 +224,7 @@ def _execute(session: Session) -> None:
     """Run the program to its end; the trace is closed whatever happens."""
     env, store = session.machine.context.env, session.backend.store
     try:
-        run_program = program(session.algorithm.kind, len(session.machine.spus))
+        run_program = program(session.algorithm, len(session.machine.spus))
         env.run(env.process(run_program(session)))
     finally:
         session.trace.close()

@@ -75,6 +75,13 @@ class Issuer:
             found.add(self.last)
         return tuple(sorted(found))
 
+    def waited_from(self, ready_ps: int, now_ps: int) -> None:
+        """What the next operation needs was ready at ``ready_ps`` only: no wait for the resource before that."""
+        if 0 <= self.waiting_since_ps < ready_ps:
+            self.waiting_since_ps = ready_ps
+        if self.waiting_since_ps == now_ps:
+            self.waiting_since_ps = self.blocker = -1
+
     def take_wait(self, now_ps: int) -> tuple[int, int]:
         """(queued_ps, blocker) of the operation that is issued now."""
         if self.waiting_since_ps < 0:

@@ -8,7 +8,7 @@ With one GPU and pipelining a block goes on as soon as its backward pass has run
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from types import SimpleNamespace
 from typing import Any
 
@@ -69,7 +69,7 @@ class Kfac:
         self.theta = self.group.everywhere(session.theta)
         state = optimizers.initial_state(algorithm.update, session.theta.value)
         self.optimizer = self.group.everywhere(session.backend.root(state, "optimizer state"))
-        self.averages: dict[str, tuple[Ref, Ref]] = {}
+        self.averaging: dict[str, simpy.Process] = {}
         self.preconditioners: dict[str, simpy.Process] = {}
         self._reserve_memory()
 
@@ -106,7 +106,7 @@ class Kfac:
             found = yield from group.each(Label("gradient", step), self.gradient, operands)
         elif group.size == 1 and self.algorithm.pipelining:
             args = (*operands[0], self._draw(step, 0))
-            reached = _announcer(ready)
+            reached = self._announcer(ready)
             staged = group.gpus[0].execute_stages(
                 group.issuers[0], lambda name: _stage_label(step, name), self.factors, args, reached
             )
@@ -122,8 +122,21 @@ class Kfac:
         for block in self.blocks:
             if not ready[block.name].triggered:
                 result = found[place[self.owner[block.name].name]]
-                ready[block.name].succeed(_parts(result, block.name, fresh))
+                ready[block.name].succeed(self._parts(result, block.name, fresh))
         return found, loss
+
+    def _parts(self, result: Ref, name: str, fresh: bool) -> Parts:
+        a, g = (result.pick(side).pick(name) if fresh else None for side in "ag")
+        return Parts(a, g, result.pick("d").pick(name), int(self.env.now))
+
+    def _announcer(self, ready: dict[str, simpy.Event]) -> Callable[[str, Ref], None]:
+        """A block is ready when its stage has ended."""
+
+        def reached(stage: str, result: Ref) -> None:
+            if stage in ready and not ready[stage].triggered:
+                ready[stage].succeed(self._parts(result, stage, fresh=True))
+
+        return reached
 
     def _draw(self, step: int, shard: int) -> Ref:
         """Where drawn labels come from: by seed and step, whichever GPU draws them."""
@@ -156,37 +169,37 @@ class Kfac:
     ) -> Generator[simpy.Event, Any, tuple[Block, Ref, int]]:
         """A block's direction; with ``stale`` from the preconditioner before the one that is being made."""
         used = self.preconditioners.get(block.name)
-        averaging = self.env.process(self._average(step, block, ready, issuer.fork())) if fresh else None
+        if fresh:
+            before = self.averaging.get(block.name)
+            self.averaging[block.name] = self.env.process(self._average(step, block, before, ready, issuer.fork()))
         if renewed:
-            process = self.env.process(self._prepare(step, block, averaging, issuer.fork()))
+            process = self.env.process(self._prepare(step, block, self.averaging[block.name], issuer.fork()))
             self.preconditioners[block.name] = process
             if used is None or not self.algorithm.stale:
                 used = process
         assert used is not None, "the first step renews"
         prepared: Prepared = yield used
         direction = yield from self.algebra.apply(step, block, prepared, ready, issuer)
-        if averaging is not None:
-            yield averaging
         return block, direction, prepared.step
 
-    def _average(self, step: int, block: Block, ready: simpy.Event, issuer: Issuer) -> Steps:
+    def _average(
+        self, step: int, block: Block, before: simpy.Process | None, ready: simpy.Event, issuer: Issuer
+    ) -> Generator[simpy.Event, Any, tuple[Ref, Ref]]:
         """Exponential moving average of a block's factors; the first have nothing to be averaged with."""
         parts: Parts = yield ready
         assert parts.a is not None and parts.g is not None, "a step with factors"
-        old = self.averages.get(block.name)
-        new = (parts.a, parts.g)
-        if old is not None and self.algorithm.ema:
-            label = Label("average factors", step, block.name)
-            both = yield from self.owner[block.name].execute(issuer, label, self.average, (*old, *new))
-            new = (both.pick(0), both.pick(1))
-        self.averages[block.name] = new
+        if before is None or not self.algorithm.ema:
+            return parts.a, parts.g
+        old: tuple[Ref, Ref] = yield before
+        label, args = Label("average factors", step, block.name), (*old, parts.a, parts.g)
+        both = yield from self.owner[block.name].execute(issuer, label, self.average, args)
+        return both.pick(0), both.pick(1)
 
     def _prepare(
-        self, step: int, block: Block, averaging: simpy.Process | None, issuer: Issuer
+        self, step: int, block: Block, averaging: simpy.Process, issuer: Issuer
     ) -> Generator[simpy.Event, Any, Prepared]:
-        if averaging is not None:
-            yield averaging
-        return (yield from self.algebra.prepare(step, block, *self.averages[block.name], issuer))
+        a, g = yield averaging
+        return (yield from self.algebra.prepare(step, block, a, g, issuer))
 
     # ---------------------------------------------------------------- update
 
@@ -225,21 +238,6 @@ class Kfac:
                 gpu.resident_bytes += size * element
             if self.algorithm.method != "solves":
                 self.owner[block.name].resident_bytes += size * element
-
-
-def _parts(result: Ref, name: str, fresh: bool) -> Parts:
-    a, g = (result.pick(side).pick(name) if fresh else None for side in "ag")
-    return Parts(a, g, result.pick("d").pick(name))
-
-
-def _announcer(ready: dict[str, simpy.Event]) -> Any:
-    """A block is ready when its stage has ended."""
-
-    def reached(stage: str, result: Ref) -> None:
-        if stage in ready and not ready[stage].triggered:
-            ready[stage].succeed(_parts(result, stage, fresh=True))
-
-    return reached
 
 
 def _stage_label(step: int, stage: str) -> Label:

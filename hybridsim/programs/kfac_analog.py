@@ -143,7 +143,7 @@ class Analog:
         return (yield from gpu.execute(issuer, label, _JOIN_TILES, (solved, answer), synchronous=True))
 
     def _known(self, columns: Ref) -> simpy.Event:
-        return self.env.event().succeed(Parts(None, None, columns))
+        return self.env.event().succeed(Parts(None, None, columns, int(self.env.now)))
 
     # ---------------------------------------------------------------- method 1
 
@@ -190,7 +190,7 @@ class Analog:
             answer = yield from self._sample(at, spu, held, issuer)
         else:
             count = piece.columns
-            answer = yield from self._columns(at, piece, held, factor, ready, issuer)
+            answer = yield from self._columns(at, piece, held, (factor, shift), ready, issuer)
         spu.device.release(issuer.last)
         spu.sets.release(held, issuer.last)
         bits = at.job.size * count * spu.bits("output")
@@ -207,7 +207,8 @@ class Analog:
         """Send a factor (or the raw rows) and write the resistors."""
         gpu, job = self.owner[at.job.block], at.job
         bits = job.numbers * spu.bits("input")
-        sent = yield from self.machine.transfer(issuer, at.label("upload factor"), gpu.name, spu.name, args[0], bits)
+        payload = _after(*args)
+        sent = yield from self.machine.transfer(issuer, at.label("upload factor"), gpu.name, spu.name, payload, bits)
         label, operands = at.label("program"), (sent, args[1])
         held.system = yield from spu.program(
             issuer, label, program, operands, job.load, written=job.load.resistors, known=self._systems
@@ -215,21 +216,23 @@ class Analog:
         held.key = key
 
     def _columns(
-        self, at: Address, piece: Piece, held: ResistorSet, factor: Ref, ready: simpy.Event | None, issuer: Issuer
-    ) -> Step:
+        self, at: Address, piece: Piece, held: ResistorSet, system_of: tuple[Ref, Ref], ready: simpy.Event | None,
+        issuer: Issuer,
+    ) -> Step:  # fmt: skip
         """Right-hand sides in (unit columns need not be sent), relaxations in a row, solutions out."""
         spu, job, algorithm, system = piece.spu, at.job, self.algorithm, held.system
         assert system is not None, "written just now or before"
         if ready is not None:
             parts: Parts = yield ready
-            columns = self._cut(parts.d, piece.first, piece.first + piece.columns)
+            issuer.waited_from(parts.ready_ps, int(self.env.now))
+            columns = _after(self._cut(parts.d, piece.first, piece.first + piece.columns), *system_of)
             bits = job.size * piece.columns * spu.bits("bias")
             gpu, label = self.owner[job.block], at.label("upload columns")
             columns = yield from self.machine.transfer(issuer, label, gpu.name, spu.name, columns, bits, piece.columns)
         else:
             units = Computation(kronecker.units, first=piece.first, count=piece.columns, dtype=self.dtype)
             shape = self._shape(job.size, piece.columns)
-            columns = self.session.backend.evaluate(units, (factor,), shape)
+            columns = self.session.backend.evaluate(units, system_of[:1], shape)
         yield from spu.device.acquire(issuer)
         convert = Computation(kronecker.convert, bias_bits=spu.node.bias_bits)
         drive = yield from spu.convert_input(issuer, at.label("convert"), convert, (columns,), job.size, piece.columns)
@@ -301,3 +304,8 @@ class Analog:
             return Prediction(device_ps, link_ps + up.latency_ps + down.latency_ps)
 
         return predict
+
+
+def _after(payload: Ref, *others: Ref) -> Ref:
+    """A payload that is sent once other things, which it is used with, are there too."""
+    return payload._replace(spans=tuple(sorted({span for ref in (payload, *others) for span in ref.spans})))

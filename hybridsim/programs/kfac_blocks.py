@@ -15,11 +15,12 @@ from hybridsim.programs.placement import Job
 
 
 class Parts(NamedTuple):
-    """What a backward pass yields for a block: factors (None on a step without them) and mean gradient (m, n)."""
+    """What a backward pass yields for a block: factors (None on a step without them), mean gradient (m, n), and when."""
 
     a: Ref | None
     g: Ref | None
     d: Ref
+    ready_ps: int
 
 
 class Prepared(NamedTuple):

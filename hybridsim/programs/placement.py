@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from itertools import pairwise
+from fractions import Fraction
+from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 from hybridsim.errors import CapacityError
@@ -150,8 +151,10 @@ def _predict(job: Job, spu: Spu, predict: Predict) -> Prediction:
 def _split(job: Job, able: Sequence[Spu], predict: Predict) -> tuple[Piece, ...]:
     """Stretches of columns in proportion to what each SPU solves in a given time, none empty."""
     one, many = job._replace(columns=1), job._replace(columns=1 + job.columns)
-    speeds = [1 / max(predict(many, spu).device_ps - predict(one, spu).device_ps, 1) for spu in able]
-    edges = [0] + [round(job.columns * sum(speeds[: k + 1]) / sum(speeds)) for k in range(len(able))]
+    # exact fractions, so that equal SPUs share alike however fast they are
+    speeds = [Fraction(1, max(predict(many, spu).device_ps - predict(one, spu).device_ps, 1)) for spu in able]
+    reached = list(accumulate(speeds, initial=Fraction(0)))
+    edges = [round(job.columns * part / reached[-1]) for part in reached]
     pieces = []
     for spu, (first, last) in zip(able, pairwise(edges), strict=True):
         if last > first:

