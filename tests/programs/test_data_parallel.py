@@ -14,6 +14,7 @@ import hybridsim
 from hybridsim.errors import CapacityError, InputError
 from hybridsim.hardware.lane import Issuer, Label
 from hybridsim.learning import parallel
+from hybridsim.learning.task import batch_indices
 from hybridsim.programs.first_order import GRADIENT
 from hybridsim.programs.parallel import MEAN, Group
 from hybridsim.scenario.unused import unused_fields
@@ -54,6 +55,8 @@ def test_the_shares_of_a_batch_are_the_batch():
     made, _ = session(parallel_document("sgd", 4))
     for step in (1, 2, 7):
         whole, shares = made.batch(step), [made.batch(step, shard=(k, 4)) for k in range(4)]
+        indices = batch_indices(made.seed, len(made.task.data.train_x), 8, step - 1)
+        torch.testing.assert_close(whole.value[0], made.task.data.train_x[indices], rtol=0, atol=0)
         for part in (0, 1):
             torch.testing.assert_close(torch.cat([s.value[part] for s in shares]), whole.value[part], rtol=0, atol=0)
         assert len({whole.key, *(share.key for share in shares)}) == 5
