@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from hybridsim.learning import optimizers
-from hybridsim.learning.cost import count, signature, to_meta
+from hybridsim.learning.cost import count, signature, stage, to_meta
 from hybridsim.learning.curvature import gradient, linearize
-from hybridsim.learning.kfac import factors
 from hybridsim.learning.task import Data, Workload, as_task, batch, load_workload
 from hybridsim.outcome import Outcome
 
@@ -141,6 +140,64 @@ def test_contractions(b, n, m, k):
     assert run.kernels[0].precision == "bf16"
 
 
+def staged(x, names):
+    """A sine, then a cosine of x in each named stage."""
+    x = x.sin()
+    for name in names:
+        stage(name)
+        x = x.cos()
+    return Outcome(x)
+
+
+@given(st.lists(st.sampled_from("abc"), max_size=6))
+def test_stages_add_up_in_order_of_appearance(names):
+    """What precedes the first name counts to it; a name may come back; without names there are no stages."""
+    run, _ = count(staged, (torch.randn(7),), {"names": tuple(names)})
+    assert run.launches == 1 + len(names) and run.flop == 7 * run.launches
+    assert [name for name, _ in run.stages] == list(dict.fromkeys(names))
+    for k, (name, part) in enumerate(run.stages):
+        assert part.launches == names.count(name) + (k == 0) and part.flop == 7 * part.launches
+        assert part.bytes == 56 * part.launches and part.stages == ()
+
+
+def test_a_stage_without_work_is_there():
+    run, _ = count(lambda x: (stage("none"), stage("all"), x + 1)[2], (torch.ones(3),), {})
+    assert [(name, part.launches) for name, part in run.stages] == [("none", 0), ("all", 1)]
+
+
+def test_an_inverse_counts_where_it_is_finished():
+    def inverse(x):
+        stage("factor")
+        factor = torch.linalg.cholesky(x)
+        stage("invert")
+        return torch.cholesky_inverse(factor)
+
+    run, _ = count(inverse, (torch.eye(30, dtype=torch.float64),), {})
+    parts = dict(run.stages)
+    assert not [k for k in parts["factor"].kernels if k.routine != "roofline"]
+    (kernel,) = [k for k in parts["invert"].kernels if k.routine != "roofline"]
+    assert kernel.routine == "spd_inverse" and abs(kernel.flop - 30**3) < 1e-6
+    assert sum(part.flop for part in parts.values()) == run.flop
+
+
+def test_stages_reach_into_backward_hooks():
+    """Named when a gradient arrives: the product that follows belongs to it."""
+
+    def slope(x, y):
+        stage("forward")
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            h = x @ y
+            h.register_hook(lambda _: stage("backward"))
+            loss = h.sum()
+        return torch.autograd.grad(loss, x)[0]
+
+    run, _ = count(slope, (torch.randn(3, 4), torch.randn(4, 5)), {})
+    parts = dict(run.stages)
+    assert list(parts) == ["forward", "backward"]
+    assert matrix_flop(parts["forward"]) == matrix_flop(parts["backward"]) == 2 * 3 * 4 * 5
+
+
 def test_factorisations():
     spd = torch.eye(30, dtype=torch.float64)
     run, _ = count(torch.linalg.cholesky, (spd,), {})
@@ -230,11 +287,6 @@ def test_what_the_gpu_runs_gives_the_shapes_that_it_really_has(name):
     for kind in ("sgd", "nesterov", "adam", "nadamw"):
         state = optimizers.initial_state(kind, theta)
         calls.append((getattr(optimizers, kind), (theta, state, slope), {"learning_rate": 0.1}))
-    if name == "digits_mlp":
-        calls += [
-            (factors, (task, theta, examples), {}),
-            (factors, (task, theta, examples), {"fisher": "empirical"}),
-        ]
     for fn, args, options in calls:
         work, shapes = count(fn, args, options)
         real = fn(*args, **options)

@@ -7,141 +7,197 @@ from hypothesis import strategies as st
 from torch import nn
 
 from hybridsim.errors import InputError
-from hybridsim.learning.curvature import gradient, linearize, range_coordinates
-from hybridsim.learning.kfac import (
-    average,
-    damp,
-    ema,
-    factors,
-    join_directions,
-    join_gradient,
-    layer_gradient,
-    layers,
-    slice_gradient,
-)  # fmt: skip
-from hybridsim.learning.task import Data, Workload, as_task, load_workload
+from hybridsim.learning.cost import count, signature
+from hybridsim.learning.kfac import average, damping_terms, divide, invert, join, precondition, transpose
+from hybridsim.learning.kfac_layers import blocks, layers, matrices
+from hybridsim.learning.task import Data, Workload, as_task
+
+seeds = st.integers(0, 2**31)
+sizes = st.integers(1, 6)
+dampings = st.floats(1e-3, 1.0)
 
 
-def random_task(network, loss, seed, size=6, inputs=4, outputs=3):
+def close(found, expected, tolerance=1e-10):
+    assert found.shape == expected.shape
+    assert (found - expected).norm() <= tolerance * expected.norm()
+
+
+def factor(n, generator):
+    """A positive definite matrix; its smallest eigenvalues are small."""
+    root = torch.randn(n, n, generator=generator, dtype=torch.float64)
+    return root @ root.T / n
+
+
+def block(seed, m, n, diagonal):
+    """A, G and D of one block."""
     generator = torch.Generator().manual_seed(seed)
-    x = torch.randn(size, inputs, generator=generator)
-    labels = torch.randint(outputs, (size,), generator=generator)
-    y = labels if loss == "cross_entropy" else torch.randn(size, outputs, generator=generator)
-    task = as_task("dense", Workload(network, Data(x, y, x, y), loss))
-    return task, task.initial_parameters(seed), (x, y)
+    a, g = factor(n, generator), factor(m, generator)
+    return a.diagonal().clone() if diagonal else a, g, torch.randn(m, n, generator=generator, dtype=torch.float64)
 
 
-def two_layers():
-    return nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3, bias=False))
+def eye(n):
+    return torch.eye(n, dtype=torch.float64)
 
 
-def used_twice():
-    layer = nn.Linear(4, 4)
-    return nn.Sequential(layer, nn.Tanh(), layer)
+def matrix(a):
+    return torch.diag(a) if a.ndim == 1 else a
 
 
-def used_at_two_positions():
-    return nn.Sequential(nn.Unflatten(1, (2, 2)), nn.Linear(2, 2), nn.Flatten())
+@given(seeds, sizes, sizes, st.floats(0, 1), st.booleans())
+def test_the_averages_weight_belongs_to_the_old_factor(seed, m, n, decay, diagonal):
+    old_a, old_g, _ = block(seed, m, n, diagonal)
+    new_a, new_g, _ = block(seed + 1, m, n, diagonal)
+    a, g = average(old_a, old_g, new_a, new_g, decay=decay).value
+    close(a, decay * old_a + (1 - decay) * new_a)
+    close(g, decay * old_g + (1 - decay) * new_g)
 
 
-def close(found, expected, tolerance=1e-5):
-    assert (found - expected).abs().max() <= tolerance * expected.abs().max().clamp(min=1e-30)
+@given(seeds, sizes, sizes, dampings, st.booleans())
+def test_damping_terms(seed, m, n, damping, diagonal):
+    """plain: λ on both sides. pi: their product is λ, their ratio that of the mean eigenvalues."""
+    a, g, _ = block(seed, m, n, diagonal)
+    assert [float(t) for t in damping_terms(a, g, damping=damping, rule="plain").value] == [damping, damping]
+    shift_a, shift_g = damping_terms(a, g, damping=damping, rule="pi").value
+    assert float(shift_a * shift_g) == pytest.approx(damping, rel=1e-12)
+    ratio = (matrix(a).trace() / n) / (g.trace() / m)
+    assert float(shift_a / shift_g) == pytest.approx(float(ratio), rel=1e-12)
+    x, y = a if diagonal else torch.linalg.cholesky(a).T, torch.linalg.cholesky(g).T
+    roots = damping_terms(x, torch.cat([y, 0 * y]), damping=damping, rule="pi", form="roots").value
+    assert [float(t) for t in roots] == pytest.approx([float(shift_a), float(shift_g)], rel=1e-10)
+    dead = damping_terms(0 * a, g, damping=damping, rule="pi").value
+    assert [float(t) for t in dead] == pytest.approx([damping**0.5, damping**0.5])
+    with pytest.raises(ValueError, match="expected plain or pi, got 'exact'"):
+        damping_terms(a, g, damping=damping, rule="exact")
 
 
-cases = st.tuples(st.sampled_from(["cross_entropy", "mse"]), st.integers(0, 2**31))
+@given(seeds, sizes, sizes, dampings, st.booleans(), st.sampled_from(["plain", "pi"]))
+def test_factored_damping_solves_with_both_damped_factors(seed, m, n, damping, diagonal, rule):
+    a, g, d = block(seed, m, n, diagonal)
+    inverses = invert(a, g, damping=damping, rule=rule).value
+    u = precondition(inverses, d, rule=rule, damping=damping).value
+    shift_a, shift_g = damping_terms(a, g, damping=damping, rule=rule).value
+    damped_a, damped_g = matrix(a) + shift_a * eye(n), g + shift_g * eye(m)
+    close(damped_g @ u @ damped_a, d, 1e-9)
+    rows = torch.linalg.solve(damped_g, d).T.contiguous()
+    if diagonal:
+        rows = divide(rows, a, shift_a).value
+        close(transpose(rows[:, : m // 2], rows[:, m // 2 :]).value, u, 1e-9)
 
 
-@settings(deadline=None, max_examples=10)
-@given(cases)
-def test_a_single_example_has_exact_blocks(case):
-    """For one example A ⊗ G is the layer's GGN block itself (weights row-major: G ⊗ A)."""
-    task, theta, batch = random_task(two_layers, *case, size=1)
-    value = factors(task, theta, batch).value
-    lin = linearize(task, theta, batch).value
-    root, _ = range_coordinates(lin)
-    wide = (root[0].mT @ lin.jacobian.double()).float()
-    ggn, offset = wide.T @ wide, 0
-    for layer in layers(task):
-        weights = layer.outputs * (layer.inputs - (layer.name == "0"))
-        block = ggn[offset : offset + weights, offset : offset + weights]
-        a = value["a"][layer.name]
-        a = a[:-1, :-1] if layer.name == "0" else a
-        close(torch.kron(value["g"][layer.name], a), block)
-        offset += layer.outputs * layer.inputs
+@given(seeds, sizes, sizes, dampings, st.booleans())
+def test_exact_damping_solves_the_damped_block(seed, m, n, damping, diagonal):
+    a, g, d = block(seed, m, n, diagonal)
+    inverses = invert(a, g, damping=damping, rule="exact").value
+    u = precondition(inverses, d, rule="exact", damping=damping).value
+    damped = torch.kron(g, matrix(a)) + damping * eye(m * n)
+    close(u, torch.linalg.solve(damped, d.flatten()).reshape(m, n), 1e-9)
 
 
-@settings(deadline=None, max_examples=10)
-@given(cases, st.sampled_from(["type2", "empirical"]))
-def test_factors_against_explicit_loops(case, fisher):
-    task, theta, (x, y) = random_task(two_layers, *case)
-    found = factors(task, theta, (x, y), fisher=fisher)
-    w0, b0, w2 = task.layout.unflatten(theta).values()
-    expected_a, expected_g = torch.zeros(5, 5), torch.zeros(5, 5)
-    lin = linearize(task, theta, (x, y)).value
-    root, _ = range_coordinates(lin)
-    for i in range(len(x)):
-        a = torch.cat([x[i], torch.ones(1)])
-        hidden = torch.tanh(w0 @ x[i] + b0)
-        columns = root[i] if fisher == "type2" else lin.residual[i][:, None]
-        slopes = (1 - hidden**2)[:, None] * (w2.T @ columns.float())
-        expected_a += torch.outer(a, a) / len(x)
-        expected_g += slopes @ slopes.T / len(x)
-    close(found.value["a"]["0"], expected_a)
-    close(found.value["g"]["0"], expected_g)
-    assert found.value["a"]["2"].shape == (5, 5) and found.value["g"]["2"].shape == (3, 3)
-    reference = gradient(task, theta, (x, y))
-    close(found.value["gradient"], reference.value)
-    assert torch.isclose(found.facts["train_loss"].float(), reference.facts["train_loss"])
+@given(seeds, sizes, sizes, st.sampled_from(["plain", "pi", "exact"]))
+def test_a_block_with_plenty_of_damping_is_gradient_descent(seed, m, n, rule):
+    a, g, d = block(seed, m, n, False)
+    inverses = invert(a, g, damping=1e12, rule=rule).value
+    scale = 1e24 if rule == "plain" else 1e12
+    assert torch.nn.functional.cosine_similarity(
+        precondition(inverses, d, rule=rule, damping=1e12).value.flatten() * scale, d.flatten(), dim=0
+    ) == pytest.approx(1)
 
 
-def test_layers_and_gradient_matrices():
-    task, theta, _ = random_task(two_layers, "mse", 0)
-    assert [tuple(layer) for layer in layers(task)] == [("0", 5, 5), ("2", 3, 5)]
-    parts = {layer.name: layer_gradient(task.layout, theta, layer.name) for layer in layers(task)}
-    weights = task.layout.unflatten(theta)
-    assert torch.equal(parts["0"][:, :-1], weights["0.weight"]) and torch.equal(parts["0"][:, -1], weights["0.bias"])
-    assert torch.equal(parts["2"], weights["2.weight"])
-    assert torch.equal(join_gradient(task.layout, parts), theta)
-    columns = [slice_gradient(task, theta, layer=layer.name).value for layer in layers(task)]
-    assert torch.equal(join_directions(task, *columns).value, theta)
-    alone, theta, batch = random_task(lambda: nn.Linear(4, 3), "mse", 0)
-    assert layers(alone)[0].name == "" and factors(alone, theta, batch).value["a"][""].shape == (5, 5)
+@given(st.integers(1, 5), st.lists(st.integers(1, 4), min_size=1, max_size=3), seeds)
+def test_columns_from_several_places_are_joined_and_turned(n, counts, seed):
+    whole = torch.randn(n, sum(counts), generator=torch.Generator().manual_seed(seed))
+    found = transpose(*whole.split(counts, dim=1)).value
+    assert torch.equal(found, whole.T) and found.is_contiguous()
 
 
-def test_ema_weight_belongs_to_the_old_factor():
-    old, new = {"l": torch.full((2, 2), 10.0)}, {"l": torch.zeros(2, 2)}
-    assert torch.equal(ema(old, new, decay=0.9).value["l"], torch.full((2, 2), 9.0))
-    slope = torch.ones(3)
-    both = average({"gradient": 0 * slope, "a": old, "g": new}, {"gradient": slope, "a": new, "g": old}, decay=0.9)
-    assert torch.equal(both.value["gradient"], slope)  # the gradient is the new one, never averaged
-    assert both.value["a"]["l"][0, 0] == 9.0
-    assert both.value["g"]["l"][0, 0] == pytest.approx(1.0, rel=1e-6)
+def test_a_factor_that_is_not_positive_definite_asks_for_damping():
+    broken = torch.diag(torch.tensor([1.0, -0.5]))
+    with pytest.raises(InputError, match=r"algorithm.damping: expected enough damping .* order 2 in float32, got 0.1"):
+        invert(broken, torch.eye(2), damping=0.1, rule="plain")
+    values, _ = invert(broken, torch.eye(2), damping=0.1, rule="exact").value[0]
+    assert values.tolist() == [0, 1]  # taken as rounding
 
 
-@given(st.integers(1, 6), st.integers(1, 6), st.floats(1e-4, 1.0), st.integers(0, 2**31))
-def test_damping(n, m, damping, seed):
+class Mixed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.norm, self.conv = nn.GroupNorm(2, 4), nn.Conv2d(4, 4, 2, groups=2)
+        self.tokens, self.head = nn.Embedding(3, 4), nn.Linear(4, 3)
+
+    def forward(self, x):
+        h = torch.tanh(self.conv(self.norm(x))).mean(dim=(2, 3))
+        return self.head(h + self.tokens((x[:, 0, 0, 0] > 0).long()))
+
+
+def mixed_task():
+    x, y = torch.randn(5, 4, 3, 3), torch.arange(5) % 3
+    return as_task("mixed", Workload(Mixed, Data(x, y, x, y), "cross_entropy"))
+
+
+def random_parts(task, seed):
     generator = torch.Generator().manual_seed(seed)
-    a, g = (torch.randn(k, k, generator=generator, dtype=torch.float64) for k in (n, m))
-    a, g = a @ a.T + 1e-3 * torch.eye(n), g @ g.T + 1e-3 * torch.eye(m)
-    plain = damp(a, g, damping=damping).value
-    close(plain[0], a + damping * torch.eye(n))
-    close(plain[1], g + damping * torch.eye(m))
-    shifted = damp(a, g, damping=damping, rule="pi").value
-    left, right = (shifted[0] - a)[0, 0], (shifted[1] - g)[0, 0]
-    assert left * right == pytest.approx(damping, rel=1e-6)  # the product is λ,
-    ratio = (a.trace() / n) / (g.trace() / m)
-    assert left / right == pytest.approx(float(ratio), rel=1e-6)  # shared in proportion to the mean eigenvalues
-    with pytest.raises(ValueError, match="'exact'"):
-        damp(a, g, damping=damping, rule="exact")
+    gradient = torch.randn(task.layout.size, generator=generator, dtype=torch.float64)
+    named = task.layout.unflatten(gradient)
+    d = [part for layer in layers(task, "expand") for part in matrices(layer, named)]
+    u = [torch.randn(part.shape, generator=generator, dtype=torch.float64) for part in d]
+    return gradient, d, u
 
 
-def test_what_kfac_does_not_cover_is_named():
-    with pytest.raises(InputError, match="0.weight, 0.bias"):
-        layers(load_workload("digits_cnn", {}))
-    task, theta, batch = random_task(used_twice, "mse", 0, outputs=4)
-    with pytest.raises(InputError, match="a second use"):
-        factors(task, theta, batch)
-    task, theta, batch = random_task(used_at_two_positions, "mse", 0, outputs=4)
-    with pytest.raises(InputError, match="inputs \\(6, 2, 2\\)"):
-        factors(task, theta, batch)
-    assert not any(module._forward_hooks for module in task.network.modules())
+@settings(deadline=None, max_examples=20)
+@given(seeds)
+def test_joined_directions_lie_where_the_gradient_does(seed):
+    task = mixed_task()
+    gradient, d, u = random_parts(task, seed)
+    options = {"sharing": "expand", "learning_rate": 0.1, "kl_clip": None}
+    assert torch.equal(join(task, gradient, *d, **options).value, gradient)
+    outcome = join(task, gradient, *u, **options)
+    assert outcome.facts == {}
+    joined = task.layout.unflatten(outcome.value)
+    found = [part for layer in layers(task, "expand") for part in matrices(layer, joined)]
+    assert all(torch.equal(f, e) for f, e in zip(found, u, strict=True))
+    raw = task.layout.unflatten(gradient)
+    assert all(torch.equal(joined[name], raw[name]) for name in ("norm.weight", "norm.bias"))
+
+
+@settings(deadline=None, max_examples=30)
+@given(seeds, st.floats(1e-3, 10.0), st.floats(1e-6, 1e3))
+def test_clipping(seed, learning_rate, kappa):
+    """The blocks' part alone is scaled by ν = min(1, √(κ/(η² |Σ <U, D>|)))."""
+    task = mixed_task()
+    gradient, d, u = random_parts(task, seed)
+    inner = abs(sum(float((a * b).sum()) for a, b in zip(u, d, strict=True)))
+    expected = min(1.0, (kappa / (learning_rate**2 * inner)) ** 0.5)
+    outcome = join(task, gradient, *u, sharing="expand", learning_rate=learning_rate, kl_clip=kappa)
+    assert float(outcome.facts["kl_scale"]) == pytest.approx(expected, rel=1e-9)
+    plain = join(task, gradient, *[expected * part for part in u], sharing="expand", learning_rate=1.0, kl_clip=None)
+    close(outcome.value, plain.value, 1e-9)
+
+
+def test_nothing_to_clip_leaves_the_direction():
+    task = mixed_task()
+    gradient, d, u = random_parts(task, 0)
+    zeros = [0 * part for part in u]
+    outcome = join(task, 0 * gradient, *zeros, sharing="expand", learning_rate=0.1, kl_clip=1e-3)
+    assert float(outcome.facts["kl_scale"]) == 1.0 and not outcome.value.any()
+
+
+@pytest.mark.parametrize("diagonal", [False, True])
+@pytest.mark.parametrize("rule", ["plain", "pi", "exact"])
+def test_counted_on_shapes_and_live_alike(rule, diagonal):
+    a, g, d = (part.float() for part in block(0, 3, 4, diagonal))
+    real = invert(a, g, damping=0.1, rule=rule)
+    work, shapes = count(invert, (a, g), {"damping": 0.1, "rule": rule})
+    assert signature((shapes.value,), {}) == signature((real.value,), {})
+    orders = {(k.routine, k.size) for k in work.kernels if k.routine != "roofline"}
+    routine = "eigh" if rule == "exact" else "spd_inverse"
+    assert orders == {(routine, 3)} | (set() if diagonal else {(routine, 4)})
+    settings = {"rule": rule, "damping": 0.1}
+    real = precondition(real.value, d, **settings)
+    work, shapes = count(precondition, (shapes.value, d), settings)
+    assert signature((shapes.value,), {}) == signature((real.value,), {}) and real.value.dtype == torch.float32
+    products = 2 * 12 * (3 + 4 * (not diagonal)) * (2 if rule == "exact" else 1)
+    assert sum(k.flop * k.count for k in work.kernels if k.matrix) == products
+    task = mixed_task()
+    gradient, _, u = random_parts(task, 0)
+    work, shapes = count(join, (task, gradient, *u), {"sharing": "expand", "learning_rate": 0.1, "kl_clip": 0.1})
+    assert shapes.value.shape == gradient.shape and len(u) == len(blocks(task, sharing="expand"))
