@@ -114,6 +114,16 @@ def test_an_all_reduce_takes_2_g_minus_1_hops_and_g_minus_1_adds(size, bits, ban
         torch.testing.assert_close(result.value, torch.stack(bench.values).mean(0), rtol=1e-14, atol=1e-15)
 
 
+def test_eight_a100_reach_what_nccl_reckons_with():
+    """NCCL's tuning model (src/graph/tuning.cc) caps the bus bandwidth of an A100 at 235 GB/s."""
+    sheet = load_part("link", "nvlink3")
+    size, gigabyte = 8, 8 * 10**9
+    bench = Bench(fabric([(sheet.value("bandwidth_bit_per_s"), sheet.value("latency_s"))] * size))
+    bench.finish(bench.all_reduce(gigabyte))
+    bus_byte_per_s = 2 * (size - 1) / size * gigabyte / 8 / (bench.env.now * 1e-12)
+    assert bus_byte_per_s == pytest.approx(235e9, rel=0.1)
+
+
 def test_with_one_gpu_nothing_happens():
     bench = Bench(fabric([(1e9, 0.0)]))
     reduced, gathered = bench.finish(bench.all_reduce(10**6), bench.all_gather([10**6]))
