@@ -77,7 +77,9 @@ def all_reduce(
     if size == 1:
         return list(payloads)
     piece_bits = -(-bits // size)
-    numbers = torch.empty(-(-piece_bits // number_bits), dtype=_NUMBERS[number_bits], device="meta")
+    backend = machine.context.backend
+    length = -(-piece_bits // number_bits)
+    numbers = backend.shapes.meta(torch.empty(length, dtype=_NUMBERS[number_bits], device="meta"))
     arrivals = [payload.spans for payload in payloads]
     start = _together(payloads, issuers)
 
@@ -94,7 +96,6 @@ def all_reduce(
         return piece
 
     yield from _round_trip(machine, issuers, travel)
-    backend = machine.context.backend
     result = backend.evaluate(combine, tuple(payloads), backend.work(combine, tuple(payloads))[1])
     return [Ref(result.value, result.key, spans, result.facts) for spans in arrivals]
 

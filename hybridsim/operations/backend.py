@@ -22,7 +22,7 @@ class Shapes:
     def __init__(self) -> None:
         self._metas: dict[Any, Any] = {}
         self._counts: dict[Any, tuple[Work, Any]] = {}
-        self._known: dict[Any, tuple[Work, Any]] = {}
+        self._known: dict[Any, tuple[tuple[Work, Any], tuple[Any, ...]]] = {}
 
     def meta(self, value: Any) -> Any:
         """The one meta value that stands for all values of this signature; it lives as long as this object."""
@@ -34,9 +34,10 @@ class Shapes:
 
     def count(self, computation: Computation, metas: tuple[Any, ...]) -> tuple[Work, Any]:
         """Work and meta output of a computation; ``metas`` must come from ``meta`` or from an earlier count."""
-        # Meta values are never freed, so their identities are safe keys and cost nothing to hash.
+        # The meta values are kept with the entry, so that their identities are safe keys, which cost nothing to hash.
         quick = (computation.token, *map(id, metas))
-        found = self._known.get(quick)
+        known = self._known.get(quick)
+        found = known[0] if known is not None else None
         if found is None:
             form = (computation.token, signature(metas, {}))
             found = self._counts.get(form)
@@ -44,7 +45,7 @@ class Shapes:
                 work, outcome = count(computation.function, metas, computation.settings)
                 found = (work, self._intern(outcome.value))
                 self._counts[form] = found
-            self._known[quick] = found
+            self._known[quick] = (found, metas)
         return found
 
     def _intern(self, meta: Any) -> Any:

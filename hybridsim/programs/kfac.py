@@ -14,7 +14,6 @@ from typing import Any
 
 import simpy
 
-from hybridsim.errors import InputError
 from hybridsim.hardware.lane import Issuer, Label
 from hybridsim.learning import kfac, kfac_layers, optimizers
 from hybridsim.learning.kfac_factors import Draw, factors, gradient_parts
@@ -46,11 +45,6 @@ class Kfac:
         self.env, self.group = session.machine.context.env, Group(session)
         self.blocks = kfac_layers.blocks(session.task, sharing=algorithm.sharing)
         form = "roots" if algorithm.upload == "activations" else "factors"
-        if form == "roots" and self.group.size > 1:
-            raise InputError(
-                "training.algorithm.upload: expected factors with several GPUs (activations are not averaged), "
-                "got activations"
-            )
         self.factors = Computation(
             factors, fisher=algorithm.fisher, sharing=algorithm.sharing, samples=algorithm.fisher_samples, form=form
         )

@@ -10,7 +10,7 @@ from pydantic import Field, PrivateAttr, field_validator, model_validator
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
-from hybridsim.scenario.algorithms import Algorithm, Tngd, needs_spu
+from hybridsim.scenario.algorithms import Algorithm, Kfac, Tngd, needs_spu
 from hybridsim.scenario.emit import emit
 from hybridsim.scenario.fields import Complaint, Scalar, Short, Strict, Text, complain, wrong
 from hybridsim.scenario.machine import Machine
@@ -108,6 +108,14 @@ class Scenario(Strict):
         gpus, size = len(self.machine.expand().usable_gpus()), self.training.batch_size
         if size % gpus and not isinstance(self.training.algorithm, Tngd):
             complain([Complaint(("training", "batch_size"), f"a multiple of {gpus}, the number of GPUs", str(size))])
+        return self
+
+    @model_validator(mode="after")
+    def _averaged_activations(self) -> Scenario:
+        gpus, algorithm = len(self.machine.expand().usable_gpus()), self.training.algorithm
+        if gpus > 1 and isinstance(algorithm, Kfac) and algorithm.upload == "activations":
+            expected = f"factors with {gpus} GPUs (activations of shares are not averaged)"
+            complain([Complaint(("training", "algorithm", "upload"), expected, "'activations'")])
         return self
 
     @property
