@@ -9,10 +9,11 @@ settings: Eschenhagen et al., K-FAC for modern neural network architectures, Neu
 - a is the layer's input with a 1 appended for the bias; g is the derivative, in the layer's output at one
   position, of the unaveraged loss summed over all terms of the batch.
 
-Where each loss term has its own g (``type2``: for each column c of the root S of the term's loss Hessian, S Sᵀ; ``mc``:
-for a label drawn from the network), all terms are backpropagated at once: with several terms per example their
-g are sums over the terms that the position influences. A ⊗ G then approximates the layer's block of the GGN of the
-mean loss, exactly so for linear networks of dense layers with mse and T = R = 1.
+Where each loss term has its own seeds (``type2``: the columns of the root S of its loss Hessian S Sᵀ; ``mc``: the loss
+gradient at a label drawn from the network), all terms are backpropagated at once, column c of all of them together:
+g at a position is the sum over the terms that it influences. A ⊗ G approximates the layer's block of the GGN of the
+mean loss; it is this block for linear networks of dense layers with mse, under expand where each position has its
+own loss term and no other, under reduce where positions are averaged into one.
 
 mse is the mean over d_z outputs of a squared error, weight 1/d_z: S = √(2/d_z) I, labels are drawn with variance 1/2,
 and g of ``empirical`` is 2(z - y)/√d_z backpropagated, √d_z times the loss term's gradient, as in curvlinops.
