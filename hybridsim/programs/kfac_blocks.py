@@ -51,7 +51,9 @@ def jobs_of(blocks: Sequence[Block], algorithm: Any, rows: dict[str, tuple[int, 
         for side, (size, others) in orders.items():
             columns = {"solves": others, "inverse": size, "noise": algorithm.covariance.samples}[algorithm.method]
             height = rows[block.name][side == "g"] if rows else 0
-            found[block.name][side] = Job(block.name, side, size, columns, height)
+            found[block.name][side] = Job(
+                block.name, side, size, columns, height, divisible=algorithm.method != "noise"
+            )
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
@@ -18,7 +18,8 @@ SIDES = {"g": "G", "a": "A"}
 class Job(NamedTuple):
     """A damped factor of order ``size`` and the ``columns`` solved against it.
 
-    ``rows``: of the raw activations or gradients in the array, 0 where the factor itself is.
+    ``rows``: of the raw activations or gradients in the array, 0 where the factor itself is. ``divisible``: the columns
+    may be solved in several places; samples of one noise trajectory may not.
     """
 
     block: str
@@ -26,6 +27,7 @@ class Job(NamedTuple):
     size: int
     columns: int
     rows: int = 0
+    divisible: bool = True
 
     @property
     def numbers(self) -> int:
@@ -74,30 +76,42 @@ def place(jobs: Sequence[Job], spus: Sequence[Spu], rule: str, predict: Predict,
     """Give every job to SPUs.
 
     ``layers``: factors in turn. ``columns``: the columns of every factor over all SPUs on which it fits, in proportion
-    to their speed. ``auto``: longest predicted time first, each to the SPU that would finish it first (Graham, 1969).
+    to their speed (where they are divisible). ``auto``: longest predicted time first, each to the SPU that would finish it first (Graham, 1969); a
+    job that alone takes longer than an equal share of all work is cut into so many stretches of columns before.
 
     Raises:
         CapacityError: a factor fits on no SPU and tiling is not asked for.
     """
-    found: Placement = {}
+    able = {job: _able(job, spus, tiling) for job in jobs}
+    if rule == "columns" and all(job.divisible for job in jobs):
+        return {(job.block, job.side): _split(job, able[job], predict) for job in jobs}
+    if rule == "layers":
+        turns = ((job, able[job][index % len(able[job])]) for index, job in enumerate(jobs))
+        return {(job.block, job.side): (_piece(job, spu, 0, job.columns, predict),) for job, spu in turns}
+    return _longest_first(able, spus, predict)
+
+
+def _longest_first(able: Mapping[Job, Sequence[Spu]], spus: Sequence[Spu], predict: Predict) -> Placement:
+    best_ps = {job: min(_predict(job, spu, predict).total_ps for spu in own) for job, own in able.items()}
+    share_ps = max(sum(best_ps.values()) / len(spus), 1.0)
+    cuts = {job: _cuts(job, own, best_ps[job] / share_ps) for job, own in able.items()}
+    stretches = [(job, *stretch) for job, number in cuts.items() for stretch in pairwise(_edges(job.columns, number))]
+    stretches.sort(key=lambda s: -best_ps[s[0]] * (s[2] - s[1]) / s[0].columns)
     busy_ps = dict.fromkeys((spu.name for spu in spus), 0)
-    chosen = {job: _able(job, spus, tiling) for job in jobs}
-    times = {(job, spu.name): _predict(job, spu, predict) for job in jobs for spu in chosen[job]}
-    order = list(jobs)
-    if rule == "auto":
-        order.sort(key=lambda job: -min(times[job, spu.name].total_ps for spu in chosen[job]))
-    for index, job in enumerate(order):
-        able = chosen[job]
-        if rule == "columns":
-            found[job.block, job.side] = _split(job, able, predict)
-            continue
-        if rule == "layers":
-            spu = able[index % len(able)]
-        else:
-            spu = min(able, key=lambda spu: busy_ps[spu.name] + times[job, spu.name].total_ps)
-        busy_ps[spu.name] += times[job, spu.name].total_ps
-        found[job.block, job.side] = (Piece(spu, 0, job.columns, tiles_of(job, spu), times[job, spu.name]),)
-    return found
+    found: dict[tuple[str, str], list[Piece]] = {(job.block, job.side): [] for job in able}
+    for job, first, last in stretches:
+        pieces = found[job.block, job.side]
+        taken = {piece.spu.name for piece in pieces}
+        offers = [_piece(job, spu, first, last, predict) for spu in able[job] if spu.name not in taken]
+        piece = min(offers, key=lambda offer: busy_ps[offer.spu.name] + offer.predicted.total_ps)
+        busy_ps[piece.spu.name] += piece.predicted.total_ps
+        pieces.append(piece)
+    return {place: tuple(sorted(pieces, key=lambda piece: piece.first)) for place, pieces in found.items()}
+
+
+def _cuts(job: Job, able: Sequence[Spu], shares: float) -> int:
+    """Into how many stretches: tiles would all solve the columns that couple them again."""
+    return min(len(able), math.ceil(shares)) if job.divisible and not able[0].lacking(job.load) else 1
 
 
 def rows_of(placement: Placement) -> list[dict[str, Any]]:
@@ -155,9 +169,16 @@ def _split(job: Job, able: Sequence[Spu], predict: Predict) -> tuple[Piece, ...]
     speeds = [Fraction(1, max(predict(many, spu).device_ps - predict(one, spu).device_ps, 1)) for spu in able]
     reached = list(accumulate(speeds, initial=Fraction(0)))
     edges = [round(job.columns * part / reached[-1]) for part in reached]
-    pieces = []
-    for spu, (first, last) in zip(able, pairwise(edges), strict=True):
-        if last > first:
-            part = job._replace(columns=last - first)
-            pieces.append(Piece(spu, first, last - first, tiles_of(job, spu), _predict(part, spu, predict)))
-    return tuple(pieces)
+    stretches = zip(able, pairwise(edges), strict=True)
+    return tuple(_piece(job, spu, first, last, predict) for spu, (first, last) in stretches if last > first)
+
+
+def _piece(job: Job, spu: Spu, first: int, last: int, predict: Predict) -> Piece:
+    part = job._replace(columns=last - first)
+    return Piece(spu, first, last - first, tiles_of(job, spu), _predict(part, spu, predict))
+
+
+def _edges(columns: int, stretches: int) -> list[int]:
+    """Where nearly equal stretches of columns begin and end, none empty."""
+    number = max(1, min(stretches, columns))
+    return [columns * k // number for k in range(number + 1)]

@@ -163,7 +163,7 @@ def test_four_spus_change_no_number_of_a_synchronous_run(program, tmp_path):
     name, document, run, _ = program
     if "spus" not in document["machine"] or "asynchronous" in name:
         return
-    spread = document["training"]["algorithm"].get("placement") == "columns"
+    spread = document["training"]["algorithm"].get("placement") in ("auto", "columns")
     for count in (1, 2, 4):
         other = simulate(changed(document, "machine.spus.count", count), tmp_path / str(count))
         columns = [c for c in run.steps.columns if not c.endswith(("_ps", "_s", "energy_j"))]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 from forbid import NoSolver
@@ -168,7 +170,8 @@ def test_the_direction_feeds_the_base_optimizer(update):
     parameter = start.clone().requires_grad_()
     parameter.grad = direction
     UPDATES[update]([parameter]).step()
-    assert relative(made.theta.value, parameter.detach(), start) < 1e-9
+    tolerance = 1e-6 if update == "nadamw" else 1e-9  # torch.optim.NAdam keeps its product of momenta in float32
+    assert relative(made.theta.value, parameter.detach(), start) < tolerance
 
 
 def test_covariance_of_the_noise_converges_as_one_over_the_root_of_the_samples():
@@ -176,7 +179,7 @@ def test_covariance_of_the_noise_converges_as_one_over_the_root_of_the_samples()
     digital, _ = train({"method": "digital"}, steps=1)
     start = digital.parameters().value
     errors = []
-    for samples in (1_000, 16_000, 256_000):
+    for samples in (1_000, 8_000, 64_000):
         found = []
         for seed in range(4):
             algorithm = {
@@ -189,7 +192,7 @@ def test_covariance_of_the_noise_converges_as_one_over_the_root_of_the_samples()
             found.append(relative(made.theta.value, exact.theta.value, exact.parameters().value))
         errors.append(sum(found) / len(found))
     assert start.isfinite().all()
-    slopes = [torch.log(torch.tensor(b / a)) / torch.log(torch.tensor(16.0)) for a, b in zip(errors, errors[1:])]
+    slopes = [torch.log(torch.tensor(b / a)) / torch.log(torch.tensor(8.0)) for a, b in pairwise(errors)]
     assert all(-0.7 < float(slope) < -0.3 for slope in slopes), (errors, slopes)
 
 

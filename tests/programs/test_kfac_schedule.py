@@ -28,7 +28,7 @@ def bits(sink, start):
 
 
 def test_columns_are_one_span_with_a_count():
-    _, sink = schedule()
+    _, sink = schedule({"placement": "layers"})
     counts = {(s["layer"], s["kind"]): s["count"] for s in spans(sink, "settle")}
     assert counts == {("0", "settle g"): 65, ("0", "settle a"): 5, ("2", "settle g"): 6, ("2", "settle a"): 10}
     for span in spans(sink, "settle"):
@@ -68,6 +68,22 @@ def test_prediction_is_what_an_undisturbed_run_takes():
         flights = sum(s["end_ps"] - s["start_ps"] for s in own if s["lane"].startswith("flight"))
         # the factor and the columns fly apart, and are predicted to fly together
         assert abs(link - flights / 3 - row["link_s"] * 1e12) <= 5
+
+
+def test_auto_cuts_what_would_keep_the_others_waiting():
+    """On many SPUs no stretch takes longer than an equal share of the work, but for the factor's own upload."""
+    spus = {**SPUS, "count": 16}
+    made, _ = schedule({"settle": "50 tau"}, machine={"spus": spus})
+    rows = made.notes["placement"]
+    columns = {(r["layer"], r["factor"]): [] for r in rows}
+    for row in rows:
+        columns[row["layer"], row["factor"]] += range(row["first"], row["first"] + row["columns"])
+    assert {k: sorted(v) for k, v in columns.items()} == {
+        ("0", "G"): list(range(65)), ("0", "A"): list(range(5)), ("2", "G"): list(range(6)), ("2", "A"): list(range(10)),
+    }  # fmt: skip
+    whole = sum(len(v) for v in columns.values())
+    busy = [sum(r["columns"] for r in rows if r["part"] == f"spu{k}") for k in range(16)]
+    assert max(busy) <= 2 * whole / 16
 
 
 def nodes(parts):
