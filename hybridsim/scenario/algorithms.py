@@ -249,7 +249,9 @@ class Kfac(Strict):
         if self.upload == "activations":
             complaints += self._complaints_of_activations()
         if self.method == "noise" and self.tiling:
-            complaints.append(Complaint(("tiling",), "no tiling under method: noise (a block shows no inverse)", "True"))
+            complaints.append(
+                Complaint(("tiling",), "no tiling under method: noise (a block shows no inverse)", "True")
+            )
         complain(complaints)
         return self
 
