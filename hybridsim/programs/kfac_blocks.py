@@ -1,4 +1,4 @@
-"""What the parts of the K-FAC program hand to each other, block by block, and which GPU a block belongs to."""
+"""What the parts of the K-FAC program hand to each other, block by block; whose a block is, and what it takes."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import simpy
 
 from hybridsim.hardware.gpu import Gpu
 from hybridsim.hardware.machine import Machine
+from hybridsim.hardware.spu import Spu
 from hybridsim.learning.kfac_layers import Block
 from hybridsim.operations.ref import Ref
-from hybridsim.programs.placement import Job
+from hybridsim.programs.placement import Job, Predict, Prediction
 
 
 class Parts(NamedTuple):
@@ -69,3 +70,21 @@ def owners(machine: Machine, blocks: Sequence[Block], thermodynamic: bool) -> di
         found[block.name] = min(gpus, key=lambda gpu: load[gpu.name])
         load[found[block.name].name] += cost[block.name]
     return found
+
+
+def predictor(machine: Machine, algorithm: Any, gpu: Gpu) -> Predict:
+    """Time of a job on an SPU that a GPU sends to, without waiting: what is sent, writing, converters, settling, answers."""
+
+    def predict(job: Job, spu: Spu) -> Prediction:
+        tau, sent = algorithm.settle_tau, job.numbers * spu.bits("input")
+        if algorithm.method == "solves":
+            sent += job.size * job.columns * spu.bits("bias")
+        if algorithm.method == "noise":
+            tau = (tau + (job.columns - 1) * algorithm.covariance.spacing_tau) / job.columns
+        driven = algorithm.method != "noise"
+        device_ps = spu.service_ps(job.load, job.columns, tau, written=job.load.resistors, converted=driven)
+        up, down = machine.route(gpu.name, spu.name), machine.route(spu.name, gpu.name)
+        link_ps = up.occupancy_ps(sent) + down.occupancy_ps(job.size * job.columns * spu.bits("output"))
+        return Prediction(device_ps, link_ps + up.latency_ps + down.latency_ps)
+
+    return predict

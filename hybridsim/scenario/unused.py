@@ -22,12 +22,18 @@ def unused_fields(scenario: Scenario, timing_only: bool = False) -> list[str]:
     """
     algorithm, machine = scenario.training.algorithm, scenario.machine
     found = list(_tngd(algorithm)) if isinstance(algorithm, Tngd) else []
-    found += list(_kfac(algorithm)) if isinstance(algorithm, Kfac) else []
+    if isinstance(algorithm, Kfac):
+        found += list(_kfac(algorithm))
+        if len(machine.expand().usable_gpus()) > 1 and _differs(algorithm, "pipelining"):
+            found.append("pipelining (several GPUs average over the whole backward pass)")
     paths = [f"training.algorithm.{key}" for key in found]
     if not needs_spu(algorithm):
         return paths + list(unused_parts.of_digital(machine))
     if isinstance(algorithm, Tngd):
         paths += unused_parts.of_one_spu(machine)
+    spec = machine.expand()
+    if isinstance(algorithm, Kfac) and len(spec.usable_spus()) == 1 and _differs(algorithm, "placement"):
+        paths.append("training.algorithm.placement (one SPU solves everything)")
     one_spu = isinstance(algorithm, Tngd) or (machine.spus is not None and machine.spus.count == 1)
     return paths + list(_machine(machine, one_spu, _buffering_matters(scenario), timing_only))
 

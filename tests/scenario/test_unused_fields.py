@@ -166,3 +166,34 @@ def test_tngd_uses_one_gpu_and_one_spu() -> None:
 )
 def test_what_several_gpus_do_not_use(name: str, gpu: str, unused: list[str]) -> None:
     assert unused_fields(load(name, [f"machine.gpu={{part: a100-sxm4-80gb, {gpu}}}"])) == unused
+
+
+SETTINGS = {"kind": "kfac", "learning_rate": 0.1, "damping": 0.1}
+ONE_GPU = {"gpu": "a100-sxm4-80gb"}
+FOUR_GPUS = {"gpu": {"part": "a100-sxm4-80gb", "count": 4}}
+ONE_SPU, TWO_SPUS = {"spus": {"count": 1}}, {"spus": {"count": 2}}
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "machine", "expected"),
+    [
+        ({"method": "digital", "settle": "3 tau", "placement": "columns", "tiling": True}, ONE_GPU, ["placement", "settle", "tiling"]),
+        ({"fisher_samples": 3}, TWO_SPUS, ["fisher_samples"]),
+        ({"fisher_samples": 3, "fisher": "mc"}, TWO_SPUS, []),
+        ({"covariance": {"samples": 9}}, TWO_SPUS, ["covariance"]),
+        ({"covariance": {"samples": 9}, "method": "noise", "noise": 0.1}, TWO_SPUS, []),
+        ({"covariance": {"samples": 1, "spacing": "2 tau"}, "method": "noise", "noise": 0.1}, TWO_SPUS, ["covariance.spacing"]),
+        ({"update": "sgd", "momentum": 0.5}, TWO_SPUS, ["momentum"]),
+        ({"moments": {"beta1": 0.5}}, TWO_SPUS, ["moments"]),
+        ({"update": "adam", "moments": {"weight_decay": 0.5}}, TWO_SPUS, ["moments.weight_decay"]),
+        ({"update": "nadamw", "moments": {"weight_decay": 0.5}}, TWO_SPUS, []),
+        ({"placement": "layers"}, TWO_SPUS, []),
+        ({"placement": "layers"}, ONE_SPU, ["placement (one SPU solves everything)"]),
+        ({"pipelining": False}, TWO_SPUS, []),
+        ({"pipelining": False, "method": "digital"}, FOUR_GPUS, ["pipelining (several GPUs average over the whole backward pass)"]),
+    ],
+)  # fmt: skip
+def test_settings_of_kfac_that_say_nothing(algorithm, machine, expected) -> None:
+    training = {"batch_size": 32, "algorithm": SETTINGS | algorithm}
+    document = {"name": "k", "workload": "digits_mlp", "training": training, "machine": ONE_GPU | machine}
+    assert sorted(unused_fields(load(document))) == [f"training.algorithm.{path}" for path in expected]
