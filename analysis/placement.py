@@ -41,8 +41,18 @@ def placement(run: Run) -> str:
     return page.section(
         "Placement",
         page.table(_HEADERS, rows),
-        page.paragraph(_NOTE, "note"),
+        page.paragraph(_NOTE + _rounding(run), "note"),
         page.folded(f"All {len(pieces)} pieces", page.table(headers, cells, text=4)),
+    )
+
+
+def _rounding(run: Run) -> str:
+    """What rounding added to the damping, at the last step that was evaluated."""
+    shift = run.summary["final"].get("rounding_shift")
+    if not shift:
+        return ""
+    return (
+        f" Rounding the factors conservatively raised their diagonals by {shift:.3g} on average, which acts as damping."
     )
 
 

@@ -18,6 +18,7 @@ _EVENTS = {
     "saturation": ("saturation", 1.0, "largest voltage over full scale"),
     "conductance": ("out of range", 1.0, "largest conductance over the range of the part"),
     "nonfinite": ("non-finite", 0.0, "values that are not finite"),
+    "smallest_eigenvalue": ("runaway", 0.0, "rate at which the fastest growing mode runs away, per RC"),
 }
 
 
@@ -277,6 +278,8 @@ class Spu:
             value = result.facts.get(fact)
             if fact == "conductance" and value is not None:
                 value /= self.sheet.value("conductance_range")
+            if fact == "smallest_eigenvalue" and value is not None:
+                value = -value
             if value is not None and value > limit:
                 self._context.trace.event(
                     kind, self.name, label.step, layer=label.layer, value=float(value), note=f"{label.kind}: {note}"

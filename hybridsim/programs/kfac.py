@@ -18,10 +18,11 @@ from hybridsim.hardware.lane import Issuer, Label
 from hybridsim.learning import kfac, kfac_layers, optimizers
 from hybridsim.learning.kfac_factors import Draw, factors, gradient_parts
 from hybridsim.learning.kfac_layers import Block
+from hybridsim.learning.solvers import preconditioning_fidelity
 from hybridsim.operations.ref import Computation, Ref
 from hybridsim.programs.first_order import update_rule
 from hybridsim.programs.kfac_analog import Analog
-from hybridsim.programs.kfac_blocks import Parts, Prepared, jobs_of, owners, results
+from hybridsim.programs.kfac_blocks import Answer, Parts, Prepared, jobs_of, owners, results
 from hybridsim.programs.kfac_digital import Digital
 from hybridsim.programs.parallel import Group, Refs
 from hybridsim.programs.placement import rows_of
@@ -49,6 +50,7 @@ class Kfac:
             factors, fisher=algorithm.fisher, sharing=algorithm.sharing, samples=algorithm.fisher_samples, form=form
         )
         self.gradient = Computation(gradient_parts, sharing=algorithm.sharing)
+        self.fidelity = Computation(preconditioning_fidelity, form=form)
         self.average = Computation(kfac.average, decay=algorithm.ema)
         self.join = Computation(
             kfac.join, sharing=algorithm.sharing, learning_rate=algorithm.learning_rate, kl_clip=algorithm.kl_clip
@@ -82,11 +84,11 @@ class Kfac:
                 for block in self.blocks
             ]
             found, loss = yield from self._differentiate(step, fresh, ready)
-            solved = yield from results(self.env, running)
-            directions = {block.name: direction for block, direction, _ in solved}
-            stale = max(step - made for _, _, made in solved)
-            yield from self._update(step, found, directions)
-            self.session.end_step(step, start_ps, self.theta[0], loss, staleness_steps=stale, delay_ps=0)
+            answers: list[Answer] = yield from results(self.env, running)
+            yield from self._update(step, found, {answer.block.name: answer.direction for answer in answers})
+            stale = max(step - answer.prepared.step for answer in answers)
+            columns = {"staleness_steps": stale, "delay_ps": 0, **self._fidelity(step, answers)}
+            self.session.end_step(step, start_ps, self.theta[0], loss, **columns)
 
     # ---------------------------------------------------------------- gradients and factors
 
@@ -160,7 +162,7 @@ class Kfac:
 
     def _block(
         self, step: int, block: Block, ready: simpy.Event, fresh: bool, renewed: bool, issuer: Issuer
-    ) -> Generator[simpy.Event, Any, tuple[Block, Ref, int]]:
+    ) -> Generator[simpy.Event, Any, Answer]:
         """A block's direction; with ``stale`` from the preconditioner before the one that is being made."""
         used = self.preconditioners.get(block.name)
         if fresh:
@@ -174,7 +176,8 @@ class Kfac:
         assert used is not None, "the first step renews"
         prepared: Prepared = yield used
         direction = yield from self.algebra.apply(step, block, prepared, ready, issuer)
-        return block, direction, prepared.step
+        parts: Parts = yield ready
+        return Answer(block, direction, parts.d, prepared)
 
     def _average(
         self, step: int, block: Block, before: simpy.Process | None, ready: simpy.Event, issuer: Issuer
@@ -214,6 +217,14 @@ class Kfac:
         triples = list(zip(self.theta, self.optimizer, joined, strict=True))
         pairs = yield from group.replicate(Label("update", step), self.update, triples)
         self.theta, self.optimizer = [pair.pick(0) for pair in pairs], [pair.pick(1) for pair in pairs]
+
+    def _fidelity(self, step: int, answers: list[Answer]) -> dict[str, Any]:
+        """How far the answers of SPUs are from the exact solutions of what they were asked; costs no simulated time."""
+        if isinstance(self.algebra, Digital):
+            return {}
+        operands = [ref for a in answers for ref in (*a.prepared.system, a.gradient, a.direction)]
+        found = self.session.diagnose(step, self.fidelity, tuple(operands))
+        return found | self.algebra.rounding()
 
     # ---------------------------------------------------------------- sizes
 

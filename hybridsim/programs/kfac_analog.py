@@ -56,17 +56,23 @@ class Analog:
         """Forget what was computed once for several SPUs."""
         self.work.begin_step()
 
+    def rounding(self) -> dict[str, float]:
+        """By how much rounding raises the diagonals, on average over the factors that stand in SPUs."""
+        shifts = self.work.shifts.values()
+        return {"rounding_shift": sum(shifts) / len(shifts)} if shifts else {}
+
     def prepare(self, step: int, block: Block, a: Ref, g: Ref, issuer: Issuer) -> Generator[Any, Any, Prepared]:
         """Damping, and under method 1 the inverses."""
         gpu = self.owner[block.name]
         shifts = yield from gpu.execute(issuer, Label("damping", step, block.name), self._shifts, (a, g))
+        system = (a, g, shifts.pick(0), shifts.pick(1))
         if self.algorithm.method == "solves":
-            return Prepared(step, (a, g, shifts.pick(0), shifts.pick(1)))
+            return Prepared(step, system, system)
         inverses = yield from self._both(
             self._inverse(step, block, "a", a, shifts.pick(0), issuer.fork()),
             self._inverse(step, block, "g", g, shifts.pick(1), issuer.fork()),
         )
-        return Prepared(step, tuple(inverses))
+        return Prepared(step, tuple(inverses), system)
 
     def apply(self, step: int, block: Block, prepared: Prepared, ready: simpy.Event, issuer: Issuer) -> Step:
         """U = G⁻¹ D A⁻¹ once the gradient is ``ready``; what is known before it may be sent before it."""

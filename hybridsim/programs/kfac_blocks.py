@@ -25,10 +25,22 @@ class Parts(NamedTuple):
 
 
 class Prepared(NamedTuple):
-    """A block's preconditioner, from the factors of ``step``: what is solved against, or inverses."""
+    """A block's preconditioner, from the factors of ``step``: what it is applied with (inverses, or what is solved
+    against), and on SPUs the ``system`` that it stands for: factors and shifts.
+    """
 
     step: int
     refs: tuple[Ref, ...]
+    system: tuple[Ref, ...] = ()
+
+
+class Answer(NamedTuple):
+    """A block's direction U, the gradient D it answers, and the preconditioner used."""
+
+    block: Block
+    direction: Ref
+    gradient: Ref
+    prepared: Prepared
 
 
 def results(env: simpy.Environment, running: Sequence[simpy.Process]) -> Generator[simpy.Event, Any, list[Any]]:

@@ -41,12 +41,17 @@ class Address(NamedTuple):
 
 
 class SpuWork:
-    """Pieces of work on SPUs. ``owner``: the GPU that sends and receives, for each block."""
+    """Pieces of work on SPUs.
+
+    ``owner``: the GPU that sends and receives, for each block. ``shifts``: by how much rounding last raised the diagonal
+    of each factor, on average over its entries: rounding acts as damping.
+    """
 
     def __init__(self, session: Session, owner: dict[str, Gpu]) -> None:
         self.session, self.algorithm, self.machine = session, session.algorithm, session.machine
         self.owner = owner
         self.dtype = str(session.theta.value.dtype).removeprefix("torch.")
+        self.shifts: dict[tuple[str, str], float] = {}
         self._systems: dict[bytes, Ref] = {}
 
     def begin_step(self) -> None:
@@ -92,6 +97,8 @@ class SpuWork:
             issuer, label, program, operands, job.load, written=job.load.resistors, known=self._systems
         )
         held.key = key
+        if "diagonal_shift" in held.system.facts:
+            self.shifts[job.block, job.side] = held.system.facts["diagonal_shift"]
 
     def _columns(
         self, at: Address, piece: Piece, held: ResistorSet, system_of: tuple[Ref, Ref], ready: simpy.Event | None,

@@ -70,9 +70,11 @@ def session(document: dict[str, Any], live: bool = True) -> tuple[Session, Memor
     return made, sink
 
 
-def execute(document: dict[str, Any], live: bool = True) -> tuple[Session, Memory]:
-    """Run to the end."""
+def execute(document: dict[str, Any], live: bool = True, diagnose: bool = True) -> tuple[Session, Memory]:
+    """Run to the end; diagnostics may use solvers, which nothing else may."""
     made, sink = session(document, live)
+    if not diagnose:
+        made.diagnose = lambda *_: {}  # type: ignore[method-assign] - what a test forbids
     env = made.machine.context.env
     env.run(env.process(program(made.algorithm, len(made.machine.spus))(made)))
     made.trace.close()

@@ -12,16 +12,20 @@ from harness import IDEAL, document, execute
 from hybridsim.learning.kfac_factors import Draw, factors
 from hybridsim.learning.kfac_layers import blocks
 from hybridsim.learning.task import batch, batch_indices
+from hybridsim.trace.spans import EVENT_COLUMNS
 
 DENSE = {"source": "digits_mlp", "options": {"hidden": 5, "depth": 1}}
 CONVOLUTION = {"source": "digits_cnn", "options": {"channels": 3, "hidden": 6}}
+EVENTS = [name for name, _ in EVENT_COLUMNS]
 KFAC = {"kind": "kfac", "learning_rate": 0.05, "damping": 0.1, "settle": "1000000 tau", "momentum": 0.5, "ema": 0.5}
 SPUS = {**IDEAL, "count": 4}
 
 
 def train(algorithm=None, steps=20, live=True, machine=None, **changes):
     changes = {"workload": DENSE, "precision": "float64", "steps": steps, "seed": 3} | changes
-    return execute(document({**KFAC, **(algorithm or {})}, machine={"spus": SPUS} | (machine or {}), **changes), live)
+    return execute(
+        document({**KFAC, **(algorithm or {})}, machine={"spus": SPUS} | (machine or {}), **changes), live, False
+    )
 
 
 def relative(found, expected, start):
@@ -209,3 +213,35 @@ def test_several_gpus_are_one_with_the_global_batch(method, fisher):
     assert {s["part"] for s in sink.spans if s["kind"] == "factors"} == {f"gpu{k}" for k in range(4)}
     losses = [[row["train_loss"] for row in run.steps] for run in (sink, _)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-9)
+
+
+def test_fidelity_is_one_at_rest_and_falls_with_settling_and_bits():
+    """The diagnostic against the joined exact solutions: all blocks, solved here by the plain algorithm."""
+    found = {}
+    for name, settle, bits in (
+        ("rest", "1000000 tau", "ideal"),
+        ("short", "3 tau", "ideal"),
+        ("coarse", "1000000 tau", 6),
+    ):
+        machine = {"spus": {**SPUS, "input_bits": bits}}
+        document_ = document({**KFAC, "settle": settle}, workload=DENSE, precision="float64", steps=1, machine=machine)
+        made, sink = execute(document_)
+        found[name] = sink.steps[0]
+        if name == "short":
+            exact = reference(made) - made.parameters().value
+            moved = made.theta.value - made.parameters().value
+            error = float((moved - exact).norm() / exact.norm())
+            assert found[name]["solver_relative_error"] == pytest.approx(error, rel=1e-6)
+    assert found["rest"]["solver_relative_error"] < 1e-9 and found["rest"]["solver_cosine"] == pytest.approx(1.0)
+    assert found["short"]["solver_relative_error"] > 0.1
+    assert found["coarse"]["solver_relative_error"] > 0.01 and found["coarse"]["rounding_shift"] > 0
+    assert "rounding_shift" not in found["rest"] or found["rest"]["rounding_shift"] == 0
+
+
+def test_a_factor_with_a_negative_eigenvalue_is_reported_as_a_runaway():
+    """Too little analog time for the first tile leaves a Schur complement that is not definite."""
+    machine = {"spus": {**SPUS, "cells": 23}}
+    algorithm = {**KFAC, "tiling": True, "settle": "0.5 tau", "damping": 1e-4, "noise": 10.0}
+    _, sink = execute(document(algorithm, workload=DENSE, steps=1, machine=machine))
+    kinds = {event[EVENTS.index("kind")] for event in sink.events}
+    assert "runaway" in kinds
