@@ -1,0 +1,192 @@
+"""What the timing claims of thermodynamic K-FAC (arXiv 2502.08603) share: one timing-only run, and where its step went.
+
+Times are those of the last step or steps, when the moving averages are there. The critical path of that time is divided
+among a few groups, so that what binds can be read off; its groups add up to the step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import hybridsim
+from hybridsim.learning.task import Task
+from hybridsim.results.read import Run
+from hybridsim.scenario.schema import Scenario
+from hybridsim.simulate import load_task
+
+BATCH = 512  # the paper's, in its study of the MLP's width
+WORKLOAD = str(Path(__file__).resolve().with_name("wide_mlp.py"))
+COMMON, FACTORS, COLUMNS, SETTLING, READBACK, ALGEBRA, HELP = GROUPS = (
+    "common to both",
+    "upload of factors",
+    "upload of columns",
+    "settling",
+    "readback",
+    "GPU linear algebra",
+    "GPU damping, transposes",
+)
+_COMMON = (
+    *("forward", "backward and factors", "factors", "gradient", "gather gradient"),
+    *("average factors", "join", "update"),
+)
+_GROUP_OF = {
+    **dict.fromkeys(_COMMON, COMMON),
+    **dict.fromkeys(("upload factor", "program"), FACTORS),
+    **dict.fromkeys(("upload columns", "convert"), COLUMNS),
+    "settle": SETTLING,
+    **dict.fromkeys(("measure", "download"), READBACK),
+    **dict.fromkeys(("invert", "precondition", "inverse"), ALGEBRA),
+    **dict.fromkeys(("damping", "transpose"), HELP),
+}
+DIGITAL = {"method": "digital"}
+
+
+@dataclass(frozen=True)
+class Point:
+    """One run. ``groups_s``: the critical path of a step by group; joules per step, nominal, low, high, with idle power.
+
+    ``spus``: how many have work. ``totals``: time, bits and conversions per step by part and kind of operation, averaged over all steps of the run.
+    """
+
+    step_s: float
+    groups_s: dict[str, float]
+    joules: tuple[float, float, float]
+    peak_bytes: int
+    spus: int
+    totals: dict[tuple[str, str], dict[str, float]]
+    digest: str
+
+    @property
+    def binding(self) -> str:
+        """The largest group of what preconditioning costs: passes, averages, update left out."""
+        return max((group for group in GROUPS if group != COMMON), key=lambda group: self.groups_s[group])
+
+    def total(self, field: str, *kinds: str, part: str = "") -> float:
+        """A sum over parts whose names begin so, and kinds of operation, per step."""
+        return sum(
+            row[field]
+            for (name, kind), row in self.totals.items()
+            if name.startswith(part) and group_name(kind) in kinds
+        )
+
+
+def group_name(kind: str) -> str:
+    """A kind of operation without the factor that it is for."""
+    return kind[:-2] if kind.endswith((" a", " g")) else kind
+
+
+def scenario(
+    options: Mapping[str, Any],
+    algorithm: Mapping[str, Any],
+    machine: Mapping[str, Any],
+    batch: int = BATCH,
+    steps: int = 2,
+) -> Scenario:
+    """K-FAC on ``wide_mlp``; ``algorithm`` {"kind": ...} replaces K-FAC, else it is put over the defaults here.
+
+    Labels of the Fisher matrix are drawn once per example (one more backward pass); damping ``plain``.
+    """
+    defaults = {"kind": "kfac", "learning_rate": 0.1, "damping": 0.1, "damping_rule": "plain", "fisher": "mc"}
+    chosen = dict(algorithm) if "kind" in algorithm else {**defaults, **algorithm}
+    training = {"batch_size": batch, "steps": steps, "evaluate_every": 10**6, "algorithm": chosen}
+    workload = {"source": WORKLOAD, "options": {**options, "examples": batch}}
+    return hybridsim.load(
+        {"name": "K-FAC timing", "workload": workload, "training": training, "machine": dict(machine)}
+    )
+
+
+def machine(
+    spus: int, bits: int = 16, bandwidth: str = "50 Gb/s", gpu: str | dict[str, Any] = "a100-sxm4-80gb", **changes: Any
+) -> dict[str, Any]:
+    """A GPU and SPUs of 1 us, double-buffered, on private links; 0 SPUs: the GPU alone. ``changes``: sharing, buffering."""
+    found: dict[str, Any] = {"constants": "realistic", "gpu": gpu}
+    if not spus:
+        return found
+    resolution = dict.fromkeys(("input_bits", "bias_bits", "output_bits"), bits)
+    sharing, buffering = changes.get("sharing", "private"), changes.get("buffering", "double")
+    found["link"] = {"part": "paper-50gbps", "bandwidth": bandwidth, "sharing": sharing}
+    found["spus"] = {"count": spus, "part": "rc-1us", "buffering": buffering, **resolution}
+    return found
+
+
+@lru_cache(maxsize=1)
+def _task(text: str) -> Task:
+    width, other, depth, batch = json.loads(text)
+    options = {"width": width, "depth": depth} | ({} if other is None else {"other": other})
+    return load_task(scenario(options, DIGITAL, machine(0), batch))
+
+
+def measure(found: Scenario, last: int = 1) -> Point:
+    """Run without tensors; times are means over the ``last`` steps. A task is loaded once for runs in a row."""
+    options, batch = found.workload.options, found.training.batch_size
+    task = _task(json.dumps([options["width"], options.get("other"), options["depth"], batch]))
+    run = hybridsim.run(found, backend="timing", task=task)
+    window = run.steps.iloc[-last:]
+    start, end = int(window["start_ps"].iloc[0]), int(window["end_ps"].iloc[-1])
+    energy, steps = run.summary["energy"]["total"], run.summary["steps"]
+    joules = (energy["energy_j"] / steps, energy["energy_low_j"] / steps, energy["energy_high_j"] / steps)
+    return Point(
+        (end - start) * 1e-12 / last,
+        _groups(run, start, end, last),
+        joules,
+        max(run.summary["gpu_peak_bytes"].values()),
+        len({piece["part"] for piece in run.summary.get("placement", ())}),
+        _totals(run.summary["times"], steps),
+        run.manifest["digest"],
+    )
+
+
+def _groups(run: Run, start_ps: int, end_ps: int, steps: int) -> dict[str, float]:
+    """Seconds of a step on the critical path, by group."""
+    found = dict.fromkeys(GROUPS, 0)
+    for segment in run.path:
+        inside = min(segment.end_ps, end_ps) - max(segment.start_ps, start_ps)
+        if inside > 0:
+            found[_GROUP_OF[group_name(segment.kind)]] += inside
+    return {group: ps * 1e-12 / steps for group, ps in found.items()}
+
+
+def _totals(times: Sequence[Mapping[str, Any]], steps: int) -> dict[tuple[str, str], dict[str, float]]:
+    """Per step, lanes of a part added up: seconds, of these at a throughput's pace, bits, conversions."""
+    found: dict[tuple[str, str], dict[str, float]] = {}
+    for row in times:
+        entry = found.setdefault(
+            (row["part"], row["kind"]), dict.fromkeys(("time_s", "busy_s", "bits", "conversions"), 0.0)
+        )
+        for name in entry:
+            entry[name] += row[name] / steps
+    return found
+
+
+def short(value: Any) -> Any:
+    """Floats to five digits."""
+    if isinstance(value, Mapping):
+        return {str(key): short(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [short(item) for item in value]
+    return float(f"{value:.5g}") if isinstance(value, float) else value
+
+
+def arguments(description: str | None) -> argparse.Namespace:
+    """Command line: the result file, and where to draw it."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--page", type=Path, help="an HTML page with the figure, where the script draws one")
+    return parser.parse_args()
+
+
+def save(path: Path, module: str, setting: Mapping[str, Any], summary: Mapping[str, Any], runs: Sequence[Any]) -> None:
+    """Write the result with the command that makes it, and print the summary. Runs are a table: columns and rows."""
+    command = f"python -m hybridsim.analysis.papers.{module} --out {path}"
+    head = {"command": command, "version": hybridsim.__version__, "setting": setting, "summary": summary}
+    columns = list(runs[0])
+    text = json.dumps(short({**head, "columns": columns}), indent=1)[:-2]
+    rows = ",\n  ".join(json.dumps(short([row[name] for name in columns])) for row in runs)
+    path.write_text(f'{text},\n "runs": [\n  {rows}\n ]\n}}\n')
+    print(json.dumps(short(summary), indent=1))

@@ -1,0 +1,28 @@
+"""A network for timing-only runs: ``depth`` dense layers of ``width`` x ``width``, without biases, under mean squared error.
+
+So every Kronecker factor has order ``width`` exactly; with ``other`` the widths alternate, width -> other -> width -> ...
+Weights are zero (they are never used, and 268 million of them are made quickly); inputs and targets are drawn.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from torch import nn
+
+from hybridsim.learning.task import Data, Workload
+
+
+def build(width: int = 128, other: int | None = None, depth: int = 4, examples: int = 512) -> Workload:
+    """Options: the widths, the number of layers, how many examples."""
+    widths = [width if other is None or k % 2 == 0 else other for k in range(depth + 1)]
+    x, y = torch.randn(examples, widths[0]), torch.randn(examples, widths[-1])
+    layers = lambda: nn.Sequential(*(_layer(n, m) for n, m in pairwise(widths)))  # noqa: E731  # a factory in one line
+    return Workload(layers, Data(x, y, x[:1], y[:1]), "mse")
+
+
+def _layer(inputs: int, outputs: int) -> nn.Linear:
+    layer = nn.utils.skip_init(nn.Linear, inputs, outputs, bias=False)
+    nn.init.zeros_(layer.weight)
+    return layer
