@@ -235,14 +235,11 @@ class Kfac:
         return {b.name: (len(value["a"][b.name]), len(value["g"][b.name])) for b in self.blocks}
 
     def _reserve_memory(self) -> None:
-        """Averages stay in memory between steps, and inverses where they are kept (a GPU holds those of its blocks)."""
-        element = self.group.number_bits // 8
+        """What stays between steps with the owner of a block: averages, and inverses where there are any."""
+        kept = (self.algorithm.ema > 0) + (self.algorithm.method != "solves")
         for block in self.blocks:
             size = block.outputs**2 + (block.inputs if block.diagonal else block.inputs**2)
-            for gpu in self.group.gpus if self.algorithm.ema else ():
-                gpu.resident_bytes += size * element
-            if self.algorithm.method != "solves":
-                self.owner[block.name].resident_bytes += size * element
+            self.owner[block.name].resident_bytes += kept * size * self.group.number_bits // 8
 
 
 def _stage_label(step: int, stage: str) -> Label:

@@ -245,3 +245,27 @@ def test_a_factor_with_a_negative_eigenvalue_is_reported_as_a_runaway():
     _, sink = execute(document(algorithm, workload=DENSE, steps=1, machine=machine))
     kinds = {event[EVENTS.index("kind")] for event in sink.events}
     assert "runaway" in kinds
+
+
+SHARED = {
+    "gpt": {"vocabulary": 12, "width": 8, "sequence": 5, "depth": 1, "heads": 2, "train_size": 40, "test_size": 4},
+    "gnn": {"latent": 6, "steps": 2, "train_size": 40, "test_size": 4},
+    "vit": {"width": 8, "mlp": 12, "depth": 1, "heads": 2, "train_size": 40, "test_size": 4},
+}
+
+
+@pytest.mark.parametrize("workload", SHARED)
+@pytest.mark.parametrize("sharing", ["expand", "reduce"])
+@pytest.mark.parametrize("method", ["solves", "inverse"])
+def test_embeddings_attention_and_messages(workload, sharing, method):
+    """Layers at many positions, diagonal factors, parameters outside: SPUs at rest are the GPU's Cholesky.
+
+    Damping ``plain``: the slopes of attention's keys add up to zero over the positions, so under ``pi`` and reduce G and its
+    share of the damping are rounding errors, and no analog time is long enough.
+    """
+    changes = {"workload": {"source": workload, "options": SHARED[workload]}, "steps": 5}
+    algorithm = {"sharing": sharing, "fisher": "mc", "learning_rate": 0.01, "damping_rule": "plain"}
+    digital, _ = train({**algorithm, "method": "digital"}, **changes)
+    with NoSolver():
+        made, _ = train({**algorithm, "method": method}, **changes)
+    assert relative(made.theta.value, digital.theta.value, made.parameters().value) < 1e-8
