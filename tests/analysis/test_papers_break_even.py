@@ -168,15 +168,16 @@ def test_the_settling_reaches_the_converters_accuracy():
 
 
 def test_the_figure_shows_every_line_and_the_page_is_written(tmp_path):
-    rows = [{**_row(s, n, 0.1 * s * n), "binds": "readback"} for s in (1, 2) for n in (128, 256)]
+    rows = [{**_row(s, n, 0.1 * s * n), "binds": "readback", "step_s": 1 / s} for s in (1, 2) for n in (128, 256)]
     result = {
         "columns": list(rows[0]),
         "runs": [list(r.values()) for r in rows],
         "setting": {"settle in RC": {"s, 8 bit": 3.0}},
+        "summary": {"digital step": {"128": {"favoured step": 5.0}, "256": {"favoured step": 7.0}}},
     }
-    figure = break_even_figure.figure(rows, result["setting"])
+    figure = break_even_figure.figure(rows, result)
     drawn = [list(trace.y) for trace in figure.data if len(trace.y) == 2]
-    assert drawn == [[pytest.approx(12.8), pytest.approx(25.6)], [pytest.approx(25.6), pytest.approx(51.2)]]
+    assert drawn == [pytest.approx(y) for y in ([12.8, 25.6], [25.6, 51.2], [5.0, 7.0], [10.0, 14.0])]
     break_even_figure.draw(json.loads(json.dumps(result)), tmp_path / "page.html")
     assert "digital / thermodynamic" in (tmp_path / "page.html").read_text()
 
