@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
 
 import torch
@@ -98,10 +99,13 @@ class Tape:
     def _keeper(self, layer: Layer, size: int) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
         """A forward hook that keeps a layer's inputs and where its output's gradient will arrive."""
         name, (fewest, most) = layer.module, _RANKS[layer.kind]
+        # a hook belongs to the graph, which the tape holds: to hold the tape would keep both for ever
+        here = weakref.ref(self)
 
         def come(_: Tensor) -> None:
-            if self._tagging:
-                self._came[name] = None
+            tape = here()
+            if tape is not None and tape._tagging:
+                tape._came[name] = None
                 enter(layer)
 
         def keep(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
