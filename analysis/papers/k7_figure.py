@@ -14,7 +14,7 @@ from hybridsim.analysis.papers.k7_runs import ADAM, BITS, IDEAL, REALISTIC
 
 _THERMO, _ALL, _SHORT, _ADAM = COLOURS[0], COLOURS[1], COLOURS[2], COLOURS[11]
 _BAND = "rgba(90, 102, 117, 0.18)"
-_ENDS = {"all 8": ("all 8", _ALL, "diamond"), f"{REALISTIC}, all 8": (f"all 8, {REALISTIC}", _SHORT, "square")}
+_ENDS = {"all 8": ("all 8", _ALL, "diamond"), f"{REALISTIC}, all 8": ("50 τ", _SHORT, "square")}
 
 
 def panel(summary: Mapping[str, Any], side: str, limits: tuple[float, float]) -> go.Figure:
@@ -24,13 +24,13 @@ def panel(summary: Mapping[str, Any], side: str, limits: tuple[float, float]) ->
     settings = summary["settings"]
     names = [*(f"{side} {bits}" for bits in BITS), IDEAL]
     labels = [*map(str, BITS), IDEAL]
-    figure = blank(f"bits of the {side}", "late test accuracy (%)")
+    figure = blank(f"{side} bits", "late test accuracy (%)")
     _points(figure, labels, [settings[name] for name in names], _THERMO, "circle")
     for name, (label, colour, symbol) in _ENDS.items():
         _points(figure, [label], [settings[name]], colour, symbol)
     if ADAM in settings:
         _band(figure, settings[ADAM]["late_test_accuracy"])
-    figure.update_xaxes(type="category", showgrid=False, tickfont={"size": 13})
+    figure.update_xaxes(type="category", showgrid=False, tickfont={"size": 13}, tickangle=0)
     return figure.update_yaxes(range=list(limits), tickfont={"size": 13}).update_layout(height=300)
 
 
@@ -66,7 +66,7 @@ def draw(path: Path, summaries: Mapping[str, Any]) -> None:
     shown = {name: summary for name, summary in summaries.items() if "settings" in summary}
     colours = {
         "K-FAC on the SPU, settled, the other converters ideal": _THERMO, "8 bits everywhere": _ALL,
-        f"8 bits everywhere, {REALISTIC} per solve": _SHORT, "Adam in float32 (mean, 95 % interval)": _ADAM,
+        f"8 bits everywhere, {REALISTIC} for a solve": _SHORT, "Adam in float32 (mean, 95 % interval)": _ADAM,
     }  # fmt: skip
     sections = [section(_title(name, summary), _pair(summary)) for name, summary in shown.items()]
     note = paragraph(
