@@ -30,7 +30,8 @@ __all__ = [
 Batch = tuple[Tensor, Tensor]
 _CHUNK = 1000
 _CHUNK_ELEMENTS = 1 << 24  # of inputs or outputs evaluated at once: 64 MiB in float32
-_FINGERPRINT = 8
+_FINGERPRINT = 8  # examples; one for a network of more parameters than
+_LARGE = 10_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +42,8 @@ class Task:
         name: what the scenario calls it.
         workload: as its file returned it; ``workload.network()`` builds a network with fresh parameters.
         network: the module used statelessly through ``torch.func.functional_call``; of its tensors only those
-            that do not train are read (frozen parameters and buffers as built for seed 0).
+            that do not train are read (frozen parameters and buffers as built for seed 0); those that train
+            lie on the meta device once a workload is loaded, so that a large network is not held twice.
         loss: ``cross_entropy`` = mean over examples and positions; ``mse`` = mean over all outputs.
         data: on the task's device, its floating-point tensors in the task's type.
         layout: where each parameter lies in theta.
@@ -88,7 +90,7 @@ class Task:
         kind = dtype or self.dtype
 
         def moved(_: str, tensor: Tensor) -> Tensor:
-            return tensor.to(device, kind if tensor.is_floating_point() else None)
+            return tensor.to("meta" if tensor.is_meta else device, kind if tensor.is_floating_point() else None)
 
         data = Data(*(moved("", tensor) for tensor in self.data))
         key = self.key.removesuffix(f" {self.dtype}") + (f" {kind}" if kind != torch.float32 else "")
@@ -114,8 +116,9 @@ def load_workload(name_or_path: str, options: Mapping[str, Any], data_dir: str |
     The task's key stands for everything that its results depend on: the bytes of the file as they were executed, the
     bytes of the helper modules it uses (``workload_code``), the options, the data, every parameter and buffer of
     the network built for seed 0 (frozen and non-persistent ones too), and this network's outputs on the first
-    training inputs, computed by one thread. Installed packages are not part of it, nor are files that a network
-    reads without any trace in these. It is the same in every process on one machine.
+    8 training inputs (the first alone above 10 million parameters), computed by one thread. Installed packages are
+    not part of it, nor are files that a network reads without any trace in these. It is the same in every process
+    on one machine.
 
     Raises:
         InputError: the workload cannot be found, imported or built, network and data do not fit together, or a
@@ -125,7 +128,10 @@ def load_workload(name_or_path: str, options: Mapping[str, Any], data_dir: str |
         workload = build_workload(code, options, data_dir)
         task = as_task(name_or_path, workload, file=str(code.path))
         tensors = {**task.data._asdict(), **_constants(task.network), "outputs": _fingerprint(task)}
-        return replace(task, key=workload_key(code.digest(), options, tensors), options=dict(options))
+        key = workload_key(code.digest(), options, tensors)
+        trained = set(task.layout.names)
+        network = _converted(task.network, lambda name, tensor: tensor.to("meta") if name in trained else tensor)
+        return replace(task, network=network, key=key, options=dict(options))
 
 
 def _constants(network: nn.Module) -> dict[str, Tensor]:
@@ -140,7 +146,7 @@ def _fingerprint(task: Task) -> Tensor:
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(address_seed(0, "fingerprint"))
-            z: Tensor = task.network(task.data.train_x[:_FINGERPRINT])
+            z: Tensor = task.network(task.data.train_x[: _FINGERPRINT if task.layout.size <= _LARGE else 1])
             return z
     finally:
         torch.set_num_threads(threads)

@@ -56,7 +56,8 @@ class Workload:
 def shipped_workloads() -> tuple[str, ...]:
     """Names of the workloads that come with hybridsim."""
     package = importlib.import_module(SHIPPED)
-    return tuple(sorted(m.name for m in pkgutil.iter_modules(package.__path__)))
+    names = (module.name for module in pkgutil.iter_modules(package.__path__))
+    return tuple(sorted(name for name in names if not name.startswith("_")))
 
 
 def find_source(name_or_path: str) -> Path:

@@ -17,21 +17,22 @@ from hybridsim.learning.curvature import (
 from hybridsim.learning.task import Data, Workload, as_task, batch_loss
 
 
-def small_task(loss, seed, size=5, outputs=3):
-    """A small CNN with random data; its batch is the training data."""
+def small_task(loss, seed, terms=None, size=5, outputs=3, dtype=torch.float32):
+    """A small CNN with random data; its batch is the training data. Outputs (b, 3), or (b, terms, 3)."""
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(size, 1, 5, 5, generator=generator)
-    labels = torch.randint(outputs, (size,), generator=generator)
-    y = labels if loss == "cross_entropy" else torch.randn(size, outputs, generator=generator)
+    places = () if terms is None else (terms,)
+    labels = torch.randint(outputs, (size, *places), generator=generator)
+    y = labels if loss == "cross_entropy" else torch.randn(size, *places, outputs, generator=generator)
 
     def network():
         return nn.Sequential(
             nn.Conv2d(1, 2, 3), nn.Tanh(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(2, 4), nn.Tanh(),
-            nn.Linear(4, outputs),
+            nn.Linear(4, (terms or 1) * outputs), nn.Unflatten(1, (*places, outputs)),
         )  # fmt: skip
 
-    task = as_task("small", Workload(network, Data(x, y, x, y), loss))
-    return task, task.initial_parameters(seed), (x, y)
+    task = as_task("small", Workload(network, Data(x, y, x, y), loss)).to("cpu", dtype)
+    return task, task.initial_parameters(seed), (task.data.train_x, task.data.train_y)
 
 
 def doubled(task):
@@ -53,12 +54,14 @@ def rooted(lin, root):
     """J̃ = blockdiag(rootᵀ) J/√b as a dense float64 matrix."""
     size, outputs = lin.residual.shape
     if root is None:
-        return lin.jacobian.double() / size**0.5
+        return lin.jacobian.double() / len(lin.jacobian) ** 0.5
     blocks = lin.jacobian.double().reshape(size, outputs, -1)
     return (root.mT @ blocks).reshape(size * outputs, -1) / size**0.5
 
 
-cases = st.tuples(st.sampled_from(["cross_entropy", "mse"]), st.integers(0, 2**31))
+cases = st.tuples(
+    st.sampled_from(["cross_entropy", "mse"]), st.integers(0, 2**31), st.none() | st.integers(1, 4)
+)  # loss, seed, positions
 
 
 @settings(deadline=None, max_examples=15)
@@ -75,10 +78,11 @@ def test_gradient_and_linearization_against_float64_autograd(case):
     close(gradient(task, theta, batch).value, expected, 1e-5)
     lin, facts = linearize(task, theta, batch, curvature="ggn")
     close(lin.gradient, expected, 1e-5)
-    close(lin.jacobian, jacrev(lambda t: outputs(t, x))(theta.double()).reshape(len(x) * 3, -1))
-    z = outputs(theta.double(), x)
+    close(lin.jacobian, jacrev(lambda t: outputs(t, x))(theta.double()).reshape(len(x) * task.terms * 3, -1))
+    z = outputs(theta.double(), x).reshape(-1, 3)
+    targets = y64.reshape(-1, 3) if task.loss == "mse" else y.flatten()
     blocks = torch.stack(
-        [hessian(lambda v, i=i: batch_loss(task.loss, v[None], y64[i : i + 1]))(z[i]) for i in range(len(x))]
+        [hessian(lambda v, i=i: batch_loss(task.loss, v[None], targets[i : i + 1]))(z[i]) for i in range(len(z))]
     )
     close(lin.hessian, blocks, 1e-5)
     assert torch.isclose(facts["train_loss"].double(), mean_loss(theta.double()), rtol=1e-5)
@@ -105,12 +109,29 @@ def test_root_and_coordinates_give_curvature_and_gradient(case, curvature):
     task, theta, batch = small_task(*case)
     lin = linearize(task, theta, batch, curvature=curvature).value
     root, beta = range_coordinates(lin)
-    wide, size = rooted(lin, root), len(batch[0])
+    wide, size = rooted(lin, root), lin.size
+    assert size == len(batch[0]) * (task.terms if curvature == "ggn" else 1)
     close(lin.gradient, wide.T @ beta, 1e-5)
     if lin.hessian is not None:
         blocks = torch.block_diag(*lin.hessian.double())
         close(wide.T @ wide, lin.jacobian.double().T @ blocks @ lin.jacobian.double() / size, 1e-6)
     assert out_of_range(lin, root, beta).abs().max() <= 1e-7 * lin.gradient.abs().max()
+
+
+@settings(deadline=None, max_examples=10)
+@given(cases)
+def test_float64_goes_all_the_way(case):
+    task, theta, batch = small_task(*case, dtype=torch.float64)
+    outputs = doubled(task)
+    reference = jacrev(lambda t: batch_loss(task.loss, outputs(t, batch[0]), batch[1]))(theta)
+    assert torch.equal(theta.float().double(), theta)  # drawn in float32
+    slope = gradient(task, theta, batch).value
+    lin = linearize(task, theta, batch).value
+    assert {theta.dtype, slope.dtype, lin.jacobian.dtype, lin.hessian.dtype, lin.gradient.dtype} == {torch.float64}
+    for found in (slope, lin.gradient, linearize(task, theta, batch, curvature="empirical_fisher").value.gradient):
+        close(found, reference, 1e-12)
+    root, beta = range_coordinates(lin)
+    close(rooted(lin, root).T @ beta, reference, 1e-10)
 
 
 def linearization_at(z, labels, seed=0):

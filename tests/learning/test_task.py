@@ -115,6 +115,79 @@ def test_mse_has_no_accuracy_and_means_over_outputs():
     assert torch.isclose(batch_loss("mse", z, y).double(), facts["test_loss"], rtol=1e-5)
 
 
+POSITIONS = """
+import torch
+from torch import nn
+from hybridsim.learning.task import Data, Workload
+
+def build(inputs="int64"):
+    y = torch.randint(4, (40, 3, 2))
+    x = torch.randint(7, (40, 3)) if inputs == "int64" else torch.rand(40, 3)
+
+    def network():
+        first = nn.Embedding(7, 5) if inputs == "int64" else nn.Unflatten(1, (3, 1))
+        return nn.Sequential(first, nn.Linear(5 if inputs == "int64" else 1, 8), nn.Unflatten(2, (2, 4)))
+
+    return Workload(network, Data(x[:30], y[:30], x[30:], y[30:]), "cross_entropy")
+"""
+
+
+@pytest.mark.parametrize("inputs", ["int64", "float32"])
+def test_losses_and_accuracy_are_means_over_examples_and_positions(tmp_path, inputs, monkeypatch):
+    path = tmp_path / "positions.py"
+    path.write_text(POSITIONS)
+    task = load_workload(str(path), {"inputs": inputs})
+    assert (task.terms, task.outputs) == (6, 4)
+    theta, (x, y) = task.initial_parameters(3), task.data[2:]
+    z = task.apply(task.layout.unflatten(theta), x)
+    each = -z.log_softmax(dim=-1).gather(-1, y[..., None])
+    assert torch.isclose(batch_loss("cross_entropy", z, y), each.mean())
+    whole = evaluate(task, theta).facts
+    assert torch.isclose(whole["test_loss"], each.double().mean(), rtol=1e-6)
+    assert whole["test_accuracy"] == (z.argmax(-1) == y).double().mean()
+    monkeypatch.setattr("hybridsim.learning.task._CHUNK_ELEMENTS", 3 * 24)  # three examples at once
+    assert torch.isclose(evaluate(task, theta).facts["test_loss"], whole["test_loss"], rtol=1e-6)
+
+
+def test_another_type_is_another_task_with_the_same_parameters_rounded(tmp_path):
+    path = tmp_path / "positions.py"
+    path.write_text(POSITIONS)
+    single = load_workload(str(path), {"inputs": "float32"})
+    double = single.to("cpu", torch.float64)
+    assert double.dtype == double.data.train_x.dtype == torch.float64 and double.data.train_y.dtype == torch.int64
+    assert single.key != double.key == single.to("cpu", torch.float64).key
+    assert double.to("cpu", torch.float32).key == double.to("cpu").to("cpu", torch.float32).key == single.key
+    assert torch.equal(double.initial_parameters(1), single.initial_parameters(1).double())
+    z = double.apply(double.layout.unflatten(double.initial_parameters(1)), double.data.test_x)
+    assert z.dtype == torch.float64 and double.meta().data.train_x.dtype == torch.float64
+
+
+@pytest.mark.parametrize("forward", ["x @ torch.ones(3, 2)", "(self.w * x).float()"])
+def test_a_network_bound_to_float32_is_refused_in_float64(tmp_path, forward):
+    path = tmp_path / "bound.py"
+    path.write_text(
+        "import torch\nfrom torch import nn\nfrom hybridsim.learning.task import Data, Workload\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.w = nn.Parameter(torch.ones(3))\n"
+        f"    def forward(self, x):\n        return {forward}\n"
+        "def build():\n    x, y = torch.rand(4, 3), torch.zeros(4, dtype=torch.int64)\n"
+        "    return Workload(Net, Data(x, y, x, y), 'cross_entropy')\n"
+    )
+    task = load_workload(str(path), {})
+    with pytest.raises(InputError, match="bound.py: network: expected a network that computes in torch.float64"):
+        task.to("cpu", torch.float64)
+
+
+def test_a_loaded_network_holds_no_second_copy_of_what_trains(tmp_path):
+    task = load_workload("digits_cnn", {})
+    assert all(p.is_meta for name, p in task.network.named_parameters() if name in task.layout.names)
+    moved = task.to("cpu")
+    z = moved.apply(moved.layout.unflatten(moved.initial_parameters(0)), moved.data.test_x[:5])
+    assert torch.isfinite(z).all()
+
+
 def test_frozen_parameters_stay_out_of_theta_and_buffers_may_stand_still():
     def network():
         model = nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 2))

@@ -1,0 +1,45 @@
+"""Checks of workload options; they raise or do nothing, so that no number depends on this file."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+from hybridsim.errors import InputError, Problem
+
+
+def refuse(workload: str, option: str, expected: str, got: object) -> NoReturn:
+    """Raise an InputError that names the option."""
+    raise InputError([Problem(workload, None, f"options.{option}", expected, str(got))])
+
+
+def whole(workload: str, most: int | None = None, **options: int) -> None:
+    """Every option is a whole number from 1 to ``most``.
+
+    Raises:
+        InputError: one is not.
+    """
+    expected = "a whole number >= 1" if most is None else f"a whole number from 1 to {most}"
+    for name, value in options.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1 or (most is not None and value > most):
+            refuse(workload, name, expected, repr(value))
+
+
+def divides(workload: str, option: str, divisor: int, name: str, number: int) -> None:
+    """``divisor`` divides ``number``.
+
+    Raises:
+        InputError: it does not.
+    """
+    if number % divisor:
+        refuse(workload, option, f"a divisor of {name} {number}", divisor)
+
+
+def yes_or_no(workload: str, **options: bool) -> None:
+    """Every option is true or false.
+
+    Raises:
+        InputError: one is not.
+    """
+    for name, value in options.items():
+        if not isinstance(value, bool):
+            refuse(workload, name, "true or false", repr(value))
