@@ -171,7 +171,7 @@ def _fisher(task: Task, theta: Tensor, batch: Batch) -> Outcome:
     rows = vmap(grad_and_value(example_loss, has_aux=True), in_dims=(None, 0, 0))
     gradients, (_, z) = rows(task.layout.unflatten(theta), x, y)
     jacobian = task.layout.flatten_rows(gradients, size)
-    residual, _, probabilities, loss = output_derivatives(task, z, y)
+    residual, probabilities, loss = output_residuals(task, z, y)
     value = Linearization(jacobian, None, jacobian.mean(dim=0), residual, probabilities)
     return Outcome(value, {"train_loss": loss})
 
