@@ -51,8 +51,9 @@ def dense_dissipation(
 
     (left: one array; with X the three on the right take the place of ``array``). Mode pairs are integrated over time
     first, so the cost is O(n³) once per system and O(n² k), not times the number of instants. A full scale left None is,
-    for each column, the largest |mean| + 3 sd of its stage at the interval's ends and at geometric instants between (an
-    ideal programmable gain, to be flagged as assumed), b_fs the larger of max |b| and x_fs.
+    for each column, the largest |mean| + 3 sd of its stage at the interval's ends and at the nodes between (an ideal
+    programmable gain, to be flagged as assumed; looked for on the signal that swings most at the edges of the panels), b_fs
+    the larger of max |b| and x_fs.
 
     Args:
         system: A (n, n).
@@ -88,10 +89,11 @@ def dense_dissipation(
 
 
 class _Signal(NamedTuple):
-    """Something of the columns in the modes (n, k), and the function of rate and time that carries it."""
+    """Something of the columns in the modes (n, k), and what carries it: a function of rate and time, at T instants."""
 
     columns: Tensor
     function: Callable[[Tensor, Tensor], Tensor]
+    values: Tensor  # (n, T)
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,8 +103,9 @@ class _Flow:
     rates: Tensor  # (n, 1)
     signals: tuple[_Signal, ...]  # the start y and the drive b, where there are any
     products: tuple[Tensor, ...]  # time integrals (n, n) of the signals' functions, pair by pair
-    variance: Tensor  # time integral of each mode's variance (n,)
-    edges: list[float]  # instants at which peaks are looked for
+    variances: Tensor  # (n, T)
+    weights: Tensor  # (T,)
+    edges: list[float]  # instants at which the nodes that swing most are looked for
     kappa0: float
 
     @classmethod
@@ -111,12 +114,10 @@ class _Flow:
         rate = float(a.abs().max())
         t, weights = (p.to(a) for p in (instants(tau, rate) if tau > 0 else (torch.zeros(1), torch.zeros(1))))
         given = ((states, modes.decay), (drives, modes.response))
-        signals = tuple(_Signal(v.T @ x.double(), function) for x, function in given if x is not None)
-        functions = [signal.function(a, t) for signal in signals]
-        products = tuple((functions[i] * weights) @ functions[j].T for i, j in _pairs(len(signals)))
-        variance = kappa0 * (modes.response(a, 2 * t) @ weights)
+        signals = tuple(_Signal(v.T @ x.double(), function, function(a, t)) for x, function in given if x is not None)
+        products = tuple((signals[i].values * weights) @ signals[j].values.T for i, j in _pairs(len(signals)))
         edges = panel_edges(tau, rate) if tau > 0 else [0.0]
-        return cls(a, signals, products, variance, edges if states is not None else edges[1:], kappa0)
+        return cls(a, signals, products, kappa0 * modes.response(a, 2 * t), weights, edges[states is None :], kappa0)
 
     @property
     def count(self) -> int:
@@ -126,34 +127,31 @@ class _Flow:
     def integral(self, form: Tensor) -> Tensor:
         """Time integral of E[xᵀ W x] (k,): W in the modes, (n, n) symmetric, or (n,) where it is diagonal."""
         diagonal = form if form.ndim == 1 else form.diagonal()
-        total = (diagonal @ self.variance).expand(self.count)
+        total = (diagonal @ (self.variances @ self.weights)).expand(self.count)
         for (i, j), product in zip(_pairs(len(self.signals)), self.products, strict=True):
             left, right = self.signals[i].columns, self.signals[j].columns
-            weighted = (
-                form[:, None] * product.diagonal()[:, None] * right if form.ndim == 1 else (form * product) @ right
-            )
+            weighted = (form * product.diagonal())[:, None] * right if form.ndim == 1 else (form * product) @ right
             total = total + (1 if i == j else 2) * (left * weighted).sum(dim=0)
         return total
 
     def peak(self, outputs: Tensor) -> Tensor:
-        """Largest |mean| + 3 sd of M y over geometric instants (k,), M (m, n)."""
-        largest = self.rates.new_zeros(self.count)
-        squares = outputs.square() if self.kappa0 > 0 else None
-        for instant in self.edges:
-            h = self.rates.new_tensor(instant)
-            swing = outputs.new_zeros(len(outputs), 1)
-            if self.signals:
-                swing = (outputs @ _mean(self.signals, self.rates, h)).abs()
-            if squares is not None:
-                swing = swing + 3 * torch.sqrt(self.kappa0 * (squares @ modes.response(self.rates, 2 * h)))
-            largest = torch.maximum(largest, swing.amax(dim=0))
-        return largest
+        """Largest |mean| + 3 sd of M y (k,), M (m, n): over all instants, of the node that leads at the edges.
 
-
-def _mean(signals: tuple[_Signal, ...], rates: Tensor, h: Tensor) -> Tensor:
-    """E y + psi b (n, k) at one instant."""
-    first, *rest = (signal.function(rates, h) * signal.columns for signal in signals)
-    return sum(rest, first)
+        Following all m nodes through all instants would cost more than the decomposition.
+        """
+        none = self.rates.new_zeros(self.count)
+        highest, node = none, none.long()
+        squares = outputs.square()
+        for edge in self.edges:
+            h = self.rates.new_tensor(edge)
+            mean = sum((outputs @ (s.function(self.rates, h) * s.columns) for s in self.signals), none)
+            spread = torch.sqrt(squares @ (self.kappa0 * modes.response(self.rates, 2 * h)))
+            swing, leading = (mean.abs() + 3 * spread).max(dim=0)
+            node = torch.where(swing > highest, leading, node)
+            highest = torch.maximum(highest, swing)
+        followed = outputs[node]
+        mean = sum(((followed * s.columns.T) @ s.values for s in self.signals), none[:, None])
+        return (mean.abs() + 3 * torch.sqrt(followed.square() @ self.variances)).amax(dim=1)
 
 
 def _pairs(count: int) -> list[tuple[int, int]]:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from hybridsim.physics.circuit import Dissipation, FullScales, dissipation
 from hybridsim.physics.dense_circuit import dense_dissipation
-from hybridsim.physics.ou import dense, lowrank
+from hybridsim.physics.ou import dense, lowrank, roots
+from hybridsim.programs import kronecker
 
 B, D, N = 2, 3, 10
 
@@ -176,6 +177,52 @@ def test_dense_circuit(seed, n, damping, periods, kappa0, full_scale) -> None:  
                 for m in range(n):
                     expected["array"] += weight * abs(float(matrix[m, i])) * v[i] / fs**2
         check(Dissipation({s: e[k] for s, e in got.stages.items()}, {}, {}), expected, 1e-5)
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    r=st.integers(1, 8),
+    n=st.integers(1, 8),
+    damping=st.floats(-3, 0).map(lambda e: 10.0**e),
+    periods=st.floats(-2, 2).map(lambda e: 10.0**e),
+    kappa0=st.sampled_from([0.0, 1e-2, 0.5]),
+    fixed=st.booleans(),
+)
+def test_two_arrays_of_rows(seed, r, n, damping, periods, kappa0, fixed) -> None:  # noqa: ANN001
+    """Activations X in one array, Xᵀ in the other: every resistor of both, of the feedback, damping and input."""
+    g = torch.Generator().manual_seed(seed)
+    rows = torch.randn(r, n, generator=g, dtype=torch.float64)
+    x, b = torch.randn(2, n, 3, generator=g, dtype=torch.float64)
+    tau, scales = periods / damping, FullScales(2.0, 3.0, None, 4.0) if fixed else FullScales()
+    got = dense_dissipation(roots(rows, damping), x, b, tau=tau, kappa0=kappa0, full_scales=scales)
+    for k in range(3):
+        fs = {stage: float(value[k]) for stage, value in got.full_scales.items()}
+        fs["w"] = fs["u"]  # u drives the transposed array itself
+        parts = reference(lowrank(rows, None, 1.0, damping), x[:, k].numpy(), b[:, k].numpy(), tau, kappa0, fs)
+        check(Dissipation({s: e[k] for s, e in got.stages.items()}, {}, {}), parts, 1e-5)
+
+
+@pytest.mark.parametrize("form", ["factor", "rows"])
+def test_sampling_dissipates_over_all_of_its_time(form: str) -> None:
+    """From rest, no drive: the noise alone, over the first settling and what lies between the samples."""
+    rows = torch.randn(9, 5, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    damping, kappa0, settle_tau, spacing_tau, samples = 0.2, 0.3, 1.5, 0.4, 11
+    make, held = (kronecker.program, rows.T @ rows) if form == "factor" else (kronecker.program_roots, rows)
+    system = make(held, torch.tensor(damping, dtype=torch.float64), input_bits=None).value
+    taken = kronecker.sample(
+        system, None, None, samples=samples, spacing_tau=spacing_tau, settle_tau=settle_tau, kappa0=kappa0, noise_seed=1
+    )
+    a, tau = (rows.T @ rows).numpy() + damping * np.eye(5), settle_tau + (samples - 1) * spacing_tau
+    zero, end = np.zeros(5), second_moments(a, np.zeros(5), np.zeros(5), kappa0, tau)[1]
+    fs = {"x": 3 * np.sqrt(np.diag(end).max()), "b": 1.0}
+    fs["u"] = fs["w"] = 3 * np.sqrt(np.diag(rows.numpy() @ end @ rows.numpy().T).max())
+    expected = sum(reference(lowrank(rows, None, 1.0, damping), zero, zero, tau, kappa0, fs).values())
+    if form == "factor":
+        nodes = zip(*dense_nodes(tau, np.linalg.eigvalsh(a)[-1]), strict=True)
+        v = sum(weight * np.diag(second_moments(a, zero, zero, kappa0, t)[1]) for t, weight in nodes)
+        expected = float((np.abs((rows.T @ rows).numpy()).sum(axis=0) + damping) @ v) / fs["x"] ** 2
+    assert float(taken.facts["dissipation"]) == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_runaway_mode_dissipates_what_its_growth_says() -> None:

@@ -36,7 +36,7 @@ def rows(seed: int, r: int, n: int) -> Tensor:
 
 def programmed(x: Tensor, shift: float, form: str) -> Dense | Roots:
     held = (kronecker.program, x.T @ x) if form == "factor" else (kronecker.program_roots, x)
-    return held[0](held[1], torch.tensor(shift), input_bits=None).value
+    return held[0](held[1], torch.tensor(shift, dtype=torch.float64), input_bits=None).value
 
 
 def columns(drive: Tensor, system: Dense | Roots, tau: float, **changes) -> Tensor:
@@ -94,9 +94,9 @@ def test_rounded_rows_lie_on_levels_and_keep_the_system_stable(
     seed: int, r: int, n: int, bits: int, shift: float
 ) -> None:
     x = rows(seed, r, n).float()
-    outcome = kronecker.program_roots(x, torch.tensor(shift), input_bits=bits)
+    outcome = kronecker.program_roots(x, torch.tensor(shift, dtype=torch.float64), input_bits=bits)
     held, step = outcome.value.rows, float(x.abs().max()) / levels(bits)
-    assert float((held - x).abs().max()) <= step / 2 * (1 + 1e-5)
+    assert float((held - x).abs().max()) <= step / 2 + 1e-7 * float(x.abs().max())
     assert float(outcome.facts["smallest_eigenvalue"]) >= shift
     a = held.T @ held + shift * torch.eye(n, dtype=torch.float64)
     expected = torch.linalg.eigvalsh(a)
@@ -149,11 +149,15 @@ def test_rows_dissipate_what_tngds_circuit_does(
     wide = lowrank(x, None, 1.0, damping)
     other = dissipation(wide, wide.vector(start[:, 0]), wide.vector(b[:, 0]), **run)
     assert set(dense.stages) == set(other.stages)
-    assert float(dense.full_scales["u"]) == pytest.approx(float(other.full_scales["w"]), rel=0.1)
+    if not fixed:  # ours follows only the signals that lead at some edge: it may miss a little, never exceed
+        for stage, scale in dense.full_scales.items():
+            assert 0.97 <= float(scale) / float(other.full_scales[stage]) <= 1 + 1e-6, stage
+        scales = FullScales(*(float(dense.full_scales[stage]) for stage in "xu"), None, float(dense.full_scales["b"]))
+        other = dissipation(wide, wide.vector(start[:, 0]), wide.vector(b[:, 0]), **run | {"full_scales": scales})
     for stage, energy in other.stages.items():
-        assert float(dense.stages[stage]) == pytest.approx(float(energy), rel=1e-6 if fixed else 0.1, abs=1e-12), stage
+        assert float(dense.stages[stage]) == pytest.approx(float(energy), rel=1e-6, abs=1e-12), stage
     for stage, swing in dense.saturation.items():
-        assert float(swing) == pytest.approx(float(other.saturation[stage]), rel=0.1)
+        assert float(swing) == pytest.approx(float(other.saturation[stage]), rel=0.03)
 
 
 def test_a_circuit_at_rest_is_one_of_zero_voltages() -> None:
