@@ -74,7 +74,7 @@ def _draw(count: int, largest: int) -> Graphs:
     start = (torch.rand(count, _RINGS) * sizes).long()
     end = (start + 1 + (torch.rand(count, _RINGS) * (sizes - 1)).long()) % sizes
     real = torch.cat([child < sizes, torch.ones(count, _RINGS, dtype=torch.bool)], dim=1)
-    one, other = (torch.cat(ends, dim=1) * real for ends in ((child, start), (parent, end)))
+    one, other = (torch.cat(ends, dim=1) for ends in ((child, start), (parent, end)))
     node_mask, edge_mask = (mask.float()[:, :, None] for mask in (number < sizes, real.repeat(1, 2)))
     bonds = torch.randn(count, real.shape[1], _EDGE_FEATURES).repeat(1, 2, 1)
     features = torch.randn(count, largest, _NODE_FEATURES)

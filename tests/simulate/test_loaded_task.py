@@ -46,8 +46,12 @@ def test_a_task_of_another_scenario_is_refused(changes, message):
 
 
 def test_float64_changes_the_price_but_not_the_first_parameters():
-    single, double = (hybridsim.run(loaded(precision=kind)) for kind in ("float32", "float64"))
+    large = {"workload": {"source": "digits_mlp", "options": {"hidden": 300, "depth": 3}}}
+    scenarios = (BASE | large | {"training": BASE["training"] | {"precision": f"float{bits}"}} for bits in (32, 64))
+    single, double = (hybridsim.run(hybridsim.load(scenario)) for scenario in scenarios)
     first = [run.steps.train_loss[0] for run in (single, double)]
     assert first[0] == pytest.approx(first[1], rel=1e-5) and first[0] != first[1]
+    peaks = [run.summary["gpu_peak_bytes"] for run in (single, double)]
+    assert all(1.9 * few < many < 2.1 * few for few, many in zip(*(peak.values() for peak in peaks), strict=True))
     moved = [run.spans.bytes.sum() for run in (single, double)]
     assert 1.5 * moved[0] < moved[1] < 2.2 * moved[0]
