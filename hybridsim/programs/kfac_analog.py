@@ -44,7 +44,12 @@ class Analog:
             if own:
                 spus, rule = session.machine.spus_of(gpu), self.algorithm.placement
                 self.placement |= place(
-                    own, spus, rule, predictor(session.machine, self.algorithm, gpu), tiling=self.algorithm.tiling
+                    own,
+                    spus,
+                    rule,
+                    predictor(session.machine, self.algorithm, gpu),
+                    tiling=self.algorithm.tiling,
+                    chained=self.algorithm.method == "solves",
                 )
         form = "roots" if self.algorithm.upload == "activations" else "factors"
         self._shifts = Computation(

@@ -72,12 +72,15 @@ Placement = dict[tuple[str, str], tuple[Piece, ...]]
 Predict = Callable[[Job, Spu], Prediction]
 
 
-def place(jobs: Sequence[Job], spus: Sequence[Spu], rule: str, predict: Predict, *, tiling: bool) -> Placement:
+def place(
+    jobs: Sequence[Job], spus: Sequence[Spu], rule: str, predict: Predict, *, tiling: bool, chained: bool = False
+) -> Placement:
     """Give every job to SPUs.
 
     ``layers``: factors in turn. ``columns``: the columns of every factor over all SPUs on which it fits, in proportion
     to their speed (where they are divisible). ``auto``: longest predicted time first, each to the SPU that would finish it first (Graham, 1969); a
     job that alone takes longer than an equal share of all work is cut into so many stretches of columns before.
+    ``chained``: A of a block is solved after G (method 2), so that each side has all SPUs for itself.
 
     Raises:
         CapacityError: a factor fits on no SPU and tiling is not asked for.
@@ -88,7 +91,11 @@ def place(jobs: Sequence[Job], spus: Sequence[Spu], rule: str, predict: Predict,
     if rule == "layers":
         turns = ((job, able[job][index % len(able[job])]) for index, job in enumerate(jobs))
         return {(job.block, job.side): (_piece(job, spu, 0, job.columns, predict),) for job, spu in turns}
-    return _longest_first(able, spus, predict)
+    sides = [{job: own for job, own in able.items() if job.side == side} for side in SIDES] if chained else [able]
+    found: Placement = {}
+    for phase in sides:
+        found |= _longest_first(phase, spus, predict)
+    return {(job.block, job.side): found[job.block, job.side] for job in jobs}
 
 
 def _longest_first(able: Mapping[Job, Sequence[Spu]], spus: Sequence[Spu], predict: Predict) -> Placement:

@@ -82,6 +82,12 @@ def test_a_long_settling_sets_the_step():
     assert point(64, 4, tau=1000.0).step_s == pytest.approx(alone / 4, rel=0.02)
 
 
+def test_no_spu_waits_while_the_other_factor_of_a_layer_is_solved():
+    """A is solved after G, so that a placement that gives them different SPUs would take twice as long."""
+    spread, placed = (point(64, 2 * LAYERS, tau=1000.0, placement=rule).step_s for rule in ("columns", "auto"))
+    assert placed < 1.02 * spread
+
+
 def test_a_slow_link_binds():
     found = point(64, 4, 16, "50 Mb/s", tau=0.1)
     assert found.binding == "upload of factors"
