@@ -131,6 +131,14 @@ def test_parts_of_the_samples_on_several_devices() -> None:
     assert torch.equal(sampled(factor(2, 5, 5), 0.1, settle_tau=0.0)[:, 0], torch.zeros(5, dtype=torch.float64))
 
 
+@given(st.floats(-5, 5), st.floats(-5, 5), st.floats(1e-3, 10))
+def test_one_sample_is_its_own_covariance(first: float, second: float, kappa0: float) -> None:
+    """The mean is known to be zero: divided by S, not by S - 1."""
+    found = covariance(torch.tensor([[first], [second]], dtype=torch.float64), kappa0=kappa0).value
+    expected = torch.tensor([[first * first, first * second], [first * second, second * second]], dtype=torch.float64)
+    torch.testing.assert_close(found, expected / kappa0)
+
+
 def test_the_covariance_is_work_for_a_gpu() -> None:
     """Counted on shapes: 2 n² S FLOP for the products."""
     work, outcome = count(covariance, (torch.empty(7, 50),), {"kappa0": 0.1})
