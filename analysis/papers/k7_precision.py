@@ -54,7 +54,7 @@ MATTER_LITTLE = (6, 8, 12, 16)  # input bits of the claim
 
 def compared(rows: list[Row], study: Study) -> dict[str, list[Row]]:
     """Runs of the comparison by setting, those seeds at which every setting has one, in the order of the seeds."""
-    mine = [row for row in rows if (row["study"], row["part"]) == (study.name, "comparison")]
+    mine = [row for row in rows if _is(row, study, "comparison")]
     wanted = {job.setting for job in comparison(study, chosen(rows, study))} if mine else set()
     by_seed: dict[int, dict[str, Row]] = {}
     for row in mine:
@@ -79,7 +79,32 @@ def summarise(rows: list[Row], study: Study) -> dict[str, Any]:
         summary["accuracy minus adam"] = {s: difference(scores[s], scores[ADAM]) for s in (IDEAL, *thermodynamic)}
         summary["loss over adam"] = {s: _loss_ratio(found[s], found[ADAM]) for s in (IDEAL, *thermodynamic)}
     summary["long settle against digital"] = _settled(found)
+    if study.retuned:
+        summary["retuned"] = _retuned(rows, study, found[IDEAL])
     return summary | {"verdicts": verdicts(summary, study.margin)}
+
+
+def _retuned(rows: list[Row], study: Study, ideal: list[Row]) -> dict[str, Any]:
+    """Few input bits at a rate of their own, against ideal converters."""
+    result: dict[str, Any] = {"tuning": _grid(rows, study, "retuning")}
+    for setting in study.retuned:
+        mine = {r["seed"]: r for r in rows if _is(r, study, "retuned") and r["setting"] == setting}
+        if not {row["seed"] for row in ideal} <= set(mine):
+            continue
+        paired = [mine[row["seed"]] for row in ideal]
+        gap = difference([score(row) for row in paired], [score(row) for row in ideal])
+        result[setting] = {
+            "learning_rate": paired[0]["learning_rate"],
+            **_means(paired),
+            "accuracy minus ideal": gap,
+            "loss over ideal": _loss_ratio(paired, ideal),
+            "hardly matters": verdict(gap, -study.margin, study.margin),
+        }
+    return result
+
+
+def _is(row: Row, study: Study, part: str) -> bool:
+    return (row["study"], row["part"]) == (study.name, part)
 
 
 def at_least(found: dict[str, Any], low: float) -> str:
@@ -138,15 +163,19 @@ def _settled(found: dict[str, list[Row]]) -> dict[str, float]:
 
 
 def _tuned(rows: list[Row], study: Study) -> dict[str, Any]:
+    grid = _grid(rows, study, "tuning")
+    return {"mean late test accuracy": grid, "chosen": chosen(rows, study), "seeds": list(study.tuning_seeds)}
+
+
+def _grid(rows: list[Row], study: Study, part: str) -> dict[str, dict[str, float]]:
+    """Mean score over the tuning seeds, by setting and what was tried."""
     grid: dict[str, dict[str, list[float]]] = {}
     for row in rows:
-        if (row["study"], row["part"]) == (study.name, "tuning"):
+        if _is(row, study, part):
             damping = "" if row["damping"] is None else f", damping {row['damping']:g}"
-            grid.setdefault(row["setting"], {}).setdefault(f"rate {row['learning_rate']:g}{damping}", []).append(
-                score(row)
-            )
-    means = {setting: {at: float(np.mean(v)) for at, v in of.items()} for setting, of in grid.items()}
-    return {"mean late test accuracy": means, "chosen": chosen(rows, study), "seeds": list(study.tuning_seeds)}
+            at = f"rate {row['learning_rate']:g}{damping}"
+            grid.setdefault(row["setting"], {}).setdefault(at, []).append(score(row))
+    return {setting: {at: float(np.mean(v)) for at, v in of.items()} for setting, of in grid.items()}
 
 
 def save(path: Path, rows: list[Row], extra: dict[str, Any]) -> None:

@@ -3,7 +3,8 @@
 The paper (TKFAC, arXiv 2502.08603): ResNet, CIFAR-10, five runs, K-FAC with rate 0.1, damping 0.001 and an average of
 weight 0.9999. Scaled here to one core: see :data:`STUDIES`. Rates, and K-FAC's damping, are tuned on seeds that the
 comparison does not use; Adam and K-FAC get the same number of trials. K-FAC is tuned with digital inverses and keeps
-rate and damping whatever the converters do.
+rate and damping whatever the converters do. Where few input bits cost accuracy, a second part asks whether a larger rate
+gives it back, as it would if rounding were but more damping.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ BITS = (4, 6, 8, 12, 16)
 LONG = "1e6 tau"  # every mode has settled: what is left is the converters'
 REALISTIC = "50 tau"
 ADAM, DIGITAL, IDEAL = "adam", "digital", "ideal"
+FEW = ("input 4", "input 6")
+LARGER = (1, 2, 4, 8)  # times the rate that was tuned with digital inverses
 FIRST = 10  # training losses kept, to show that the long settle is the digital solve
 
 
@@ -55,6 +58,7 @@ class Study:
         kfac: over kfac-digits only.
         late: evaluations at the end that are averaged.
         margin: test accuracy that does not matter, a fraction; chosen before the runs.
+        retuned: settings that are tried at larger rates too.
     """
 
     name: str
@@ -69,6 +73,7 @@ class Study:
     rates: tuple[float, ...]
     dampings: tuple[float, ...]
     margin: float
+    retuned: tuple[str, ...] = ()
 
 
 _KFAC = ("machine.spus.count=1", "training.algorithm.fisher=mc", f"training.algorithm.settle={LONG}")
@@ -76,11 +81,11 @@ _DIGITS = ("workload=digits_mlp", "training.batch_size=32")
 STUDIES = (
     Study(
         "digits", _DIGITS, _KFAC, 150, 10, 4, (0, 1, 2, 3, 4), (10, 11, 12),
-        (5e-4, 1e-3, 2e-3, 3e-3, 5e-3, 1e-2, 2e-2, 3e-2, 5e-2), (0.01, 0.02, 0.05), (0.03, 0.1, 0.3), 0.01,
+        (5e-4, 1e-3, 2e-3, 3e-3, 5e-3, 1e-2, 2e-2, 3e-2, 5e-2), (0.01, 0.02, 0.05), (0.03, 0.1, 0.3), 0.01, FEW,
     ),
     Study(
         "digits, weak damping", _DIGITS, _KFAC, 150, 10, 4, (0, 1, 2, 3, 4), (10, 11, 12),
-        (), (0.001, 0.003, 0.01), (0.01,), 0.01,
+        (), (0.001, 0.003, 0.01), (0.01,), 0.01, FEW,
     ),
     Study(
         "cifar", ("workload=resnet_cifar", "training.batch_size=64"),
@@ -156,11 +161,13 @@ def score(row: Row) -> float:
     return 0.0 if "failed" in row else float(row["late_test_accuracy"])
 
 
-def chosen(rows: list[Row], study: Study) -> dict[str, tuple[float, float | None]]:
-    """Rate and damping of Adam and of K-FAC with the best mean score over the tuning seeds."""
+def chosen(rows: list[Row], study: Study, part: str = "tuning") -> dict[str, tuple[float, float | None]]:
+    """By setting (Adam, digital K-FAC; with ``retuning`` others), rate and damping of the best mean score over the
+    tuning seeds.
+    """
     scores: dict[str, dict[tuple[float, float | None], list[float]]] = {}
     for row in rows:
-        if (row["study"], row["part"]) == (study.name, "tuning"):
+        if (row["study"], row["part"]) == (study.name, part):
             at = (row["learning_rate"], row["damping"])
             scores.setdefault(row["setting"], {}).setdefault(at, []).append(score(row))
     return {setting: max(grid, key=lambda at: float(np.mean(grid[at]))) for setting, grid in scores.items()}
@@ -172,6 +179,22 @@ def comparison(study: Study, best: dict[str, tuple[float, float | None]]) -> Ite
         if ADAM in best:
             yield Job(study, "comparison", ADAM, seed, *best[ADAM])
         yield from (Job(study, "comparison", setting, seed, *best[DIGITAL]) for setting in SETTINGS)
+
+
+def retuning(study: Study, best: dict[str, tuple[float, float | None]]) -> Iterator[Job]:
+    """Larger rates for K-FAC with few input bits."""
+    rate, damping = best[DIGITAL]
+    for seed in study.tuning_seeds:
+        for setting in study.retuned:
+            yield from (
+                Job(study, "retuning", setting, seed, float(f"{factor * rate:g}"), damping) for factor in LARGER
+            )
+
+
+def retuned(study: Study, best: dict[str, tuple[float, float | None]]) -> Iterator[Job]:
+    """Few input bits at the rates found for them."""
+    for seed in study.seeds:
+        yield from (Job(study, "retuned", setting, seed, *best[setting]) for setting in study.retuned)
 
 
 class Store:
@@ -195,12 +218,15 @@ class Store:
         return True
 
 
+def jobs(study: Study, rows: list[Row]) -> Iterator[Job]:
+    """Tuning, the comparison, then both again for few input bits; ``rows`` grows while they are made."""
+    yield from tuning(study)
+    best = chosen(rows, study)
+    yield from comparison(study, best)
+    yield from retuning(study, best)
+    yield from retuned(study, chosen(rows, study, "retuning"))
+
+
 def make_all(store: Store, studies: tuple[Study, ...], write: Callable[[list[Row]], None]) -> bool:
-    """Tuning, then the comparison, study by study; False: time ran out."""
-    for study in studies:
-        done = all(store.make(job, write) for job in tuning(study))
-        if not done:
-            return False
-        if not all(store.make(job, write) for job in comparison(study, chosen(store.rows, study))):
-            return False
-    return True
+    """Study by study; False: time ran out."""
+    return all(store.make(job, write) for study in studies for job in jobs(study, store.rows))

@@ -20,7 +20,7 @@ from hybridsim.simulate import load_task
 
 TINY = Study(
     "tiny", ("workload=digits_mlp", "training.batch_size=16", "workload.options.hidden=6"),
-    k7_runs._KFAC, 4, 2, 2, (0, 1, 2), (10, 11), (0.01,), (0.02,), (0.1,), 0.01,
+    k7_runs._KFAC, 4, 2, 2, (0, 1, 2), (10, 11), (0.01,), (0.02,), (0.1,), 0.01, ("input 6",),
 )  # fmt: skip
 NEVER = "not separable"
 
@@ -118,6 +118,19 @@ def test_the_best_mean_over_the_tuning_seeds_is_chosen():
     assert k7_runs.chosen(rows, TINY) == {DIGITAL: (0.1, 0.1)}
 
 
+def test_a_larger_rate_for_few_bits_is_chosen_on_the_tuning_seeds_and_compared_with_ideal_converters():
+    rows = runs({"input 6": 0.8})
+    for seed in TINY.tuning_seeds:
+        rows += [row("input 6", seed, a, "retuning", learning_rate=r) for r, a in ((0.02, 0.8), (0.04, 0.895))]
+    assert k7_runs.chosen(rows, TINY, "retuning") == {"input 6": (0.04, 0.1)}
+    ideal = {r["seed"]: r["late_test_accuracy"] for r in rows if r["setting"] == IDEAL}
+    rows += [row("input 6", s, ideal[s] - 0.005, "retuned", learning_rate=0.04) for s in TINY.seeds]
+    found = k7_precision.summarise(rows, TINY)
+    assert found["retuned"]["input 6"]["accuracy minus ideal"]["mean"] == pytest.approx(-0.005)
+    assert found["retuned"]["input 6"]["hardly matters"] == "holds"
+    assert found["verdicts"]["hardly matters"]["input 6"] == "does not"
+
+
 # ---------------------------------------------------------------- settings
 
 
@@ -209,7 +222,7 @@ def test_what_is_finished_is_not_run_again(tmp_path, monkeypatch):
 
     def invented(job: Job, tasks: dict) -> dict:
         made.append(job.key)
-        return row(job.setting, job.seed, 0.9 + 0.01 * job.seed, job.part)
+        return row(job.setting, job.seed, 0.9 + 0.01 * job.seed) | job.key
 
     monkeypatch.setattr(k7_runs, "simulate", invented)
     monkeypatch.setattr(k7_precision, "STUDIES", (TINY,))
@@ -221,7 +234,8 @@ def test_what_is_finished_is_not_run_again(tmp_path, monkeypatch):
     assert not go(until=-math.inf) and not made
     assert go(until=math.inf)
     count = len(made)
-    assert count == len(TINY.tuning_seeds) * 2 + len(TINY.seeds) * (1 + len(SETTINGS))
+    tuned = len(TINY.tuning_seeds) * (2 + len(k7_runs.LARGER))
+    assert count == tuned + len(TINY.seeds) * (2 + len(SETTINGS))
     assert go(until=-math.inf) and len(made) == count
     assert json.loads(path.read_text())["summary"]["tiny"]["verdicts"]["8 to 16 output bits are enough"] == "holds"
 
