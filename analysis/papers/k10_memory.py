@@ -20,7 +20,6 @@ from itertools import pairwise
 from typing import Any
 
 from hybridsim.analysis.papers.kfac_point import arguments, machine, measure, save, scenario
-from hybridsim.programs.placement import Job
 
 LAYERS = 4
 ORDERS, BATCHES = (256, 1024, 4096), (64, 512, 4096, 16384)
@@ -40,14 +39,14 @@ NUMBER_BYTES = 4
 def peaks(order: int, batch: int) -> dict[str, Any]:
     """Peak numbers under every setting, and resistors of one factor."""
     found: dict[str, Any] = {"n": order, "b": batch}
-    digests = []
+    digests, resistors = [], {}
     for name, algorithm in SETTINGS.items():
         spus = 0 if name in _ALONE else 1
         point = measure(scenario({"width": order, "depth": LAYERS}, algorithm, machine(spus), batch))
         found[name] = point.peak_bytes / NUMBER_BYTES
         digests.append(point.digest[:16])
-    job = Job("layer", "a", order, order)
-    resistors = {"factor": job.load.resistors, "activations": job._replace(rows=batch).load.resistors}
+        if name in (ACTIVATIONS, BARE):
+            resistors[name] = point.total("writes", "program") / (2 * LAYERS)
     return found | {"resistors": resistors, "digests": digests}
 
 
@@ -81,7 +80,7 @@ def summarise(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     averages = {r["n"]: added(r, AVERAGED, BARE) for r in rows}
     summary["the moving average alone / n^2"] = sorted({v / n**2 for n, v in averages.items()})
     summary["resistors of a factor / of its activations"] = {
-        f"n {r['n']}, b {r['b']}": r["resistors"]["factor"] / r["resistors"]["activations"] for r in rows
+        f"n {r['n']}, b {r['b']}": r["resistors"][BARE] / r["resistors"][ACTIVATIONS] for r in rows
     }
     return summary
 

@@ -51,7 +51,8 @@ DIGITAL = {"method": "digital"}
 class Point:
     """One run. ``groups_s``: the critical path of a step by group; joules per step, nominal, low, high, with idle power.
 
-    ``spus``: how many have work. ``totals``: time, bits and conversions per step by part and kind of operation, averaged over all steps of the run.
+    ``spus``: how many have work. ``totals``: time, bits, conversions, resistors written, per step by part and kind of
+    operation, averaged over all steps of the run.
     """
 
     step_s: float
@@ -153,11 +154,11 @@ def _groups(run: Run, start_ps: int, end_ps: int, steps: int) -> dict[str, float
 
 
 def _totals(times: Sequence[Mapping[str, Any]], steps: int) -> dict[tuple[str, str], dict[str, float]]:
-    """Per step, lanes of a part added up: seconds, of these at a throughput's pace, bits, conversions."""
+    """Per step, lanes of a part added up: seconds, of these at a throughput's pace, bits, conversions, resistors."""
     found: dict[tuple[str, str], dict[str, float]] = {}
     for row in times:
         entry = found.setdefault(
-            (row["part"], row["kind"]), dict.fromkeys(("time_s", "busy_s", "bits", "conversions"), 0.0)
+            (row["part"], row["kind"]), dict.fromkeys(("time_s", "busy_s", "bits", "conversions", "writes"), 0.0)
         )
         for name in entry:
             entry[name] += row[name] / steps

@@ -228,7 +228,7 @@ def test_a_moving_average_adds_both_factors_of_every_layer(monkeypatch):
     assert summary["the moving average alone / n^2"] == [4.0]
     assert summary["averaged factors"]["smallest extra / n^2"] >= 4
     assert summary["activations"]["largest extra / (b n)"] < 12
-    assert rows[0]["resistors"] == {"factor": 16 * 16, "activations": 2 * 8 * 16}
+    assert rows[0]["resistors"] == {"factors": 16 * 16, "activations": 2 * 8 * 16}
 
 
 def test_method_1_sends_less_and_gets_more_back():
