@@ -17,7 +17,7 @@ from torch.func import functional_call
 from hybridsim.errors import InputError, Problem
 from hybridsim.learning.layout import Layout, layout_of
 from hybridsim.learning.workload import Data, Loss, Workload, build_workload, find_source, workload_key
-from hybridsim.learning.workload_checks import check_factory, check_network, check_type, check_workload
+from hybridsim.learning.workload_checks import check_factory, check_network, check_shapes, check_type, check_workload
 from hybridsim.learning.workload_code import Code
 from hybridsim.outcome import Outcome
 from hybridsim.rng import address_seed
@@ -164,7 +164,10 @@ def as_task(name: str, workload: Workload, *, file: str = "workload") -> Task:
     *positions, outputs = check_network(file, network, workload.data, workload.loss)
     layout = layout_of(network)
     network.eval().requires_grad_(False)
-    return Task(name, workload, network, workload.loss, workload.data, layout, name, outputs, prod(positions))
+    task = Task(name, workload, network, workload.loss, workload.data, layout, name, outputs, prod(positions))
+    shapes = task.to("meta")
+    check_shapes(file, lambda: shapes.apply(dict(shapes.network.named_parameters()), shapes.data.train_x[:1]))
+    return task
 
 
 def batch(data: Data, indices: Tensor) -> Batch:

@@ -75,6 +75,20 @@ def check_network(file: str, network: nn.Module, data: Data, loss: Loss) -> tupl
     return shape
 
 
+def check_shapes(file: str, compute: Callable[[], Tensor]) -> None:
+    """Does ``compute``, a network's outputs for an example on the meta device, run? So its work is counted.
+
+    Raises:
+        InputError: it does not: ``forward`` branches on values, or makes tensors on a device of its own.
+    """
+    try:
+        with torch.no_grad():
+            compute()
+    except (RuntimeError, TypeError, ValueError) as error:
+        expected = "a network that runs on shapes alone: no branch on values, no tensor bound to one device"
+        reject(file, "network", expected, " ".join(str(error).split()))
+
+
 def check_type(file: str, compute: Callable[[], Tensor], dtype: torch.dtype) -> None:
     """Does ``compute``, a network's outputs for one example, run in ``dtype`` throughout?
 

@@ -36,6 +36,7 @@ def write(tmp_path):
 
 def test_a_users_file_loads_from_its_path_the_same_each_time(write, monkeypatch):
     path = write(GOOD)
+    load_workload("digits_mlp", {})  # torch imports some of itself on first use
     monkeypatch.setattr("sys.path", [])
     first, second = load_workload(path, {"width": 7}), load_workload(path, {"width": 7})
     assert first.layout.size == 4 * 7 + 7 + 21 + 3
@@ -98,6 +99,8 @@ CHANGES = {
     "batch norm": ("nn.Tanh()", "nn.BatchNorm1d(width)", "no BatchNorm"),
     "dropout": ("nn.Tanh()", "nn.Dropout(0.5)", "no dropout"),
     "float64 network": ("nn.Linear(width, 3)", "nn.Linear(width, 3).double()", "float32 parameters"),
+    "a branch on values": ("nn.Tanh()", "type('B', (nn.Module,), {'forward': lambda _, x: x if x.sum() < 1e9 else -x})()",
+                           "no branch on values"),
     "all frozen": ("nn.Linear(width, 3))", "nn.Linear(width, 3)).requires_grad_(False)", "at least one"),
     "mse needs targets of its width": ('loss="cross_entropy"', 'loss="mse"', "float32 targets"),
 }  # fmt: skip
