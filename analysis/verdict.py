@@ -92,7 +92,7 @@ def _joules(run: Run) -> Card:
     if "assumed_share" in energy:
         why += f"; {percent(energy['assumed_share'])} depends on at least one assumed constant"
     if run.manifest.get("backend") == "timing":
-        why += "; settling is a bound (timing only)"
+        why += "; settling is an estimate (timing only)"
     return "Energy", quantity(energy["total"]["energy_j"], "J"), why, ""
 
 

@@ -267,7 +267,7 @@ def _print_summary(result: Run) -> None:
 
 
 def _energy_note(summary: dict[str, Any]) -> str:
-    return "; settling is a bound, no voltages are known" if summary["host"]["backend"] == "timing" else ""
+    return "; settling is an estimate, no voltages are known" if summary["host"]["backend"] == "timing" else ""
 
 
 def _target_text(target: dict[str, Any] | None) -> str:

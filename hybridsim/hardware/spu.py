@@ -180,7 +180,7 @@ class Spu:
         return rows if self._amplifiers else []
 
     def energy_basis(self) -> list[dict[str, Any]]:
-        """Which constants set the energy of which lane; without tensors dissipation is a bound."""
+        """Which constants set the energy of which lane; without tensors dissipation is an estimate."""
         settling = ("full_scale_v",) if self._context.backend.name != "timing" else ("full_scale_v", "activity_factor")
         lanes = {
             "array": ("write_energy_j_per_bit",),
@@ -230,7 +230,7 @@ class Spu:
         return Price(duration, duration, (0.0, 0.0, 0, bits, 0, resistors), joules)
 
     def _relax_price(self, duration_ps: int, state: Ref, count: int) -> Price:
-        """Dissipation from the trajectory; without numbers, every node at full scale times an activity factor."""
+        """Dissipation from the trajectory; without numbers an estimate: every resistor at R and full scale, times an activity factor."""
         capacitance_f, seconds = self.sheet.value("capacitance_f"), duration_ps * 1e-12
         volts = (self.sheet.value("full_scale_v"), *self.sheet.bounds("full_scale_v"))
         integral = state.facts.get("dissipation")
@@ -241,7 +241,7 @@ class Spu:
             active = (self.sheet.value("activity_factor"), *self.sheet.bounds("activity_factor"))
             watts = self.load.resistors / self.sheet.value("resistance_ohm")
             nominal, low, high = (v * v * watts * seconds * a for v, a in zip(volts, active, strict=True))
-            note = "bound: full scale x activity factor"
+            note = "estimate: full scale x activity factor"
         work = (0.0, 0.0, 0, 0, 0, 0)
         return Price(duration_ps, duration_ps, work, (nominal, low, high), count, note)
 

@@ -31,7 +31,8 @@ def damping_terms(
     """What is added to the diagonals of A and G, each 0-dim.
 
     ``plain``: λ, λ (TKFAC eq. 24). ``pi``: π√λ, √λ/π with π² = (tr A/dim A)/(tr G/dim G) (Martens & Grosse,
-    ICML 2015, §6.3); π = 1 where a trace is not positive (a dead layer).
+    ICML 2015, §6.3); π = 1 where a trace is not positive, or one is rounding beside the other (a dead layer: less than
+    ε² of it, ε the precision of their type, as squares of rounded sums are).
 
     Args:
         a: (n, n), its diagonal (n,), or the root X (rows, n).
@@ -48,7 +49,8 @@ def damping_terms(
     if rule != "pi":
         raise ValueError(f"expected plain or pi, got {rule!r}")
     mean_a, mean_g = (_mean_eigenvalue(factor, form) for factor in (a, g))
-    alive = (mean_a > 0) & (mean_g > 0)
+    negligible = torch.finfo(mean_a.dtype).eps ** 2
+    alive = torch.minimum(mean_a, mean_g) > negligible * torch.maximum(mean_a, mean_g).clamp(min=0)
     pi = torch.where(alive, mean_a / torch.where(alive, mean_g, 1.0), 1.0).sqrt()
     return Outcome((pi * damping**0.5, damping**0.5 / pi))
 
@@ -149,7 +151,7 @@ def _inverse(factor: Tensor, shift: Tensor, damping: float) -> Tensor:
         return torch.cholesky_inverse(torch.linalg.cholesky(damped))
     except torch.linalg.LinAlgError as error:
         expected = f"enough damping for factors of order {len(factor)} in {str(factor.dtype).removeprefix('torch.')}"
-        problem = Problem("scenario", None, "algorithm.damping", expected, f"{damping:g}: {error}")
+        problem = Problem("scenario", None, "training.algorithm.damping", expected, f"{damping:g}: {error}")
         raise InputError([problem]) from error
 
 

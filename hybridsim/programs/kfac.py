@@ -22,10 +22,10 @@ from hybridsim.learning.solvers import preconditioning_fidelity
 from hybridsim.operations.ref import Computation, Ref
 from hybridsim.programs.first_order import update_rule
 from hybridsim.programs.kfac_analog import Analog
-from hybridsim.programs.kfac_blocks import Answer, Parts, Prepared, jobs_of, owners, results
+from hybridsim.programs.kfac_blocks import Answer, Parts, Prepared, jobs_of, owners, owners_of_solves, results
 from hybridsim.programs.kfac_digital import Digital
 from hybridsim.programs.parallel import Group, Refs
-from hybridsim.programs.placement import rows_of
+from hybridsim.programs.pieces import rows_of
 from hybridsim.programs.session import Session
 
 Steps = Generator[simpy.Event, Any, None]
@@ -55,10 +55,12 @@ class Kfac:
         self.join = Computation(
             kfac.join, sharing=algorithm.sharing, learning_rate=algorithm.learning_rate, kl_clip=algorithm.kl_clip
         )
-        self.owner = owners(self.machine, self.blocks, algorithm.thermodynamic)
+        jobs = (
+            jobs_of(self.blocks, algorithm, self._rows() if form == "roots" else {}) if algorithm.thermodynamic else {}
+        )
+        self.owner = owners_of_solves(self.machine, jobs, algorithm) if jobs else owners(self.machine, self.blocks)
         self.algebra: Digital | Analog = Digital(session, self.owner)
-        if algorithm.thermodynamic:
-            jobs = jobs_of(self.blocks, algorithm, self._rows() if form == "roots" else {})
+        if jobs:
             self.algebra = Analog(session, jobs, self.owner)
             session.notes["placement"] = rows_of(self.algebra.placement)
         self.update = update_rule(algorithm.update, _update_settings(algorithm))
@@ -81,7 +83,7 @@ class Kfac:
             issuers = self._issuers()
             running = [
                 self.env.process(self._block(step, block, ready[block.name], fresh, renewed, issuers[block.name]))
-                for block in self.blocks
+                for block in reversed(self.blocks)  # as backward passes reach them, so does what is sent early
             ]
             found, loss = yield from self._differentiate(step, fresh, ready)
             answers: list[Answer] = yield from results(self.env, running)
@@ -114,6 +116,10 @@ class Kfac:
         self.session.check_loss(step, loss)
         label = Label("all-reduce gradient and factors" if fresh else "all-reduce gradient", step)
         found = yield from group.all_reduce(label, found, self._bits(fresh))
+        if group.size > 1:
+            # it ends for all GPUs when its last piece has arrived, wherever that is
+            pairs = zip(found, group.issuers, strict=True)
+            found = [ref._replace(spans=tuple(sorted({*ref.spans, issuer.last}))) for ref, issuer in pairs]
         place = {gpu.name: k for k, gpu in enumerate(group.gpus)}
         for block in self.blocks:
             if not ready[block.name].triggered:

@@ -17,9 +17,10 @@ from hybridsim.learning import kfac, kfac_noise, kfac_parts
 from hybridsim.learning.kfac_layers import Block
 from hybridsim.operations.ref import Computation, Ref
 from hybridsim.programs import kronecker
-from hybridsim.programs.kfac_blocks import Parts, Prepared, predictor, results
-from hybridsim.programs.kfac_spu import Address, SpuWork
-from hybridsim.programs.placement import Job, Piece, Placement, place, tile_jobs
+from hybridsim.programs.kfac_blocks import Parts, Predictor, Prepared, results
+from hybridsim.programs.kfac_spu import Address, SpuWork, after
+from hybridsim.programs.pieces import Job, Piece, Placement, tile_jobs
+from hybridsim.programs.placement import place
 from hybridsim.programs.session import Session
 
 Step = Generator[simpy.Event, Any, Ref]
@@ -47,7 +48,7 @@ class Analog:
                     own,
                     spus,
                     rule,
-                    predictor(session.machine, self.algorithm, gpu),
+                    Predictor(session.machine, self.algorithm, gpu),
                     tiling=self.algorithm.tiling,
                     chained=self.algorithm.method == "solves",
                 )
@@ -115,18 +116,19 @@ class Analog:
         if len(piece.tiles) == 1:
             return (yield from self.work.solve(at, piece, factor, shift, ready, issuer))
         parts: Parts = yield ready
+        at = at._replace(stretch=piece.first)
         return (yield from self._tiles(at, piece, factor, shift, self.work.cut(parts.d, piece.first, last), issuer))
 
     def _tiles(self, at: Address, piece: Piece, factor: Ref, shift: Ref, columns: Ref, issuer: Issuer) -> Step:
         """Block elimination, one tile after the other (see ``kfac_parts``)."""
         job = tile_jobs(at.job, piece.tiles)[at.tile]._replace(columns=columns.value.shape[1])
         gpu, size = self.owner[job.block], piece.tiles[at.tile]
-        tile = Address(at.step, job._replace(size=size), at.tile)
+        tile = at._replace(job=job._replace(size=size))
         if at.tile == len(piece.tiles) - 1:
             whole = piece._replace(first=0, columns=columns.value.shape[1])
             return (yield from self.work.solve(tile, whole, factor, shift, self._known(columns), issuer))
         label, first = Label("cut tile", at.step, job.block), Computation(kfac_parts.first_tile, size=size)
-        pair = yield from gpu.execute(issuer, label, first, (factor, columns))
+        pair = yield from gpu.execute(issuer, label, first, (after(factor, shift), columns))
         count = pair.pick(1).value.shape[1]
         whole = piece._replace(first=0, columns=count)
         solved = yield from self.work.solve(tile, whole, pair.pick(0), shift, self._known(pair.pick(1)), issuer)
@@ -163,7 +165,7 @@ class Analog:
         units = Computation(kronecker.units, first=piece.first, count=piece.columns, dtype=self.work.dtype)
         gpu, label = self.owner[at.job.block], at.label("unit columns")
         columns = yield from gpu.execute(issuer, label, units, (factor,))
-        return (yield from self._tiles(at, piece, factor, shift, columns, issuer))
+        return (yield from self._tiles(at._replace(stretch=piece.first), piece, factor, shift, columns, issuer))
 
     def _both(self, *steps: Step) -> Generator[Any, Any, list[Ref]]:
         return (yield from results(self.env, [self.env.process(step) for step in steps]))

@@ -20,7 +20,7 @@ from hybridsim.hardware.spu import Spu
 from hybridsim.operations.ref import Computation, Ref, digest
 from hybridsim.programs import kronecker
 from hybridsim.programs.kfac_blocks import Parts
-from hybridsim.programs.placement import Job, Piece
+from hybridsim.programs.pieces import Job, Piece
 from hybridsim.programs.session import Session
 
 Steps = Generator[simpy.Event, Any, None]
@@ -29,11 +29,12 @@ _REST = Computation(kronecker.rest)
 
 
 class Address(NamedTuple):
-    """Which solve this is: of which step and block, G or A, which tile."""
+    """Which solve this is: of which step and block, G or A, which tile, and of a stretch in tiles its first column."""
 
     step: int
     job: Job
     tile: int = 0
+    stretch: int = 0
 
     def label(self, kind: str) -> Label:
         """The operation's label: its kind, and which factor."""
@@ -90,7 +91,7 @@ class SpuWork:
         """Send a factor (or the raw rows) and write the resistors."""
         gpu, job = self.owner[at.job.block], at.job
         bits = job.numbers * spu.bits("input")
-        payload = _after(*args)
+        payload = after(*args)
         sent = yield from self.machine.transfer(issuer, at.label("upload factor"), gpu.name, spu.name, payload, bits)
         label, operands = at.label("program"), (sent, args[1])
         held.system = yield from spu.program(
@@ -110,7 +111,7 @@ class SpuWork:
         if ready is not None:
             parts: Parts = yield ready
             issuer.waited_from(parts.ready_ps, self.machine.context.now_ps())
-            columns = _after(self.cut(parts.d, piece.first, piece.first + piece.columns), *system_of)
+            columns = after(self.cut(parts.d, piece.first, piece.first + piece.columns), *system_of)
             bits = job.size * piece.columns * spu.bits("bias")
             gpu, label = self.owner[job.block], at.label("upload columns")
             columns = yield from self.machine.transfer(issuer, label, gpu.name, spu.name, columns, bits, piece.columns)
@@ -152,7 +153,7 @@ class SpuWork:
     def _noise_seed(self, at: Address) -> int:
         if self.algorithm.noise == 0:
             return 0
-        return self.session.noise_seed("columns", at.step, at.job.block, at.job.side, at.tile)
+        return self.session.noise_seed("columns", at.step, at.job.block, at.job.side, at.tile, at.stretch)
 
     def cut(self, columns: Ref, first: int, last: int) -> Ref:
         """Some of the columns: which of them are sent costs the GPU nothing."""
@@ -170,6 +171,6 @@ class SpuWork:
         return shape
 
 
-def _after(payload: Ref, *others: Ref) -> Ref:
+def after(payload: Ref, *others: Ref) -> Ref:
     """A payload that is sent once other things, which it is used with, are there too."""
     return payload._replace(spans=tuple(sorted({span for ref in (payload, *others) for span in ref.spans})))

@@ -1,191 +1,148 @@
-"""Which SPU solves what: factors, and the columns solved against them, are given to SPUs before anything runs."""
+"""Which SPU solves what: factors, and the columns solved against them, are given to SPUs before anything runs.
+
+Under ``auto``: cutting a job's columns shortens its settling and not the upload of its factor, which every stretch repeats.
+So the work is cut coarsely or finely, every plan is scheduled longest predicted time first, each stretch to the SPU that
+would have done it first (Graham, 1969), and the plan is taken whose busiest SPU, or busiest wire, has least to do.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Hashable, Mapping, Sequence
 from fractions import Fraction
 from itertools import accumulate, pairwise
-from typing import Any, NamedTuple
+from operator import itemgetter
 
-from hybridsim.errors import CapacityError
-from hybridsim.hardware.spu import Load, Spu
-from hybridsim.units import to_s
+from hybridsim.hardware.spu import Spu
+from hybridsim.programs.pieces import SIDES, Costs, Job, Piece, Placement, able_spus, piece_of, predicted
 
-SIDES = {"g": "G", "a": "A"}
+_SHARES = (math.inf, 4.0, 2.0, 1.0)
+"""The longest settling of a stretch, in equal shares of all settling."""
 
-
-class Job(NamedTuple):
-    """A damped factor of order ``size`` and the ``columns`` solved against it.
-
-    ``rows``: of the raw activations or gradients in the array, 0 where the factor itself is. ``divisible``: the columns
-    may be solved in several places; samples of one noise trajectory may not.
-    """
-
-    block: str
-    side: str
-    size: int
-    columns: int
-    rows: int = 0
-    divisible: bool = True
-
-    @property
-    def numbers(self) -> int:
-        """Numbers that are sent for the array."""
-        return (self.rows or self.size) * self.size
-
-    @property
-    def load(self) -> Load:
-        """A resistor per entry; raw rows stand in two arrays, X and its transpose (TKFAC: 2bn)."""
-        if self.rows:
-            return Load(self.size, 2 * self.rows * self.size, self.size + self.rows)
-        return Load(self.size, self.size**2, self.size)
-
-
-class Prediction(NamedTuple):
-    """Time of a job without waiting: on the SPU, and on the link."""
-
-    device_ps: int = 0
-    link_ps: int = 0
-
-    @property
-    def total_ps(self) -> int:
-        """Both, one after the other."""
-        return self.device_ps + self.link_ps
-
-    def plus(self, other: Prediction) -> Prediction:
-        """Both jobs, one after the other."""
-        return Prediction(self.device_ps + other.device_ps, self.link_ps + other.link_ps)
-
-
-class Piece(NamedTuple):
-    """Columns ``first`` to ``first + columns`` of a job on one SPU, in ``tiles`` (their orders) where it is too large."""
-
-    spu: Spu
-    first: int
-    columns: int
-    tiles: tuple[int, ...]
-    predicted: Prediction
-
-
-Placement = dict[tuple[str, str], tuple[Piece, ...]]
-Predict = Callable[[Job, Spu], Prediction]
+Able = Mapping[Job, Sequence[Spu]]
 
 
 def place(
-    jobs: Sequence[Job], spus: Sequence[Spu], rule: str, predict: Predict, *, tiling: bool, chained: bool = False
+    jobs: Sequence[Job], spus: Sequence[Spu], rule: str, costs: Costs, *, tiling: bool, chained: bool = False
 ) -> Placement:
     """Give every job to SPUs.
 
     ``layers``: factors in turn. ``columns``: the columns of every factor over all SPUs on which it fits, in proportion
-    to their speed (where they are divisible). ``auto``: longest predicted time first, each to the SPU that would finish it first (Graham, 1969); a
-    job that alone takes longer than an equal share of all work is cut into so many stretches of columns before.
-    ``chained``: A of a block is solved after G (method 2), so that each side has all SPUs for itself.
+    to their speed, where they are divisible. ``auto``: the plan that is predicted to end first. ``chained``: A of a block is solved after G
+    (method 2), so that each side has all SPUs for itself.
 
     Raises:
         CapacityError: a factor fits on no SPU and tiling is not asked for.
     """
-    able = {job: _able(job, spus, tiling) for job in jobs}
+    able = {job: able_spus(job, spus, tiling) for job in jobs}
     if rule == "columns" and all(job.divisible for job in jobs):
-        return {(job.block, job.side): _split(job, able[job], predict) for job in jobs}
+        return _spread(able, costs)
     if rule == "layers":
         turns = ((job, able[job][index % len(able[job])]) for index, job in enumerate(jobs))
-        return {(job.block, job.side): (_piece(job, spu, 0, job.columns, predict),) for job, spu in turns}
+        return {job.place: (piece_of(job, spu, 0, job.columns, costs),) for job, spu in turns}
     sides = [{job: own for job, own in able.items() if job.side == side} for side in SIDES] if chained else [able]
     found: Placement = {}
     for phase in sides:
-        found |= _longest_first(phase, spus, predict)
-    return {(job.block, job.side): found[job.block, job.side] for job in jobs}
+        found |= _quickest(phase, spus, costs)
+    return {job.place: found[job.place] for job in jobs}
 
 
-def _longest_first(able: Mapping[Job, Sequence[Spu]], spus: Sequence[Spu], predict: Predict) -> Placement:
-    best_ps = {job: min(_predict(job, spu, predict).total_ps for spu in own) for job, own in able.items()}
-    share_ps = max(sum(best_ps.values()) / len(spus), 1.0)
-    cuts = {job: _cuts(job, own, best_ps[job] / share_ps) for job, own in able.items()}
-    stretches = [(job, *stretch) for job, number in cuts.items() for stretch in pairwise(_edges(job.columns, number))]
-    stretches.sort(key=lambda s: -best_ps[s[0]] * (s[2] - s[1]) / s[0].columns)
-    busy_ps = dict.fromkeys((spu.name for spu in spus), 0)
-    found: dict[tuple[str, str], list[Piece]] = {(job.block, job.side): [] for job in able}
+def _spread(able: Mapping[Job, Sequence[Spu]], costs: Costs) -> Placement:
+    """Every job's columns over all SPUs on which it fits."""
+    return {job.place: _split(job, own, costs) for job, own in able.items()}
+
+
+def _quickest(able: Able, spus: Sequence[Spu], costs: Costs) -> Placement:
+    """The plan with the least predicted makespan; the coarser one of two equals."""
+    if not able:
+        return {}
+    divisible_ps = {job: _divisible_ps(job, own, costs) for job, own in able.items()}
+    share_ps = max(sum(divisible_ps.values()) / len(spus), 1.0)
+    plans = []
+    for share in _SHARES:
+        cuts = {job: min(len(own), math.ceil(divisible_ps[job] / (share * share_ps))) for job, own in able.items()}
+        plans.append(_longest_first(able, cuts, costs))
+    if all(divisible_ps.values()):
+        plans.append(_spread(able, costs))
+    return min(plans, key=lambda plan: makespan_ps(plan, costs))
+
+
+def makespan_ps(placement: Placement, costs: Costs) -> int:
+    """A lower bound on the time until all is done: the busiest SPU with what is sent for it, or the busiest wire."""
+    spus: dict[str, int] = defaultdict(int)
+    wires: dict[str, int] = defaultdict(int)
+    for pieces in placement.values():
+        for piece in pieces:
+            spus[piece.spu.name] += piece.predicted.total_ps
+            for wire in costs.wires(piece.spu):
+                wires[wire] += piece.predicted.link_ps
+    return max([*spus.values(), *wires.values()])
+
+
+def _divisible_ps(job: Job, able: Sequence[Spu], costs: Costs) -> int:
+    """Time on the quickest SPU that grows with the columns; 0 where they stay together.
+
+    Tiles would all solve the columns that couple them again, in every stretch.
+    """
+    if not job.divisible or able[0].lacking(job.load):
+        return 0
+    more = job._replace(columns=job.columns + 1)
+    one = job._replace(columns=1)
+    kinds = {costs.kind(spu): spu for spu in able}
+    return max(min(costs(more, spu).device_ps - costs(one, spu).device_ps for spu in kinds.values()), 1)
+
+
+def _longest_first(able: Able, cuts: Mapping[Job, int], costs: Costs) -> Placement:
+    """Stretches of nearly equal length, the longest first, each to the SPU that would have done it first."""
+    longest = {}
+    stretches = []
+    for job, own in able.items():
+        number = max(1, min(cuts[job], job.columns))
+        edges = [job.columns * k // number for k in range(number + 1)]
+        part = job._replace(columns=edges[1])
+        kinds = {costs.kind(spu): spu for spu in own}
+        longest[job] = min(predicted(part, spu, costs).total_ps for spu in kinds.values())
+        stretches += [(job, first, last) for first, last in pairwise(edges)]
+    stretches.sort(key=lambda stretch: -longest[stretch[0]])
+    queues = _Queues(able, costs)
+    found: dict[tuple[str, str], list[Piece]] = {job.place: [] for job in able}
     for job, first, last in stretches:
-        pieces = found[job.block, job.side]
-        taken = {piece.spu.name for piece in pieces}
-        offers = [_piece(job, spu, first, last, predict) for spu in able[job] if spu.name not in taken]
-        piece = min(offers, key=lambda offer: busy_ps[offer.spu.name] + offer.predicted.total_ps)
-        busy_ps[piece.spu.name] += piece.predicted.total_ps
-        pieces.append(piece)
+        found[job.place].append(queues.take(job, first, last, {piece.spu.name for piece in found[job.place]}))
     return {place: tuple(sorted(pieces, key=lambda piece: piece.first)) for place, pieces in found.items()}
 
 
-def _cuts(job: Job, able: Sequence[Spu], shares: float) -> int:
-    """Into how many stretches: tiles would all solve the columns that couple them again."""
-    return min(len(able), math.ceil(shares)) if job.divisible and not able[0].lacking(job.load) else 1
+class _Queues:
+    """When the SPUs of each kind will be free."""
+
+    def __init__(self, able: Able, costs: Costs) -> None:
+        self._costs = costs
+        self._kinds = {job: {costs.kind(spu) for spu in own} for job, own in able.items()}
+        self._free_ps: dict[Hashable, dict[str, int]] = defaultdict(dict)
+        self._spus = {spu.name: spu for own in able.values() for spu in own}
+        for name, spu in self._spus.items():
+            self._free_ps[costs.kind(spu)][name] = 0
+
+    def take(self, job: Job, first: int, last: int, taken: set[str]) -> Piece:
+        """The stretch on the SPU that would have done it first, none that has another stretch of the job."""
+        offers = []
+        for kind in self._kinds[job]:
+            free_ps = [(time_ps, name) for name, time_ps in self._free_ps[kind].items() if name not in taken]
+            if free_ps:
+                time_ps, name = min(free_ps, key=itemgetter(0))
+                piece = piece_of(job, self._spus[name], first, last, self._costs)
+                offers.append((time_ps + piece.predicted.total_ps, piece))
+        end_ps, piece = min(offers, key=itemgetter(0))
+        self._free_ps[self._costs.kind(piece.spu)][piece.spu.name] = end_ps
+        return piece
 
 
-def rows_of(placement: Placement) -> list[dict[str, Any]]:
-    """The placement as plain data, for the report."""
-    return [
-        {
-            "layer": block, "factor": SIDES[side], "part": piece.spu.name, "first": piece.first, "columns": piece.columns,
-            "order": sum(piece.tiles), "tiles": len(piece.tiles), "device_s": to_s(piece.predicted.device_ps),
-            "link_s": to_s(piece.predicted.link_ps),
-        }
-        for (block, side), pieces in placement.items()
-        for piece in pieces
-    ]  # fmt: skip
-
-
-def tiles_of(job: Job, spu: Spu) -> tuple[int, ...]:
-    """Orders of the blocks that a job is cut into on an SPU: one if it fits, else nearly equal ones."""
-    if not spu.lacking(job.load):
-        return (job.size,)
-    number = math.ceil(job.size / spu.largest_order())
-    edges = [round(k * job.size / number) for k in range(number + 1)]
-    return tuple(b - a for a, b in pairwise(edges))
-
-
-def tile_jobs(job: Job, tiles: Sequence[int]) -> list[Job]:
-    """The solves that block elimination takes: each tile also solves the columns that couple it with the rest."""
-    rest = [job.size - sum(tiles[: k + 1]) for k in range(len(tiles))]
-    return [job._replace(size=t, columns=job.columns + r) for t, r in zip(tiles, rest, strict=True)]
-
-
-def _able(job: Job, spus: Sequence[Spu], tiling: bool) -> list[Spu]:
-    fitting = [spu for spu in spus if not spu.lacking(job.load)]
-    if fitting or (tiling and any(spu.largest_order() > 0 for spu in spus)):
-        return fitting or [spu for spu in spus if spu.largest_order() > 0]
-    widest = max(spus, key=lambda spu: spu.largest_order())
-    lacks = " and ".join(f"{needed} {name} ({available:.0f})" for name, needed, available in widest.lacking(job.load))
-    raise CapacityError(
-        f"factor {SIDES[job.side]} of layer '{job.block}', of order {job.size}, fits on no SPU: it needs {lacks} on the "
-        f"largest, {widest.name}; choose a larger part (machine.spus.cells, machine.spus.resistors), a narrower layer, "
-        "or training.algorithm.tiling: true"
-    )
-
-
-def _predict(job: Job, spu: Spu, predict: Predict) -> Prediction:
-    total = Prediction()
-    for tile in tile_jobs(job, tiles_of(job, spu)):
-        total = total.plus(predict(tile, spu))
-    return total
-
-
-def _split(job: Job, able: Sequence[Spu], predict: Predict) -> tuple[Piece, ...]:
+def _split(job: Job, able: Sequence[Spu], costs: Costs) -> tuple[Piece, ...]:
     """Stretches of columns in proportion to what each SPU solves in a given time, none empty."""
     one, many = job._replace(columns=1), job._replace(columns=1 + job.columns)
     # exact fractions, so that equal SPUs share alike however fast they are
-    speeds = [Fraction(1, max(predict(many, spu).device_ps - predict(one, spu).device_ps, 1)) for spu in able]
+    speeds = [Fraction(1, max(costs(many, spu).device_ps - costs(one, spu).device_ps, 1)) for spu in able]
     reached = list(accumulate(speeds, initial=Fraction(0)))
     edges = [round(job.columns * part / reached[-1]) for part in reached]
     stretches = zip(able, pairwise(edges), strict=True)
-    return tuple(_piece(job, spu, first, last, predict) for spu, (first, last) in stretches if last > first)
-
-
-def _piece(job: Job, spu: Spu, first: int, last: int, predict: Predict) -> Piece:
-    part = job._replace(columns=last - first)
-    return Piece(spu, first, last - first, tiles_of(job, spu), _predict(part, spu, predict))
-
-
-def _edges(columns: int, stretches: int) -> list[int]:
-    """Where nearly equal stretches of columns begin and end, none empty."""
-    number = max(1, min(stretches, columns))
-    return [columns * k // number for k in range(number + 1)]
+    return tuple(piece_of(job, spu, first, last, costs) for spu, (first, last) in stretches if last > first)

@@ -68,7 +68,8 @@ def model_assumptions(scenario: Scenario, backend: str) -> list[str]:
         found.append("Ideal converters and resistors are sent and priced as the link's unquantized numbers.")
     if backend == "timing":
         found.append(
-            "Without tensors, settling dissipates a bound: every voltage at full scale, times activity_factor."
+            "Without tensors, settling dissipates an estimate: every programmable resistor at R and full scale, times activity_factor. "
+            "Conductances above 1/R, damping and feedback resistors can dissipate more."
         )
     return found
 

@@ -90,7 +90,14 @@ CONSTANTS: dict[PartKind, tuple[ConstantSpec, ...]] = {
         _C("write_energy_j_per_bit", "write_energy", "J/bit", "energy of writing one resistor bit"),
         _C("write_time_s", "write_time", "s", "time of writing a resistor beyond its transport"),
         _C("write_channels", "write_channels", "", "resistors written at once; 0: all", whole=True),
-        _C("activity_factor", "activity_factor", "", "dissipation / full-scale bound, timing-only", False, 1),
+        _C(
+            "activity_factor",
+            "activity_factor",
+            "",
+            "dissipation / that of resistors of R at full scale, timing-only",
+            False,
+            1,
+        ),
         _C("conductance_range", "conductance_range", "", "largest conductance in units of 1/R", positive=True),
     ),
 }

@@ -68,6 +68,8 @@ def _kfac(algorithm: Kfac) -> Iterator[str]:
         and _differs(algorithm.covariance, "spacing_tau")
     ):
         yield "covariance.spacing"
+    if algorithm.method == "noise" and algorithm.placement == "columns":
+        yield "placement (samples of one factor's noise are taken by one SPU: as auto)"
     if algorithm.fisher != "mc" and _differs(algorithm, "fisher_samples"):
         yield "fisher_samples"
     if algorithm.update != "nesterov" and _differs(algorithm, "momentum"):

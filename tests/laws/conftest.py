@@ -68,7 +68,7 @@ PROGRAMS = {
         {**KFAC, "placement": "columns"}, {**MACHINE, "spus": {**SPUS, "count": 64, "buffering": "double"}}
     ),
     "kfac-digital": document({**DIGITAL, "damping_rule": "exact", "kl_clip": 1e-3}, {"gpu": "a100-sxm4-80gb"}),
-    "kfac-digital-4-gpus": document({**DIGITAL, "factors_every": 2, "inverses_every": 2, "stale": True}, GPUS),
+    "kfac-digital-4-gpus": document({**DIGITAL, "factors_every": 2, "inverses_every": 3, "stale": True}, GPUS),
     "kfac-4-gpus": document(KFAC, {**MACHINE, **GPUS, "spus": {**SPUS, "count": 6}}),
     "adam": document({"kind": "adam", "learning_rate": 0.01}, {"gpu": "a100-sxm4-80gb"}),
     "adam-four-gpus": document(

@@ -17,7 +17,7 @@ from torch.func import functional_call
 
 import hybridsim
 from hybridsim.learning.task import batch_indices
-from hybridsim.programs.placement import Job, tile_jobs
+from hybridsim.programs.pieces import Job, tile_jobs
 
 NETWORKS = '''
 import torch

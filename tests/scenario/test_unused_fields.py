@@ -183,6 +183,8 @@ ONE_SPU, TWO_SPUS = {"spus": {"count": 1}}, {"spus": {"count": 2}}
         ({"covariance": {"samples": 9}}, TWO_SPUS, ["covariance"]),
         ({"covariance": {"samples": 9}, "method": "noise", "noise": 0.1}, TWO_SPUS, []),
         ({"covariance": {"samples": 1, "spacing": "2 tau"}, "method": "noise", "noise": 0.1}, TWO_SPUS, ["covariance.spacing"]),
+        ({"method": "noise", "noise": 0.1, "placement": "columns"}, TWO_SPUS,
+         ["placement (samples of one factor's noise are taken by one SPU: as auto)"]),
         ({"update": "sgd", "momentum": 0.5}, TWO_SPUS, ["momentum"]),
         ({"moments": {"beta1": 0.5}}, TWO_SPUS, ["moments"]),
         ({"update": "adam", "moments": {"weight_decay": 0.5}}, TWO_SPUS, ["moments.weight_decay"]),
