@@ -153,7 +153,7 @@ def test_the_faster_placement_is_taken(sharing, bandwidth, tau):
         rule: measure(scenario(size, {**algorithm, "placement": rule}, machine(3, **hardware))).step_s
         for rule in ("columns", "auto")
     }
-    assert both["columns"] != both["auto"]
+    assert sharing == "private" or both["columns"] != both["auto"], "there is something to choose"
     assert found.step_s == both[name] == min(both.values())
 
 
