@@ -1,4 +1,4 @@
-"""K7 as a picture: late test accuracy against input and output bits, with intervals, and Adam's band."""
+"""K7 as a picture: late test accuracy against input and output bits, with paired intervals, and Adam's band."""
 
 from __future__ import annotations
 
@@ -13,50 +13,59 @@ from hybridsim.analysis.page import chart, columns, legend, paragraph, section, 
 from hybridsim.analysis.papers.k7_runs import ADAM, BITS, IDEAL, REALISTIC
 
 _THERMO, _ALL, _SHORT, _ADAM = COLOURS[0], COLOURS[1], COLOURS[2], COLOURS[11]
+_MARGIN = COLOURS[4]
+_KEYS = ("mean", "low", "high")
+_HEIGHT = 280
 _BAND = "rgba(90, 102, 117, 0.18)"
 _ENDS = {"all 8": ("all 8", _ALL, "diamond"), f"{REALISTIC}, all 8": ("50 τ", _SHORT, "square")}
 
 
-def panel(summary: Mapping[str, Any], side: str, limits: tuple[float, float]) -> go.Figure:
-    """One study's accuracy in per cent against the bits of one converter, the others ideal; the two settings with
-    8 bits everywhere stand at the right.
+def gaps_of(summary: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """Accuracy minus that of ideal converters, in points with paired intervals: of every setting, and of Adam."""
+    found = {name: dict(gap) for name, gap in summary["accuracy minus ideal"].items()}
+    found[IDEAL] = dict.fromkeys(_KEYS, 0.0)
+    if ADAM in summary["settings"]:
+        low, mean, high = (-summary["accuracy minus adam"][IDEAL][end] for end in ("high", "mean", "low"))
+        found[ADAM] = {"mean": mean, "low": low, "high": high}
+    return {name: {key: 100 * gap[key] for key in _KEYS} for name, gap in found.items()}
+
+
+def panel(summary: Mapping[str, Any], side: str) -> go.Figure:
+    """One study's accuracy against the bits of one converter, the others ideal; the two settings with 8 bits
+    everywhere stand at the right, the margin is dotted.
     """
-    settings = summary["settings"]
-    names = [*(f"{side} {bits}" for bits in BITS), IDEAL]
-    labels = [*map(str, BITS), IDEAL]
-    figure = blank(f"{side} bits", "late test accuracy (%)")
-    _points(figure, labels, [settings[name] for name in names], _THERMO, "circle")
+    gaps = gaps_of(summary)
+    figure = blank(f"{side} bits", "accuracy minus ideal (points)")
+    _points(figure, [*map(str, BITS), IDEAL], [gaps[n] for n in (*(f"{side} {b}" for b in BITS), IDEAL)], _THERMO)
     for name, (label, colour, symbol) in _ENDS.items():
-        _points(figure, [label], [settings[name]], colour, symbol)
-    if ADAM in settings:
-        _band(figure, settings[ADAM]["late_test_accuracy"])
+        _points(figure, [label], [gaps[name]], colour, symbol)
+    for edge in (-100 * summary["margin"], 100 * summary["margin"]):
+        figure.add_hline(y=edge, line={"color": _MARGIN, "width": 1, "dash": "dot"}, layer="below")
+    if ADAM in gaps:
+        figure.add_hrect(y0=gaps[ADAM]["low"], y1=gaps[ADAM]["high"], fillcolor=_BAND, line_width=0, layer="below")
+        figure.add_hline(y=gaps[ADAM]["mean"], line={"color": _ADAM, "width": 1.5, "dash": "dash"}, layer="below")
     figure.update_xaxes(type="category", showgrid=False, tickfont={"size": 13}, tickangle=0)
-    return figure.update_yaxes(range=list(limits), tickfont={"size": 13}).update_layout(height=300)
+    return figure.update_yaxes(range=list(limits_of(summary)), tickfont={"size": 13}).update_layout(height=_HEIGHT)
 
 
-def _points(figure: go.Figure, labels: list[str], means: list[dict[str, Any]], colour: str, symbol: str) -> None:
-    found = [mean["late_test_accuracy"] for mean in means]
+def _points(
+    figure: go.Figure, labels: list[str], gaps: list[dict[str, float]], colour: str, symbol: str = "circle"
+) -> None:
     figure.add_scatter(
-        x=labels, y=[100 * f["mean"] for f in found], mode="lines+markers", line={"color": colour, "width": 1.5},
+        x=labels, y=[gap["mean"] for gap in gaps], mode="lines+markers", line={"color": colour, "width": 1.5},
         marker={"size": 9, "symbol": symbol},
         error_y={
-            "array": [100 * (f["high"] - f["mean"]) for f in found],
-            "arrayminus": [100 * (f["mean"] - f["low"]) for f in found],
+            "array": [gap["high"] - gap["mean"] for gap in gaps],
+            "arrayminus": [gap["mean"] - gap["low"] for gap in gaps],
             "thickness": 1.5, "width": 5,
         },
     )  # fmt: skip
 
 
-def _band(figure: go.Figure, found: dict[str, float]) -> None:
-    low, high = (100 * found[end] for end in ("low", "high"))
-    figure.add_hrect(y0=low, y1=high, fillcolor=_BAND, line_width=0, layer="below")
-    figure.add_hline(y=100 * found["mean"], line={"color": _ADAM, "width": 1.5, "dash": "dash"}, layer="below")
-
-
 def limits_of(summary: Mapping[str, Any]) -> tuple[float, float]:
-    """What both panels of a study show, in per cent."""
-    found = [mean["late_test_accuracy"] for mean in summary["settings"].values()]
-    low, high = 100 * min(f["low"] for f in found), 100 * max(f["high"] for f in found)
+    """What both panels of a study show, in points."""
+    gaps = gaps_of(summary).values()
+    low, high = min(gap["low"] for gap in gaps), max(100 * summary["margin"], *(gap["high"] for gap in gaps))
     room = max(0.06 * (high - low), 0.2)
     return low - room, high + room
 
@@ -66,20 +75,22 @@ def draw(path: Path, summaries: Mapping[str, Any]) -> None:
     shown = {name: summary for name, summary in summaries.items() if "settings" in summary}
     colours = {
         "K-FAC on the SPU, settled, the other converters ideal": _THERMO, "8 bits everywhere": _ALL,
-        f"8 bits everywhere, {REALISTIC} for a solve": _SHORT, "Adam in float32 (mean, 95 % interval)": _ADAM,
+        f"8 bits everywhere, {REALISTIC} for a solve": _SHORT, "Adam in float32": _ADAM, "margin (dotted)": _MARGIN,
     }  # fmt: skip
     sections = [section(_title(name, summary), _pair(summary)) for name, summary in shown.items()]
     note = paragraph(
-        "Means over seeds and 95 % intervals of the mean; differences paired by seed are narrower.", "note"
+        "Late test accuracy at equal steps, minus that of settled K-FAC with ideal converters: means over seeds, 95 % "
+        "intervals paired by seed.",
+        "note",
     )
     write_page(path, "K7", f"<h1>K7: accuracy against converter bits</h1>{note}{legend(colours)}", *sections)
 
 
 def _title(name: str, summary: Mapping[str, Any]) -> str:
     rate, damping = summary["tuning"]["chosen"]["digital"]
-    return f"{name}: K-FAC's rate {rate:g}, damping {damping:g}; {len(summary['seeds'])} seeds"
+    ideal = 100 * summary["settings"][IDEAL]["late_test_accuracy"]["mean"]
+    return f"{name} (ideal: {ideal:.1f} %): rate {rate:g}, damping {damping:g}, {len(summary['seeds'])} seeds"
 
 
 def _pair(summary: Mapping[str, Any]) -> str:
-    limits = limits_of(summary)
-    return columns(*(chart(panel(summary, side, limits), "", 300) for side in ("input", "output")), kind="wide")
+    return columns(*(chart(panel(summary, side), "", _HEIGHT) for side in ("input", "output")), kind="wide")

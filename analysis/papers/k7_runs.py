@@ -90,7 +90,7 @@ STUDIES = (
     Study(
         "cifar", ("workload=resnet_cifar", "training.batch_size=64"),
         (*_KFAC, "training.algorithm.factors_every=5", "training.algorithm.inverses_every=5"),
-        240, 30, 3, (0, 1, 2, 3, 4), (10, 11),
+        240, 30, 3, (0, 1, 2, 3), (10, 11),
         (1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2), (0.002, 0.005, 0.015), (0.003, 0.01), 0.03,
     ),
 )  # fmt: skip

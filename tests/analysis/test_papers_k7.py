@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import hybridsim
 from hybridsim.analysis.papers import k7_precision, k7_runs
-from hybridsim.analysis.papers.k7_figure import draw, limits_of, panel
+from hybridsim.analysis.papers.k7_figure import draw, gaps_of, limits_of, panel
 from hybridsim.analysis.papers.k7_runs import ADAM, BITS, DIGITAL, IDEAL, SETTINGS, Job, Store, Study
 from hybridsim.analysis.papers.k7_shift import digital, growth, shifts
 from hybridsim.simulate import load_task
@@ -252,15 +252,18 @@ def test_late_measures_average_the_last_evaluations():
 # ---------------------------------------------------------------- figure
 
 
-def test_panels_show_every_setting_in_per_cent_within_their_limits(tmp_path):
-    summary = k7_precision.summarise(runs({"input 4": 0.7}), TINY)
+def test_panels_show_paired_differences_in_points_within_their_limits(tmp_path):
+    summary = k7_precision.summarise(runs({"input 4": 0.7, ADAM: 0.8}), TINY)
     low, high = limits_of(summary)
     for side in ("input", "output"):
-        line, *ends = panel(summary, side, (low, high)).data
-        names = [*(f"{side} {bits}" for bits in BITS), IDEAL]
-        means = [100 * summary["settings"][name]["late_test_accuracy"]["mean"] for name in names]
-        assert list(line.y) == pytest.approx(means)
+        line, *ends = panel(summary, side).data
+        gaps = [100 * summary["accuracy minus ideal"][f"{side} {bits}"]["mean"] for bits in BITS]
+        assert list(line.y) == pytest.approx([*gaps, 0])
         assert all(low < y < high for y in (*line.y, *(end.y[0] for end in ends)))
+    adam, ideal = (summary["settings"][name]["late_test_accuracy"]["mean"] for name in (ADAM, IDEAL))
+    found = gaps_of(summary)[ADAM]
+    assert found["mean"] == pytest.approx(100 * (adam - ideal))
+    assert low < found["low"] < found["mean"] < found["high"]
     draw(tmp_path / "page.html", {"tiny": summary, "unfinished": {"tuning": {}}})
     text = (tmp_path / "page.html").read_text()
-    assert "tiny: K-FAC" in text and "unfinished" not in text
+    assert "tiny (ideal: 91.0 %)" in text and "unfinished" not in text
