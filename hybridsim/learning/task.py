@@ -127,6 +127,8 @@ def load_workload(name_or_path: str, options: Mapping[str, Any], data_dir: str |
     with Code(find_source(name_or_path)) as code:
         workload = build_workload(code, options, data_dir)
         task = as_task(name_or_path, workload, file=str(code.path))
+        shapes = task.to("meta")
+        check_shapes(str(code.path), lambda: shapes.network(shapes.data.train_x[:1]))
         tensors = {**task.data._asdict(), **_constants(task.network), "outputs": _fingerprint(task)}
         key = workload_key(code.digest(), options, tensors)
         trained = set(task.layout.names)
@@ -164,10 +166,7 @@ def as_task(name: str, workload: Workload, *, file: str = "workload") -> Task:
     *positions, outputs = check_network(file, network, workload.data, workload.loss)
     layout = layout_of(network)
     network.eval().requires_grad_(False)
-    task = Task(name, workload, network, workload.loss, workload.data, layout, name, outputs, prod(positions))
-    shapes = task.to("meta")
-    check_shapes(file, lambda: shapes.apply(dict(shapes.network.named_parameters()), shapes.data.train_x[:1]))
-    return task
+    return Task(name, workload, network, workload.loss, workload.data, layout, name, outputs, prod(positions))
 
 
 def batch(data: Data, indices: Tensor) -> Batch:
