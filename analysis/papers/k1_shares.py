@@ -1,7 +1,7 @@
 """K1, K2: the share of inversion in a digital K-FAC step on ViT S/16 and the GNN, and what is gained at most without it.
 
 The paper: 11 % on 4 V100 and 16 % on 8 A100 for the ViT, 27 % and 35 % for the GNN, NVLink. Here the same networks on the same
-machines, simulated. What the paper's excerpt at hand does not say is assumed: AlgoPerf's global batch (ViT 1,024 images, GNN
+machines, simulated. What is not known of the setting of these numbers is assumed: AlgoPerf's global batch (ViT 1,024 images, GNN
 512 graphs), every step with new factors and inverses (T1 = T2 = 1), FP32, one drawn label for each loss term, expand, each
 inversion on one GPU (layer-parallel). Then one assumption at a time is another, and at last all combinations of some.
 
