@@ -114,7 +114,7 @@ def _layer(name: str, module: nn.Module, kind: Kind, bias: bool, sharing: Sharin
     prefix = f"{name}." if name else ""
     weight = module.get_parameter("weight")
     groups = int(getattr(module, "groups", 1))
-    outputs, inputs = weight.shape[0] // groups, weight[0].numel() + bias
+    outputs, inputs = weight.shape[0] // groups, weight.numel() // weight.shape[0] + bias
     if kind == "embedding":
         outputs, inputs = inputs, outputs
     names = [f"{name}[{g}]" if groups > 1 else name for g in range(groups)]
