@@ -6,7 +6,7 @@ from collections import defaultdict
 from typing import Any
 
 from hybridsim.analysis import page
-from hybridsim.analysis.units_text import percent, quantity
+from hybridsim.analysis.units_text import natural, percent, quantity
 from hybridsim.results.read import Run
 
 _DEVICE = ("array", "dac", "core", "adc")
@@ -28,7 +28,7 @@ def placement(run: Run) -> str:
         by_part[piece["part"]].append(piece)
     measured = {part: _measured(run, part, own) for part, own in by_part.items()}
     rows = [
-        _row(part, own, *measured[part]) for part, own in sorted(by_part.items(), key=lambda item: _natural(item[0]))
+        _row(part, own, *measured[part]) for part, own in sorted(by_part.items(), key=lambda item: natural(item[0]))
     ]
     cells = [
         [
@@ -74,9 +74,3 @@ def _measured(run: Run, part: str, own: list[dict[str, Any]]) -> tuple[float | N
     if not rounds:
         return None, None, used
     return sum(row["time_s"] for row in times) / rounds, sum(row["wait_s"] for row in times) / rounds, used
-
-
-def _natural(name: str) -> tuple[str, int]:
-    """spu2 before spu10."""
-    stem = name.rstrip("0123456789")
-    return stem, int(name[len(stem) :] or -1)

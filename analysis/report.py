@@ -8,7 +8,7 @@ from hybridsim.analysis import figures, page
 from hybridsim.analysis.placement import placement
 from hybridsim.analysis.provenance import assumptions, events, provenance
 from hybridsim.analysis.timeline import step_section
-from hybridsim.analysis.units_text import ENERGY_NAMES, percent, quantity
+from hybridsim.analysis.units_text import ENERGY_NAMES, natural, percent, quantity
 from hybridsim.analysis.verdict import head
 from hybridsim.results.read import Run
 
@@ -120,7 +120,8 @@ def _energy(run: Run) -> str:
         "Nominal joules; whiskers from low to high. Hatched: static power, drawn over the whole run.",
         figures.height_of(len(rows)),
     )
-    lines = {"whole run": energy["total"], **energy["by_part"]}
+    parts = sorted(energy["by_part"], key=natural)
+    lines = {"whole run": energy["total"]} | {part: energy["by_part"][part] for part in parts}
     whole = energy["total"]["energy_j"] or 1.0
     headers = ["Energy", "nominal", "low", "high", "share"]
     cells = [[name, *_three(line), percent(line["energy_j"] / whole)] for name, line in lines.items()]
@@ -167,7 +168,7 @@ def _lanes(run: Run) -> str:
             quantity(row["bits"], "b") if row["bits"] else "–",
             f"{row['conversions']:,}" if row["conversions"] else "–",
         ]
-        for row in run.summary["lanes"]
+        for row in sorted(run.summary["lanes"], key=lambda row: natural(row["part"]))
     ]
     note = (
         "In use: time in service over the simulated time; above 100 % where a lane serves several at once. "

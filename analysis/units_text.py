@@ -54,3 +54,9 @@ def band(energy: Mapping[Any, Any]) -> str:
 def with_band(energy: Mapping[str, Any]) -> str:
     """Nominal joules, and low to high in brackets."""
     return f"{quantity(energy['energy_j'], 'J')} ({band(energy)})"
+
+
+def natural(name: str) -> tuple[str, int]:
+    """Key that sorts names as people do: spu2 before spu10."""
+    stem = name.rstrip("0123456789")
+    return stem, int(name[len(stem) :] or -1)
