@@ -18,8 +18,11 @@ def build(width: int = 128, other: int | None = None, depth: int = 4, examples: 
     """Options: the widths, the number of layers, how many examples."""
     widths = [width if other is None or k % 2 == 0 else other for k in range(depth + 1)]
     x, y = torch.randn(examples, widths[0]), torch.randn(examples, widths[-1])
-    layers = lambda: nn.Sequential(*(_layer(n, m) for n, m in pairwise(widths)))  # noqa: E731  # a factory in one line
-    return Workload(layers, Data(x, y, x[:1], y[:1]), "mse")
+
+    def network() -> nn.Module:
+        return nn.Sequential(*(_layer(n, m) for n, m in pairwise(widths)))
+
+    return Workload(network, Data(x, y, x[:1], y[:1]), "mse")
 
 
 def _layer(inputs: int, outputs: int) -> nn.Linear:

@@ -97,7 +97,9 @@ def all_reduce(
 
     yield from _round_trip(machine, issuers, travel)
     result = backend.evaluate(combine, tuple(payloads), backend.work(combine, tuple(payloads))[1])
-    return [Ref(result.value, result.key, spans, result.facts) for spans in arrivals]
+    # it ends for all GPUs when its last piece has arrived, wherever that is
+    ends = [{*spans, issuer.last} - {-1} for spans, issuer in zip(arrivals, issuers, strict=True)]
+    return [Ref(result.value, result.key, tuple(sorted(spans)), result.facts) for spans in ends]
 
 
 def all_gather(

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from hybridsim.errors import InputError, Problem
 from hybridsim.learning.kfac_layers import Sharing, layers, parameters_of
+from hybridsim.learning.kfac_parts import apply_inverses, reciprocal
 from hybridsim.learning.task import Task
 from hybridsim.outcome import Outcome
 
@@ -81,7 +82,7 @@ def precondition(inverses: tuple[Tensor, ...], d: Tensor, *, rule: Rule, damping
     """
     a, g = inverses
     if rule != "exact":
-        return Outcome((g @ d) * a if a.ndim == 1 else g @ d @ a)
+        return apply_inverses(a, g, d)
     (values_a, *vectors_a), (values_g, vectors_g) = a, g
     inner = vectors_g.T @ d
     for vectors in vectors_a:
@@ -144,7 +145,8 @@ def _mean_eigenvalue(factor: Tensor, form: str) -> Tensor:
 
 def _inverse(factor: Tensor, shift: Tensor, damping: float) -> Tensor:
     if factor.ndim == 1:
-        return 1 / (factor + shift)
+        inverse: Tensor = reciprocal(factor, shift).value
+        return inverse
     damped = factor.clone()
     damped.diagonal().add_(shift)
     try:

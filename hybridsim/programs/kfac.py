@@ -116,10 +116,6 @@ class Kfac:
         self.session.check_loss(step, loss)
         label = Label("all-reduce gradient and factors" if fresh else "all-reduce gradient", step)
         found = yield from group.all_reduce(label, found, self._bits(fresh))
-        if group.size > 1:
-            # it ends for all GPUs when its last piece has arrived, wherever that is
-            pairs = zip(found, group.issuers, strict=True)
-            found = [ref._replace(spans=tuple(sorted({*ref.spans, issuer.last}))) for ref, issuer in pairs]
         place = {gpu.name: k for k, gpu in enumerate(group.gpus)}
         for block in self.blocks:
             if not ready[block.name].triggered:

@@ -29,8 +29,8 @@ def place(
     """Give every job to SPUs.
 
     ``layers``: factors in turn. ``columns``: the columns of every factor over all SPUs on which it fits, in proportion
-    to their speed, where they are divisible. ``auto``: the plan that is predicted to end first. ``chained``: A of a block is solved after G
-    (method 2), so that each side has all SPUs for itself.
+    to their speed, where they are divisible. ``auto``: the plan that is predicted to end first. ``chained``: A of a
+    block is solved after G (method 2), so that each side has all SPUs for itself.
 
     Raises:
         CapacityError: a factor fits on no SPU and tiling is not asked for.
@@ -69,7 +69,7 @@ def _quickest(able: Able, spus: Sequence[Spu], costs: Costs) -> Placement:
 
 
 def makespan_ps(placement: Placement, costs: Costs) -> int:
-    """A lower bound on the time until all is done: the busiest SPU with what is sent for it, or the busiest wire."""
+    """An estimate of the time until all is done: the busiest SPU with what is sent for it, or the busiest wire."""
     spus: dict[str, int] = defaultdict(int)
     wires: dict[str, int] = defaultdict(int)
     for pieces in placement.values():

@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from hybridsim.scenario.algorithms import Kfac, needs_spu
 from hybridsim.scenario.machine import MachineSpec
 from hybridsim.scenario.schema import Scenario
 
@@ -56,7 +57,8 @@ def model_assumptions(scenario: Scenario, backend: str) -> list[str]:
         found.append("TNGD computes on the first GPU; the others draw idle power.")
     if any(node.kind == "switch" for node in spec.nodes):
         found.append("Switches take no time and no energy, and carry any number of messages at once.")
-    if kind not in ("tngd", "kfac"):
+    algorithm = scenario.training.algorithm
+    if not needs_spu(algorithm):
         return found
     found += [
         "Every stage of the SPU has a programmable gain that just fits each settling (automatic full scales).",
@@ -64,6 +66,13 @@ def model_assumptions(scenario: Scenario, backend: str) -> list[str]:
         "Integrators are preset to a start state at no cost.",
         "No component mismatch, no Johnson noise, no finite amplifier bandwidth.",
     ]
+    if isinstance(algorithm, Kfac):
+        found.append(
+            "A factor is sent whole, n^2 numbers, to every SPU that solves its columns, also over a shared wire; its damping "
+            "and unit columns cost no transfer."
+        )
+        if algorithm.method == "noise":
+            found.append("Samples of the noise are converted after the trajectory, not during it.")
     if any(None in (n.input_bits, n.bias_bits, n.output_bits) for n in spec.nodes if n.kind == "spu"):
         found.append("Ideal converters and resistors are sent and priced as the link's unquantized numbers.")
     if backend == "timing":

@@ -53,3 +53,11 @@ def test_the_section_stands_in_the_report(tmp_path):
     write_report(Run.open(tmp_path / "run"), tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
     assert "<h2>Placement</h2>" in page and "raised their diagonals by" in page and "Most memory in use" in page
+
+
+@pytest.mark.parametrize(
+    ("name", "analog"), [("kfac-digits", True), ("kfac-digits-digital", False), ("adam-digits", False)]
+)
+def test_only_runs_with_spus_rest_on_assumptions_about_them(name, analog):
+    found = hybridsim.run(hybridsim.load(name, ["training.steps=1"]), backend="timing")
+    assert any("SPU" in text for text in found.manifest["model_assumptions"]) == analog

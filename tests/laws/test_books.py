@@ -114,6 +114,11 @@ def test_timing_only_gives_the_live_schedule_and_keys(program, tmp_path):
     assert timing.manifest["last_key"] == run.manifest["last_key"]
 
 
+def to_spus(spans: pd.DataFrame) -> pd.Series:
+    """Wires that lead to SPUs and back, not those between GPUs."""
+    return spans.lane.str.startswith("to ") & ~spans.part.str.contains("fabric")
+
+
 SCALED = {
     "bandwidth": (
         "machine.link.bandwidth",
@@ -146,7 +151,7 @@ def test_scaling_a_constant_scales_its_spans_and_no_others(program, tmp_path, wh
     elif "spus" not in document["machine"] or ("asynchronous" in name and what != "bandwidth"):
         return
     elif what == "bandwidth":
-        matching = lambda s: s.lane.str.startswith("to ") & ~s.part.str.contains("fabric")  # noqa: E731 - as in SCALED
+        matching = to_spus
     if name == "kfac-auto":
         return  # what is faster gets more to do
     other = simulate(changed(document, path, value(k)), tmp_path / "scaled", backend="timing")

@@ -8,32 +8,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_tasks import random_task, whole
 from torch import nn
 
 from hybridsim.learning.cost import count, signature
-from hybridsim.learning.kfac_factors import Draw, factors
+from hybridsim.learning.kfac_factors import factors
 from hybridsim.learning.kfac_layers import blocks, layers
-from hybridsim.learning.task import Data, Workload, as_task
 
 losses = st.sampled_from(["cross_entropy", "mse"])
 fishers = st.sampled_from(["type2", "empirical", "mc"])
 sharings = st.sampled_from(["expand", "reduce"])
-
-
-def random_task(network, loss, seed, shape, outputs, size=6, integers=0, dtype=torch.float64):
-    """Task, theta and batch: inputs (size, *shape), integers below ``integers`` if given; outputs (size, *outputs)."""
-    generator = torch.Generator().manual_seed(seed)
-    x = torch.randn(size, *shape, generator=generator)
-    if integers:
-        x = torch.randint(integers, (size, *shape), generator=generator)
-    labels = torch.randint(outputs[-1], (size, *outputs[:-1]), generator=generator)
-    y = labels if loss == "cross_entropy" else torch.randn(size, *outputs, generator=generator)
-    task = as_task("random", Workload(network, Data(x, y, x, y), loss)).to("cpu", dtype)
-    return task, task.initial_parameters(seed), (task.data.train_x, task.data.train_y)
-
-
-def whole(batch, seed=0):
-    return Draw(seed, 0, len(batch[0]))
 
 
 class Small(nn.Module):

@@ -322,7 +322,10 @@ def test_every_piece_takes_what_was_predicted_and_carries_what_its_sizes_say(cas
         on_wire = span["lane"].startswith("to ")
         if span["part"].startswith("spu") or on_wire:
             found[span["layer"], side.upper(), kind].append(span)
-    sums = lambda place, kind, column: sum(s[column] for s in found[*place, kind])  # noqa: E731 - a table lookup
+
+    def sums(place, kind, column):
+        return sum(s[column] for s in found[*place, kind])
+
     for place in {(row["layer"], row["factor"]) for row in made.notes["placement"]}:
         rows = [row for row in made.notes["placement"] if (row["layer"], row["factor"]) == place]
         spans = [s for kind in ("program", "convert", "settle", "measure") for s in found[*place, kind]]
