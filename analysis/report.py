@@ -178,5 +178,9 @@ def _lanes(run: Run) -> str:
     table = page.table([*_LANES, "bits", "conversions"], rows, text=2)
     peaks = run.summary.get("gpu_peak_bytes") or {}
     memory = ", ".join(f"{name} {quantity(size, 'B')}" for name, size in peaks.items())
-    note += f" Most memory in use at once, operands and what stays between steps (not what waits between two operations): {memory}." if memory else ""
+    note += (
+        f" Most memory in use at once, operands and what stays between steps (not what waits between two operations): {memory}."
+        if memory
+        else ""
+    )
     return page.section("Parts and queues", table, page.paragraph(note, "note"))
