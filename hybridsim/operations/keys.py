@@ -3,30 +3,47 @@
 from __future__ import annotations
 
 import functools
-import importlib.resources
 import platform
+from collections.abc import Iterator
+from importlib.resources import files
+from importlib.resources.abc import Traversable
 
 import numpy
 import torch
 
 from hybridsim.operations.ref import digest
 
-_NUMERIC_PACKAGES = ("physics", "learning", "programs")
+_DRAWS = frozenset({"analysis", "reports", "cli.py", "progress.py", "__main__.py"})
+"""What only shows results; all other sources can change a number, whatever folder they move to."""
+
+
+def sources(package: Traversable) -> Iterator[tuple[str, Traversable]]:
+    """The sources below a package that can change a number, as (path within it, file), in order of the path."""
+    yield from sorted(_walk(package, "", _DRAWS), key=lambda found: found[0])
+
+
+def _walk(folder: Traversable, prefix: str, left_out: frozenset[str]) -> Iterator[tuple[str, Traversable]]:
+    for entry in folder.iterdir():
+        if entry.name in left_out or entry.name.startswith((".", "__pycache__")):
+            continue
+        if entry.is_dir():
+            yield from _walk(entry, f"{prefix}{entry.name}/", frozenset())
+        elif entry.name.endswith(".py"):
+            yield f"{prefix}{entry.name}", entry
+
+
+def code_digest(package: Traversable) -> bytes:
+    """Hash of the sources below a package by path and text, so that a changed formula never meets an old fact."""
+    return digest(*(part for path, file in sources(package) for part in (path.encode(), file.read_bytes())))
 
 
 @functools.cache
-def code_digest() -> bytes:
-    """Hash of the sources that compute numbers, so that a changed formula never meets an old fact."""
-    root = importlib.resources.files("hybridsim")
-    sources = []
-    for package in _NUMERIC_PACKAGES:
-        files = [f for f in (root / package).iterdir() if f.name.endswith(".py")]
-        sources += [f.name.encode() + f.read_bytes() for f in sorted(files, key=lambda f: f.name)]
-    return digest(*sources, (root / "rng.py").read_bytes())
+def _own_code() -> bytes:
+    return code_digest(files("hybridsim"))
 
 
 def salt(device: str, threads: int) -> bytes:
     """What two runs must share, besides the scenario, to have the same numbers."""
     hardware = torch.cuda.get_device_name() if device == "cuda" else torch.backends.cpu.get_cpu_capability()
     texts = (torch.__version__, numpy.__version__, platform.machine(), hardware, device, str(threads))
-    return digest(code_digest(), *(text.encode() for text in texts))
+    return digest(_own_code(), *(text.encode() for text in texts))
