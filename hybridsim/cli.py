@@ -16,7 +16,7 @@ from hybridsim.units import engineering
 
 if TYPE_CHECKING:
     from hybridsim.results.read import Run
-    from hybridsim.scenario.parts import Datasheet
+    from hybridsim.scenario.datasheets.sheets import Datasheet
     from hybridsim.simulate import Mode
 
 app = typer.Typer(
@@ -86,8 +86,8 @@ def run(
     data: Annotated[Path | None, typer.Option(help="Folder of external data sets (default: HYBRIDSIM_DATA).")] = None,
 ) -> None:
     """Simulate a scenario; write the run folder and its report."""
-    from hybridsim.analysis.report import write_report
     from hybridsim.progress import Reporter
+    from hybridsim.reports.report import write_report
     from hybridsim.scenario.load import load
     from hybridsim.scenario.unused import unused_fields
 
@@ -120,7 +120,7 @@ def run(
 @app.command()
 def report(folder: Annotated[Path, typer.Argument(help="A run folder.")]) -> None:
     """Write the report of a run folder again (also of a run that was killed)."""
-    from hybridsim.analysis.report import write_report
+    from hybridsim.reports.report import write_report
     from hybridsim.results.read import Run
 
     write_report(Run.open(folder), folder / "report.html")
@@ -135,9 +135,9 @@ def timeline(
     out: Annotated[Path | None, typer.Option(help="File to write (default: in the run folder).")] = None,
 ) -> None:
     """Draw utilisation over the run and one step as bars, or export all spans to a trace viewer."""
-    from hybridsim.analysis.chrome_json import write_chrome_json
-    from hybridsim.analysis.perfetto import write_perfetto
-    from hybridsim.analysis.timeline import write_timeline
+    from hybridsim.reports.chrome_json import write_chrome_json
+    from hybridsim.reports.perfetto import write_perfetto
+    from hybridsim.reports.timeline import write_timeline
     from hybridsim.results.read import Run
 
     files = {"html": "timeline.html", "perfetto": "timeline.pftrace", "chrome": "timeline.json"}
@@ -159,7 +159,7 @@ def compare(
     out: Annotated[Path, typer.Option(help="The page to write.")] = Path("comparison.html"),
 ) -> None:
     """Overlay runs on one page: loss against steps, simulated seconds and joules."""
-    from hybridsim.analysis.compare import compare_table, write_comparison
+    from hybridsim.reports.compare import compare_table, write_comparison
     from hybridsim.results.read import Run
 
     runs = [Run.open(folder) for folder in folders]
@@ -178,7 +178,7 @@ def parts(
     ] = None,
 ) -> None:
     """List the shipped datasheets, show one with its sources, or compare two."""
-    from hybridsim.scenario.parts import compare_parts, describe_part, list_parts
+    from hybridsim.scenario.datasheets.sheets import compare_parts, describe_part, list_parts
 
     if not names:
         return _print_rows(list_parts())
@@ -199,9 +199,9 @@ def schema() -> None:
 
 def _part(name: str) -> Datasheet:
     """The datasheet of a shipped name, whatever its kind, or of the user's file."""
-    from hybridsim.scenario.constants import PART_KINDS
+    from hybridsim.scenario.datasheets.constants import PART_KINDS
+    from hybridsim.scenario.datasheets.sheets import load_part, part_names
     from hybridsim.scenario.nearest import one_of
-    from hybridsim.scenario.parts import load_part, part_names
 
     if name.endswith((".yaml", ".yml")):
         named = re.search(r"^kind: *(\w+)", _text(Path(name)), re.M)

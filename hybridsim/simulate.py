@@ -14,19 +14,19 @@ from typing import Any, Literal
 import simpy
 import torch
 
+from hybridsim.algorithms.catalogue import program
+from hybridsim.algorithms.session import Progress, Session
 from hybridsim.errors import HybridsimError, InputError, MissingFacts
 from hybridsim.hardware.lane import Context
 from hybridsim.hardware.machine import Machine
-from hybridsim.learning.task import Task, load_workload
 from hybridsim.operations.backend import Backend, Live, Replay, Shapes, Timing
 from hybridsim.operations.facts import FactStore
 from hybridsim.operations.keys import salt
-from hybridsim.programs.catalogue import program
-from hybridsim.programs.session import Progress, Session
 from hybridsim.results.manifest import manifest
 from hybridsim.results.read import Run
 from hybridsim.results.write import RunWriter, Superseded
 from hybridsim.scenario.schema import Scenario, Target
+from hybridsim.tasks.task import Task, load_workload
 from hybridsim.trace.spans import Sink, Trace
 
 Mode = Literal["live", "timing", "replay"]

@@ -12,7 +12,7 @@ t = bits ln2/lambda, at a damping of 0.1 in units of the conductance 1/R (``phys
 Both sides share forward and backward passes, factors, averages and update, so that the step breaks even where the
 preconditioning does. "binds" is the largest part of the preconditioning on the critical path.
 
-    python -m hybridsim.analysis.papers.break_even --out analysis/papers/results/break_even.json --page /tmp/break_even.html
+    python -m analysis.papers.break_even --out analysis/papers/results/break_even.json --page /tmp/break_even.html
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from hybridsim.analysis.papers import break_even_variants as variants
-from hybridsim.analysis.papers.kfac_point import (
+from analysis.papers import break_even_variants as variants
+from analysis.papers.kfac_point import (
     BATCH,
     COMMON,
     DIGITAL,
@@ -37,7 +37,7 @@ from hybridsim.analysis.papers.kfac_point import (
     save,
     scenario,
 )
-from hybridsim.physics.ou import settling_tau
+from hybridsim.circuits.transitions import settling_tau
 
 ORDERS = tuple(2**k for k in range(7, 14))
 SPUS = tuple(2**k for k in range(7))
@@ -228,7 +228,7 @@ def main() -> None:
     }  # fmt: skip
     save(given.out, "break_even", setting, summary, rows)
     if given.page:
-        from hybridsim.analysis.papers.break_even_figure import draw
+        from analysis.papers.break_even_figure import draw
 
         draw(json.loads(given.out.read_text()), given.page)
 

@@ -1,6 +1,6 @@
 """The break-even's figure, drawn from its result file.
 
-python -m hybridsim.analysis.papers.break_even_figure --out analysis/papers/results/break_even.json --page /tmp/page.html
+python -m analysis.papers.break_even_figure --out analysis/papers/results/break_even.json --page /tmp/page.html
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from hybridsim.analysis import page
-from hybridsim.analysis.papers.kfac_point import COLUMNS, FACTORS, HELP, READBACK, SETTLING, arguments
+from analysis.papers.kfac_point import COLUMNS, FACTORS, HELP, READBACK, SETTLING, arguments
+from hybridsim.reports import page
 
 _COLOURS = ("#c9b400", "#7ab51d", "#22a884", "#2a788e", "#3b528b", "#5b2a86", "#440154")
 _SYMBOLS = {

@@ -4,7 +4,7 @@ Five seeds, one learning rate for each algorithm, chosen on the mean over the se
 seeds reach the target, then the one with the fewest steps on average. Intervals are 95 % bootstrap intervals of the
 mean over seeds (10,000 resamples, percentile); differences are paired by seed.
 
-    python -m hybridsim.analysis.papers.digits_race --out analysis/papers/results/digits_race.json
+    python -m analysis.papers.digits_race --out analysis/papers/results/digits_race.json
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def main() -> None:
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(out.processes, mp_context=spawn) as pool:
         rows = list(pool.map(race, jobs))
-    command = f"python -m hybridsim.analysis.papers.digits_race --out {out.out}"
+    command = f"python -m analysis.papers.digits_race --out {out.out}"
     text = json.dumps({"command": command, "summary": summarise(rows), "runs": rows}, indent=1)
     out.out.write_text(text + "\n")
     print(json.dumps(summarise(rows), indent=1))

@@ -9,7 +9,7 @@ operations are not counted. From it the peak of Nesterov training is taken, in n
 
 On the SPU's side the paper counts resistors: 2 b n for activations in two arrays, n^2 for a factor.
 
-    python -m hybridsim.analysis.papers.k10_memory --out analysis/papers/results/k10_memory.json
+    python -m analysis.papers.k10_memory --out analysis/papers/results/k10_memory.json
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from typing import Any
 
-from hybridsim.analysis.papers.kfac_point import arguments, machine, measure, save, scenario
+from analysis.papers.kfac_point import arguments, machine, measure, save, scenario
 
 LAYERS = 4
 ORDERS, BATCHES = (256, 1024, 4096), (64, 512, 4096, 16384)

@@ -8,7 +8,7 @@ From the noise: 1000 samples, 1 RC apart, whatever n: their covariance has a ran
 Numbers are method 1 over method 2; above 1.01, method 2 is called cheaper. "time" is the preconditioning: the step without what
 all methods share. Energy counts GPU, links and SPUs, idle power included.
 
-    python -m hybridsim.analysis.papers.k11_methods --out analysis/papers/results/k11_methods.json
+    python -m analysis.papers.k11_methods --out analysis/papers/results/k11_methods.json
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from itertools import product
 from typing import Any
 
-from hybridsim.analysis.papers.kfac_point import (
+from analysis.papers.kfac_point import (
     COMMON,
     DIGITAL,
     Point,
@@ -28,7 +28,7 @@ from hybridsim.analysis.papers.kfac_point import (
     save,
     scenario,
 )
-from hybridsim.physics.ou import settling_tau
+from hybridsim.circuits.transitions import settling_tau
 
 ORDERS, SHAPES = (256, 1024, 4096), (1, 4, 16)
 SPUS, EVERY = (1, 8), (1, 10)

@@ -12,7 +12,7 @@ K2: with share s a step without inversions is at most 1/(1-s) times as fast. The
 inversions take no time but their launches. Where a step does not fit into a GPU, the simulator refuses it (the column
 "refusal"), and it is priced as if there were memory enough.
 
-    python -m hybridsim.analysis.papers.k1_shares --out analysis/papers/results/k1_shares.json
+    python -m analysis.papers.k1_shares --out analysis/papers/results/k1_shares.json
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from typing import Any
 
-from hybridsim.analysis.papers.kfac_figure import draw
-from hybridsim.analysis.papers.kfac_point import arguments, save
-from hybridsim.analysis.papers.kfac_runs import A100, V100, Costs, gpus, measure_anyway, share, shares
+from analysis.papers.kfac_figure import draw
+from analysis.papers.kfac_point import arguments, save
+from analysis.papers.kfac_runs import A100, V100, Costs, gpus, measure_anyway, share, shares
 
 MACHINES = {"4 x V100": (V100, 4), "8 x A100": (A100, 8)}
 VIT = {"image": 224, "patch": 16, "width": 384, "mlp": 1536, "depth": 12, "heads": 6, "classes": 1000}

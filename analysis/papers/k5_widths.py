@@ -9,7 +9,7 @@ vocabulary's factors have the same order at all widths).
 Widths above 4,096 of the MLP: two networks of 1 and 2 hidden layers are simulated. Each further layer costs what the second
 adds to the first, which is checked on a width that is simulated whole. No GPU has the memory for them.
 
-    python -m hybridsim.analysis.papers.k5_widths --out analysis/papers/results/k5_widths.json
+    python -m analysis.papers.k5_widths --out analysis/papers/results/k5_widths.json
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
-from hybridsim.analysis.papers.kfac_figure import draw
-from hybridsim.analysis.papers.kfac_point import arguments, save
-from hybridsim.analysis.papers.kfac_runs import INVERSION, Costs, Groups, gpus, measure, share, shares
+from analysis.papers.kfac_figure import draw
+from analysis.papers.kfac_point import arguments, save
+from analysis.papers.kfac_runs import INVERSION, Costs, Groups, gpus, measure, share, shares
 
 DEPTH, BATCH = 50, 512
 GPT, GPT_BATCH = {"vocabulary": 10_000, "sequence": 64, "depth": 3}, 64

@@ -8,7 +8,7 @@ need V backward passes.
 Where the step does not fit into 80 GB, the simulator refuses it. It is then priced on an A100 with as much memory as it takes;
 everything else is the A100's.
 
-    python -m hybridsim.analysis.papers.k6_vocabulary --out analysis/papers/results/k6_vocabulary.json
+    python -m analysis.papers.k6_vocabulary --out analysis/papers/results/k6_vocabulary.json
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from hybridsim.analysis.papers.kfac_figure import draw
-from hybridsim.analysis.papers.kfac_point import arguments, save
-from hybridsim.analysis.papers.kfac_runs import INVERSION, Costs, gpus, measure_anyway, share, shares
+from analysis.papers.kfac_figure import draw
+from analysis.papers.kfac_point import arguments, save
+from analysis.papers.kfac_runs import INVERSION, Costs, gpus, measure_anyway, share, shares
 
 SIZES, BATCH = {"width": 768, "sequence": 512, "depth": 12, "heads": 12}, 64
 VOCABULARIES = (1000, 2000, 5000, 10_000, 20_000, 30_000, 40_000, 50_000, 100_000)

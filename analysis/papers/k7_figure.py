@@ -8,9 +8,9 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from hybridsim.analysis.figures import COLOURS, blank
-from hybridsim.analysis.page import chart, columns, legend, paragraph, section, write_page
-from hybridsim.analysis.papers.k7_runs import ADAM, BITS, IDEAL, REALISTIC
+from analysis.papers.k7_runs import ADAM, BITS, IDEAL, REALISTIC
+from hybridsim.reports.figures import COLOURS, blank
+from hybridsim.reports.page import chart, columns, legend, paragraph, section, write_page
 
 _THERMO, _ALL, _SHORT, _ADAM = COLOURS[0], COLOURS[1], COLOURS[2], COLOURS[11]
 _MARGIN = COLOURS[4]

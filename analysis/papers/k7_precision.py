@@ -7,7 +7,7 @@ of the difference to ideal converters within +- margin; "enough" and "competitiv
 separable". A run that diverges counts as accuracy 0 and is listed. Finished runs stay in the result file, and a second
 call goes on where the first stopped.
 
-    python -m hybridsim.analysis.papers.k7_precision --out analysis/papers/results/k7_precision.json
+    python -m analysis.papers.k7_precision --out analysis/papers/results/k7_precision.json
 
 With ``--page FILE`` the result file is drawn and nothing runs.
 """
@@ -25,8 +25,8 @@ from typing import Any
 import numpy as np
 
 import hybridsim
-from hybridsim.analysis.papers.k7_figure import draw
-from hybridsim.analysis.papers.k7_runs import (
+from analysis.papers.k7_figure import draw
+from analysis.papers.k7_runs import (
     ADAM,
     BITS,
     DIGITAL,
@@ -43,8 +43,8 @@ from hybridsim.analysis.papers.k7_runs import (
     make_all,
     score,
 )
-from hybridsim.analysis.papers.k7_shift import shifts
-from hybridsim.analysis.papers.paired import difference, mean_interval, ratio, verdict
+from analysis.papers.k7_shift import shifts
+from analysis.papers.paired import difference, mean_interval, ratio, verdict
 from hybridsim.simulate import load_task
 
 NEVER = "not separable"
@@ -181,7 +181,7 @@ def _grid(rows: list[Row], study: Study, part: str) -> dict[str, dict[str, float
 def save(path: Path, rows: list[Row], extra: dict[str, Any]) -> None:
     """Write everything there is so far: in one piece, so that a cut leaves the file before."""
     text = {
-        "command": f"python -m hybridsim.analysis.papers.k7_precision --out {path}",
+        "command": f"python -m analysis.papers.k7_precision --out {path}",
         "version": hybridsim.__version__,
         "studies": {study.name: _described(study) for study in STUDIES},
         "summary": {study.name: summarise(rows, study) for study in STUDIES},

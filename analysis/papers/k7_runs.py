@@ -20,8 +20,8 @@ import numpy as np
 
 import hybridsim
 from hybridsim.errors import HybridsimError
-from hybridsim.learning.task import Task
 from hybridsim.simulate import load_task
+from hybridsim.tasks.task import Task
 
 Row = dict[str, Any]
 BITS = (4, 6, 8, 12, 16)

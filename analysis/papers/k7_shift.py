@@ -16,14 +16,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hybridsim.learning import kfac, optimizers
-from hybridsim.learning.kfac_factors import Draw, factors
-from hybridsim.learning.kfac_layers import blocks
-from hybridsim.learning.task import Task, batch, batch_indices
-from hybridsim.physics.precision import conservative
+from hybridsim.algorithms import optimizers
+from hybridsim.algorithms.kfac import algebra as kfac
+from hybridsim.algorithms.kfac.factors import Draw, factors
+from hybridsim.algorithms.kfac.layers import blocks
+from hybridsim.circuits.precision import conservative
 from hybridsim.rng import address_seed
-from hybridsim.scenario.algorithms import Kfac
 from hybridsim.scenario.schema import Scenario
+from hybridsim.scenario.settings.algorithms import Kfac
+from hybridsim.tasks.task import Task, batch, batch_indices
 
 Factors = dict[str, tuple[Tensor, Tensor]]
 

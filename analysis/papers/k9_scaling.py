@@ -8,7 +8,7 @@ they overlap or not); and all that a step takes beyond what both share. The sett
 What kappa does is asked of the physics: in how many RC do all columns of the inverse of A (64 x 64, eigenvalues from
 1/kappa to 1, spread evenly in their logarithms) come within 2^-8 of A^-1, in the Frobenius norm, without noise.
 
-    python -m hybridsim.analysis.papers.k9_scaling --out analysis/papers/results/k9_scaling.json
+    python -m analysis.papers.k9_scaling --out analysis/papers/results/k9_scaling.json
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from typing import Any
 
 import torch
 
-from hybridsim.analysis.papers.kfac_point import COMMON, DIGITAL, arguments, machine, measure, save, scenario
-from hybridsim.physics.dense import Dense, dense
-from hybridsim.physics.ou import relax_dense, settling_tau
+from analysis.papers.kfac_point import COMMON, DIGITAL, arguments, machine, measure, save, scenario
+from hybridsim.circuits.dense import Dense, dense
+from hybridsim.circuits.transitions import relax_dense, settling_tau
 
 ORDERS = tuple(2**k for k in range(7, 15))
 LARGE = 4096

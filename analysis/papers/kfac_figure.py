@@ -8,8 +8,8 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from hybridsim.analysis import page
-from hybridsim.analysis.papers.kfac_runs import FACTORS, GROUPS, INVERSION, PASSES, PRODUCTS
+from analysis.papers.kfac_runs import FACTORS, GROUPS, INVERSION, PASSES, PRODUCTS
+from hybridsim.reports import page
 
 _COLOURS = {INVERSION: "#b3400a", PRODUCTS: "#e0a458", FACTORS: "#0072b2", PASSES: "#7fb2d6"}
 _ORDER = (INVERSION, PRODUCTS, FACTORS, PASSES, *(g for g in GROUPS if g not in _COLOURS))

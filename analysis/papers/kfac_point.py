@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import hybridsim
-from hybridsim.learning.task import Task
 from hybridsim.results.read import Run
 from hybridsim.scenario.schema import Scenario
 from hybridsim.simulate import load_task
+from hybridsim.tasks.task import Task
 
 BATCH = 512  # the paper's, in its study of the MLP's width
 WORKLOAD = str(Path(__file__).resolve().with_name("wide_mlp.py"))
@@ -184,7 +184,7 @@ def arguments(description: str | None) -> argparse.Namespace:
 
 def save(path: Path, module: str, setting: Mapping[str, Any], summary: Mapping[str, Any], runs: Sequence[Any]) -> None:
     """Write the result with the command that makes it, and print the summary. Runs are a table: columns and rows."""
-    command = f"python -m hybridsim.analysis.papers.{module} --out {path}"
+    command = f"python -m analysis.papers.{module} --out {path}"
     head = {"command": command, "version": hybridsim.__version__, "setting": setting, "summary": summary}
     columns = list(runs[0])
     text = json.dumps(short({**head, "columns": columns}), indent=1)[:-2]

@@ -15,11 +15,11 @@ from typing import Any
 
 import hybridsim
 from hybridsim.errors import CapacityError
-from hybridsim.learning.task import Task
 from hybridsim.results.read import Run
-from hybridsim.scenario.parts import load_part
+from hybridsim.scenario.datasheets.sheets import load_part
 from hybridsim.scenario.schema import Scenario
 from hybridsim.simulate import load_task
+from hybridsim.tasks.task import Task
 
 A100, V100 = "a100-sxm4-80gb", "v100-sxm2-32gb"
 ENOUGH = "100 TB"

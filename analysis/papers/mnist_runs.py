@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 import hybridsim
-from hybridsim.analysis.papers import exact_gradient
+from analysis.papers import exact_gradient
 from hybridsim.simulate import load_task
 
 SEEDS = (0, 1, 2, 3)
@@ -114,7 +114,7 @@ def out_path(description: str | None) -> Path:
 def save(path: Path, module: str, setting: dict[str, Any], summary: dict[str, Any], curves: Sequence[Curve]) -> None:
     """Write the result with the command that makes it, and print the summary."""
     result = {
-        "command": f"python -m hybridsim.analysis.papers.{module} --out {path}",
+        "command": f"python -m analysis.papers.{module} --out {path}",
         "version": hybridsim.__version__,
         "setting": setting,
         "summary": summary,

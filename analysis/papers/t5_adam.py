@@ -6,7 +6,7 @@ converters, one 50 Gb/s link. Adam's curve between two evaluations is interpolat
 seed, 95 % t intervals. Exact natural gradient descent (float64, outside the simulator) runs beside them, to tell what
 of a difference belongs to the method and what to the machine.
 
-    python -m hybridsim.analysis.papers.t5_adam --out analysis/papers/results/t5_adam.json
+    python -m analysis.papers.t5_adam --out analysis/papers/results/t5_adam.json
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 import hybridsim
-from hybridsim.analysis.papers.mnist_runs import EVERY, REDUCED, SEEDS, Curve, exact, out_path, save, simulate
-from hybridsim.analysis.papers.paired import difference, mean_interval, ratio
+from analysis.papers.mnist_runs import EVERY, REDUCED, SEEDS, Curve, exact, out_path, save, simulate
+from analysis.papers.paired import difference, mean_interval, ratio
 
 STEPS = 936
 TNGD, ADAM, EXACT = "tngd, 50 tau", "adam", "exact"

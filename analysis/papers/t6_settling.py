@@ -5,7 +5,7 @@ converters, no noise. "exact" is natural gradient descent by an LU solve in floa
 the simulated SPU at rest. Monotone: every paired difference between neighbours above zero (95 % t interval over
 seeds). Like the exact solve: the interval of the paired loss ratio within 5 %.
 
-    python -m hybridsim.analysis.papers.t6_settling --out analysis/papers/results/t6_settling.json
+    python -m analysis.papers.t6_settling --out analysis/papers/results/t6_settling.json
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from hybridsim.analysis.papers.mnist_runs import (
+from analysis.papers.mnist_runs import (
     IDEAL,
     REDUCED,
     SEEDS,
@@ -24,7 +24,7 @@ from hybridsim.analysis.papers.mnist_runs import (
     save,
     simulate,
 )
-from hybridsim.analysis.papers.paired import difference, mean_interval, ratio, verdict
+from analysis.papers.paired import difference, mean_interval, ratio, verdict
 
 STEPS = 312
 SETTLES = ("5 tau", "10 tau", "20 tau", "50 tau")

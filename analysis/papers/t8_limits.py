@@ -5,7 +5,7 @@ step, the loss on each batch and the test loss of "0 tau" are compared with thos
 "1e9 tau" with natural gradient descent by an LU solve in float64 outside the simulator. Equal: to 1e-5 relative, the
 rounding of float32. "moved" is how far the two limits are from each other: what a mistake would have to hide in.
 
-    python -m hybridsim.analysis.papers.t8_limits --out analysis/papers/results/t8_limits.json
+    python -m analysis.papers.t8_limits --out analysis/papers/results/t8_limits.json
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from hybridsim.analysis.papers.mnist_runs import IDEAL, RATE, SEEDS, Curve, exact, out_path, save, simulate
+from analysis.papers.mnist_runs import IDEAL, RATE, SEEDS, Curve, exact, out_path, save, simulate
 
 STEPS, EVERY = 10, 5
 TOLERANCE = 1e-5

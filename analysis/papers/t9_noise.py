@@ -5,7 +5,7 @@ t = tau a step is hardly longer than SGD's. State reset, ideal converters, one r
 initial parameters for every kappa0. Harmless: the upper end of the 95 % t interval of the paired loss ratio to
 kappa0 = 0 stays below 1.05.
 
-    python -m hybridsim.analysis.papers.t9_noise --out analysis/papers/results/t9_noise.json
+    python -m analysis.papers.t9_noise --out analysis/papers/results/t9_noise.json
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from hybridsim.analysis.papers.mnist_runs import IDEAL, REDUCED, SEEDS, Curve, by_setting, out_path, save, simulate
-from hybridsim.analysis.papers.paired import difference, mean_interval, ratio, verdict
+from analysis.papers.mnist_runs import IDEAL, REDUCED, SEEDS, Curve, by_setting, out_path, save, simulate
+from analysis.papers.paired import difference, mean_interval, ratio, verdict
 
 STEPS = 312
 NOISES = ("0", "1e-3", "1e-2", "1e-1")

@@ -11,7 +11,7 @@ from itertools import pairwise
 import torch
 from torch import nn
 
-from hybridsim.learning.task import Data, Workload
+from hybridsim.tasks.task import Data, Workload
 
 
 def build(width: int = 128, other: int | None = None, depth: int = 4, examples: int = 512) -> Workload:

@@ -17,11 +17,11 @@ import torch
 from hybridsim.hardware.gpu import Gpu
 from hybridsim.hardware.lane import Issuer, Label, Process
 from hybridsim.hardware.machine import Machine
-from hybridsim.learning import parallel
+from hybridsim.operations import reductions
 from hybridsim.operations.ref import Computation, Ref
 
 Processes = Generator[simpy.Event, object, list[Ref]]
-_ADD = Computation(parallel.add)
+_ADD = Computation(reductions.add)
 _NUMBERS = {32: torch.float32, 64: torch.float64}
 
 

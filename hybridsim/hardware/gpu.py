@@ -8,7 +8,7 @@ from typing import Any
 from hybridsim.errors import CapacityError
 from hybridsim.hardware.lane import Context, Issuer, Label, Lane, Price, Process
 from hybridsim.operations.ref import Computation, Ref
-from hybridsim.scenario.parts import Datasheet
+from hybridsim.scenario.datasheets.sheets import Datasheet
 from hybridsim.units import engineering, to_ps
 from hybridsim.work import Kernel, Work
 

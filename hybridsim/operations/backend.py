@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from hybridsim.errors import MissingFacts
-from hybridsim.learning.cost import count, signature, to_meta
+from hybridsim.operations.count import count, signature, to_meta
 from hybridsim.operations.facts import FactStore
 from hybridsim.operations.ref import Computation, Ref, digest
 from hybridsim.work import Work

@@ -13,7 +13,7 @@ import torch
 
 from hybridsim.operations.ref import digest
 
-_DRAWS = frozenset({"analysis", "reports", "cli.py", "progress.py", "__main__.py"})
+_DRAWS = frozenset({"reports", "cli.py", "progress.py", "__main__.py"})
 """What only shows results; all other sources can change a number, whatever folder they move to."""
 
 

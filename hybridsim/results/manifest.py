@@ -10,9 +10,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from hybridsim.scenario.algorithms import Kfac, needs_spu
 from hybridsim.scenario.machine import MachineSpec
 from hybridsim.scenario.schema import Scenario
+from hybridsim.scenario.settings.algorithms import Kfac, needs_spu
 
 SCHEMA_VERSION = 1
 _PACKAGES = ("hybridsim", "torch", "numpy", "simpy", "pandas", "pyarrow", "scikit-learn")

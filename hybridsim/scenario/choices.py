@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Field, create_model, field_validator, model_validator
 
 from hybridsim.errors import InputError
-from hybridsim.scenario.constants import CONSTANTS, ConstantSpec, PartKind
+from hybridsim.scenario.datasheets.constants import CONSTANTS, ConstantSpec, PartKind
+from hybridsim.scenario.datasheets.sheets import Datasheet, load_part
 from hybridsim.scenario.fields import Bits, Bytes, Complaint, Short, ShortOrFree, Strict, Text, Unit, complain
-from hybridsim.scenario.parts import Datasheet, load_part
 
 
 class PartChoice(Strict):

@@ -20,9 +20,9 @@ from hybridsim.scenario.choices import (
     SpusChoice,
     SwitchNode,
 )
+from hybridsim.scenario.datasheets.sheets import Datasheet
 from hybridsim.scenario.fields import NODE_NAME, Complaint, Short, Strict, complain
 from hybridsim.scenario.nearest import one_of
-from hybridsim.scenario.parts import Datasheet
 from hybridsim.scenario.quantity import describe, format_quantity
 
 

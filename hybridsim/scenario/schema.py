@@ -10,12 +10,12 @@ from pydantic import Field, PrivateAttr, field_validator, model_validator
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
-from hybridsim.scenario.algorithms import Algorithm, Kfac, Tngd, needs_spu
 from hybridsim.scenario.emit import emit
 from hybridsim.scenario.fields import Complaint, Scalar, Short, Strict, Text, complain, wrong
 from hybridsim.scenario.machine import Machine
 from hybridsim.scenario.nearest import one_of
 from hybridsim.scenario.quantity import describe
+from hybridsim.scenario.settings.algorithms import Algorithm, Kfac, Tngd, needs_spu
 
 _NOT_SHORTENED = "options"
 

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pydantic import BaseModel
 
 from hybridsim.scenario import unused_parts
-from hybridsim.scenario.algorithms import Kfac, Tngd, needs_spu
 from hybridsim.scenario.choices import SpuChoice, SpuNode
 from hybridsim.scenario.machine import Machine
 from hybridsim.scenario.schema import Scenario
+from hybridsim.scenario.settings.algorithms import Kfac, Tngd, needs_spu
 
 
 def unused_fields(scenario: Scenario, timing_only: bool = False) -> list[str]:

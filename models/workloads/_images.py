@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from hybridsim.errors import InputError, Problem
-from hybridsim.learning.task import Data
+from hybridsim.tasks.task import Data
 
 PUBLISHED = "https://www.cs.toronto.edu/~kriz/cifar.html"
 # Means and deviations of the channels over CIFAR-10's 50,000 training images, pixels in [0, 1], as in AlgoPerf's

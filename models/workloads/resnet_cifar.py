@@ -17,9 +17,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from hybridsim.learning.task import Workload
 from hybridsim.models.workloads._images import cifar10
 from hybridsim.models.workloads._options import divides, whole
+from hybridsim.tasks.task import Workload
 
 
 def build(

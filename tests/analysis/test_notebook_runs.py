@@ -7,9 +7,7 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 
-import hybridsim.analysis
-
-NOTEBOOKS = Path(hybridsim.analysis.__file__).resolve().parent / "notebooks"
+NOTEBOOKS = Path(__file__).parents[2] / "analysis" / "notebooks"
 
 
 def test_first_what_if():

@@ -12,9 +12,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hybridsim.analysis.papers import break_even, break_even_figure, k9_scaling, k10_memory, k11_methods
-from hybridsim.analysis.papers import break_even_variants as variants
-from hybridsim.analysis.papers.kfac_point import COMMON, DIGITAL, GROUPS, machine, measure, scenario
+from analysis.papers import break_even, break_even_figure, k9_scaling, k10_memory, k11_methods
+from analysis.papers import break_even_variants as variants
+from analysis.papers.kfac_point import COMMON, DIGITAL, GROUPS, machine, measure, scenario
 
 LAYERS, BATCH = 3, 16
 FACTORS = 2 * LAYERS

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import hybridsim
-from hybridsim.analysis.papers import k7_precision, k7_runs
-from hybridsim.analysis.papers.k7_figure import draw, gaps_of, limits_of, panel
-from hybridsim.analysis.papers.k7_runs import ADAM, BITS, DIGITAL, IDEAL, SETTINGS, Job, Store, Study
-from hybridsim.analysis.papers.k7_shift import digital, growth, shifts
+from analysis.papers import k7_precision, k7_runs
+from analysis.papers.k7_figure import draw, gaps_of, limits_of, panel
+from analysis.papers.k7_runs import ADAM, BITS, DIGITAL, IDEAL, SETTINGS, Job, Store, Study
+from analysis.papers.k7_shift import digital, growth, shifts
 from hybridsim.simulate import load_task
 
 TINY = Study(

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import hybridsim
-from hybridsim.analysis.papers import k1_shares, k5_widths, k6_vocabulary, kfac_figure
-from hybridsim.analysis.papers.kfac_point import short
-from hybridsim.analysis.papers.kfac_runs import (
+from analysis.papers import k1_shares, k5_widths, k6_vocabulary, kfac_figure
+from analysis.papers.kfac_point import short
+from analysis.papers.kfac_runs import (
     A100,
     GATHER,
     GROUPS,

@@ -13,11 +13,11 @@ from scipy import stats
 from torch import nn
 
 import hybridsim
-from hybridsim.analysis.papers import exact_gradient, t5_adam, t6_settling, t8_limits, t9_noise
-from hybridsim.analysis.papers.mnist_runs import LAST, Curve, by_setting
-from hybridsim.analysis.papers.paired import difference, mean_interval, ratio, verdict
-from hybridsim.learning.task import Data, Workload, as_task, batch_indices
+from analysis.papers import exact_gradient, t5_adam, t6_settling, t8_limits, t9_noise
+from analysis.papers.mnist_runs import LAST, Curve, by_setting
+from analysis.papers.paired import difference, mean_interval, ratio, verdict
 from hybridsim.simulate import load_task
+from hybridsim.tasks.task import Data, Workload, as_task, batch_indices
 
 VALUES = st.lists(st.floats(-100, 100), min_size=2, max_size=8)
 POSITIVE = st.lists(st.tuples(st.floats(0.01, 10), st.floats(0.01, 10)), min_size=2, max_size=8)

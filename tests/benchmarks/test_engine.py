@@ -11,11 +11,11 @@ import pytest
 import simpy
 
 import hybridsim
-from hybridsim.learning.curvature import linearize
-from hybridsim.learning.optimizers import initial_state, sgd
-from hybridsim.learning.solvers import fidelity
-from hybridsim.learning.task import batch, batch_indices, evaluate, load_workload
-from hybridsim.programs import analog
+from hybridsim.algorithms.natural_gradient.exact import fidelity
+from hybridsim.algorithms.natural_gradient.linearization import linearize
+from hybridsim.algorithms.optimizers import initial_state, sgd
+from hybridsim.algorithms.tngd import device as analog
+from hybridsim.tasks.task import batch, batch_indices, evaluate, load_workload
 
 pytestmark = pytest.mark.benchmark
 STEPS = 4_000

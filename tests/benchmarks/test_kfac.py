@@ -19,9 +19,9 @@ from curvlinops import KFACLinearOperator
 from torch import nn
 
 import hybridsim
-from hybridsim.learning.kfac_layers import blocks, outside
-from hybridsim.learning.task import batch, batch_indices
+from hybridsim.algorithms.kfac.layers import blocks, outside
 from hybridsim.simulate import load_task
+from hybridsim.tasks.task import batch, batch_indices
 
 pytestmark = pytest.mark.benchmark
 REPEATS = 3

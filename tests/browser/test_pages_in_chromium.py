@@ -13,8 +13,8 @@ from schedules import COLUMN, Op, simulate, write_run
 from selenium.webdriver import Chrome
 from selenium.webdriver.support.ui import WebDriverWait
 
-from hybridsim.analysis.compare import write_comparison
-from hybridsim.analysis.report import write_report
+from hybridsim.reports.compare import write_comparison
+from hybridsim.reports.report import write_report
 from hybridsim.results.read import Run
 
 pytestmark = pytest.mark.browser

@@ -15,7 +15,7 @@ from selenium.webdriver import ActionChains, Chrome
 from selenium.webdriver.support.ui import WebDriverWait
 
 import hybridsim
-from hybridsim.analysis.timeline import write_timeline
+from hybridsim.reports.timeline import write_timeline
 from hybridsim.results.read import Run
 
 pytestmark = pytest.mark.browser

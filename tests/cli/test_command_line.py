@@ -25,7 +25,7 @@ SMALL = [
 MSE = """
 import torch
 from torch import nn
-from hybridsim.learning.task import Data, Workload
+from hybridsim.tasks.task import Data, Workload
 def build():
     x = torch.randn(60, 3)
     data = Data(x[:40], x[:40, :1], x[40:], x[40:, :1])

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import hybridsim
-from hybridsim.scenario.parts import load_part
+from hybridsim.scenario.datasheets.sheets import load_part
 
 ROOT = Path(hybridsim.__file__).resolve().parent.parent
 PAGES = ["README.md", "scenarios/README.md", "models/parts/README.md", "models/workloads/README.md"]

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from hybridsim.hardware import collective
 from hybridsim.hardware.lane import Context, Issuer, Label
 from hybridsim.hardware.machine import Machine
-from hybridsim.learning import parallel
+from hybridsim.operations import reductions as parallel
 from hybridsim.operations.backend import Live, Shapes
 from hybridsim.operations.ref import Computation, Ref
 from hybridsim.outcome import Outcome
+from hybridsim.scenario.datasheets.sheets import load_part
 from hybridsim.scenario.machine import EdgeSpec, MachineSpec, NodeSpec
-from hybridsim.scenario.parts import load_part
 from hybridsim.trace.chunks import chunk_of
 from hybridsim.trace.critical_path import critical_path
 from hybridsim.trace.spans import SPAN_COLUMNS, Trace

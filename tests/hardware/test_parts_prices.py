@@ -16,7 +16,7 @@ from hybridsim.hardware.lane import Context, Issuer, Label
 from hybridsim.hardware.machine import Machine
 from hybridsim.operations.backend import Shapes, Timing
 from hybridsim.operations.ref import Ref
-from hybridsim.scenario.parts import load_part
+from hybridsim.scenario.datasheets.sheets import load_part
 from hybridsim.trace.spans import SPAN_COLUMNS, Trace
 from hybridsim.work import Kernel, Work
 

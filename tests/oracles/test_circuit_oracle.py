@@ -9,10 +9,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hybridsim.physics.circuit import Dissipation, FullScales, dissipation
-from hybridsim.physics.dense_circuit import dense_dissipation
-from hybridsim.physics.ou import dense, lowrank, roots
-from hybridsim.programs import kronecker
+from hybridsim.algorithms.kfac import device as kronecker
+from hybridsim.circuits.dense_dissipation import dense_dissipation
+from hybridsim.circuits.low_rank_dissipation import Dissipation, FullScales, dissipation
+from hybridsim.circuits.transitions import dense, lowrank, roots
 
 B, D, N = 2, 3, 10
 

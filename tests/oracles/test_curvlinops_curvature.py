@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.func import functional_call
 
-from hybridsim.learning.curvature import linearize
-from hybridsim.learning.task import Data, Workload, as_task
+from hybridsim.algorithms.natural_gradient.linearization import linearize
+from hybridsim.tasks.task import Data, Workload, as_task
 
 
 def network():

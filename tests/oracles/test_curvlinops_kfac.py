@@ -13,9 +13,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from hybridsim.learning.kfac_factors import Draw, factors
-from hybridsim.learning.kfac_layers import blocks, outside
-from hybridsim.learning.task import Data, Workload, as_task
+from hybridsim.algorithms.kfac.factors import Draw, factors
+from hybridsim.algorithms.kfac.layers import blocks, outside
+from hybridsim.tasks.task import Data, Workload, as_task
 
 TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-12}
 NAMES = {"type2": "type-2", "empirical": "empirical", "mc": "mc"}

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hybridsim.physics.ou import dense, mode_margin, normal, relax_dense
+from hybridsim.circuits.transitions import dense, mode_margin, normal, relax_dense
 
 
 def spd(seed: int, n: int, spread: float) -> torch.Tensor:

@@ -13,7 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hybridsim.physics.ou import LowRank, Vector, lowrank, normal, relax, transition
+from hybridsim.circuits.transitions import LowRank, Vector, lowrank, normal, relax, transition
 
 B, D, N = 5, 4, 48
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}

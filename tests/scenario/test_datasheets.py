@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from hybridsim.errors import InputError
-from hybridsim.scenario.constants import CONSTANTS, PART_KINDS, PartKind
-from hybridsim.scenario.parts import (
+from hybridsim.scenario.datasheets.constants import CONSTANTS, PART_KINDS, PartKind
+from hybridsim.scenario.datasheets.sheets import (
     CONSTANT_SETS,
     STATUSES,
     Datasheet,

@@ -1,1 +1,0 @@
-"""Readers of run folders: reports, timelines, figures."""

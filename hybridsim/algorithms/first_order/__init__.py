@@ -1,0 +1,1 @@
+"""The gradient alone, moved along by any optimizer."""

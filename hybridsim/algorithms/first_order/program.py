@@ -1,0 +1,52 @@
+"""SGD, Nesterov, Adam, NAdamW: gradient and update on one GPU, or on several with an all-reduce in between."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+import simpy
+
+from hybridsim.algorithms import optimizers
+from hybridsim.algorithms.group import Group
+from hybridsim.algorithms.natural_gradient.linearization import gradient
+from hybridsim.algorithms.session import Session
+from hybridsim.hardware.lane import Label
+from hybridsim.operations.ref import Computation
+
+GRADIENT = Computation(gradient)
+_SETTINGS = {
+    "sgd": ("learning_rate",),
+    "nesterov": ("learning_rate", "momentum"),
+    "adam": ("learning_rate", "beta1", "beta2", "epsilon"),
+    "nadamw": ("learning_rate", "beta1", "beta2", "epsilon", "weight_decay"),
+}
+
+
+def run(session: Session) -> Generator[simpy.Event, object, None]:
+    """``theta <- theta - update(gradient)``, ``steps`` times.
+
+    Several GPUs train data-parallel: each takes the gradient of its share of the batch, a ring all-reduce takes the
+    mean, and every one moves its own copy of the parameters.
+    """
+    group, kind = Group(session), session.algorithm.kind
+    update = update_rule(kind, session.algorithm)
+    bits = session.task.layout.size * group.number_bits
+    theta = group.everywhere(session.theta)
+    start = optimizers.initial_state(kind, session.theta.value)
+    state = group.everywhere(session.backend.root(start, "optimizer state"))
+    task = group.everywhere(session.task_ref)
+    for step in range(1, session.steps + 1):
+        start_ps = int(session.machine.context.env.now)
+        args = list(zip(task, theta, group.shards(step), strict=True))
+        slopes = yield from group.each(Label("gradient", step), GRADIENT, args)
+        loss = group.loss(slopes)
+        session.check_loss(step, loss)
+        slopes = yield from group.all_reduce(Label("all-reduce gradient", step), slopes, bits)
+        pairs = yield from group.replicate(Label("update", step), update, list(zip(theta, state, slopes, strict=True)))
+        theta, state = [pair.pick(0) for pair in pairs], [pair.pick(1) for pair in pairs]
+        session.end_step(step, start_ps, theta[0], loss)
+
+
+def update_rule(kind: str, settings: object) -> Computation:
+    """The optimizer ``kind`` as a computation ``(theta, state, direction) -> (theta, state)``."""
+    return Computation(getattr(optimizers, kind), **{name: getattr(settings, name) for name in _SETTINGS[kind]})

@@ -1,0 +1,138 @@
+"""What an SPU computes for K-FAC: a damped factor in its array, and what its relaxation makes of columns or of noise.
+
+A state or a drive of None is a circuit at rest and one without a drive.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from hybridsim.circuits.dense import Dense, Roots, dense, roots
+from hybridsim.circuits.dense_dissipation import dense_dissipation
+from hybridsim.circuits.low_rank_dissipation import Dissipation
+from hybridsim.circuits.precision import conservative, quantize, quantize_columns
+from hybridsim.circuits.transitions import mode_margin, relax_dense, sample_dense
+from hybridsim.outcome import Outcome
+from hybridsim.rng import address_seed
+
+Dtype = Literal["float32", "float64"]
+_DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+def program(factor: Tensor, shift: Tensor, *, input_bits: int | None) -> Outcome:
+    """A = Â + shift I: a factor (n, n), rounded conservatively, in one array, decomposed once.
+
+    Returns:
+        Outcome(Dense, facts); ``diagonal_shift`` is the mean growth of the diagonal by rounding, beside ``shift``.
+
+    Raises:
+        HybridsimError: the factor or the shift is not finite.
+    """
+    rounded, growth = conservative(factor, input_bits)
+    system = dense(rounded, float(shift))
+    return Outcome(system, {"diagonal_shift": growth, **_facts(system, rounded)})
+
+
+def program_roots(rows: Tensor, shift: Tensor, *, input_bits: int | None) -> Outcome:
+    """A = X̂ᵀX̂ + shift I: raw activations or gradients X (r, n), rounded to nearest levels on one range.
+
+    X stands in two arrays, X driven by x and Xᵀ by u = X x (TKFAC, arXiv 2502.08603, §4.2); A is semidefinite whatever
+    the rounding.
+
+    Returns:
+        Outcome(Roots, facts).
+
+    Raises:
+        HybridsimError: X or the shift is not finite.
+    """
+    rounded, _ = quantize(rows, input_bits)
+    system = roots(rounded, float(shift))
+    return Outcome(system, _facts(system, rounded))
+
+
+def units(factor: Tensor, *, first: int, count: int, dtype: Dtype) -> Outcome:
+    """Unit columns e_first, ..., (n, count) for a factor (n, n) or rows (r, n): made on the spot, nothing is sent."""
+    columns = factor.new_zeros((factor.shape[1], count), dtype=_DTYPES[dtype])
+    columns.diagonal(-first).fill_(1.0)
+    return Outcome(columns)
+
+
+def convert(columns: Tensor, *, bias_bits: int | None) -> Outcome:
+    """Right-hand sides (n, k) through the DAC, each column on its own automatic range; float64."""
+    return Outcome(quantize_columns(columns.double(), bias_bits))
+
+
+def rest(columns: Tensor) -> Outcome:
+    """Every relaxation starts from discharged capacitors."""
+    return Outcome(None)
+
+
+def settle(
+    system: Dense | Roots,
+    states: Tensor | None,
+    drives: Tensor,
+    *,
+    tau: float,
+    kappa0: float,
+    noise_seed: int,
+    first: int = 0,
+) -> Outcome:
+    """All columns (n, k) by the exact transition over ``tau`` RC each.
+
+    They are numbered from ``first`` and noise is drawn by number, so that columns spread over several SPUs are what they
+    are on one.
+    """
+    numbers = range(first, first + drives.shape[1])
+    seeds = [address_seed(noise_seed, "column", number) for number in numbers] if kappa0 > 0 else None
+    moved = relax_dense(system, states, drives, tau=tau, kappa0=kappa0, noise_seeds=seeds)
+    heat = dense_dissipation(system, states, drives, tau=tau, kappa0=kappa0)
+    return Outcome(moved, _swing(heat, moved))
+
+
+def sample(
+    system: Dense | Roots,
+    state: None,
+    drive: None,
+    *,
+    samples: int,
+    spacing_tau: float,
+    settle_tau: float,
+    kappa0: float,
+    noise_seed: int,
+    first: int = 0,
+) -> Outcome:
+    """Samples (n, S) of the noise: from rest, without a drive, after ``settle_tau`` RC, then each ``spacing_tau`` RC.
+
+    Their covariance tends to kappa0 A⁻¹ (TKFAC's method 1). ``first`` numbers the first of them: a device that takes
+    another part of them has noise of its own.
+    """
+    seed = address_seed(noise_seed, "sample", first)
+    times = {"settle_tau": settle_tau, "spacing_tau": spacing_tau}
+    taken = sample_dense(system, samples=samples, **times, kappa0=kappa0, noise_seed=seed)
+    whole_tau = settle_tau + (samples - 1) * spacing_tau
+    heat = dense_dissipation(system, state, drive, tau=whole_tau, kappa0=kappa0)
+    return Outcome(taken, _swing(heat, taken))
+
+
+def read(states: Tensor, *, output_bits: int | None, dtype: Dtype = "float32") -> Outcome:
+    """Solutions (n, k) through the ADC, each column on its own automatic range, in the GPU's type."""
+    return Outcome(quantize_columns(states, output_bits).to(_DTYPES[dtype]))
+
+
+def _facts(system: Dense | Roots, held: Tensor) -> dict[str, Tensor]:
+    return {
+        "largest_eigenvalue": system.eigenvalues[-1],
+        "smallest_eigenvalue": mode_margin(system),
+        "conductance": held.abs().amax(),
+    }
+
+
+def _swing(heat: Dissipation, moved: Tensor) -> dict[str, Tensor]:
+    return {
+        "dissipation": heat.total.sum(),
+        "saturation": torch.stack([part.amax() for part in heat.saturation.values()]).amax(),
+        "nonfinite": (~moved.isfinite()).sum(),
+    }

@@ -1,0 +1,265 @@
+"""K-FAC on one or several GPUs, its linear algebra digital or on SPUs (Martens & Grosse 2015; TKFAC, arXiv 2502.08603).
+
+A step: every GPU runs forward and backward passes over its share of the batch; gradients and factors are averaged over
+the GPUs; each block's factors enter a moving average, its preconditioner is made by the GPU that owns it (with its SPUs)
+and applied to the block's gradient; the directions are gathered, and every GPU updates its copy of the parameters.
+With one GPU and pipelining a block goes on as soon as its backward pass has run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from types import SimpleNamespace
+from typing import Any
+
+import simpy
+
+from hybridsim.algorithms import optimizers
+from hybridsim.algorithms.first_order.program import update_rule
+from hybridsim.algorithms.group import Group, Refs
+from hybridsim.algorithms.kfac import algebra
+from hybridsim.algorithms.kfac.blocks import Answer, Parts, Prepared, jobs_of, owners, owners_of_solves, results
+from hybridsim.algorithms.kfac.digital import Digital
+from hybridsim.algorithms.kfac.factors import Draw, factors, gradient_parts
+from hybridsim.algorithms.kfac.jobs import rows_of
+from hybridsim.algorithms.kfac.layers import Block, blocks
+from hybridsim.algorithms.kfac.thermodynamic import Analog
+from hybridsim.algorithms.natural_gradient.exact import preconditioning_fidelity
+from hybridsim.algorithms.session import Session
+from hybridsim.hardware.lane import Issuer, Label
+from hybridsim.operations.ref import Computation, Ref
+
+Steps = Generator[simpy.Event, Any, None]
+Step = Generator[simpy.Event, Any, Ref]
+
+
+def run(session: Session) -> Steps:
+    """Train."""
+    return Kfac(session).run()
+
+
+class Kfac:
+    """All GPUs and SPUs of the machine."""
+
+    def __init__(self, session: Session) -> None:
+        algorithm = session.algorithm
+        self.session, self.algorithm, self.machine = session, algorithm, session.machine
+        self.env, self.group = session.machine.context.env, Group(session)
+        self.blocks = blocks(session.task, sharing=algorithm.sharing)
+        form = "roots" if algorithm.upload == "activations" else "factors"
+        self.factors = Computation(
+            factors, fisher=algorithm.fisher, sharing=algorithm.sharing, samples=algorithm.fisher_samples, form=form
+        )
+        self.gradient = Computation(gradient_parts, sharing=algorithm.sharing)
+        self.fidelity = Computation(preconditioning_fidelity, form=form)
+        self.average = Computation(algebra.average, decay=algorithm.ema)
+        self.join = Computation(
+            algebra.join, sharing=algorithm.sharing, learning_rate=algorithm.learning_rate, kl_clip=algorithm.kl_clip
+        )
+        jobs = (
+            jobs_of(self.blocks, algorithm, self._rows() if form == "roots" else {}) if algorithm.thermodynamic else {}
+        )
+        self.owner = owners_of_solves(self.machine, jobs, algorithm) if jobs else owners(self.machine, self.blocks)
+        self.algebra: Digital | Analog = Digital(session, self.owner)
+        if jobs:
+            self.algebra = Analog(session, jobs, self.owner)
+            session.notes["placement"] = rows_of(self.algebra.placement)
+        self.update = update_rule(algorithm.update, _update_settings(algorithm))
+        self.theta = self.group.everywhere(session.theta)
+        state = optimizers.initial_state(algorithm.update, session.theta.value)
+        self.optimizer = self.group.everywhere(session.backend.root(state, "optimizer state"))
+        self.averaging: dict[str, simpy.Process] = {}
+        self.preconditioners: dict[str, simpy.Process] = {}
+        self._reserve_memory()
+
+    def run(self) -> Steps:
+        """One step after the other."""
+        for step in range(1, self.session.steps + 1):
+            start_ps = int(self.env.now)
+            self.algebra.begin_step()
+            fresh, renewed = (
+                (step - 1) % every == 0 for every in (self.algorithm.factors_every, self.algorithm.inverses_every)
+            )
+            ready = {block.name: self.env.event() for block in self.blocks}
+            issuers = self._issuers()
+            running = [
+                self.env.process(self._block(step, block, ready[block.name], fresh, renewed, issuers[block.name]))
+                for block in reversed(self.blocks)  # as backward passes reach them, so does what is sent early
+            ]
+            found, loss = yield from self._differentiate(step, fresh, ready)
+            answers: list[Answer] = yield from results(self.env, running)
+            yield from self._update(step, found, {answer.block.name: answer.direction for answer in answers})
+            stale = max(step - answer.prepared.step for answer in answers)
+            columns = {"staleness_steps": stale, "delay_ps": 0, **self._fidelity(step, answers)}
+            self.session.end_step(step, start_ps, self.theta[0], loss, **columns)
+
+    # ---------------------------------------------------------------- gradients and factors
+
+    def _differentiate(
+        self, step: int, fresh: bool, ready: dict[str, simpy.Event]
+    ) -> Generator[simpy.Event, Any, tuple[Refs, Ref]]:
+        """Forward and backward passes on every GPU, then what they found averaged; blocks hear when they are ready."""
+        group = self.group
+        operands = list(zip(group.everywhere(self.session.task_ref), self.theta, group.shards(step), strict=True))
+        if not fresh:
+            found = yield from group.each(Label("gradient", step), self.gradient, operands)
+        elif group.size == 1 and self.algorithm.pipelining:
+            args = (*operands[0], self._draw(step, 0))
+            reached = self._announcer(ready)
+            staged = group.gpus[0].execute_stages(
+                group.issuers[0], lambda name: _stage_label(step, name), self.factors, args, reached
+            )
+            found = yield from group.together([staged])
+        else:
+            args_each = [(*operand, self._draw(step, k)) for k, operand in enumerate(operands)]
+            found = yield from group.each(Label("factors", step), self.factors, args_each)
+        loss = group.loss(found)
+        self.session.check_loss(step, loss)
+        label = Label("all-reduce gradient and factors" if fresh else "all-reduce gradient", step)
+        found = yield from group.all_reduce(label, found, self._bits(fresh))
+        place = {gpu.name: k for k, gpu in enumerate(group.gpus)}
+        for block in self.blocks:
+            if not ready[block.name].triggered:
+                result = found[place[self.owner[block.name].name]]
+                ready[block.name].succeed(self._parts(result, block.name, fresh))
+        return found, loss
+
+    def _parts(self, result: Ref, name: str, fresh: bool) -> Parts:
+        a, g = (result.pick(side).pick(name) if fresh else None for side in "ag")
+        return Parts(a, g, result.pick("d").pick(name), int(self.env.now))
+
+    def _announcer(self, ready: dict[str, simpy.Event]) -> Callable[[str, Ref], None]:
+        """A block is ready when its stage has ended."""
+
+        def reached(stage: str, result: Ref) -> None:
+            if stage in ready and not ready[stage].triggered:
+                ready[stage].succeed(self._parts(result, stage, fresh=True))
+
+        return reached
+
+    def _draw(self, step: int, shard: int) -> Ref:
+        """Where drawn labels come from: by seed and step, whichever GPU draws them."""
+        size = self.session.batch_size // self.group.size
+        drawn = self.algorithm.fisher == "mc"
+        seed = self.session.noise_seed("labels", step) if drawn else 0
+        draw = Draw(seed, size * shard, self.session.batch_size)
+        return self.session.backend.root(draw, "draw", *draw)
+
+    def _bits(self, fresh: bool) -> int:
+        """Size of what is averaged: the gradient, and factors as triangles."""
+        numbers = self.session.task.layout.size
+        if fresh:
+            numbers += sum(
+                n if b.diagonal and side else _triangle(n)
+                for b in self.blocks
+                for side, n in enumerate((b.outputs, b.inputs))
+            )
+        return numbers * self.group.number_bits
+
+    # ---------------------------------------------------------------- blocks
+
+    def _issuers(self) -> dict[str, Issuer]:
+        """A thread for each block, on the GPU that owns it."""
+        place = {gpu.name: k for k, gpu in enumerate(self.group.gpus)}
+        return {name: self.group.issuers[place[gpu.name]].fork() for name, gpu in self.owner.items()}
+
+    def _block(
+        self, step: int, block: Block, ready: simpy.Event, fresh: bool, renewed: bool, issuer: Issuer
+    ) -> Generator[simpy.Event, Any, Answer]:
+        """A block's direction; with ``stale`` from the preconditioner before the one that is being made."""
+        used = self.preconditioners.get(block.name)
+        if fresh:
+            before = self.averaging.get(block.name)
+            self.averaging[block.name] = self.env.process(self._average(step, block, before, ready, issuer.fork()))
+        if renewed:
+            process = self.env.process(self._prepare(step, block, self.averaging[block.name], issuer.fork()))
+            self.preconditioners[block.name] = process
+            if used is None or not self.algorithm.stale:
+                used = process
+        assert used is not None, "the first step renews"
+        prepared: Prepared = yield used
+        direction = yield from self.algebra.apply(step, block, prepared, ready, issuer)
+        parts: Parts = yield ready
+        return Answer(block, direction, parts.d, prepared)
+
+    def _average(
+        self, step: int, block: Block, before: simpy.Process | None, ready: simpy.Event, issuer: Issuer
+    ) -> Generator[simpy.Event, Any, tuple[Ref, Ref]]:
+        """Exponential moving average of a block's factors; the first have nothing to be averaged with."""
+        parts: Parts = yield ready
+        assert parts.a is not None and parts.g is not None, "a step with factors"
+        if before is None or not self.algorithm.ema:
+            return parts.a, parts.g
+        old: tuple[Ref, Ref] = yield before
+        label, args = Label("average factors", step, block.name), (*old, parts.a, parts.g)
+        both = yield from self.owner[block.name].execute(issuer, label, self.average, args)
+        return both.pick(0), both.pick(1)
+
+    def _prepare(
+        self, step: int, block: Block, averaging: simpy.Process, issuer: Issuer
+    ) -> Generator[simpy.Event, Any, Prepared]:
+        a, g = yield averaging
+        return (yield from self.algebra.prepare(step, block, a, g, issuer))
+
+    # ---------------------------------------------------------------- update
+
+    def _update(self, step: int, found: Refs, directions: dict[str, Ref]) -> Steps:
+        """Gather the directions, join them with what is not preconditioned, and move every copy of the parameters."""
+        group = self.group
+        ordered = [directions[block.name] for block in self.blocks]
+        if group.size > 1:
+            owned = [[b for b in self.blocks if self.owner[b.name] is gpu] for gpu in group.gpus]
+            bits = [sum(b.outputs * b.inputs for b in own) * group.number_bits for own in owned]
+            carriers = [_carrier([directions[b.name] for b in own]) for own in owned]
+            gathered = yield from group.all_gather(Label("gather directions", step), carriers, bits)
+            spans = tuple(sorted({span for ref in gathered for span in ref.spans}))
+            ordered = [ref._replace(spans=spans or ref.spans) for ref in ordered]
+        gradients = [result.pick("gradient") for result in found]
+        args = [(self.session.task_ref, gradient, *ordered) for gradient in gradients]
+        joined = yield from group.replicate(Label("join", step), self.join, args)
+        triples = list(zip(self.theta, self.optimizer, joined, strict=True))
+        pairs = yield from group.replicate(Label("update", step), self.update, triples)
+        self.theta, self.optimizer = [pair.pick(0) for pair in pairs], [pair.pick(1) for pair in pairs]
+
+    def _fidelity(self, step: int, answers: list[Answer]) -> dict[str, Any]:
+        """How far the answers of SPUs are from the exact solutions of what they were asked; costs no simulated time."""
+        if isinstance(self.algebra, Digital):
+            return {}
+        operands = [ref for a in answers for ref in (*a.prepared.system, a.gradient, a.direction)]
+        found = self.session.diagnose(step, self.fidelity, tuple(operands))
+        return found | self.algebra.rounding()
+
+    # ---------------------------------------------------------------- sizes
+
+    def _rows(self) -> dict[str, tuple[int, int]]:
+        """Rows of raw activations and gradients of each block, from shapes alone."""
+        args = (self.session.task_ref, self.session.theta, self.session.batch(1), self._draw(1, 0))
+        _, value = self.session.backend.work(self.factors, args)
+        return {b.name: (len(value["a"][b.name]), len(value["g"][b.name])) for b in self.blocks}
+
+    def _reserve_memory(self) -> None:
+        """What stays between steps with the owner of a block: averages, and inverses where there are any."""
+        kept = (self.algorithm.ema > 0) + (self.algorithm.method != "solves")
+        for block in self.blocks:
+            size = block.outputs**2 + (block.inputs if block.diagonal else block.inputs**2)
+            self.owner[block.name].resident_bytes += kept * size * self.group.number_bits // 8
+
+
+def _stage_label(step: int, stage: str) -> Label:
+    if stage in ("forward", "rest"):
+        return Label("forward" if stage == "forward" else "gather gradient", step)
+    return Label("backward and factors", step, stage)
+
+
+def _carrier(refs: list[Ref]) -> Ref:
+    """What a GPU has for the others, as one payload."""
+    return Ref(None, b"", tuple(sorted({span for ref in refs for span in ref.spans})))
+
+
+def _triangle(order: int) -> int:
+    return order * (order + 1) // 2
+
+
+def _update_settings(algorithm: Any) -> SimpleNamespace:
+    moments = algorithm.moments.model_dump() if algorithm.moments is not None else {}
+    return SimpleNamespace(learning_rate=algorithm.learning_rate, momentum=algorithm.momentum, **moments)

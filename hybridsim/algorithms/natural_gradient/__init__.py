@@ -1,0 +1,1 @@
+"""What natural gradient descent linearizes, and its exact solution."""

@@ -1,0 +1,133 @@
+"""What a program works with: the task, the machine, the algorithm's settings, and the learning curve it fills."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from hybridsim.errors import HybridsimError, InputError
+from hybridsim.hardware.machine import Machine
+from hybridsim.operations.backend import Backend
+from hybridsim.operations.ref import Computation, Ref
+from hybridsim.rng import address_seed
+from hybridsim.tasks.task import Batch, Task, batch, batch_indices, evaluate
+from hybridsim.trace.spans import Trace
+
+Progress = Callable[[dict[str, Any]], None]
+EVALUATE = Computation(evaluate)
+
+
+class Diverged(HybridsimError):
+    """Training left the finite numbers."""
+
+
+@dataclass
+class Session:
+    """One run of one program.
+
+    ``steps`` counts parameter updates from 1. Evaluations on test data are diagnostics: they run on the host, cost no
+    simulated time, and draw no random numbers. ``theta`` is the latest parameters; equal keys mean equal numbers.
+    ``notes``: what a program decided before it began; goes to the summary.
+    """
+
+    task: Task
+    machine: Machine
+    backend: Backend
+    trace: Trace
+    algorithm: Any
+    seed: int
+    batch_size: int
+    steps: int
+    evaluate_every: int
+    progress: Progress | None = None
+    notes: dict[str, Any] = field(default_factory=dict)
+    task_ref: Ref = field(init=False)
+    theta: Ref = field(init=False)
+    _batch: tuple[int, Batch] | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        self.task_ref = self.backend.root(self.task, "task", self.task.key)
+        self.theta = self.parameters()
+
+    def parameters(self) -> Ref:
+        """The initial parameters theta (N,), a function of the seed alone."""
+        if self.backend.tensors:
+            theta = self.task.initial_parameters(self.seed)
+        else:
+            theta = torch.empty(self.task.layout.size, dtype=self.task.dtype, device="meta")
+        return self.backend.root(theta, "parameters", self.task.key, self.seed)
+
+    def batch(self, step: int, shard: tuple[int, int] = (0, 1)) -> Ref:
+        """The batch of a step, or share k of G equal ones, ``shard = (k, G)``: consecutive examples of the batch.
+
+        A batch is drawn without replacement within an epoch, by seed and step alone. Without tensors any batch has
+        the right shape, so the first is drawn and kept.
+
+        Raises:
+            InputError: the batch cannot be divided into G equal shares.
+        """
+        (k, of), size = shard, self.batch_size
+        if size % of:
+            raise InputError(f"training.batch_size: expected a multiple of {of}, the number of GPUs, got {size}")
+        x, y = self._whole_batch(step)
+        share = slice(k * size // of, (k + 1) * size // of)
+        identity = ("batch", self.task.key, self.seed, size, step, *(("shard", k, of) if of > 1 else ()))
+        return self.backend.root((x[share], y[share]), *identity)
+
+    def _whole_batch(self, step: int) -> Batch:
+        if self._batch is None or (self.backend.tensors and self._batch[0] != step):
+            examples = len(self.task.data.train_x)
+            indices = batch_indices(self.seed, examples, self.batch_size, step - 1)
+            self._batch = (step, batch(self.task.data, indices))
+        return self._batch[1]
+
+    def resident_bytes(self) -> int:
+        """Memory that the GPU holds throughout, besides the operands at hand: data and two moments per parameter."""
+        data = sum(tensor.numel() * tensor.element_size() for tensor in self.task.data)
+        return data + 2 * self.task.layout.size * self.task.dtype.itemsize
+
+    def noise_seed(self, purpose: str, *address: int | str) -> int:
+        """Seed of a draw, by logical address."""
+        return address_seed(self.seed, purpose, *address)
+
+    def evaluates(self, step: int) -> bool:
+        """Whether diagnostics are due after this step."""
+        return step % self.evaluate_every == 0 or step == self.steps
+
+    def diagnose(self, step: int, computation: Computation, args: tuple[Ref, ...]) -> dict[str, Any]:
+        """Facts of a diagnostic where one is due: columns for the learning curve; costs no simulated time."""
+        return dict(self.backend.evaluate(computation, args).facts) if self.evaluates(step) else {}
+
+    def check_loss(self, step: int, result: Ref) -> None:
+        """Stop as soon as the training loss is known not to be a number.
+
+        Raises:
+            Diverged: with a last line of the learning curve and an event written.
+        """
+        loss = result.facts.get("train_loss")
+        if loss is None or math.isfinite(loss):
+            return
+        self.trace.event("non-finite", "", step, value=loss, note="training loss")
+        now = int(self.machine.context.env.now)
+        self.trace.step({"step": step, "start_ps": now, "end_ps": now, "train_loss": loss, "energy_j": self.energy_j()})
+        raise Diverged(f"step {step}: the training loss is {loss}; lower the learning rate")
+
+    def energy_j(self) -> float:
+        """Nominal energy up to now: spans that ended, and static power."""
+        static_w = sum(row["power_w"] for row in self.machine.static_power())
+        return float(self.trace.energy_j + static_w * self.machine.context.env.now * 1e-12)
+
+    def end_step(self, step: int, start_ps: int, theta: Ref, loss: Ref, **columns: Any) -> None:
+        """Write one line of the learning curve; ``loss`` carries the training loss as a fact."""
+        now = int(self.machine.context.env.now)
+        self.theta = theta
+        row = {"step": step, "start_ps": start_ps, "end_ps": now, "train_loss": loss.facts.get("train_loss")}
+        row |= {"energy_j": self.energy_j(), **columns}
+        row |= self.diagnose(step, EVALUATE, (self.task_ref, theta))
+        self.trace.step(row)
+        if self.progress is not None:
+            self.progress(row)

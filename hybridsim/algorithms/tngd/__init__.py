@@ -1,0 +1,1 @@
+"""Thermodynamic natural gradient descent (TNGD, arXiv 2405.13817)."""

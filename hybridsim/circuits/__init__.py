@@ -1,0 +1,1 @@
+"""What an SPU does: circuits that relax, their precision, their dissipation."""

@@ -1,1 +1,0 @@
-"""What training computes: tasks, curvature, optimizers, and the work each costs."""

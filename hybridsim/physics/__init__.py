@@ -1,1 +1,0 @@
-"""What an SPU does: Ornstein-Uhlenbeck relaxation, its circuit, its precision."""

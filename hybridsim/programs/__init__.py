@@ -1,1 +1,0 @@
-"""How one training step uses the machine."""

@@ -1,0 +1,1 @@
+"""What is drawn of run folders: report, comparison, timeline, exports."""

@@ -1,0 +1,121 @@
+"""A self-contained page: escaped text, tables and charts in one HTML file that needs no network."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import plotly.graph_objects as go
+from plotly.offline import get_plotlyjs
+
+from hybridsim.reports.style import STYLE
+
+_POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
+_CONFIG = {"responsive": True, "displayModeBar": False}
+_LONG = 40
+_DRAW = """
+document.querySelectorAll('figure.chart').forEach(function (figure) {
+  var chart = JSON.parse(figure.querySelector('script').textContent);
+  Plotly.newPlot(figure.querySelector('div'), chart.data, chart.layout, chart.config);
+});
+"""
+
+
+def escape(value: Any) -> str:
+    """Text as HTML; quotes too, so that it may stand in an attribute."""
+    return html.escape(str(value), quote=True)
+
+
+def plot_text(value: Any) -> str:
+    """Text for a chart, whose labels understand a little HTML: stays what it is."""
+    return html.escape(str(value), quote=False)
+
+
+def paragraph(text: str, kind: str = "") -> str:
+    """A paragraph of plain text."""
+    return f'<p class="{escape(kind)}">{escape(text)}</p>' if kind else f"<p>{escape(text)}</p>"
+
+
+def bullets(texts: Iterable[str]) -> str:
+    """A list of sentences."""
+    return f"<ul>{''.join(f'<li>{escape(text)}</li>' for text in texts)}</ul>"
+
+
+def section(title: str, *blocks: str) -> str:
+    """A heading and what belongs to it; the blocks are HTML."""
+    return f"<section><h2>{escape(title)}</h2>{''.join(blocks)}</section>"
+
+
+def folded(title: str, *blocks: str) -> str:
+    """Details that open on a click."""
+    return f"<details><summary>{escape(title)}</summary>{''.join(blocks)}</details>"
+
+
+def preformatted(text: str) -> str:
+    """Text as it stands."""
+    return f"<pre>{escape(text)}</pre>"
+
+
+def columns(*blocks: str, kind: str = "") -> str:
+    """Blocks side by side, as many as fit; ``wide`` ones at most two."""
+    return f'<div class="columns {escape(kind)}">{"".join(f"<div>{block}</div>" for block in blocks)}</div>'
+
+
+def cards(entries: Iterable[tuple[str, str, str, str]]) -> str:
+    """The verdict strip: (label, headline, explanation, tone) with tone ``good``, ``bad`` or empty."""
+    found = (
+        f'<div class="card {escape(tone)}"><div class="label">{escape(label)}</div>'
+        f'<div class="headline">{escape(headline)}</div><div class="why">{escape(why)}</div></div>'
+        for label, headline, why, tone in entries
+    )
+    return f'<div class="cards">{"".join(found)}</div>'
+
+
+def legend(colours: Mapping[str, str]) -> str:
+    """Names with a patch of their colour, which wrap as text does."""
+    patches = (
+        f'<span><i style="background:{escape(colour)}"></i>{escape(name)}</span>' for name, colour in colours.items()
+    )
+    return f'<p class="legend">{" ".join(patches)}</p>'
+
+
+def table(headers: Sequence[str], rows: Iterable[Sequence[Any]], text: int = 1) -> str:
+    """A table whose first ``text`` columns are text and whose others are numbers, right-aligned."""
+    kinds = ["text" if index < text else "number" for index in range(len(headers))]
+    head = "".join(f'<th class="{k}">{escape(h)}</th>' for k, h in zip(kinds, headers, strict=True))
+    body = "".join(f"<tr>{''.join(map(_cell, kinds, row))}</tr>" for row in rows)
+    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _cell(kind: str, value: Any) -> str:
+    return f'<td class="{kind}{" long" if len(str(value)) > _LONG else ""}">{escape(value)}</td>'
+
+
+def chart(figure: go.Figure, caption: str, height: int) -> str:
+    """A chart with the sentence that says what it shows.
+
+    The data stand in the page as JSON without any ``<``, so nothing in them can end the script element.
+    """
+    content = json.loads(figure.to_json())
+    content["layout"].pop("template", None)
+    text = json.dumps({**content, "config": _CONFIG}, separators=(",", ":")).replace("<", "\\u003c")
+    return (
+        f'<figure class="chart"><div style="height:{height}px"></div>'
+        f'<script type="application/json">{text}</script><figcaption>{escape(caption)}</figcaption></figure>'
+    )
+
+
+def write_page(path: Path | str, title: str, head: str, *sections: str) -> None:
+    """Write the page; ``head`` and the sections are HTML, the title is text."""
+    body = f"<header>{head}</header><main>{''.join(sections)}</main>"
+    Path(path).write_text(
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<style>{STYLE}</style></head><body>{body}"
+        f"<script>{get_plotlyjs()}</script><script>{_DRAW}</script></body></html>\n",
+        encoding="utf-8",
+    )

@@ -1,0 +1,186 @@
+"""The report of one run: a page that answers whether it trained, how long it took, what it cost and why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hybridsim.reports import figures, page
+from hybridsim.reports.placement import placement
+from hybridsim.reports.provenance import assumptions, events, provenance
+from hybridsim.reports.timeline import step_section
+from hybridsim.reports.units_text import ENERGY_NAMES, natural, percent, quantity
+from hybridsim.reports.verdict import head
+from hybridsim.results.read import Run
+
+
+def write_report(run: Run, path: Path | str) -> None:
+    """Write the report of a run, finished or not, to one HTML file that needs no network.
+
+    Args:
+        run: the run.
+        path: the file to write.
+    """
+    sections = (_learning, _fidelity, _time, _energy, step_section, placement, _lanes, events, assumptions, provenance)
+    page.write_page(path, f"{run.name} – hybridsim", head(run), *(section(run) for section in sections))
+
+
+def _learning(run: Run) -> str:
+    names, target, energy = (
+        figures.metrics_of(run.steps),
+        run.summary["target"],
+        run.summary["energy"]["total"],
+    )
+    if not names:
+        return page.section("Learning", page.paragraph("No loss was recorded: a timing-only run, or no step ended."))
+    charts = [
+        page.chart(
+            figures.learning_curve(run.steps, name, axis, target, energy),
+            f"{figures.spell(name).capitalize()} against {axis.word}.",
+            height=240,
+        )
+        for name in names
+        for axis in figures.axes_of(run.steps)
+    ]
+    return page.section("Learning", page.paragraph(_learning_note(run), "note"), page.columns(*charts))
+
+
+def _fidelity(run: Run) -> str:
+    """How well the analog answers solve what was asked; nothing for algorithms that ask for no solution."""
+    names = [n for n in ("solver_cosine", "solver_relative_error") if n in run.steps and run.steps[n].notna().any()]
+    if not names:
+        return ""
+    axis, energy = figures.axes_of(run.steps)[0], run.summary["energy"]["total"]
+    charts = [
+        page.chart(figures.learning_curve(run.steps, name, axis, None, energy), figures.spell(name).capitalize(), 240)
+        for name in names
+    ]
+    note = (
+        "Every reading that was checked, against the exact digital solution of the system last asked for, nothing "
+        "rounded. The rest of the difference is settling time, noise and rounding."
+    )
+    return page.section("Analog fidelity", page.paragraph(note, "note"), page.columns(*charts))
+
+
+def _learning_note(run: Run) -> str:
+    note = "Energy is nominal. Shaded: the whole run, from its low to its high estimate; dotted: nominal."
+    if run.summary["target"]:
+        note += " Dashed: the target; diamond: where it was reached."
+    if len(run.steps) > figures.MOST_POINTS:
+        note += f" Curves show {figures.MOST_POINTS:,} of {len(run.steps):,} steps."
+    return note
+
+
+def _colours(run: Run) -> dict[str, str]:
+    rows = (*run.summary["times"], *run.summary["energy"]["by_part_kind"])
+    return figures.colours_of([row["part"] for row in rows])
+
+
+def _time(run: Run) -> str:
+    shares, rows = run.summary["critical_path"]["shares"], figures.by_kind(run.summary["times"])
+    path = page.chart(
+        figures.path_shares(shares, _colours(run)),
+        "The chain of operations that decided when the run ended. Making anything else faster gains nothing.",
+        figures.height_of(len(shares)),
+    )
+    times = page.chart(
+        figures.times(rows, _colours(run)),
+        "Time in service (full) and waiting (pale) of all operations; what overlaps counts each time.",
+        figures.height_of(len(rows)),
+    )
+    return page.section("Where time went", page.columns(path, times, kind="wide"), _latency(run))
+
+
+_LATENCIES = {
+    "p50_s": "median",
+    "p95_s": "95th percentile",
+    "p99_s": "99th percentile",
+    "mean_s": "mean",
+    "max_s": "longest",
+}
+
+
+def _latency(run: Run) -> str:
+    latency, rate = run.summary["step_latency"], run.summary["throughput"]
+    if latency is None:
+        return ""
+    cells = [quantity(latency[name], "s") for name in _LATENCIES]
+    cells += [_rate(rate["steps_per_s"]), _rate(rate["samples_per_s"])]
+    return page.table(["Latency", *_LATENCIES.values(), "steps / s", "samples / s"], [["one step", *cells]])
+
+
+def _rate(value: float | None) -> str:
+    return "–" if value is None else f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _energy(run: Run) -> str:
+    energy = run.summary["energy"]
+    rows = energy["by_part_kind"]
+    chart = page.chart(
+        figures.energies(rows, _colours(run)),
+        "Nominal joules; whiskers from low to high. Hatched: static power, drawn over the whole run.",
+        figures.height_of(len(rows)),
+    )
+    parts = sorted(energy["by_part"], key=natural)
+    lines = {"whole run": energy["total"]} | {part: energy["by_part"][part] for part in parts}
+    whole = energy["total"]["energy_j"] or 1.0
+    headers = ["Energy", "nominal", "low", "high", "share"]
+    cells = [[name, *_three(line), percent(line["energy_j"] / whole)] for name, line in lines.items()]
+    note = "Low and high take every energy constant at the end of its range at once, on the nominal schedule."
+    by_size = sorted(rows, key=lambda row: -row["energy_j"])
+    book = page.table(
+        ["Part", "Kind", "Origin", "Rests on", "nominal", "low", "high"],
+        [[row["part"], row["kind"], row["origin"], row["status"], *_three(row)] for row in by_size],
+        text=4,
+    )
+    table = page.table(headers, cells) + page.paragraph(note, "note") + page.folded("All lines of the book", book)
+    return page.section("Where energy went", page.columns(chart, table, kind="wide"))
+
+
+def _three(row: dict[str, float]) -> list[str]:
+    return [quantity(row[name], "J") for name in ENERGY_NAMES]
+
+
+_LANES = (
+    "Part",
+    "Lane",
+    "in use",
+    "busy",
+    "operations",
+    "mean wait",
+    "95 % wait",
+    "longest wait",
+    "mean queue",
+)
+
+
+def _lanes(run: Run) -> str:
+    rows = [
+        [
+            *(
+                row["part"],
+                row["lane"],
+                percent(row["utilisation"]),
+                percent(row["busy_share"]),
+                f"{row['spans']:,}",
+            ),
+            *(quantity(row[key], "s") for key in ("wait_mean_s", "wait_p95_s", "wait_max_s")),
+            f"{row['queue_mean']:.3g}",
+            quantity(row["bits"], "b") if row["bits"] else "–",
+            f"{row['conversions']:,}" if row["conversions"] else "–",
+        ]
+        for row in sorted(run.summary["lanes"], key=lambda row: natural(row["part"]))
+    ]
+    note = (
+        "In use: time in service over the simulated time; above 100 % where a lane serves several at once. "
+        "Busy: only the time in which the part did the work it is for, without launches and fixed overheads. "
+        "The waits of 95 % of the operations are at most as long as shown. b: bits moved."
+    )
+    table = page.table([*_LANES, "bits", "conversions"], rows, text=2)
+    peaks = run.summary.get("gpu_peak_bytes") or {}
+    memory = ", ".join(f"{name} {quantity(size, 'B')}" for name, size in peaks.items())
+    note += (
+        f" Most memory in use at once, operands and what stays between steps (not what waits between two operations): {memory}."
+        if memory
+        else ""
+    )
+    return page.section("Parts and queues", table, page.paragraph(note, "note"))

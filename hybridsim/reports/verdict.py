@@ -1,0 +1,109 @@
+"""The top of a report: what is not well, and the four answers (target, time, energy, bottleneck)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from hybridsim.reports import page
+from hybridsim.reports.figures import spell
+from hybridsim.reports.units_text import ENERGY_NAMES, band, percent, quantity
+from hybridsim.results.read import Run
+
+Card = tuple[str, str, str, str]
+
+
+def head(run: Run) -> str:
+    """Title, where the run comes from, alarms and the verdict strip, as HTML."""
+    alarms = (page.paragraph(text, "alarm") for text in _alarms(run))
+    cards = page.cards([_target(run), _duration(run), _joules(run), _bottleneck(run)])
+    return f"<h1>{page.escape(run.name)}</h1>{page.paragraph(_origin(run), 'meta')}{''.join(alarms)}{cards}"
+
+
+def _origin(run: Run) -> str:
+    found = run.manifest
+    facts = [f"status {run.status}"]
+    facts += [f"{key} {found[key]}" for key in ("backend", "seed") if found.get(key) is not None]
+    revision = str(found.get("git_revision") or "")
+    facts += [f"revision {revision[:10]}{' with changes' if revision.endswith('dirty') else ''}"] if revision else []
+    facts += [f"digest {str(found['digest'])[:10]}"] if found.get("digest") else []
+    return " · ".join(facts)
+
+
+def _alarms(run: Run) -> Iterator[str]:
+    summary = run.summary
+    if run.status != "complete":
+        reason = run.manifest.get("reason")
+        yield f"This run is {run.status}, not complete. {reason or ''} All figures cover what was stored."
+    if "error" in summary["critical_path"]:
+        yield f"The books of time do not balance, trust no share of time: {summary['critical_path']['error']}"
+    if summary["events"]:
+        counts = ", ".join(f"{entry['count']:,} × {kind}" for kind, entry in summary["events"].items())
+        yield f"Something went wrong on the way: {counts}. See Events."
+
+
+def goal_text(target: Mapping[str, Any]) -> str:
+    """The target in words and signs."""
+    sign = "≥" if target["direction"] == "above" else "≤"
+    return f"{spell(target['metric'])} {sign} {target['threshold']:g}"
+
+
+def _target(run: Run) -> Card:
+    target, final = run.summary["target"], run.summary["final"]
+    if target is None:
+        known = [f"{spell(name)} {final[name]:.4g}" for name in final if name.endswith(("loss", "accuracy"))]
+        return "Target", "none set", f"last {', '.join(known)}" if known else "", ""
+    goal = goal_text(target)
+    if not target.get("evaluated", True):
+        return "Target", "not evaluated", f"{goal}; nothing was trained (timing only)", ""
+    if not target["reached"]:
+        last = final.get(target["metric"])
+        return "Target", "not reached", f"{goal}; last {'–' if last is None else f'{last:.4g}'}", "bad"
+    energy = f"{quantity(target['joules'], 'J')} ({_scaled_band(run, target['joules'])})"
+    why = f"{goal} after {quantity(target['seconds'], 's')} and {energy}"
+    if meets(target, final[target["metric"]]):
+        return "Target", f"reached at step {target['step']:,}", why, "good"
+    why += f"; last {final[target['metric']]:.4g}"
+    return "Target", f"reached at step {target['step']:,}, then lost", why, "bad"
+
+
+def meets(target: Mapping[str, Any], value: float) -> bool:
+    """Whether a value of the metric is on the right side of the threshold."""
+    above = target["direction"] == "above"
+    return value >= target["threshold"] if above else value <= target["threshold"]
+
+
+def _scaled_band(run: Run, joules: float) -> str:
+    """The band of a part of the run, in proportion to that of the whole."""
+    energy = run.summary["energy"]["total"]
+    ratio = joules / energy["energy_j"] if energy["energy_j"] else 0.0
+    return band({name: energy[name] * ratio for name in ENERGY_NAMES})
+
+
+def _duration(run: Run) -> Card:
+    summary, latency = run.summary, run.summary["step_latency"]
+    typical = f", median {quantity(latency['p50_s'], 's')} a step" if latency else ""
+    return "Simulated time", quantity(summary["simulated_s"], "s"), f"{summary['steps']:,} steps{typical}", ""
+
+
+def _joules(run: Run) -> Card:
+    energy = run.summary["energy"]
+    why = f"{band(energy['total'])} (low – high); {percent(energy['static_share'])} of it static power"
+    if "assumed_share" in energy:
+        why += f"; {percent(energy['assumed_share'])} depends on at least one assumed constant"
+    if run.manifest.get("backend") == "timing":
+        why += "; settling is an estimate (timing only)"
+    return "Energy", quantity(energy["total"]["energy_j"], "J"), why, ""
+
+
+def _bottleneck(run: Run) -> Card:
+    found = run.summary["critical_path"]["bottleneck"]
+    if found is None:
+        return "Bottleneck", "unknown", "no critical path", ""
+    where = (found["part"], found["lane"])
+    lane = next(row for row in run.summary["lanes"] if (row["part"], row["lane"]) == where)
+    why = (
+        f"{percent(found['share'])} of the critical path; "
+        f"its lane “{found['lane']}” is in use {percent(lane['utilisation'])} of the time"
+    )
+    return "Bottleneck", f"{found['part']} · {found['kind']}", why, ""

@@ -1,0 +1,1 @@
+"""Datasheets: what a part costs, every constant with range, status and source."""

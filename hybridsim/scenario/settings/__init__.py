@@ -1,0 +1,1 @@
+"""Settings of algorithms and optimizers, one file each."""

@@ -1,0 +1,1 @@
+"""What is trained: a workload file, checked, as functions of one flat parameter vector."""

@@ -1,0 +1,159 @@
+"""What must hold of a workload before anything trains on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from hybridsim.tasks.workload import Data, Loss, Workload, reject
+
+_PROBE = 2
+
+
+def check_workload(file: str, workload: Workload) -> None:
+    """Types of what a workload file returned, and its data.
+
+    Raises:
+        InputError: ``network`` is not a function, ``loss`` is unknown, or the data do not fit it.
+    """
+    if isinstance(workload.network, nn.Module) or not callable(workload.network):
+        got = f"a {type(workload.network).__name__}"
+        reject(file, "network", "a function without arguments that builds the network (lambda: ...)", got)
+    if workload.loss not in ("cross_entropy", "mse"):
+        reject(file, "loss", "'cross_entropy' or 'mse'", repr(workload.loss))
+    if not isinstance(workload.data, Data):
+        reject(file, "data", "a hybridsim.tasks.task.Data", type(workload.data).__name__)
+    for name, tensor in zip(Data._fields, workload.data, strict=True):
+        if not isinstance(tensor, Tensor):
+            reject(file, f"data.{name}", "a tensor", type(tensor).__name__)
+    _check_part(file, "train", workload.data.train_x, workload.data.train_y, workload.loss)
+    _check_part(file, "test", workload.data.test_x, workload.data.test_y, workload.loss)
+    forms = [f"{x.dtype} of shape {tuple(x.shape[1:])}" for x in (workload.data.train_x, workload.data.test_x)]
+    if forms[0] != forms[1]:
+        reject(file, "data.test_x", f"examples {forms[0]} as in train_x", forms[1])
+
+
+def check_factory(file: str, first: nn.Module, second: nn.Module) -> None:
+    """Two networks that the workload built one after the other from the same seed.
+
+    Raises:
+        InputError: they are no modules, share parameters, or differ.
+    """
+    if not isinstance(first, nn.Module) or not isinstance(second, nn.Module):
+        reject(file, "network", "a function that returns a torch.nn.Module", type(first).__name__)
+    if {id(p) for p in first.parameters()} & {id(p) for p in second.parameters()}:
+        reject(file, "network", "a function that builds a new network at each call", "one network twice")
+    for (name, one), (_, other) in zip(first.named_parameters(), second.named_parameters(), strict=True):
+        if not torch.equal(one, other):
+            expected = "initial parameters drawn from torch's random numbers alone"
+            reject(file, f"network.{name}", expected, "other values for the same seed")
+
+
+def check_network(file: str, network: nn.Module, data: Data, loss: Loss) -> tuple[int, ...]:
+    """Shape (..., d_z) of the network's output for one example, after a trial run on a few.
+
+    Raises:
+        InputError: it has nothing to train, has parameters that are not float32 or buffers
+            that change in training, is random in training, or its outputs do not fit the targets.
+    """
+    if not any(p.requires_grad for p in network.parameters()):
+        reject(file, "network", "at least one parameter with requires_grad", "none")
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad and parameter.dtype != torch.float32:
+            reject(file, f"network.{name}", "float32 parameters", str(parameter.dtype))
+    probe = _probe(data)
+    output = _trial(file, network, probe)
+    if not isinstance(output, Tensor) or output.ndim < 2 or len(output) != len(probe):
+        got = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
+        reject(file, "network", "an output of shape (batch, ..., d_z)", got)
+    if output.dtype != torch.float32:
+        reject(file, "network", "a float32 output", str(output.dtype))
+    shape = tuple(output.shape[1:])
+    _check_targets(file, data, loss, shape)
+    return shape
+
+
+def check_shapes(file: str, compute: Callable[[], Tensor]) -> None:
+    """Does ``compute``, a network's outputs for an example on the meta device, run? So its work is counted.
+
+    Raises:
+        InputError: it does not: ``forward`` branches on values, or makes tensors on a device of its own.
+    """
+    try:
+        with torch.no_grad():
+            compute()
+    except (RuntimeError, TypeError, ValueError) as error:
+        expected = "a network that runs on shapes alone: no branch on values, no tensor bound to one device"
+        reject(file, "network", expected, " ".join(str(error).split()))
+
+
+def check_type(file: str, compute: Callable[[], Tensor], dtype: torch.dtype) -> None:
+    """Does ``compute``, a network's outputs for one example, run in ``dtype`` throughout?
+
+    Raises:
+        InputError: it fails or answers in another type.
+    """
+    expected = f"a network that computes in {dtype} when its tensors are"
+    try:
+        with torch.no_grad():
+            found = compute().dtype
+    except (RuntimeError, TypeError, ValueError) as error:
+        reject(file, "network", expected, str(error))
+    if found != dtype:
+        reject(file, "network", expected, f"outputs in {found}")
+
+
+def _probe(data: Data) -> Tensor:
+    """Two examples; of integers those with the largest and the smallest, which an embedding must know."""
+    if data.train_x.is_floating_point():
+        return data.train_x[:_PROBE]
+    parts = (data.train_x, data.test_x)
+    largest = max((x[x.flatten(1).amax(dim=1).argmax()] for x in parts), key=lambda example: int(example.max()))
+    smallest = min((x[x.flatten(1).amin(dim=1).argmin()] for x in parts), key=lambda example: int(example.min()))
+    return torch.stack([largest, smallest])
+
+
+def _check_part(file: str, part: str, x: Tensor, y: Tensor, loss: Loss) -> None:
+    if x.dtype not in (torch.float32, torch.int64):
+        reject(file, f"data.{part}_x", "float32 or int64 inputs", str(x.dtype))
+    if x.is_floating_point() and not torch.isfinite(x).all():
+        reject(file, f"data.{part}_x", "finite inputs", "NaN or infinity")
+    if x.ndim < 2 or x.numel() == 0 or y.ndim == 0 or len(x) != len(y):
+        expected = "inputs (n, ...) and as many targets, n >= 1"
+        reject(file, f"data.{part}_y", expected, f"shapes {tuple(x.shape)} and {tuple(y.shape)}")
+    if loss == "cross_entropy" and y.dtype != torch.int64:
+        reject(file, f"data.{part}_y", "int64 class numbers (n, ...)", f"{y.dtype} {tuple(y.shape)}")
+    if loss == "mse" and (y.dtype != torch.float32 or y.ndim < 2 or not torch.isfinite(y).all()):
+        reject(file, f"data.{part}_y", "finite float32 targets (n, ..., d_z)", f"{y.dtype} {tuple(y.shape)}")
+
+
+def _check_targets(file: str, data: Data, loss: Loss, shape: tuple[int, ...]) -> None:
+    """Targets for outputs (n, *shape)."""
+    outputs, expected = shape[-1], shape if loss == "mse" else shape[:-1]
+    for name, y in (("train_y", data.train_y), ("test_y", data.test_y)):
+        if tuple(y.shape[1:]) != expected:
+            fit = f"targets {('n', *expected)} for outputs {('n', *shape)}".replace("'", "")
+            reject(file, f"data.{name}", fit, f"shape {tuple(y.shape)}")
+        if loss == "cross_entropy" and (y.min() < 0 or y.max() >= outputs):
+            labels = f"labels from 0 to {outputs - 1} for {outputs} outputs"
+            reject(file, f"data.{name}", labels, f"labels from {int(y.min())} to {int(y.max())}")
+
+
+def _trial(file: str, network: nn.Module, x: Tensor) -> object:
+    """The output in evaluation mode, once training mode is known to give the same and to change no buffer."""
+    before = {name: buffer.clone() for name, buffer in network.named_buffers()}
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        try:
+            training, evaluating = network.train()(x), network.eval()(x)
+        except (RuntimeError, TypeError, ValueError, IndexError) as error:
+            reject(file, "network", f"a network that takes {x.dtype} inputs of shape {tuple(x.shape)}", str(error))
+    for name, buffer in network.named_buffers():
+        if not torch.equal(before[name], buffer):
+            expected = "a network without buffers that change in training (no BatchNorm)"
+            reject(file, f"network.{name}", expected, "a buffer that a forward pass changes")
+    if isinstance(training, Tensor) and not torch.allclose(training, evaluating, rtol=1e-4, atol=1e-5):
+        expected = "a network that computes the same in training and in evaluation (no dropout)"
+        reject(file, "network", expected, f"outputs that differ by {(training - evaluating).abs().max():.2g}")
+    return evaluating

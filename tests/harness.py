@@ -1,0 +1,81 @@
+"""One session outside a run folder, so that tests can look at parameters and spans directly."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import simpy
+import torch
+
+import hybridsim
+from hybridsim.algorithms.catalogue import program
+from hybridsim.algorithms.session import Session
+from hybridsim.hardware.lane import Context
+from hybridsim.hardware.machine import Machine
+from hybridsim.operations.backend import Backend, Live, Shapes, Timing
+from hybridsim.tasks.task import load_workload
+from hybridsim.trace.spans import SPAN_COLUMNS, Trace
+
+NAMES = [name for name, _ in SPAN_COLUMNS]
+IDEAL = {"count": 1, "part": "rc-1us", "input_bits": "ideal", "bias_bits": "ideal", "output_bits": "ideal"}
+
+
+class Memory:
+    """A sink that keeps everything."""
+
+    def __init__(self) -> None:
+        self.spans: list[dict[str, Any]] = []
+        self.events: list[Any] = []
+        self.steps: list[dict[str, Any]] = []
+
+    def write(self, spans: Any, events: Any, steps: Any) -> None:
+        self.spans += [dict(zip(NAMES, row, strict=True)) for row in spans]
+        self.events += events
+        self.steps += steps
+
+
+def document(algorithm: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """A small task on one SPU with ideal converters; ``changes`` go to training and machine."""
+    machine = {"gpu": "a100-sxm4-80gb", "link": "paper-50gbps", "spus": IDEAL} | changes.pop("machine", {})
+    return {
+        "name": "test",
+        "seed": changes.pop("seed", 0),
+        "workload": changes.pop("workload", {"source": "digits_mlp", "options": {"hidden": 5, "depth": 1}}),
+        "training": {"batch_size": 4, "steps": 3, "evaluate_every": 3, "algorithm": algorithm} | changes,
+        "machine": machine,
+    }
+
+
+def session(document: dict[str, Any], live: bool = True) -> tuple[Session, Memory]:
+    scenario = hybridsim.load(document)
+    training = scenario.training
+    env, sink = simpy.Environment(), Memory()
+    kind: type[Backend] = Live if live else Timing
+    backend = kind(b"test", Shapes())
+    trace = Trace(sink, lambda: int(env.now))
+    machine = Machine(Context(env, trace, backend), scenario.machine.expand())
+    task = load_workload(scenario.workload.source, dict(scenario.workload.options))
+    task = task.to("cpu", getattr(torch, training.precision))
+    made = Session(
+        task,
+        machine,
+        backend,
+        trace,
+        training.algorithm,
+        scenario.seed,
+        training.batch_size,
+        training.steps,
+        10**9,
+    )
+    return made, sink
+
+
+def execute(document: dict[str, Any], live: bool = True, diagnose: bool = True) -> tuple[Session, Memory]:
+    """Run to the end; diagnostics may use solvers, which nothing else may."""
+    made, sink = session(document, live)
+    if not diagnose:
+        made.diagnose = lambda *_: {}  # type: ignore[method-assign] - what a test forbids
+    env = made.machine.context.env
+    env.run(env.process(program(made.algorithm, len(made.machine.spus))(made)))
+    made.trace.close()
+    return made, sink
