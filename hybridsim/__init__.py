@@ -1,4 +1,5 @@
-"""Discrete-event simulator of hybrid digital-analog training hardware with real Ornstein-Uhlenbeck numerics.
+"""Discrete-event simulator of hybrid digital-analog training hardware with real Ornstein-Uhlenbeck
+numerics.
 
 import hybridsim
 run = hybridsim.run(hybridsim.load("tngd-digits"))

@@ -20,14 +20,20 @@ if TYPE_CHECKING:
     from hybridsim.simulate import Mode
 
 app = typer.Typer(
-    help="Simulate hybrid digital-analog training hardware.", no_args_is_help=True, add_completion=False,
+    help="Simulate hybrid digital-analog training hardware.",
+    no_args_is_help=True,
+    add_completion=False,
     pretty_exceptions_enable=False,
-)  # fmt: skip
+)
 
-ScenarioArgument = Annotated[str, typer.Argument(help="A scenario file, or the name of a shipped scenario.")]
+ScenarioArgument = Annotated[
+    str, typer.Argument(help="A scenario file, or the name of a shipped scenario.")
+]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", help='Override a field, e.g. machine.link.bandwidth="200 Gb/s"; repeatable.'),
+    typer.Option(
+        "--set", help='Override a field, e.g. machine.link.bandwidth="200 Gb/s"; repeatable.'
+    ),
 ]
 
 
@@ -79,11 +85,15 @@ def run(
     out: Annotated[Path | None, typer.Option(help="Run folder (default: runs/<scenario>).")] = None,
     overrides: SetOption = None,
     force: Annotated[bool, typer.Option(help="Replace an existing run folder.")] = False,
-    backend: Annotated[str, typer.Option(help="live, timing (no tensors) or replay (facts from the store).")] = "live",
+    backend: Annotated[
+        str, typer.Option(help="live, timing (no tensors) or replay (facts from the store).")
+    ] = "live",
     facts: Annotated[
         Path | None, typer.Option(help="Fact store (sqlite): filled by live runs, read by replays.")
     ] = None,
-    data: Annotated[Path | None, typer.Option(help="Folder of external data sets (default: HYBRIDSIM_DATA).")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of external data sets (default: HYBRIDSIM_DATA).")
+    ] = None,
 ) -> None:
     """Simulate a scenario; write the run folder and its report."""
     from hybridsim.progress import Reporter
@@ -96,7 +106,9 @@ def run(
     loaded = load(scenario, overrides or ())
     for field in unused_fields(loaded, timing_only=backend == "timing"):
         print(f"unused: {field}", file=sys.stderr)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's stop keeps the results like Ctrl-C
+    signal.signal(
+        signal.SIGTERM, signal.default_int_handler
+    )  # a scheduler's stop keeps the results like Ctrl-C
     folder = out or Path("runs") / Path(scenario).stem
     from hybridsim.simulate import run as simulate
 
@@ -130,9 +142,15 @@ def report(folder: Annotated[Path, typer.Argument(help="A run folder.")]) -> Non
 @app.command()
 def timeline(
     folder: Annotated[Path, typer.Argument(help="A run folder.")],
-    step: Annotated[int | None, typer.Option(help="The step to draw (default: one in the middle).")] = None,
-    form: Annotated[str, typer.Option("--format", help="html, perfetto (protobuf) or chrome (JSON).")] = "html",
-    out: Annotated[Path | None, typer.Option(help="File to write (default: in the run folder).")] = None,
+    step: Annotated[
+        int | None, typer.Option(help="The step to draw (default: one in the middle).")
+    ] = None,
+    form: Annotated[
+        str, typer.Option("--format", help="html, perfetto (protobuf) or chrome (JSON).")
+    ] = "html",
+    out: Annotated[
+        Path | None, typer.Option(help="File to write (default: in the run folder).")
+    ] = None,
 ) -> None:
     """Draw utilisation over the run and one step as bars, or export all spans to a trace viewer."""
     from hybridsim.reports.chrome_json import write_chrome_json
@@ -174,7 +192,8 @@ def compare(
 @app.command()
 def parts(
     names: Annotated[
-        list[str] | None, typer.Argument(help="None: list all. One: its constants. Two: their differences.")
+        list[str] | None,
+        typer.Argument(help="None: list all. One: its constants. Two: their differences."),
     ] = None,
 ) -> None:
     """List the shipped datasheets, show one with its sources, or compare two."""
@@ -210,7 +229,8 @@ def _part(name: str) -> Datasheet:
     shipped = {part: kind for kind in PART_KINDS for part in part_names(kind)}
     if name not in shipped:
         raise InputError(
-            f"parts: expected {one_of(shipped, name, 'a shipped part or a path ending in .yaml')}, got {name!r}"
+            "parts: expected "
+            f"{one_of(shipped, name, 'a shipped part or a path ending in .yaml')}, got {name!r}"
         )
     return load_part(shipped[name], name)
 
@@ -240,7 +260,9 @@ def _print_summary(result: Run) -> None:
     """One table at the end of a run, with the folder's path."""
     summary = result.summary
     energy, target = summary["energy"]["total"], summary["target"]
-    band = f"{engineering(energy['energy_low_j'], 'J')} to {engineering(energy['energy_high_j'], 'J')}"
+    band = (
+        f"{engineering(energy['energy_low_j'], 'J')} to {engineering(energy['energy_high_j'], 'J')}"
+    )
     rows = [
         ("status", summary["status"]),
         ("steps", str(summary["steps"])),
@@ -253,7 +275,10 @@ def _print_summary(result: Run) -> None:
             for name in ("train_loss", "test_loss", "test_accuracy")
             if name in summary["final"]
         ),
-        *((f"event: {kind}", f"{entry['count']} times") for kind, entry in summary["events"].items()),
+        *(
+            (f"event: {kind}", f"{entry['count']} times")
+            for kind, entry in summary["events"].items()
+        ),
         ("backend", summary["host"]["backend"]),
     ]
     if summary["host"].get("facts_failure"):
@@ -267,21 +292,34 @@ def _print_summary(result: Run) -> None:
 
 
 def _energy_note(summary: dict[str, Any]) -> str:
-    return "; settling is an estimate, no voltages are known" if summary["host"]["backend"] == "timing" else ""
+    return (
+        "; settling is an estimate, no voltages are known"
+        if summary["host"]["backend"] == "timing"
+        else ""
+    )
 
 
 def _target_text(target: dict[str, Any] | None) -> str:
     if target is None:
         return "none set"
-    aim = f"{target['metric']} {'>=' if target['direction'] == 'above' else '<='} {target['threshold']:g}"
+    aim = (
+        f"{target['metric']} {'>=' if target['direction'] == 'above' else '<='} "
+        f"{target['threshold']:g}"
+    )
     if not target["evaluated"]:
         return f"{aim}: not evaluated"
     if not target["reached"]:
         return f"{aim}: not reached"
-    return f"{aim}: step {target['step']}, {engineering(target['seconds'], 's')}, {engineering(target['joules'], 'J')}"
+    return (
+        f"{aim}: step {target['step']}, {engineering(target['seconds'], 's')}, "
+        f"{engineering(target['joules'], 'J')}"
+    )
 
 
 def _bottleneck_text(bottleneck: dict[str, Any] | None) -> str:
     if bottleneck is None:
         return "none"
-    return f"{bottleneck['part']}: {bottleneck['kind']} ({100 * bottleneck['share']:.0f} % of the critical path)"
+    return (
+        f"{bottleneck['part']}: {bottleneck['kind']} ({100 * bottleneck['share']:.0f} % of "
+        "the critical path)"
+    )

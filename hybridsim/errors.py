@@ -39,11 +39,15 @@ class InputError(HybridsimError):
 
     def __init__(self, problems: Sequence[Problem] | str) -> None:
         self.problems = () if isinstance(problems, str) else tuple(problems)
-        super().__init__(problems if isinstance(problems, str) else "\n".join(str(p) for p in problems))
+        super().__init__(
+            problems if isinstance(problems, str) else "\n".join(str(p) for p in problems)
+        )
 
 
 class CapacityError(InputError):
-    """A tensor, a system or a factor does not fit the part it is meant for; found before the run starts."""
+    """A tensor, a system or a factor does not fit the part it is meant for; found before the run
+    starts.
+    """
 
 
 class MissingFacts(HybridsimError):

@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 
 
 class Outcome(NamedTuple):
-    """``value``: a pytree of tensors; ``facts``: the few numbers that programs branch on, price or report.
+    """``value``: a pytree of tensors; ``facts``: the few numbers that programs branch on, price or
+    report.
 
-    Facts are floats, 0-dim tensors or lists of floats; the engine turns tensors into floats. They are all that the
-    fact store keeps, so a replay sees facts and shapes but no tensors.
+    Facts are floats, 0-dim tensors or lists of floats; the engine turns tensors into floats. They
+    are all that the fact store keeps, so a replay sees facts and shapes but no tensors.
     """
 
     value: Any

@@ -25,7 +25,10 @@ class Reporter:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         """End the live line."""
         if self._terminal:
@@ -41,7 +44,8 @@ class Reporter:
         loss = "-" if row["train_loss"] is None else f"{row['train_loss']:.4g}"
         text = (
             f"{self._name}: step {row['step']}/{self._steps}  loss {loss}  "
-            f"simulated {engineering(row['end_ps'] * 1e-12, 's')}  {engineering(row['energy_j'], 'J')}  "
+            f"simulated {engineering(row['end_ps'] * 1e-12, 's')}  "
+            f"{engineering(row['energy_j'], 'J')}  "
             f"left {left_s:.0f} s"
         )
         if self._terminal:

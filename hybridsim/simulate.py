@@ -1,4 +1,6 @@
-"""The arrow of the design as one function: scenario -> machine + program + task -> trace + history -> run folder."""
+"""The arrow of the design as one function: scenario -> machine + program + task -> trace + history
+-> run folder.
+"""
 
 from __future__ import annotations
 
@@ -65,23 +67,27 @@ def run(
     Args:
         scenario: what to simulate.
         out: run folder; without it a temporary one that lives as long as the returned object.
-        backend: ``live`` trains with tensors; ``timing`` gives the schedule alone; ``replay`` takes facts from the
-            store, and starts over live where one is missing (``summary["host"]["replay_missing"]`` says so).
+        backend: ``live`` trains with tensors; ``timing`` gives the schedule alone; ``replay`` takes
+            facts from the store, and starts over live where one is missing
+            (``summary["host"]["replay_missing"]`` says so).
         facts: the fact store (sqlite); live runs fill it, a replay needs it.
         force: replace an existing run folder.
         progress: called with every line of the learning curve.
-        data: folder of external data sets, for workloads that need one (default: ``HYBRIDSIM_DATA``).
-        task: what ``load_task`` gave for a scenario with the same workload, precision and host device, so that
-            many runs load a large network once; ``data`` is then not used.
+        data: folder of external data sets, for workloads that need one (default:
+            ``HYBRIDSIM_DATA``).
+        task: what ``load_task`` gave for a scenario with the same workload, precision and host
+            device, so that many runs load a large network once; ``data`` is then not used.
 
     Raises:
-        InputError: the scenario cannot run (unknown workload, something does not fit, the task is another
-            scenario's, the folder exists).
+        InputError: the scenario cannot run (unknown workload, something does not fit, the task is
+            another scenario's, the folder exists).
         HybridsimError: the run failed; what it had written is kept.
         KeyboardInterrupt: the run was interrupted; what it had written is kept.
     """
     if backend == "replay" and (facts is None or not Path(facts).is_file()):
-        raise InputError(f"replay: expected an existing fact store (--facts FILE), got {facts or 'none'}")
+        raise InputError(
+            f"replay: expected an existing fact store (--facts FILE), got {facts or 'none'}"
+        )
     temporary = None
     if out is None:
         temporary = tempfile.TemporaryDirectory(prefix="hybridsim-")
@@ -110,12 +116,15 @@ def load_task(scenario: Scenario, data: Path | str | None = None) -> Task:
     """The workload of a scenario, on the scenario's host device and in its precision.
 
     Raises:
-        InputError: the workload cannot be loaded, does not compute in this precision, or has no such target.
+        InputError: the workload cannot be loaded, does not compute in this precision, or has no
+            such target.
     """
     folder = str(data) if data is not None else os.environ.get("HYBRIDSIM_DATA")
     workload = scenario.workload
     task = load_workload(workload.source, dict(workload.options), folder)
-    return _checked(task.to(scenario.host.device, getattr(torch, scenario.training.precision)), scenario)
+    return _checked(
+        task.to(scenario.host.device, getattr(torch, scenario.training.precision)), scenario
+    )
 
 
 def _checked(task: Task, scenario: Scenario) -> Task:
@@ -136,7 +145,8 @@ def _checked(task: Task, scenario: Scenario) -> Task:
             raise InputError(f"{path}: expected a task loaded for {expected}, got one for {got}")
     if target is not None and target.test_accuracy is not None and task.loss != "cross_entropy":
         raise InputError(
-            f"training.target: expected test_loss for workload '{workload.source}', whose loss is {task.loss}, "
+            f"training.target: expected test_loss for workload '{workload.source}', whose loss "
+            f"is {task.loss}, "
             "got test_accuracy"
         )
     return task
@@ -200,21 +210,33 @@ def _attempt(setup: _Setup, folder: Path, force: bool, mode: str, missing: str) 
     try:
         writer.finish(head | ending, session.machine.static_power(), summary)
     except (OSError, Superseded) as error:
-        raise failure or RunFailed(f"{folder}: the results could not be completed: {error}") from error
+        raise failure or RunFailed(
+            f"{folder}: the results could not be completed: {error}"
+        ) from error
     if failure is not None:
         raise failure
 
 
-def _session(setup: _Setup, backend: Backend, sink: Sink, steps: int, progress: Progress | None) -> Session:
+def _session(
+    setup: _Setup, backend: Backend, sink: Sink, steps: int, progress: Progress | None
+) -> Session:
     """Machine, clock and trace for one attempt."""
     scenario, training = setup.scenario, setup.scenario.training
     env = simpy.Environment()
     trace = Trace(sink, lambda: int(env.now))
     machine = Machine(Context(env, trace, backend), scenario.machine.expand())
     session = Session(
-        setup.task, machine, backend, trace, training.algorithm, scenario.seed, training.batch_size, steps,
-        training.evaluate_every, progress,
-    )  # fmt: skip
+        setup.task,
+        machine,
+        backend,
+        trace,
+        training.algorithm,
+        scenario.seed,
+        training.batch_size,
+        steps,
+        training.evaluate_every,
+        progress,
+    )
     for gpu in machine.gpus:
         gpu.resident_bytes = session.resident_bytes()
     return session
@@ -265,7 +287,10 @@ def _host(device: str, threads: int) -> Iterator[None]:
         InputError: no CUDA device is available.
     """
     if device == "cuda" and not torch.cuda.is_available():
-        raise InputError("host.device: expected a device that is present, got 'cuda' and no CUDA device is available")
+        raise InputError(
+            "host.device: expected a device that is present, got 'cuda' and no CUDA device is "
+            "available"
+        )
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:

@@ -1,13 +1,25 @@
-"""Time is an integer number of picoseconds; everything else is an SI float with its unit in its name."""
+"""Time is an integer number of picoseconds; everything else is an SI float with its unit in its
+name.
+"""
 
 from __future__ import annotations
 
 PS_PER_S = 1_000_000_000_000
-_PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n"))
+_PREFIXES = (
+    (1e12, "T"),
+    (1e9, "G"),
+    (1e6, "M"),
+    (1e3, "k"),
+    (1.0, ""),
+    (1e-3, "m"),
+    (1e-6, "µ"),
+    (1e-9, "n"),
+)
 
 
 def to_ps(seconds: float) -> int:
-    """Round a duration in seconds to the nearest picosecond; the only place where a cost becomes time.
+    """Round a duration in seconds to the nearest picosecond; the only place where a cost becomes
+    time.
 
     Raises:
         ValueError: the duration is negative or not finite.
@@ -29,4 +41,8 @@ def engineering(value: float, unit: str, digits: int = 3) -> str:
     for factor, prefix in _PREFIXES:
         if abs(value) >= factor * (1 - 0.5 * 10.0**-digits):
             return f"{value / factor:.{digits}g} {prefix}{unit}"
-    return f"{value * 1e12:.{digits}g} p{unit}" if abs(value) >= 1e-13 else f"{value:.{digits}g} {unit}"
+    return (
+        f"{value * 1e12:.{digits}g} p{unit}"
+        if abs(value) >= 1e-13
+        else f"{value:.{digits}g} {unit}"
+    )

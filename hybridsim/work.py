@@ -38,9 +38,10 @@ class Kernel:
 class Work:
     """Part-independent cost of one operation (totals over ``count`` equal operations).
 
-    ``peak_bytes`` is the most memory alive at once while it runs, arguments included; ``largest`` names the largest
-    tensor it allocates as ``(operator, shape, bytes)``. ``stages`` are the named parts of a computation in the order
-    in which they first appear; their kernels add up to the whole's, memory is known of the whole alone.
+    ``peak_bytes`` is the most memory alive at once while it runs, arguments included; ``largest``
+    names the largest tensor it allocates as ``(operator, shape, bytes)``. ``stages`` are the named
+    parts of a computation in the order in which they first appear; their kernels add up to the
+    whole's, memory is known of the whole alone.
     """
 
     kernels: tuple[Kernel, ...] = ()

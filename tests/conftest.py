@@ -1,4 +1,5 @@
-"""Fixtures for all tests; this folder is on sys.path, so `from forbid import NoSolver` works below it."""
+"""Fixtures for all tests; this folder is on sys.path, so `from forbid import NoSolver` works below
+it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Proof that no linear solver runs: a mode that refuses every kernel which solves, inverts or fits."""
+"""Proof that no linear solver runs: a mode that refuses every kernel which solves, inverts or
+fits."""
 
 from __future__ import annotations
 

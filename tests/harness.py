@@ -17,7 +17,13 @@ from hybridsim.tasks.task import load_workload
 from hybridsim.trace.spans import SPAN_COLUMNS, Trace
 
 NAMES = [name for name, _ in SPAN_COLUMNS]
-IDEAL = {"count": 1, "part": "rc-1us", "input_bits": "ideal", "bias_bits": "ideal", "output_bits": "ideal"}
+IDEAL = {
+    "count": 1,
+    "part": "rc-1us",
+    "input_bits": "ideal",
+    "bias_bits": "ideal",
+    "output_bits": "ideal",
+}
 
 
 class Memory:
@@ -36,12 +42,17 @@ class Memory:
 
 def document(algorithm: dict[str, Any], **changes: Any) -> dict[str, Any]:
     """A small task on one SPU with ideal converters; ``changes`` go to training and machine."""
-    machine = {"gpu": "a100-sxm4-80gb", "link": "paper-50gbps", "spus": IDEAL} | changes.pop("machine", {})
+    machine = {"gpu": "a100-sxm4-80gb", "link": "paper-50gbps", "spus": IDEAL} | changes.pop(
+        "machine", {}
+    )
     return {
         "name": "test",
         "seed": changes.pop("seed", 0),
-        "workload": changes.pop("workload", {"source": "digits_mlp", "options": {"hidden": 5, "depth": 1}}),
-        "training": {"batch_size": 4, "steps": 3, "evaluate_every": 3, "algorithm": algorithm} | changes,
+        "workload": changes.pop(
+            "workload", {"source": "digits_mlp", "options": {"hidden": 5, "depth": 1}}
+        ),
+        "training": {"batch_size": 4, "steps": 3, "evaluate_every": 3, "algorithm": algorithm}
+        | changes,
         "machine": machine,
     }
 
@@ -70,7 +81,9 @@ def session(document: dict[str, Any], live: bool = True) -> tuple[Session, Memor
     return made, sink
 
 
-def execute(document: dict[str, Any], live: bool = True, diagnose: bool = True) -> tuple[Session, Memory]:
+def execute(
+    document: dict[str, Any], live: bool = True, diagnose: bool = True
+) -> tuple[Session, Memory]:
     """Run to the end; diagnostics may use solvers, which nothing else may."""
     made, sink = session(document, live)
     if not diagnose:

@@ -1,4 +1,5 @@
-"""Small made-up schedules on FIFO servers, recorded by the real recorder: traces whose books are known."""
+"""Small made-up schedules on FIFO servers, recorded by the real recorder: traces whose books are
+known."""
 
 from __future__ import annotations
 
@@ -17,18 +18,29 @@ from hybridsim.trace.spans import SPAN_COLUMNS, Trace
 COLUMN = {name: index for index, (name, _) in enumerate(SPAN_COLUMNS)}
 STATIC = [
     {
-        "part": "gpu0", "component": "idle power", "power_w": 50.0, "power_low_w": 40.0, "power_high_w": 65.0,
-        "status": "measured", "source": "datasheet",
+        "part": "gpu0",
+        "component": "idle power",
+        "power_w": 50.0,
+        "power_low_w": 40.0,
+        "power_high_w": 65.0,
+        "status": "measured",
+        "source": "datasheet",
     },
     {
-        "part": "spu0", "component": "amplifiers", "power_w": 0.5, "power_low_w": 0.1, "power_high_w": 2.0,
-        "status": "assumed", "source": "range of op-amps",
+        "part": "spu0",
+        "component": "amplifiers",
+        "power_w": 0.5,
+        "power_low_w": 0.1,
+        "power_high_w": 2.0,
+        "status": "assumed",
+        "source": "range of op-amps",
     },
-]  # fmt: skip
+]
 
 
 class Op(NamedTuple):
-    """An operation of a thread: on a server, of a length, after other operations (by place in the list)."""
+    """An operation of a thread: on a server, of a length, after other operations (by place in the
+    list)."""
 
     thread: int
     server: int
@@ -70,7 +82,9 @@ def simulate(ops: Sequence[Op], until_ps: int | None = None) -> list[tuple[Any, 
                 continue
             for cause in op.after:
                 yield done[cause]
-            parents = tuple(sorted({spans[cause] for cause in op.after} | ({last} if last >= 0 else set())))
+            parents = tuple(
+                sorted({spans[cause] for cause in op.after} | ({last} if last >= 0 else set()))
+            )
             span, queued, blocker = trace.new_id(), env.now, -1
             server = servers[op.server]
             if server.busy:
@@ -96,24 +110,49 @@ def simulate(ops: Sequence[Op], until_ps: int | None = None) -> list[tuple[Any, 
     return sink.spans
 
 
-def row(span: int, parents: tuple[int, ...], blocker: int, op: Op, queued_ps: int, start_ps: int) -> tuple:
+def row(
+    span: int, parents: tuple[int, ...], blocker: int, op: Op, queued_ps: int, start_ps: int
+) -> tuple:
     """A span whose work and energy follow from its length."""
     joules = op.length_ps * 1e-12 * (op.server + 1) + 1e-15
     return (
-        span, parents, blocker, f"part{op.server % 2}", f"lane{op.server}", f"kind{op.thread}", span // 5 + 1,
-        "", 1, queued_ps, start_ps, start_ps + op.length_ps, op.length_ps // 2, 3.0 * op.length_ps, 2.0, 1,
-        op.length_ps, 3, 4, joules, 0.5 * joules, 2 * joules, "",
-    )  # fmt: skip
+        span,
+        parents,
+        blocker,
+        f"part{op.server % 2}",
+        f"lane{op.server}",
+        f"kind{op.thread}",
+        span // 5 + 1,
+        "",
+        1,
+        queued_ps,
+        start_ps,
+        start_ps + op.length_ps,
+        op.length_ps // 2,
+        3.0 * op.length_ps,
+        2.0,
+        1,
+        op.length_ps,
+        3,
+        4,
+        joules,
+        0.5 * joules,
+        2 * joules,
+        "",
+    )
 
 
 @st.composite
 def operations(draw: st.DrawFn, most: int = 25) -> list[Op]:
-    """Random operations: several threads, few servers, cross-dependencies, also of no length at all."""
+    """Random operations: several threads, few servers, cross-dependencies, also of no length at
+    all."""
     ops: list[Op] = []
     for index in range(draw(st.integers(1, most))):
         after = draw(st.sets(st.integers(0, index - 1), max_size=2)) if index else set()
         length = draw(st.sampled_from([0, 1, 2, 3, 1000, 10**7]))
-        ops.append(Op(draw(st.integers(0, 3)), draw(st.integers(0, 2)), length, tuple(sorted(after))))
+        ops.append(
+            Op(draw(st.integers(0, 3)), draw(st.integers(0, 2)), length, tuple(sorted(after)))
+        )
     return ops
 
 
@@ -159,7 +198,11 @@ def write_run(
     writer = RunWriter(folder, force=True)
     writer.scenario("name: made up\n")
     for i in range(parts):
-        slices = (slice(len(x) * i // parts, len(x) * (i + 1) // parts) for x in (rows, events, steps))
+        slices = (
+            slice(len(x) * i // parts, len(x) * (i + 1) // parts) for x in (rows, events, steps)
+        )
         a, b, c = slices
         writer.write(rows[a], events[b], steps[c])
-    return writer.finish({"status": "complete", "seed": 0}, STATIC, {"name": "made up", "batch_size": 8, **extras})
+    return writer.finish(
+        {"status": "complete", "seed": 0}, STATIC, {"name": "made up", "batch_size": 8, **extras}
+    )

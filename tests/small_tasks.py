@@ -9,7 +9,8 @@ from hybridsim.tasks.task import Data, Workload, as_task
 
 
 def random_task(network, loss, seed, shape, outputs, size=6, integers=0, dtype=torch.float64):
-    """Task, theta and batch: inputs (size, *shape), integers below ``integers`` if given; outputs (size, *outputs)."""
+    """Task, theta and batch: inputs (size, *shape), integers below ``integers`` if given; outputs
+    (size, *outputs)."""
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(size, *shape, generator=generator)
     if integers:

@@ -1,18 +1,24 @@
-"""Where does thermodynamic K-FAC pay? Thermodynamic against digital K-FAC, time per step, over orders and SPUs.
+"""Where does thermodynamic K-FAC pay? Thermodynamic against digital K-FAC, time per step, over
+orders and SPUs.
 
-Four dense layers of n x n, batch 512, on one A100; factors renewed, sent and solved against every step (T1 = T2 = 1).
-Digital: cholesky + cholesky_inverse in FP32, one after the other, then two products a layer. Thermodynamic: linear systems
-(method 2), 1 us SPUs with two sets of resistors and a converter per node, a private link each, constants ``realistic``;
-of the placements "columns" (each factor's columns over all SPUs) and "auto" (longest job first, cut where it would
-keep the others waiting) the faster is taken, and only as many SPUs are used as pay.
+Four dense layers of n x n, batch 512, on one A100; factors renewed, sent and solved against every
+step (T1 = T2 = 1).
+Digital: cholesky + cholesky_inverse in FP32, one after the other, then two products a layer.
+Thermodynamic: linear systems (method 2), 1 us SPUs with two sets of resistors and a converter per
+node, a private link each, constants ``realistic``; of the placements "columns" (each factor's
+columns over all SPUs) and "auto" (longest job first, cut where it would keep the others waiting)
+the faster is taken, and only as many SPUs are used as pay.
 
-Settling: 1 RC a solve, as the paper's timing assumes, and as long as the slowest mode takes to the converters' accuracy,
-t = bits ln2/lambda, at a damping of 0.1 in units of the conductance 1/R (``physics.ou.settling_tau``).
+Settling: 1 RC a solve, as the paper's timing assumes, and as long as the slowest mode takes to the
+converters' accuracy, t = bits ln2/lambda, at a damping of 0.1 in units of the conductance 1/R
+(``physics.ou.settling_tau``).
 
-Both sides share forward and backward passes, factors, averages and update, so that the step breaks even where the
-preconditioning does. "binds" is the largest part of the preconditioning on the critical path.
+Both sides share forward and backward passes, factors, averages and update, so that the step breaks
+even where the preconditioning does. "binds" is the largest part of the preconditioning on the
+critical path.
 
-    python -m analysis.papers.break_even --out analysis/papers/results/break_even.json --page /tmp/break_even.html
+    python -m analysis.papers.break_even --out analysis/papers/results/break_even.json --page
+    /tmp/break_even.html
 """
 
 from __future__ import annotations
@@ -52,9 +58,16 @@ def settle_tau(name: str, bits: int, damping: float = DAMPING) -> float:
     return 1.0 if name == PAPER else settling_tau(bits, damping)
 
 
-def digital(order: int, gpu: Any = "a100-sxm4-80gb", algorithm: Mapping[str, Any] | None = None, **run: int) -> Point:
+def digital(
+    order: int, gpu: Any = "a100-sxm4-80gb", algorithm: Mapping[str, Any] | None = None, **run: int
+) -> Point:
     """The digital step."""
-    found = scenario({"width": order, "depth": LAYERS}, {**DIGITAL, **(algorithm or {})}, machine(0, gpu=gpu), **run)
+    found = scenario(
+        {"width": order, "depth": LAYERS},
+        {**DIGITAL, **(algorithm or {})},
+        machine(0, gpu=gpu),
+        **run,
+    )
     return measure(found, run.get("steps", 2) - 1)
 
 
@@ -69,7 +82,12 @@ def thermodynamic(
     """The thermodynamic step under the faster placement, and which that is."""
     found = {}
     for placement in ("columns", "auto") if spus > 1 else ("auto",):
-        chosen = {"method": "solves", "settle": f"{tau!r} tau", "placement": placement, **(algorithm or {})}
+        chosen = {
+            "method": "solves",
+            "settle": f"{tau!r} tau",
+            "placement": placement,
+            **(algorithm or {}),
+        }
         one = scenario({"width": order, "depth": LAYERS}, chosen, machine(spus, **hardware), **run)
         found[placement] = measure(one, run.get("steps", 2) - 1)
     return min(found.items(), key=lambda item: item[1].step_s)
@@ -93,7 +111,10 @@ def row(base: Point, found: Point, **labels: Any) -> Row:
 
 
 def grid(
-    orders: Iterable[int], spus: Sequence[int], gpu: str = "a100-sxm4-80gb", sharing: str = "private"
+    orders: Iterable[int],
+    spus: Sequence[int],
+    gpu: str = "a100-sxm4-80gb",
+    sharing: str = "private",
 ) -> list[Row]:
     """Every panel, number of SPUs and order."""
     found = []
@@ -102,10 +123,22 @@ def grid(
         for name in (PAPER, ACCURATE):
             for bits in BITS:
                 for bandwidth in BANDWIDTHS:
-                    hardware = {"bits": bits, "bandwidth": bandwidth, "gpu": gpu, "sharing": sharing}
+                    hardware = {
+                        "bits": bits,
+                        "bandwidth": bandwidth,
+                        "gpu": gpu,
+                        "sharing": sharing,
+                    }
                     labels = {"n": order, "settle": name, "bits": bits, "bandwidth": bandwidth}
-                    found += [row(base, point, **labels, **use) for use, point in line(order, spus, labels, hardware)]
-        print(f"{gpu}, {sharing}, n = {order}: {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
+                    found += [
+                        row(base, point, **labels, **use)
+                        for use, point in line(order, spus, labels, hardware)
+                    ]
+        print(
+            f"{gpu}, {sharing}, n = {order}: {time.perf_counter() - started:.0f} s",
+            file=sys.stderr,
+            flush=True,
+        )
     return found
 
 
@@ -115,7 +148,9 @@ def line(
     """The best that can be done with each number of SPUs, not all of which need be used."""
     found: list[tuple[dict[str, Any], Point]] = []
     for count in spus:
-        placement, point = thermodynamic(order, count, settle_tau(labels["settle"], labels["bits"]), hardware)
+        placement, point = thermodynamic(
+            order, count, settle_tau(labels["settle"], labels["bits"]), hardware
+        )
         use = {"spus": count, "placement": placement, "used": point.spus}
         if found and found[-1][1].step_s <= point.step_s:
             use, point = {**found[-1][0], "spus": count}, found[-1][1]
@@ -124,7 +159,9 @@ def line(
 
 
 def crossings(points: Sequence[tuple[float, float]]) -> list[dict[str, Any]]:
-    """Where a ratio over n, interpolated between its points on logarithmic axes, passes 1, and which way."""
+    """Where a ratio over n, interpolated between its points on logarithmic axes, passes 1, and
+    which way.
+    """
     found = []
     for (n, before), (m, after) in pairwise(sorted(points)):
         if (before - 1) * (after - 1) < 0:
@@ -143,20 +180,25 @@ def panels(rows: Iterable[Row]) -> dict[tuple[str, int, str], dict[int, list[Row
 
 
 def break_even(rows: Iterable[Row]) -> dict[str, Any]:
-    """For each panel: where each number of SPUs breaks even and what binds, and how many SPUs each order needs."""
+    """For each panel: where each number of SPUs breaks even and what binds, and how many SPUs each
+    order needs.
+    """
     summary = {}
     for (settle, bits, bandwidth), lines in panels(rows).items():
         needed: dict[int, int | str] = {}
         for line in lines.values():
             for one in line:
                 best = needed.get(one["n"], f"> {max(lines)}")
-                needed[one["n"]] = one["spus"] if one["ratio"] > 1 and isinstance(best, str) else best
+                needed[one["n"]] = (
+                    one["spus"] if one["ratio"] > 1 and isinstance(best, str) else best
+                )
         summary[f"{settle}, {bits} bit, {bandwidth}"] = {
             "SPUs needed": needed,
             "lines": {
                 count: {
                     "ratio": {one["n"]: one["ratio"] for one in line},
-                    "breaks even": crossings([(one["n"], one["ratio"]) for one in line]) or _never(line),
+                    "breaks even": crossings([(one["n"], one["ratio"]) for one in line])
+                    or _never(line),
                     "binds": _stretches([(one["n"], one["binds"]) for one in line]),
                 }
                 for count, line in lines.items()
@@ -166,13 +208,21 @@ def break_even(rows: Iterable[Row]) -> dict[str, Any]:
 
 
 def energy(rows: Iterable[Row], sides: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
-    """Joules of a step: digital, thermodynamic (nominal, low, high), and the nominal ratio; some points."""
+    """Joules of a step: digital, thermodynamic (nominal, low, high), and the nominal ratio; some
+    points.
+    """
     found: dict[str, Any] = {}
     for one in rows:
-        name, n = f"{one['settle']}, {one['bits']} bit, {one['bandwidth']}, {one['spus']} SPUs", one["n"]
+        name, n = (
+            f"{one['settle']}, {one['bits']} bit, {one['bandwidth']}, {one['spus']} SPUs",
+            one["n"],
+        )
         if n in variants.ORDERS and one["spus"] in (1, 16, 64) and one["used"] == one["spus"]:
             both = {"digital": sides[n]["energy_j"], "thermodynamic": one["energy_j"]}
-            found.setdefault(name, {})[n] = {**both, "ratio": both["digital"][0] / both["thermodynamic"][0]}
+            found.setdefault(name, {})[n] = {
+                **both,
+                "ratio": both["digital"][0] / both["thermodynamic"][0],
+            }
     return found
 
 
@@ -190,7 +240,9 @@ def _stretches(named: Sequence[tuple[int, str]]) -> dict[str, str]:
 
 
 def digital_side(orders: Iterable[int]) -> dict[int, dict[str, Any]]:
-    """What the digital step is made of: seconds, joules (nominal, low, high). An SPD inverse takes t0 + a n + n^3/(eta peak)."""
+    """What the digital step is made of: seconds, joules (nominal, low, high). An SPD inverse takes
+    t0 + a n + n^3/(eta peak).
+    """
     found: dict[int, dict[str, Any]] = {}
     for order in orders:
         base, favoured = digital(order), digital(order, variants.FAVOURED)
@@ -223,9 +275,15 @@ def main() -> None:
         "variants": variants.run(thermodynamic, digital, row, lambda name: settle_tau(name, 16)),
     }
     setting = {
-        "layers": LAYERS, "batch_size": BATCH, "damping": DAMPING, "gpu": "a100-sxm4-80gb", "spu": "rc-1us",
-        "settle in RC": {f"{name}, {b} bit": settle_tau(name, b) for name in (PAPER, ACCURATE) for b in BITS},
-    }  # fmt: skip
+        "layers": LAYERS,
+        "batch_size": BATCH,
+        "damping": DAMPING,
+        "gpu": "a100-sxm4-80gb",
+        "spu": "rc-1us",
+        "settle in RC": {
+            f"{name}, {b} bit": settle_tau(name, b) for name in (PAPER, ACCURATE) for b in BITS
+        },
+    }
     save(given.out, "break_even", setting, summary, rows)
     if given.page:
         from analysis.papers.break_even_figure import draw

@@ -1,4 +1,6 @@
-"""What moves the break-even: other K-FAC settings and machines, a favoured digital side, and how long a solve may take."""
+"""What moves the break-even: other K-FAC settings and machines, a favoured digital side, and how
+long a solve may take.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any], int]] 
     "method 1, stale": ({}, {}, {"method": "inverse", "stale": True}, 7),
     "activations sent, no moving average": ({}, {"ema": 0.0}, {"upload": "activations"}, 2),
     "T1 = T2 = 10": ({}, {"factors_every": 10, "inverses_every": 10}, {}, 11),
-    "T1 = T2 = 10, method 1": ({}, {"factors_every": 10, "inverses_every": 10}, {"method": "inverse"}, 11),
+    "T1 = T2 = 10, method 1": ({}, {"factors_every": 10, "inverses_every": 10}, {"method":
+        "inverse"}, 11),
     "T1 = T2 = 10, method 1, stale": (
         {}, {"factors_every": 10, "inverses_every": 10}, {"method": "inverse", "stale": True}, 21,
     ),
@@ -27,9 +30,14 @@ VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any], int]] 
 
 
 def run(
-    thermodynamic: Callable[..., Any], digital: Callable[..., Any], row: Callable[..., Any], tau: Callable[[str], float]
+    thermodynamic: Callable[..., Any],
+    digital: Callable[..., Any],
+    row: Callable[..., Any],
+    tau: Callable[[str], float],
 ) -> dict[str, Any]:
-    """Ratios digital over thermodynamic with 16 SPUs, 16 bit, 50 Gb/s; the digital side has the same T1, T2 and average."""
+    """Ratios digital over thermodynamic with 16 SPUs, 16 bit, 50 Gb/s; the digital side has the
+    same T1, T2 and average.
+    """
     summary: dict[str, Any] = {}
     for order in ORDERS:
         bases: dict[str, Any] = {}
@@ -39,18 +47,23 @@ def run(
                 bases[settings] = digital(order, algorithm=both, steps=steps)
             for settle in ("1 RC", "to the converters' accuracy"):
                 machine = {**WIRE, **hardware}
-                placement, point = thermodynamic(order, SPUS, tau(settle), machine, {**both, **own}, steps=steps)
+                placement, point = thermodynamic(
+                    order, SPUS, tau(settle), machine, {**both, **own}, steps=steps
+                )
                 found = row(bases[settings], point)
                 kept = ("step_s", "ratio", "preconditioning_ratio", "binds", "digest")
                 line = {key: found[key] for key in kept} | {"placement": placement}
                 if own.get("upload") == "activations":
-                    line["preconditioning_ratio"] = None  # the GPU makes no factors: less than what both share
+                    line["preconditioning_ratio"] = (
+                        None  # the GPU makes no factors: less than what both share
+                    )
                 summary.setdefault(f"{name}; {settle}", {})[order] = line
     return summary
 
 
 def longest(thermodynamic: Callable[..., Any], digital: Callable[..., Any]) -> dict[str, Any]:
-    """The settling in RC with which both sides are equally fast, by the secant method; 16 bit, 50 Gb/s.
+    """The settling in RC with which both sides are equally fast, by the secant method; 16 bit, 50
+    Gb/s.
 
     None: the thermodynamic step is slower even without any settling.
     """
@@ -58,11 +71,15 @@ def longest(thermodynamic: Callable[..., Any], digital: Callable[..., Any]) -> d
     for order in (128, *ORDERS):
         base_s = digital(order).step_s
         for spus in (1, 8, 64):
-            found.setdefault(str(order), {})[spus] = _root(partial(_gap_s, thermodynamic, order, spus, base_s))
+            found.setdefault(str(order), {})[spus] = _root(
+                partial(_gap_s, thermodynamic, order, spus, base_s)
+            )
     return found
 
 
-def _gap_s(thermodynamic: Callable[..., Any], order: int, spus: int, base_s: float, tau: float) -> float:
+def _gap_s(
+    thermodynamic: Callable[..., Any], order: int, spus: int, base_s: float, tau: float
+) -> float:
     return float(thermodynamic(order, spus, tau, WIRE)[1].step_s - base_s)
 
 
@@ -82,9 +99,11 @@ def _root(gap: Callable[[float], float]) -> float | None:
     return after
 
 
-def against_favoured(rows: Iterable[Mapping[str, Any]], sides: Mapping[int, Mapping[str, float]]) -> dict[str, Any]:
-    """SPUs needed where the GPU inverts all factors side by side (no latency term), at 80 % of its peak, and
-    its products cost nothing: a bound for batched factorisations and TF32 products.
+def against_favoured(
+    rows: Iterable[Mapping[str, Any]], sides: Mapping[int, Mapping[str, float]]
+) -> dict[str, Any]:
+    """SPUs needed where the GPU inverts all factors side by side (no latency term), at 80 % of its
+    peak, and its products cost nothing: a bound for batched factorisations and TF32 products.
     """
     found: dict[str, dict[int, Any]] = {}
     for one in rows:

@@ -1,8 +1,9 @@
 """TNGD against Adam on the 8 x 8 digits: steps, simulated seconds and joules to 95 % test accuracy.
 
-Five seeds, one learning rate for each algorithm, chosen on the mean over the seeds: first the rate at which most
-seeds reach the target, then the one with the fewest steps on average. Intervals are 95 % bootstrap intervals of the
-mean over seeds (10,000 resamples, percentile); differences are paired by seed.
+Five seeds, one learning rate for each algorithm, chosen on the mean over the seeds: first the rate
+at which most seeds reach the target, then the one with the fewest steps on average. Intervals are
+95 % bootstrap intervals of the mean over seeds (10,000 resamples, percentile); differences are
+paired by seed.
 
     python -m analysis.papers.digits_race --out analysis/papers/results/digits_race.json
 """
@@ -48,7 +49,9 @@ def race(job: tuple[str, float, int]) -> dict[str, Any]:
 
 
 def chosen_rate(rows: list[dict[str, Any]], name: str) -> float:
-    """The learning rate at which most seeds reach the target, and of these the fastest on average."""
+    """The learning rate at which most seeds reach the target, and of these the fastest on
+    average.
+    """
 
     def merit(rate: float) -> tuple[int, float]:
         steps = [r["step"] for r in rows if (r["scenario"], r["learning_rate"]) == (name, rate)]
@@ -67,7 +70,9 @@ def interval(values: list[float]) -> dict[str, float]:
 
 
 def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Per algorithm the chosen rate and intervals; paired differences over the seeds at which both got there."""
+    """Per algorithm the chosen rate and intervals; paired differences over the seeds at which both
+    got there.
+    """
     result: dict[str, Any] = {"algorithms": {}, "tngd minus adam, paired by seed": {}}
     chosen = {}
     for name in RATES:
@@ -83,14 +88,22 @@ def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
     for m in MEASURES:
         gaps = [chosen["tngd-digits"][s][m] - chosen["adam-digits"][s][m] for s in both]
         found = interval(gaps)
-        verdict = "no detectable difference" if found["low"] <= 0 <= found["high"] else "a difference"
-        result["tngd minus adam, paired by seed"][m] = {**found, "seeds": len(both), "verdict": verdict}
+        verdict = (
+            "no detectable difference" if found["low"] <= 0 <= found["high"] else "a difference"
+        )
+        result["tngd minus adam, paired by seed"][m] = {
+            **found,
+            "seeds": len(both),
+            "verdict": verdict,
+        }
     return result
 
 
 def main() -> None:
     """Run all, in two processes."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--processes", type=int, default=2)
     out = parser.parse_args()

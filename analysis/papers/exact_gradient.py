@@ -1,9 +1,10 @@
-"""Exact damped natural gradient descent in float64, independent of the simulator's physics and curvature code.
+"""Exact damped natural gradient descent in float64, independent of the simulator's physics and
+curvature code.
 
-With z the outputs of a batch of b examples, J = dz/dtheta (b d_z, N), H_i = diag(p_i) - p_i p_iᵀ and r = p - y, the
-step is theta <- theta - eta (Jᵀ B J + lambda I)⁻¹ Jᵀ r/b, B = blockdiag(H)/b (TNGD, arXiv 2405.13817). By the
-push-through identity the direction is Jᵀ (lambda I + B J Jᵀ)⁻¹ r/b: one LU solve of size b d_z, and no root of H.
-Cross-entropy only.
+With z the outputs of a batch of b examples, J = dz/dtheta (b d_z, N), H_i = diag(p_i) - p_i p_iᵀ
+and r = p - y, the step is theta <- theta - eta (Jᵀ B J + lambda I)⁻¹ Jᵀ r/b, B = blockdiag(H)/b
+(TNGD, arXiv 2405.13817). By the push-through identity the direction is Jᵀ (lambda I + B J Jᵀ)⁻¹
+r/b: one LU solve of size b d_z, and no root of H. Cross-entropy only.
 """
 
 from __future__ import annotations
@@ -21,13 +22,17 @@ _CHUNK = 1000
 
 
 def batch_order(seed: int, examples: int, size: int, step: int) -> Tensor:
-    """Indices (size,) of the batch of ``step`` (from 0): the simulator's own order, from its seeds by address."""
+    """Indices (size,) of the batch of ``step`` (from 0): the simulator's own order, from its seeds
+    by address.
+    """
     epoch, position = divmod(step, examples // size)
     generator = torch.Generator().manual_seed(address_seed(seed, "batch", epoch))
     return torch.randperm(examples, generator=generator)[position * size : (position + 1) * size]
 
 
-def direction(apply: Callable[[Tensor, Tensor], Tensor], theta: Tensor, x: Tensor, y: Tensor, damping: float) -> Tensor:
+def direction(
+    apply: Callable[[Tensor, Tensor], Tensor], theta: Tensor, x: Tensor, y: Tensor, damping: float
+) -> Tensor:
     """(JᵀHJ/b + damping I)⁻¹ g of the batch's mean loss, shape (N,) float64.
 
     Args:
@@ -38,7 +43,9 @@ def direction(apply: Callable[[Tensor, Tensor], Tensor], theta: Tensor, x: Tenso
         damping: lambda.
     """
     size = len(x)
-    jacobian = vmap(jacrev(lambda t, one: apply(t, one[None])[0]), in_dims=(None, 0))(theta, x).flatten(0, 1)
+    jacobian = vmap(jacrev(lambda t, one: apply(t, one[None])[0]), in_dims=(None, 0))(
+        theta, x
+    ).flatten(0, 1)
     p = torch.softmax(apply(theta, x), dim=1)
     residual = p - torch.nn.functional.one_hot(y, p.shape[1])
     hessian = torch.diag_embed(p) - p[:, :, None] * p[:, None, :]
@@ -48,11 +55,14 @@ def direction(apply: Callable[[Tensor, Tensor], Tensor], theta: Tensor, x: Tenso
     return jacobian.T @ torch.linalg.solve(matrix, residual.reshape(-1) / size)
 
 
-def train(task: Any, seed: int, steps: int, size: int, rate: float, damping: float, every: int) -> dict[str, Any]:
+def train(
+    task: Any, seed: int, steps: int, size: int, rate: float, damping: float, every: int
+) -> dict[str, Any]:
     """Train a task of the simulator (``hybridsim.simulate.load_task``): its learning curve.
 
     Returns:
-        ``train_loss``: one per step, before the update; ``test``: {step: (test loss, test accuracy)}.
+        ``train_loss``: one per step, before the update; ``test``: {step: (test loss, test
+        accuracy)}.
     """
 
     def apply(flat: Tensor, inputs: Tensor) -> Tensor:
@@ -73,7 +83,9 @@ def train(task: Any, seed: int, steps: int, size: int, rate: float, damping: flo
 
 
 @torch.no_grad()
-def _test(apply: Callable[[Tensor, Tensor], Tensor], theta: Tensor, data: Any) -> tuple[float, float]:
+def _test(
+    apply: Callable[[Tensor, Tensor], Tensor], theta: Tensor, data: Any
+) -> tuple[float, float]:
     """Mean loss and accuracy on the test examples."""
     z = torch.cat([apply(theta, x.double()) for x in data.test_x.split(_CHUNK)])
     loss = torch.nn.functional.cross_entropy(z, data.test_y)

@@ -1,11 +1,14 @@
-"""K10: memory "O(bn) without a moving average, O(bn + n^2) with one": what K-FAC adds to first-order training.
+"""K10: memory "O(bn) without a moving average, O(bn + n^2) with one": what K-FAC adds to
+first-order training.
 
-Four dense layers of n x n, batch b. The peak is the simulator's: of every operation its arguments, results and everything
-alive inside it, on top of what is resident (data, optimizer, moving averages, kept inverses). Tensors that wait between two
-operations are not counted. From it the peak of Nesterov training is taken, in numbers of 4 bytes:
+Four dense layers of n x n, batch b. The peak is the simulator's: of every operation its arguments,
+results and everything alive inside it, on top of what is resident (data, optimizer, moving
+averages, kept inverses). Tensors that wait between two operations are not counted. From it the peak
+of Nesterov training is taken, in numbers of 4 bytes:
 
 - "activations": method 2 with activations and gradients sent, no average (upload: activations);
-- "factors": method 2 with factors sent, no average; "averaged factors": with one; "digital": averages and kept inverses.
+- "factors": method 2 with factors sent, no average; "averaged factors": with one; "digital":
+  averages and kept inverses.
 
 On the SPU's side the paper counts resistors: 2 b n for activations in two arrays, n^2 for a factor.
 
@@ -42,7 +45,9 @@ def peaks(order: int, batch: int) -> dict[str, Any]:
     digests, resistors = [], {}
     for name, algorithm in SETTINGS.items():
         spus = 0 if name in _ALONE else 1
-        point = measure(scenario({"width": order, "depth": LAYERS}, algorithm, machine(spus), batch))
+        point = measure(
+            scenario({"width": order, "depth": LAYERS}, algorithm, machine(spus), batch)
+        )
         found[name] = point.peak_bytes / NUMBER_BYTES
         digests.append(point.digest[:16])
         if name in (ACTIVATIONS, BARE):
@@ -73,8 +78,12 @@ def summarise(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         summary[name] = {
             "largest extra / (b n)": max(v / (n * b) for (n, b), v in extra.items()),
             "smallest extra / n^2": min(v / n**2 for (n, _), v in extra.items()),
-            "exponent in n at the largest b": exponent({n: v for (n, b), v in extra.items() if b == deepest}),
-            "exponent in b at the largest n": exponent({b: v for (n, b), v in extra.items() if n == widest}),
+            "exponent in n at the largest b": exponent(
+                {n: v for (n, b), v in extra.items() if b == deepest}
+            ),
+            "exponent in b at the largest n": exponent(
+                {b: v for (n, b), v in extra.items() if n == widest}
+            ),
             "share of the peak at the largest n, smallest b": 1 - 1 / _ratio(rows, name, widest),
         }
     averages = {r["n"]: added(r, AVERAGED, BARE) for r in rows}

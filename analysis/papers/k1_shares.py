@@ -1,16 +1,21 @@
-"""K1, K2: the share of inversion in a digital K-FAC step on ViT S/16 and the GNN, and what is gained at most without it.
+"""K1, K2: the share of inversion in a digital K-FAC step on ViT S/16 and the GNN, and what is
+gained at most without it.
 
-The paper: 11 % on 4 V100 and 16 % on 8 A100 for the ViT, 27 % and 35 % for the GNN, NVLink. Here the same networks on the same
-machines, simulated. What is not known of the setting of these numbers is assumed: AlgoPerf's global batch (ViT 1,024 images, GNN
-512 graphs), every step with new factors and inverses (T1 = T2 = 1), FP32, one drawn label for each loss term, expand, each
-inversion on one GPU (layer-parallel). Then one assumption at a time is another, and at last all combinations of some.
+The paper: 11 % on 4 V100 and 16 % on 8 A100 for the ViT, 27 % and 35 % for the GNN, NVLink. Here
+the same networks on the same machines, simulated. What is not known of the setting of these numbers
+is assumed: AlgoPerf's global batch (ViT 1,024 images, GNN 512 graphs), every step with new factors
+and inverses (T1 = T2 = 1), FP32, one drawn label for each loss term, expand, each inversion on one
+GPU (layer-parallel). Then one assumption at a time is another, and at last all combinations of
+some.
 
-"Replicated": every GPU inverts and applies all blocks; taken from the same runs, only the moving averages (below 0.2 % of a
-step) are left where they were. "On tensor cores": products at the peak of TF32 (A100) or FP16 (V100), bytes of float32.
+"Replicated": every GPU inverts and applies all blocks; taken from the same runs, only the moving
+averages (below 0.2 % of a step) are left where they were. "On tensor cores": products at the peak
+of TF32 (A100) or FP16 (V100), bytes of float32.
 
-K2: with share s a step without inversions is at most 1/(1-s) times as fast. The bound is compared with a simulated step whose
-inversions take no time but their launches. Where a step does not fit into a GPU, the simulator refuses it (the column
-"refusal"), and it is priced as if there were memory enough.
+K2: with share s a step without inversions is at most 1/(1-s) times as fast. The bound is compared
+with a simulated step whose inversions take no time but their launches. Where a step does not fit
+into a GPU, the simulator refuses it (the column "refusal"), and it is priced as if there were
+memory enough.
 
     python -m analysis.papers.k1_shares --out analysis/papers/results/k1_shares.json
 """
@@ -27,13 +32,32 @@ from analysis.papers.kfac_point import arguments, save
 from analysis.papers.kfac_runs import A100, V100, Costs, gpus, measure_anyway, share, shares
 
 MACHINES = {"4 x V100": (V100, 4), "8 x A100": (A100, 8)}
-VIT = {"image": 224, "patch": 16, "width": 384, "mlp": 1536, "depth": 12, "heads": 6, "classes": 1000}
+VIT = {
+    "image": 224,
+    "patch": 16,
+    "width": 384,
+    "mlp": 1536,
+    "depth": 12,
+    "heads": 6,
+    "classes": 1000,
+}
 GNN = {"latent": 256, "steps": 5, "outputs": 128}
 WORKLOADS: dict[str, tuple[dict[str, int], int]] = {"vit": (VIT, 1024), "gnn": (GNN, 512)}
-PAPER = {("vit", "4 x V100"): 0.11, ("vit", "8 x A100"): 0.16, ("gnn", "4 x V100"): 0.27, ("gnn", "8 x A100"): 0.35}
+PAPER = {
+    ("vit", "4 x V100"): 0.11,
+    ("vit", "8 x A100"): 0.16,
+    ("gnn", "4 x V100"): 0.27,
+    ("gnn", "8 x A100"): 0.35,
+}
 CLOSE, NEAR = 1.25, 1.5
 Change = Mapping[str, Any]
-BASE: dict[str, Any] = {"batch": 1.0, "algorithm": {}, "gpu": {}, "intervals": (1, 1), "replicated": False}
+BASE: dict[str, Any] = {
+    "batch": 1.0,
+    "algorithm": {},
+    "gpu": {},
+    "intervals": (1, 1),
+    "replicated": False,
+}
 ASSUMPTIONS: dict[str, Change] = {
     "base": {},
     "labels of the data": {"algorithm": {"fisher": "empirical"}},
@@ -52,7 +76,9 @@ ASSUMPTIONS: dict[str, Change] = {
     "inversions at 0.8 of the peak": {"gpu": {"factorisation_efficiency": 0.8}},
     "half the batch": {"batch": 0.5},
 }
-SLOW = {("vit", "type-2 Fisher")}  # one backward pass for each of 1,000 classes: minutes to count, a share near 0
+SLOW = {
+    ("vit", "type-2 Fisher")
+}  # one backward pass for each of 1,000 classes: minutes to count, a share near 0
 COMBINED: dict[str, tuple[str, ...]] = {
     "fisher": ("mc", "empirical"),
     "sharing": ("expand", "reduce"),
@@ -64,11 +90,15 @@ FREE = {"inverse_step": "1e-9 us", "inverse_coefficient": 1e-9}
 
 
 def costs(workload: str, machine: str, change: Change) -> tuple[Costs, str]:
-    """The costs under a ``change`` of ``BASE``, its intervals aside; what the simulator said if a step does not fit."""
+    """The costs under a ``change`` of ``BASE``, its intervals aside; what the simulator said if a
+    step does not fit.
+    """
     options, batch = WORKLOADS[workload]
     found = {**BASE, **change}
     gpu = gpus(*MACHINES[machine], **found["gpu"])
-    simulated, refusal = measure_anyway(workload, options, round(batch * found["batch"]), gpu, found["algorithm"])
+    simulated, refusal = measure_anyway(
+        workload, options, round(batch * found["batch"]), gpu, found["algorithm"]
+    )
     return simulated.replicated() if found["replicated"] else simulated, refusal
 
 
@@ -93,7 +123,9 @@ def combinations() -> list[dict[str, Any]]:
     """Every combination of ``COMBINED``: its four shares, in the order of ``PAPER``."""
     found: dict[tuple[str, ...], dict[str, float]] = {}
     for workload, machine in PAPER:
-        for fisher, sharing, products in product(*(COMBINED[k] for k in ("fisher", "sharing", "products"))):
+        for fisher, sharing, products in product(
+            *(COMBINED[k] for k in ("fisher", "sharing", "products"))
+        ):
             change = {
                 "algorithm": {"fisher": fisher, "sharing": sharing},
                 "gpu": {"tensor_cores": products == "tensor cores"},
@@ -104,7 +136,9 @@ def combinations() -> list[dict[str, Any]]:
                 step = used.per_step(*(int(every) for every in intervals.split(", ")))
                 key = (fisher, sharing, products, inversions, intervals)
                 found.setdefault(key, {})[f"{workload}, {machine}"] = share(step)
-    return [{**dict(zip(COMBINED, key, strict=True)), "shares": values} for key, values in found.items()]
+    return [
+        {**dict(zip(COMBINED, key, strict=True)), "shares": values} for key, values in found.items()
+    ]
 
 
 def off(found: Mapping[str, float]) -> float:
@@ -113,24 +147,37 @@ def off(found: Mapping[str, float]) -> float:
     return max(math.exp(abs(math.log(value / paper[name]))) for name, value in found.items())
 
 
-def summarise(found: Sequence[Mapping[str, Any]], combined: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+def summarise(
+    found: Sequence[Mapping[str, Any]], combined: Iterable[Mapping[str, Any]]
+) -> dict[str, Any]:
     """Predicted shares over the paper's by assumption, and the combinations that come closest."""
     by_name: dict[str, dict[str, float]] = {}
     for line in found:
-        by_name.setdefault(line["assumption"], {})[f"{line['workload']}, {line['machine']}"] = share(line["shares"])
+        by_name.setdefault(line["assumption"], {})[f"{line['workload']}, {line['machine']}"] = (
+            share(line["shares"])
+        )
     lines = list(combined)
     return {
         "paper": {f"{w}, {m}": value for (w, m), value in PAPER.items()},
-        "predicted": {name: {**values, "largest factor off": off(values)} for name, values in by_name.items()},
-        "combinations": {"both": closest(lines, ""), **{name: closest(lines, name) for name in WORKLOADS}},
+        "predicted": {
+            name: {**values, "largest factor off": off(values)} for name, values in by_name.items()
+        },
+        "combinations": {
+            "both": closest(lines, ""),
+            **{name: closest(lines, name) for name in WORKLOADS},
+        },
     }
 
 
 def closest(combined: Sequence[Mapping[str, Any]], workload: str) -> dict[str, Any]:
-    """How many combinations come close to the paper's numbers of one workload (of all, if none is named), and the best."""
+    """How many combinations come close to the paper's numbers of one workload (of all, if none is
+    named), and the best.
+    """
 
     def off_by(line: Mapping[str, Any]) -> float:
-        return off({name: value for name, value in line["shares"].items() if name.startswith(workload)})
+        return off(
+            {name: value for name, value in line["shares"].items() if name.startswith(workload)}
+        )
 
     ranked = sorted(combined, key=off_by)
     return {
@@ -142,7 +189,9 @@ def closest(combined: Sequence[Mapping[str, Any]], workload: str) -> dict[str, A
 
 
 def amdahl(found: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
-    """Under the base assumptions: 1/(1 - share), and how much faster the step with free inversions is; the paper's."""
+    """Under the base assumptions: 1/(1 - share), and how much faster the step with free inversions
+    is; the paper's.
+    """
     summary = {}
     for line in found:
         if line["assumption"] == "base":
@@ -165,15 +214,23 @@ def main() -> None:
     summary = summarise(found, combined)
     summary["K2: faster without inversions"] = amdahl(found)
     setting = {
-        "workloads": {name: {**options, "batch_size": batch} for name, (options, batch) in WORKLOADS.items()},
-        "machines": {name: {"gpu": part, "count": count} for name, (part, count) in MACHINES.items()},
+        "workloads": {
+            name: {**options, "batch_size": batch} for name, (options, batch) in WORKLOADS.items()
+        },
+        "machines": {
+            name: {"gpu": part, "count": count} for name, (part, count) in MACHINES.items()
+        },
         "base": "T1 = T2 = 1, FP32, mc with one label, expand, layer-parallel inversions",
         "combinations": COMBINED,
     }
     save(given.out, "k1_shares", setting, {**summary, "all combinations": combined}, found)
     if given.page:
         charts = [
-            ([r for r in found if (r["workload"], r["machine"]) == pair], "assumption", f"{pair[0]} on {pair[1]}.")
+            (
+                [r for r in found if (r["workload"], r["machine"]) == pair],
+                "assumption",
+                f"{pair[0]} on {pair[1]}.",
+            )
             for pair in PAPER
         ]
         draw(given.page, "Where a digital K-FAC step goes on several GPUs", charts)

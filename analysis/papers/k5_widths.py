@@ -1,13 +1,16 @@
-"""K5: is inversion the main cost of digital K-FAC at all widths, and does its time grow nearly as n^3 for large n?
+"""K5: is inversion the main cost of digital K-FAC at all widths, and does its time grow nearly as
+n^3 for large n?
 
-One A100, every step with new factors and inverses (T1 = T2 = 1), by default products in FP32, one drawn label for each
-loss term, expand. The paper's networks: an MLP with 50 hidden layers on CIFAR-10's pixels, batch 512; a GPT with 3 blocks,
-vocabulary 10,000, 64 positions, batch 64. "Main cost": larger than every other group of the step. "Nearly n^3": an exponent,
-from one width to the next, of at least 2.7. The exponent is that of a hidden layer's two inversions (the pixels' and the
+One A100, every step with new factors and inverses (T1 = T2 = 1), by default products in FP32, one
+drawn label for each loss term, expand. The paper's networks: an MLP with 50 hidden layers on
+CIFAR-10's pixels, batch 512; a GPT with 3 blocks, vocabulary 10,000, 64 positions, batch 64. "Main
+cost": larger than every other group of the step. "Nearly n^3": an exponent, from one width to the
+next, of at least 2.7. The exponent is that of a hidden layer's two inversions (the pixels' and the
 vocabulary's factors have the same order at all widths).
 
-Widths above 4,096 of the MLP: two networks of 1 and 2 hidden layers are simulated. Each further layer costs what the second
-adds to the first, which is checked on a width that is simulated whole. No GPU has the memory for them.
+Widths above 4,096 of the MLP: two networks of 1 and 2 hidden layers are simulated. Each further
+layer costs what the second adds to the first, which is checked on a width that is simulated whole.
+No GPU has the memory for them.
 
     python -m analysis.papers.k5_widths --out analysis/papers/results/k5_widths.json
 """
@@ -50,14 +53,23 @@ def mlp(width: int, depth: int = DEPTH, batch: int = BATCH, assumption: str = "b
     return measure("mlp_cifar", options, batch, gpus(**gpu), algorithm)
 
 
-def gpt(width: int, sizes: Mapping[str, int], batch: int = GPT_BATCH, assumption: str = "base") -> Costs:
+def gpt(
+    width: int, sizes: Mapping[str, int], batch: int = GPT_BATCH, assumption: str = "base"
+) -> Costs:
     """The GPT, simulated."""
     algorithm, gpu = ASSUMPTIONS[assumption]
-    return measure("gpt", {**sizes, "width": width, "heads": max(width // HEAD, 1)}, batch, gpus(**gpu), algorithm)
+    return measure(
+        "gpt",
+        {**sizes, "width": width, "heads": max(width // HEAD, 1)},
+        batch,
+        gpus(**gpu),
+        algorithm,
+    )
 
 
 def extended(width: int, depth: int = DEPTH, batch: int = BATCH) -> tuple[Groups, Costs]:
-    """A step of the MLP from networks of 1 and 2 hidden layers, and the second with what memory the step takes at least.
+    """A step of the MLP from networks of 1 and 2 hidden layers, and the second with what memory the
+    step takes at least.
 
     That is: parameters, two more numbers for each, averages and inverses of the hidden layers.
     """
@@ -72,7 +84,9 @@ def extended(width: int, depth: int = DEPTH, batch: int = BATCH) -> tuple[Groups
 def row(
     network: str, width: int, groups: Groups, costs: Costs, hidden: str, simulated: str = "whole"
 ) -> dict[str, Any]:
-    """One line of the result; ``hidden``: a layer whose factors both have the order of the width."""
+    """One line of the result; ``hidden``: a layer whose factors both have the order of the
+    width.
+    """
     return {
         "network": network,
         "width": width,
@@ -87,7 +101,9 @@ def row(
     }
 
 
-def rows(widths: Sequence[int], further: Sequence[int], gpt_widths: Sequence[int]) -> list[dict[str, Any]]:
+def rows(
+    widths: Sequence[int], further: Sequence[int], gpt_widths: Sequence[int]
+) -> list[dict[str, Any]]:
     """Every width of both networks."""
     found = []
     for width in widths:
@@ -103,7 +119,10 @@ def rows(widths: Sequence[int], further: Sequence[int], gpt_widths: Sequence[int
 
 def exponents(values: Mapping[int, float]) -> dict[str, float]:
     """Local exponent d log t / d log n from each width to the next."""
-    return {f"{n} - {m}": math.log(values[m] / values[n]) / math.log(m / n) for n, m in pairwise(sorted(values))}
+    return {
+        f"{n} - {m}": math.log(values[m] / values[n]) / math.log(m / n)
+        for n, m in pairwise(sorted(values))
+    }
 
 
 def summarise(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -111,7 +130,10 @@ def summarise(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     summary: dict[str, Any] = {}
     for network in dict.fromkeys(row["network"] for row in found):
         mine = {row["width"]: row for row in found if row["network"] == network}
-        others = {w: max((s, g) for g, s in r["shares"].items() if g != INVERSION) for w, r in mine.items()}
+        others = {
+            w: max((s, g) for g, s in r["shares"].items() if g != INVERSION)
+            for w, r in mine.items()
+        }
         inversion = {w: r["shares"][INVERSION] for w, r in mine.items()}
         layer = exponents({w: r["hidden_layer_inversions_s"] for w, r in mine.items()})
         total = exponents({w: r["step_s"] * r["shares"][INVERSION] for w, r in mine.items()})
@@ -122,12 +144,15 @@ def summarise(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             "exponent of a hidden layer's inversions": layer,
             "exponent of all inversions": total,
             "main cost": "holds" if len(main) == len(mine) else f"at widths {main} of {list(mine)}",
-            "nearly cubic": [interval for interval, slope in layer.items() if slope >= CUBIC] or "nowhere",
+            "nearly cubic": [interval for interval, slope in layer.items() if slope >= CUBIC]
+            or "nowhere",
         }
     return summary
 
 
-def variants(width: int, sizes: Mapping[str, int] = GPT, depth: int = DEPTH) -> dict[str, dict[str, float]]:
+def variants(
+    width: int, sizes: Mapping[str, int] = GPT, depth: int = DEPTH
+) -> dict[str, dict[str, float]]:
     """The share of inversion where one assumption is another."""
     found: dict[str, dict[str, float]] = {"mlp": {}, "gpt": {}}
     for name in ASSUMPTIONS:
@@ -138,7 +163,9 @@ def variants(width: int, sizes: Mapping[str, int] = GPT, depth: int = DEPTH) -> 
 
 
 def check(width: int, depth: int = DEPTH, batch: int = BATCH) -> float:
-    """Largest difference of a group's time between the network simulated whole and extended, over the step."""
+    """Largest difference of a group's time between the network simulated whole and extended, over
+    the step.
+    """
     whole, (made, _) = mlp(width, depth, batch).per_step(), extended(width, depth, batch)
     return max(abs(whole[g] - made[g]) for g in whole) / sum(whole.values())
 
@@ -163,7 +190,9 @@ def main() -> None:
             "mlp": "MLP, 50 hidden layers, batch 512, by width. Up to 4,096 simulated whole.",
             "gpt": "GPT, 3 blocks, vocabulary 10,000, 64 positions, batch 64, by width.",
         }
-        charts = [([r for r in found if r["network"] == n], "width", text) for n, text in captions.items()]
+        charts = [
+            ([r for r in found if r["network"] == n], "width", text) for n, text in captions.items()
+        ]
         draw(given.page, "Where a digital K-FAC step goes on an A100", charts)
 
 

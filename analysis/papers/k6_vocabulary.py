@@ -1,12 +1,12 @@
 """K6: does inversion dominate fully where the vocabulary is large?
 
-One A100, every step with new factors and inverses (T1 = T2 = 1). The paper's GPT: batch 64, 512 positions, 12 blocks,
-width 768. The vocabulary of V tokens gives the head a G of order V (and under reduce the embedding an A of that order).
-"Dominates fully", read here as: nine tenths of the step or more. One drawn label for each loss term; the type-2 Fisher would
-need V backward passes.
+One A100, every step with new factors and inverses (T1 = T2 = 1). The paper's GPT: batch 64, 512
+positions, 12 blocks, width 768. The vocabulary of V tokens gives the head a G of order V (and under
+reduce the embedding an A of that order). "Dominates fully", read here as: nine tenths of the step
+or more. One drawn label for each loss term; the type-2 Fisher would need V backward passes.
 
-Where the step does not fit into 80 GB, the simulator refuses it. It is then priced on an A100 with as much memory as it takes;
-everything else is the A100's.
+Where the step does not fit into 80 GB, the simulator refuses it. It is then priced on an A100 with
+as much memory as it takes; everything else is the A100's.
 
     python -m analysis.papers.k6_vocabulary --out analysis/papers/results/k6_vocabulary.json
 """
@@ -31,13 +31,23 @@ SETTINGS: dict[str, tuple[dict[str, Any], bool]] = {
 }
 
 
-def costs(vocabulary: int, setting: str, sizes: Mapping[str, int] = SIZES, batch: int = BATCH) -> tuple[Costs, str]:
+def costs(
+    vocabulary: int, setting: str, sizes: Mapping[str, int] = SIZES, batch: int = BATCH
+) -> tuple[Costs, str]:
     """The costs, and what the simulator said if the step does not fit."""
     algorithm, tensor_cores = SETTINGS[setting]
-    return measure_anyway("gpt", {**sizes, "vocabulary": vocabulary}, batch, gpus(tensor_cores=tensor_cores), algorithm)
+    return measure_anyway(
+        "gpt",
+        {**sizes, "vocabulary": vocabulary},
+        batch,
+        gpus(tensor_cores=tensor_cores),
+        algorithm,
+    )
 
 
-def rows(vocabularies: Iterable[int], sizes: Mapping[str, int] = SIZES, batch: int = BATCH) -> list[dict[str, Any]]:
+def rows(
+    vocabularies: Iterable[int], sizes: Mapping[str, int] = SIZES, batch: int = BATCH
+) -> list[dict[str, Any]]:
     """Every vocabulary under every setting."""
     found = []
     for vocabulary in vocabularies:
@@ -60,16 +70,26 @@ def rows(vocabularies: Iterable[int], sizes: Mapping[str, int] = SIZES, batch: i
 
 
 def summarise(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """By setting: shares of inversion, the largest vocabulary that fits, where inversion leads and dominates."""
+    """By setting: shares of inversion, the largest vocabulary that fits, where inversion leads and
+    dominates.
+    """
     summary: dict[str, Any] = {}
     for setting in dict.fromkeys(row["setting"] for row in found):
-        mine = sorted((row for row in found if row["setting"] == setting), key=lambda row: row["vocabulary"])
+        mine = sorted(
+            (row for row in found if row["setting"] == setting), key=lambda row: row["vocabulary"]
+        )
         inversion = {row["vocabulary"]: share(row["shares"]) for row in mine}
-        leads = [row["vocabulary"] for row in mine if row["shares"][INVERSION] >= max(row["shares"].values())]
+        leads = [
+            row["vocabulary"]
+            for row in mine
+            if row["shares"][INVERSION] >= max(row["shares"].values())
+        ]
         summary[setting] = {
             "share of inversion": inversion,
             "memory in GB": {row["vocabulary"]: row["memory_bytes"] / 1e9 for row in mine},
-            "largest that fits": max((row["vocabulary"] for row in mine if not row["refusal"]), default=None),
+            "largest that fits": max(
+                (row["vocabulary"] for row in mine if not row["refusal"]), default=None
+            ),
             "inversion is the largest group at": leads,
             "dominates fully at": [v for v, value in inversion.items() if value >= ALL],
         }
@@ -80,11 +100,21 @@ def main() -> None:
     """Run and write."""
     given = arguments(__doc__)
     found = rows(VOCABULARIES)
-    setting = {"gpu": "a100-sxm4-80gb", **SIZES, "batch_size": BATCH, "intervals": "T1 = T2 = 1", "dominates": ALL}
+    setting = {
+        "gpu": "a100-sxm4-80gb",
+        **SIZES,
+        "batch_size": BATCH,
+        "intervals": "T1 = T2 = 1",
+        "dominates": ALL,
+    }
     save(given.out, "k6_vocabulary", setting, summarise(found), found)
     if given.page:
         charts = [
-            ([row for row in found if row["setting"] == name], "vocabulary", f"GPT, 12 blocks, width 768: {name}.")
+            (
+                [row for row in found if row["setting"] == name],
+                "vocabulary",
+                f"GPT, 12 blocks, width 768: {name}.",
+            )
             for name in SETTINGS
         ]
         draw(given.page, "Where a digital K-FAC step goes on an A100, by vocabulary", charts)

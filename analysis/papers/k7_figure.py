@@ -1,4 +1,6 @@
-"""K7 as a picture: late test accuracy against input and output bits, with paired intervals, and Adam's band."""
+"""K7 as a picture: late test accuracy against input and output bits, with paired intervals, and
+Adam's band.
+"""
 
 from __future__ import annotations
 
@@ -21,38 +23,62 @@ _ENDS = {"all 8": ("all 8", _ALL, "diamond"), f"{REALISTIC}, all 8": ("50 τ", _
 
 
 def gaps_of(summary: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    """Accuracy minus that of ideal converters, in points with paired intervals: of every setting, and of Adam."""
+    """Accuracy minus that of ideal converters, in points with paired intervals: of every setting,
+    and of Adam.
+    """
     found = {name: dict(gap) for name, gap in summary["accuracy minus ideal"].items()}
     found[IDEAL] = dict.fromkeys(_KEYS, 0.0)
     if ADAM in summary["settings"]:
-        low, mean, high = (-summary["accuracy minus adam"][IDEAL][end] for end in ("high", "mean", "low"))
+        low, mean, high = (
+            -summary["accuracy minus adam"][IDEAL][end] for end in ("high", "mean", "low")
+        )
         found[ADAM] = {"mean": mean, "low": low, "high": high}
     return {name: {key: 100 * gap[key] for key in _KEYS} for name, gap in found.items()}
 
 
 def panel(summary: Mapping[str, Any], side: str) -> go.Figure:
-    """One study's accuracy against the bits of one converter, the others ideal; the two settings with 8 bits
-    everywhere stand at the right, the margin is dotted.
+    """One study's accuracy against the bits of one converter, the others ideal; the two settings
+    with 8 bits everywhere stand at the right, the margin is dotted.
     """
     gaps = gaps_of(summary)
     figure = blank(f"{side} bits", "accuracy minus ideal (points)")
-    _points(figure, [*map(str, BITS), IDEAL], [gaps[n] for n in (*(f"{side} {b}" for b in BITS), IDEAL)], _THERMO)
+    _points(
+        figure,
+        [*map(str, BITS), IDEAL],
+        [gaps[n] for n in (*(f"{side} {b}" for b in BITS), IDEAL)],
+        _THERMO,
+    )
     for name, (label, colour, symbol) in _ENDS.items():
         _points(figure, [label], [gaps[name]], colour, symbol)
     for edge in (-100 * summary["margin"], 100 * summary["margin"]):
         figure.add_hline(y=edge, line={"color": _MARGIN, "width": 1, "dash": "dot"}, layer="below")
     if ADAM in gaps:
-        figure.add_hrect(y0=gaps[ADAM]["low"], y1=gaps[ADAM]["high"], fillcolor=_BAND, line_width=0, layer="below")
-        figure.add_hline(y=gaps[ADAM]["mean"], line={"color": _ADAM, "width": 1.5, "dash": "dash"}, layer="below")
+        figure.add_hrect(
+            y0=gaps[ADAM]["low"],
+            y1=gaps[ADAM]["high"],
+            fillcolor=_BAND,
+            line_width=0,
+            layer="below",
+        )
+        figure.add_hline(
+            y=gaps[ADAM]["mean"], line={"color": _ADAM, "width": 1.5, "dash": "dash"}, layer="below"
+        )
     figure.update_xaxes(type="category", showgrid=False, tickfont={"size": 13}, tickangle=0)
-    return figure.update_yaxes(range=list(limits_of(summary)), tickfont={"size": 13}).update_layout(height=_HEIGHT)
+    return figure.update_yaxes(range=list(limits_of(summary)), tickfont={"size": 13}).update_layout(
+        height=_HEIGHT
+    )
 
 
 def _points(
-    figure: go.Figure, labels: list[str], gaps: list[dict[str, float]], colour: str, symbol: str = "circle"
+    figure: go.Figure,
+    labels: list[str],
+    gaps: list[dict[str, float]],
+    colour: str,
+    symbol: str = "circle",
 ) -> None:
     figure.add_scatter(
-        x=labels, y=[gap["mean"] for gap in gaps], mode="lines+markers", line={"color": colour, "width": 1.5},
+        x=labels, y=[gap["mean"] for gap in gaps], mode="lines+markers", line={"color": colour,
+            "width": 1.5},
         marker={"size": 9, "symbol": symbol},
         error_y={
             "array": [gap["high"] - gap["mean"] for gap in gaps],
@@ -65,7 +91,10 @@ def _points(
 def limits_of(summary: Mapping[str, Any]) -> tuple[float, float]:
     """What both panels of a study show, in points."""
     gaps = gaps_of(summary).values()
-    low, high = min(gap["low"] for gap in gaps), max(100 * summary["margin"], *(gap["high"] for gap in gaps))
+    low, high = (
+        min(gap["low"] for gap in gaps),
+        max(100 * summary["margin"], *(gap["high"] for gap in gaps)),
+    )
     room = max(0.06 * (high - low), 0.2)
     return low - room, high + room
 
@@ -75,22 +104,34 @@ def draw(path: Path, summaries: Mapping[str, Any]) -> None:
     shown = {name: summary for name, summary in summaries.items() if "settings" in summary}
     colours = {
         "K-FAC on the SPU, settled, the other converters ideal": _THERMO, "8 bits everywhere": _ALL,
-        f"8 bits everywhere, {REALISTIC} for a solve": _SHORT, "Adam in float32": _ADAM, "margin (dotted)": _MARGIN,
+        f"8 bits everywhere, {REALISTIC} for a solve": _SHORT, "Adam in float32": _ADAM,
+            "margin (dotted)": _MARGIN,
     }  # fmt: skip
     sections = [section(_title(name, summary), _pair(summary)) for name, summary in shown.items()]
     note = paragraph(
-        "Late test accuracy at equal steps, minus that of settled K-FAC with ideal converters: means over seeds, 95 % "
+        "Late test accuracy at equal steps, minus that of settled K-FAC with ideal converters: "
+        "means over seeds, 95 % "
         "intervals paired by seed.",
         "note",
     )
-    write_page(path, "K7", f"<h1>K7: accuracy against converter bits</h1>{note}{legend(colours)}", *sections)
+    write_page(
+        path,
+        "K7",
+        f"<h1>K7: accuracy against converter bits</h1>{note}{legend(colours)}",
+        *sections,
+    )
 
 
 def _title(name: str, summary: Mapping[str, Any]) -> str:
     rate, damping = summary["tuning"]["chosen"]["digital"]
     ideal = 100 * summary["settings"][IDEAL]["late_test_accuracy"]["mean"]
-    return f"{name} (ideal: {ideal:.1f} %): rate {rate:g}, damping {damping:g}, {len(summary['seeds'])} seeds"
+    return (
+        f"{name} (ideal: {ideal:.1f} %): rate {rate:g}, damping {damping:g}, "
+        f"{len(summary['seeds'])} seeds"
+    )
 
 
 def _pair(summary: Mapping[str, Any]) -> str:
-    return columns(*(chart(panel(summary, side), "", _HEIGHT) for side in ("input", "output")), kind="wide")
+    return columns(
+        *(chart(panel(summary, side), "", _HEIGHT) for side in ("input", "output")), kind="wide"
+    )

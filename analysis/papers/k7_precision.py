@@ -1,10 +1,12 @@
-"""K7: 6-16 input bits hardly matter, the output needs at least 8; 8-bit K-FAC competitive with Adam in float32.
+"""K7: 6-16 input bits hardly matter, the output needs at least 8; 8-bit K-FAC competitive with Adam
+in float32.
 
-Verdicts rest on the test accuracy averaged over the last evaluations, paired by seed (95 % t intervals), against a
-margin of 1 point (digits) and 3 points (CIFAR-10) that was fixed before the runs: "hardly matters", the whole interval
-of the difference to ideal converters within +- margin; "enough" and "competitive", the whole interval above -margin;
-"needs more", the whole interval below -margin; each "does not" where the interval lies on the other side, else "not
-separable". A run that diverges counts as accuracy 0 and is listed. Finished runs stay in the result file, and a second
+Verdicts rest on the test accuracy averaged over the last evaluations, paired by seed (95 % t
+intervals), against a margin of 1 point (digits) and 3 points (CIFAR-10) that was fixed before the
+runs: "hardly matters", the whole interval of the difference to ideal converters within +- margin;
+"enough" and "competitive", the whole interval above -margin; "needs more", the whole interval below
+-margin; each "does not" where the interval lies on the other side, else "not separable". A run that
+diverges counts as accuracy 0 and is listed. Finished runs stay in the result file, and a second
 call goes on where the first stopped.
 
     python -m analysis.papers.k7_precision --out analysis/papers/results/k7_precision.json
@@ -53,18 +55,26 @@ MATTER_LITTLE = (6, 8, 12, 16)  # input bits of the claim
 
 
 def compared(rows: list[Row], study: Study) -> dict[str, list[Row]]:
-    """Runs of the comparison by setting, those seeds at which every setting has one, in the order of the seeds."""
+    """Runs of the comparison by setting, those seeds at which every setting has one, in the order
+    of the seeds.
+    """
     mine = [row for row in rows if _is(row, study, "comparison")]
     wanted = {job.setting for job in comparison(study, chosen(rows, study))} if mine else set()
     by_seed: dict[int, dict[str, Row]] = {}
     for row in mine:
         by_seed.setdefault(row["seed"], {})[row["setting"]] = row
     whole = sorted(seed for seed, found in by_seed.items() if wanted <= set(found))
-    return {setting: [by_seed[seed][setting] for seed in whole] for setting in (ADAM, *SETTINGS) if setting in wanted}
+    return {
+        setting: [by_seed[seed][setting] for seed in whole]
+        for setting in (ADAM, *SETTINGS)
+        if setting in wanted
+    }
 
 
 def summarise(rows: list[Row], study: Study) -> dict[str, Any]:
-    """Tuning, means, differences to ideal converters and to Adam, and verdicts; fewer than two seeds: tuning alone."""
+    """Tuning, means, differences to ideal converters and to Adam, and verdicts; fewer than two
+    seeds: tuning alone.
+    """
     found = compared(rows, study)
     summary: dict[str, Any] = {"tuning": _tuned(rows, study), "margin": study.margin}
     if not found or len(found[IDEAL]) < 2:
@@ -73,11 +83,17 @@ def summarise(rows: list[Row], study: Study) -> dict[str, Any]:
     summary["seeds"] = [row["seed"] for row in found[IDEAL]]
     summary["settings"] = {setting: _means(of) for setting, of in found.items()}
     thermodynamic = [setting for setting in found if setting not in (ADAM, IDEAL)]
-    summary["accuracy minus ideal"] = {s: difference(scores[s], scores[IDEAL]) for s in thermodynamic}
+    summary["accuracy minus ideal"] = {
+        s: difference(scores[s], scores[IDEAL]) for s in thermodynamic
+    }
     summary["loss over ideal"] = {s: _loss_ratio(found[s], found[IDEAL]) for s in thermodynamic}
     if ADAM in scores:
-        summary["accuracy minus adam"] = {s: difference(scores[s], scores[ADAM]) for s in (IDEAL, *thermodynamic)}
-        summary["loss over adam"] = {s: _loss_ratio(found[s], found[ADAM]) for s in (IDEAL, *thermodynamic)}
+        summary["accuracy minus adam"] = {
+            s: difference(scores[s], scores[ADAM]) for s in (IDEAL, *thermodynamic)
+        }
+        summary["loss over adam"] = {
+            s: _loss_ratio(found[s], found[ADAM]) for s in (IDEAL, *thermodynamic)
+        }
     summary["long settle against digital"] = _settled(found)
     if study.retuned:
         summary["retuned"] = _retuned(rows, study, found[IDEAL])
@@ -108,7 +124,9 @@ def _is(row: Row, study: Study, part: str) -> bool:
 
 
 def at_least(found: dict[str, Any], low: float) -> str:
-    """``holds`` where the whole interval lies above ``low``, ``does not`` where all of it lies below."""
+    """``holds`` where the whole interval lies above ``low``, ``does not`` where all of it lies
+    below.
+    """
     return verdict(found, low, math.inf)
 
 
@@ -151,20 +169,36 @@ def _loss_ratio(first: list[Row], second: list[Row]) -> dict[str, Any] | None:
     """None where a run failed: it has no loss."""
     if any("failed" in row for row in (*first, *second)):
         return None
-    return ratio([row["late_test_loss"] for row in first], [row["late_test_loss"] for row in second])
+    return ratio(
+        [row["late_test_loss"] for row in first], [row["late_test_loss"] for row in second]
+    )
 
 
 def _settled(found: dict[str, list[Row]]) -> dict[str, float]:
-    """How far the first training losses of the long settle with ideal converters lie from digital K-FAC's."""
+    """How far the first training losses of the long settle with ideal converters lie from digital
+    K-FAC's.
+    """
     pairs = zip(found[IDEAL], found[DIGITAL], strict=True)
-    losses = [(a["first_train_losses"], b["first_train_losses"]) for a, b in pairs if not {"failed"} & {*a, *b}]
+    losses = [
+        (a["first_train_losses"], b["first_train_losses"])
+        for a, b in pairs
+        if not {"failed"} & {*a, *b}
+    ]
     gaps = [np.abs(np.subtract(a, b) / b).max() for a, b in losses]
-    return {"largest relative difference of the first training losses": float(max(gaps, default=math.nan))}
+    return {
+        "largest relative difference of the first training losses": float(
+            max(gaps, default=math.nan)
+        )
+    }
 
 
 def _tuned(rows: list[Row], study: Study) -> dict[str, Any]:
     grid = _grid(rows, study, "tuning")
-    return {"mean late test accuracy": grid, "chosen": chosen(rows, study), "seeds": list(study.tuning_seeds)}
+    return {
+        "mean late test accuracy": grid,
+        "chosen": chosen(rows, study),
+        "seeds": list(study.tuning_seeds),
+    }
 
 
 def _grid(rows: list[Row], study: Study, part: str) -> dict[str, dict[str, float]]:
@@ -175,7 +209,9 @@ def _grid(rows: list[Row], study: Study, part: str) -> dict[str, dict[str, float
             damping = "" if row["damping"] is None else f", damping {row['damping']:g}"
             at = f"rate {row['learning_rate']:g}{damping}"
             grid.setdefault(row["setting"], {}).setdefault(at, []).append(score(row))
-    return {setting: {at: float(np.mean(v)) for at, v in of.items()} for setting, of in grid.items()}
+    return {
+        setting: {at: float(np.mean(v)) for at, v in of.items()} for setting, of in grid.items()
+    }
 
 
 def save(path: Path, rows: list[Row], extra: dict[str, Any]) -> None:
@@ -219,20 +255,31 @@ def measured_shifts(rows: list[Row]) -> dict[str, Any]:
         [row] = [r for r in rows if all(r[k] == v for k, v in job.key.items())]
         theirs = row["first_train_losses"]
         gaps = np.abs(np.subtract(found.pop("losses")[: len(theirs)], theirs)) / theirs
-        result[study.name] = {**found, "first losses differ from the simulator's by at most": float(gaps.max())}
+        result[study.name] = {
+            **found,
+            "first losses differ from the simulator's by at most": float(gaps.max()),
+        }
     return result
 
 
 def main() -> None:
     """Run what is missing and write, or draw."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, default=math.inf, help="start no run after this time")
+    parser.add_argument(
+        "--minutes", type=float, default=math.inf, help="start no run after this time"
+    )
     parser.add_argument("--page", type=Path, help="draw the result file to this HTML file")
     options = parser.parse_args()
     if options.page:
         return draw(options.page, json.loads(options.out.read_text())["summary"])
-    store = Store(options.out, time.monotonic() + 60 * options.minutes, lambda s: print(s, file=sys.stderr, flush=True))
+    store = Store(
+        options.out,
+        time.monotonic() + 60 * options.minutes,
+        lambda s: print(s, file=sys.stderr, flush=True),
+    )
     done = make_all(store, STUDIES, lambda rows: save(options.out, rows, {}))
     save(options.out, store.rows, {"diagonal shift": measured_shifts(store.rows)} if done else {})
     print(json.dumps(_short({s.name: summarise(store.rows, s) for s in STUDIES}), indent=1))

@@ -1,10 +1,12 @@
-"""What K7 runs: studies, settings of the converters, tuning and one run, with every finished run kept in the file.
+"""What K7 runs: studies, settings of the converters, tuning and one run, with every finished run
+kept in the file.
 
-The paper (TKFAC, arXiv 2502.08603): ResNet, CIFAR-10, five runs, K-FAC with rate 0.1, damping 0.001 and an average of
-weight 0.9999. Scaled here to one core: see :data:`STUDIES`. Rates, and K-FAC's damping, are tuned on seeds that the
-comparison does not use; Adam and K-FAC get the same number of trials. K-FAC is tuned with digital inverses and keeps
-rate and damping whatever the converters do. Where few input bits cost accuracy, a second part asks whether a larger rate
-gives it back, as it would if rounding were but more damping.
+The paper (TKFAC, arXiv 2502.08603): ResNet, CIFAR-10, five runs, K-FAC with rate 0.1, damping 0.001
+and an average of weight 0.9999. Scaled here to one core: see :data:`STUDIES`. Rates, and K-FAC's
+damping, are tuned on seeds that the comparison does not use; Adam and K-FAC get the same number of
+trials. K-FAC is tuned with digital inverses and keeps rate and damping whatever the converters do.
+Where few input bits cost accuracy, a second part asks whether a larger rate gives it back, as it
+would if rounding were but more damping.
 """
 
 from __future__ import annotations
@@ -33,7 +35,9 @@ LARGER = (1, 2, 4, 8)  # times the rate that was tuned with digital inverses
 FIRST = 10  # training losses kept, to show that the long settle is the digital solve
 
 
-def _converters(inputs: object = IDEAL, bias: object = IDEAL, outputs: object = IDEAL) -> tuple[str, ...]:
+def _converters(
+    inputs: object = IDEAL, bias: object = IDEAL, outputs: object = IDEAL
+) -> tuple[str, ...]:
     given = (("input", inputs), ("bias", bias), ("output", outputs))
     return tuple(f"machine.spus.{side}_bits={bits}" for side, bits in given)
 
@@ -76,24 +80,58 @@ class Study:
     retuned: tuple[str, ...] = ()
 
 
-_KFAC = ("machine.spus.count=1", "training.algorithm.fisher=mc", f"training.algorithm.settle={LONG}")
+_KFAC = (
+    "machine.spus.count=1",
+    "training.algorithm.fisher=mc",
+    f"training.algorithm.settle={LONG}",
+)
 _DIGITS = ("workload=digits_mlp", "training.batch_size=32")
 STUDIES = (
     Study(
-        "digits", _DIGITS, _KFAC, 150, 10, 4, (0, 1, 2, 3, 4), (10, 11, 12),
-        (5e-4, 1e-3, 2e-3, 3e-3, 5e-3, 1e-2, 2e-2, 3e-2, 5e-2), (0.01, 0.02, 0.05), (0.03, 0.1, 0.3), 0.01, FEW,
+        "digits",
+        _DIGITS,
+        _KFAC,
+        150,
+        10,
+        4,
+        (0, 1, 2, 3, 4),
+        (10, 11, 12),
+        (5e-4, 1e-3, 2e-3, 3e-3, 5e-3, 1e-2, 2e-2, 3e-2, 5e-2),
+        (0.01, 0.02, 0.05),
+        (0.03, 0.1, 0.3),
+        0.01,
+        FEW,
     ),
     Study(
-        "digits, weak damping", _DIGITS, _KFAC, 150, 10, 4, (0, 1, 2, 3, 4), (10, 11, 12),
-        (), (0.001, 0.003, 0.01), (0.01,), 0.01, FEW,
+        "digits, weak damping",
+        _DIGITS,
+        _KFAC,
+        150,
+        10,
+        4,
+        (0, 1, 2, 3, 4),
+        (10, 11, 12),
+        (),
+        (0.001, 0.003, 0.01),
+        (0.01,),
+        0.01,
+        FEW,
     ),
     Study(
-        "cifar", ("workload=resnet_cifar", "training.batch_size=64"),
+        "cifar",
+        ("workload=resnet_cifar", "training.batch_size=64"),
         (*_KFAC, "training.algorithm.factors_every=5", "training.algorithm.inverses_every=5"),
-        240, 30, 3, (0, 1, 2, 3), (10, 11),
-        (1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2), (0.002, 0.005, 0.015), (0.003, 0.01), 0.03,
+        240,
+        30,
+        3,
+        (0, 1, 2, 3),
+        (10, 11),
+        (1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2),
+        (0.002, 0.005, 0.015),
+        (0.003, 0.01),
+        0.03,
     ),
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True)
@@ -111,23 +149,36 @@ class Job:
     def key(self) -> Row:
         """What tells it from the others."""
         return {
-            "study": self.study.name, "part": self.part, "setting": self.setting, "seed": self.seed,
-            "learning_rate": self.rate, "damping": self.damping,
-        }  # fmt: skip
+            "study": self.study.name,
+            "part": self.part,
+            "setting": self.setting,
+            "seed": self.seed,
+            "learning_rate": self.rate,
+            "damping": self.damping,
+        }
 
     def overrides(self) -> list[str]:
         """Over a shipped scenario."""
         study = self.study
         found = [*study.overrides, f"seed={self.seed}", f"training.steps={study.steps}"]
-        found += [f"training.evaluate_every={study.every}", f"training.algorithm.learning_rate={self.rate}"]
+        found += [
+            f"training.evaluate_every={study.every}",
+            f"training.algorithm.learning_rate={self.rate}",
+        ]
         if self.damping is not None:
-            found += [f"training.algorithm.damping={self.damping}", *study.kfac, *SETTINGS[self.setting]]
+            found += [
+                f"training.algorithm.damping={self.damping}",
+                *study.kfac,
+                *SETTINGS[self.setting],
+            ]
         return found
 
 
 def simulate(job: Job, tasks: dict[str, Task]) -> Row:
     """One run; one that diverges says so instead of giving numbers."""
-    scenario = hybridsim.load("adam-digits" if job.damping is None else "kfac-digits", job.overrides())
+    scenario = hybridsim.load(
+        "adam-digits" if job.damping is None else "kfac-digits", job.overrides()
+    )
     workload = job.study.overrides[0]
     if workload not in tasks:
         tasks[workload] = load_task(scenario)
@@ -152,7 +203,9 @@ def tuning(study: Study) -> Iterator[Job]:
     for seed in study.tuning_seeds:
         yield from (Job(study, "tuning", ADAM, seed, rate, None) for rate in study.adam_rates)
         yield from (
-            Job(study, "tuning", DIGITAL, seed, rate, damping) for rate in study.rates for damping in study.dampings
+            Job(study, "tuning", DIGITAL, seed, rate, damping)
+            for rate in study.rates
+            for damping in study.dampings
         )
 
 
@@ -161,16 +214,21 @@ def score(row: Row) -> float:
     return 0.0 if "failed" in row else float(row["late_test_accuracy"])
 
 
-def chosen(rows: list[Row], study: Study, part: str = "tuning") -> dict[str, tuple[float, float | None]]:
-    """By setting (Adam, digital K-FAC; with ``retuning`` others), rate and damping of the best mean score over the
-    tuning seeds.
+def chosen(
+    rows: list[Row], study: Study, part: str = "tuning"
+) -> dict[str, tuple[float, float | None]]:
+    """By setting (Adam, digital K-FAC; with ``retuning`` others), rate and damping of the best mean
+    score over the tuning seeds.
     """
     scores: dict[str, dict[tuple[float, float | None], list[float]]] = {}
     for row in rows:
         if (row["study"], row["part"]) == (study.name, part):
             at = (row["learning_rate"], row["damping"])
             scores.setdefault(row["setting"], {}).setdefault(at, []).append(score(row))
-    return {setting: max(grid, key=lambda at: float(np.mean(grid[at]))) for setting, grid in scores.items()}
+    return {
+        setting: max(grid, key=lambda at: float(np.mean(grid[at])))
+        for setting, grid in scores.items()
+    }
 
 
 def comparison(study: Study, best: dict[str, tuple[float, float | None]]) -> Iterator[Job]:
@@ -187,18 +245,23 @@ def retuning(study: Study, best: dict[str, tuple[float, float | None]]) -> Itera
     for seed in study.tuning_seeds:
         for setting in study.retuned:
             yield from (
-                Job(study, "retuning", setting, seed, float(f"{factor * rate:g}"), damping) for factor in LARGER
+                Job(study, "retuning", setting, seed, float(f"{factor * rate:g}"), damping)
+                for factor in LARGER
             )
 
 
 def retuned(study: Study, best: dict[str, tuple[float, float | None]]) -> Iterator[Job]:
     """Few input bits at the rates found for them."""
     for seed in study.seeds:
-        yield from (Job(study, "retuned", setting, seed, *best[setting]) for setting in study.retuned)
+        yield from (
+            Job(study, "retuned", setting, seed, *best[setting]) for setting in study.retuned
+        )
 
 
 class Store:
-    """Finished runs in a file, rewritten after each, so that a run that was cut goes on where it stopped."""
+    """Finished runs in a file, rewritten after each, so that a run that was cut goes on where it
+    stopped.
+    """
 
     def __init__(self, path: Path, until: float, say: Callable[[str], None]) -> None:
         self.path, self.until, self.say = path, until, say
@@ -219,7 +282,9 @@ class Store:
 
 
 def jobs(study: Study, rows: list[Row]) -> Iterator[Job]:
-    """Tuning, the comparison, then both again for few input bits; ``rows`` grows while they are made."""
+    """Tuning, the comparison, then both again for few input bits; ``rows`` grows while they are
+    made.
+    """
     yield from tuning(study)
     best = chosen(rows, study)
     yield from comparison(study, best)

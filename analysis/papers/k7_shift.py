@@ -1,9 +1,10 @@
-"""What conservative rounding of K-FAC's factors adds to their diagonals, beside the damping that is asked for.
+"""What conservative rounding of K-FAC's factors adds to their diagonals, beside the damping that is
+asked for.
 
-Rounding that keeps a factor semidefinite must raise its diagonal (physics.precision.conservative, the fact
-"diagonal_shift" of programs.kronecker.program): input quantization acts as damping. Factors are those of digital K-FAC,
-trained here outside the simulator on the same batches and drawn labels; the training loss of every step is returned, so
-that it can be held against the simulator's.
+Rounding that keeps a factor semidefinite must raise its diagonal (physics.precision.conservative,
+the fact "diagonal_shift" of programs.kronecker.program): input quantization acts as damping.
+Factors are those of digital K-FAC, trained here outside the simulator on the same batches and drawn
+labels; the training loss of every step is returned, so that it can be held against the simulator's.
 """
 
 from __future__ import annotations
@@ -38,25 +39,41 @@ class Step:
 
 
 def digital(task: Task, scenario: Scenario) -> Iterator[Step]:
-    """K-FAC with digital inverses under Nesterov momentum, step by step, as the scenario's algorithm says."""
+    """K-FAC with digital inverses under Nesterov momentum, step by step, as the scenario's
+    algorithm says.
+    """
     training = scenario.training
     algorithm = _kfac(scenario)
     theta = task.initial_parameters(scenario.seed)
     state = optimizers.initial_state("nesterov", theta)
-    sharing, names = algorithm.sharing, [block.name for block in blocks(task, sharing=algorithm.sharing)]
+    sharing, names = (
+        algorithm.sharing,
+        [block.name for block in blocks(task, sharing=algorithm.sharing)],
+    )
     averages: Factors = {}
     for step in range(1, training.steps + 1):
-        indices = batch_indices(scenario.seed, len(task.data.train_x), training.batch_size, step - 1)
+        indices = batch_indices(
+            scenario.seed, len(task.data.train_x), training.batch_size, step - 1
+        )
         draw = Draw(address_seed(scenario.seed, "labels", step), 0, training.batch_size)
-        found = factors(task, theta, batch(task.data, indices), draw, fisher=algorithm.fisher, sharing=sharing)
+        found = factors(
+            task, theta, batch(task.data, indices), draw, fisher=algorithm.fisher, sharing=sharing
+        )
         value = found.value
         if (step - 1) % algorithm.factors_every == 0:
-            averages = {n: _averaged(averages.get(n), value["a"][n], value["g"][n], algorithm.ema) for n in names}
+            averages = {
+                n: _averaged(averages.get(n), value["a"][n], value["g"][n], algorithm.ema)
+                for n in names
+            }
         yield Step(float(found.facts["train_loss"]), averages)
         parts = [_solved(*averages[n], value["d"][n], algorithm) for n in names]
         rate = algorithm.learning_rate
-        direction = kfac.join(task, value["gradient"], *parts, sharing=sharing, learning_rate=rate, kl_clip=None).value
-        moved = optimizers.nesterov(theta, state, direction, learning_rate=rate, momentum=algorithm.momentum)
+        direction = kfac.join(
+            task, value["gradient"], *parts, sharing=sharing, learning_rate=rate, kl_clip=None
+        ).value
+        moved = optimizers.nesterov(
+            theta, state, direction, learning_rate=rate, momentum=algorithm.momentum
+        )
         theta, state = moved.value
 
 
@@ -74,13 +91,18 @@ def _solved(a: Tensor, g: Tensor, d: Tensor, algorithm: Kfac) -> Tensor:
     return direction
 
 
-def _averaged(old: tuple[Tensor, Tensor] | None, a: Tensor, g: Tensor, decay: float) -> tuple[Tensor, Tensor]:
-    averaged: tuple[Tensor, Tensor] = (a, g) if old is None else kfac.average(*old, a, g, decay=decay).value
+def _averaged(
+    old: tuple[Tensor, Tensor] | None, a: Tensor, g: Tensor, decay: float
+) -> tuple[Tensor, Tensor]:
+    averaged: tuple[Tensor, Tensor] = (
+        (a, g) if old is None else kfac.average(*old, a, g, decay=decay).value
+    )
     return averaged
 
 
 def growth(averages: Factors, bits: int, damping: float) -> dict[str, dict[str, float]]:
-    """Mean growth of each factor's diagonal, in units of its damping term (rule pi) and of its mean diagonal.
+    """Mean growth of each factor's diagonal, in units of its damping term (rule pi) and of its mean
+    diagonal.
 
     Returns:
         {"over damping", "over mean diagonal"}: median and largest over all factors A and G.
@@ -96,7 +118,9 @@ def growth(averages: Factors, bits: int, damping: float) -> dict[str, dict[str, 
 
 
 def shifts(task: Task, scenario: Scenario, bits: tuple[int, ...]) -> dict[str, Any]:
-    """Growth at each number of bits, of the first and of the last step's factors, and the first training losses."""
+    """Growth at each number of bits, of the first and of the last step's factors, and the first
+    training losses.
+    """
     torch.set_num_threads(1)
     steps = list(digital(task, scenario))
     damping = _kfac(scenario).damping

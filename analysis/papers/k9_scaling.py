@@ -1,12 +1,16 @@
-"""K9: does the advantage over digital K-FAC grow linearly with n at a fixed condition number (n^3 against n^2)?
+"""K9: does the advantage over digital K-FAC grow linearly with n at a fixed condition number (n^3
+against n^2)?
 
-One dense layer of n x n, so two factors of order n, batch 512, A100 against one SPU, 16 bit, 50 Gb/s, one private link.
-Every exponent is that of an octave, log2 of t(2n)/t(n). Digital: inversion alone, and with the products that follow it.
-Thermodynamic: settling alone; with both directions of the link and the converters (the sum of their times, whether
-they overlap or not); and all that a step takes beyond what both share. The settling is the same for all n: kappa is fixed.
+One dense layer of n x n, so two factors of order n, batch 512, A100 against one SPU, 16 bit, 50
+Gb/s, one private link. Every exponent is that of an octave, log2 of t(2n)/t(n). Digital: inversion
+alone, and with the products that follow it.
+Thermodynamic: settling alone; with both directions of the link and the converters (the sum of their
+times, whether they overlap or not); and all that a step takes beyond what both share. The settling
+is the same for all n: kappa is fixed.
 
-What kappa does is asked of the physics: in how many RC do all columns of the inverse of A (64 x 64, eigenvalues from
-1/kappa to 1, spread evenly in their logarithms) come within 2^-8 of A^-1, in the Frobenius norm, without noise.
+What kappa does is asked of the physics: in how many RC do all columns of the inverse of A (64 x 64,
+eigenvalues from 1/kappa to 1, spread evenly in their logarithms) come within 2^-8 of A^-1, in the
+Frobenius norm, without noise.
 
     python -m analysis.papers.k9_scaling --out analysis/papers/results/k9_scaling.json
 """
@@ -35,7 +39,9 @@ def times(order: int) -> tuple[dict[str, float], list[str]]:
     """Seconds of one step's linear algebra, by what is counted; the runs' digests."""
     base = measure(scenario({"width": order, "depth": 1}, DIGITAL, machine(0)))
     found, digests = {"digital: inversion": base.total("time_s", "invert")}, [base.digest[:16]]
-    found["digital: inversion and products"] = found["digital: inversion"] + base.total("time_s", "precondition")
+    found["digital: inversion and products"] = found["digital: inversion"] + base.total(
+        "time_s", "precondition"
+    )
     for method, title in (("solves", "method 2"), ("inverse", "method 1")):
         for name, tau in SETTLES.items():
             chosen = {"method": method, "settle": f"{tau!r} tau", "placement": "auto"}
@@ -63,7 +69,9 @@ def asymptotic(values: Mapping[int, float], start: int = LARGE) -> float:
 
 
 def settled_after(system: Dense, bits: int = BITS) -> float:
-    """RC after which all unit columns are within 2^-bits of the inverse (Frobenius), by bisection."""
+    """RC after which all unit columns are within 2^-bits of the inverse (Frobenius), by
+    bisection.
+    """
     units = torch.eye(len(system.eigenvalues), dtype=torch.float64)
     rest = torch.zeros_like(units)
     target = (system.eigenvectors / system.eigenvalues) @ system.eigenvectors.T
@@ -88,13 +96,19 @@ def with_condition(kappa: float, order: int = ORDER, seed: int = 0) -> Dense:
 def summarise(rows: Sequence[tuple[int, Mapping[str, float]]]) -> dict[str, Any]:
     """Exponents of every time and of every advantage."""
     series = {name: {n: row[name] for n, row in rows} for name in rows[0][1]}
-    summary: dict[str, Any] = {"exponent of the time": {name: exponents(values) for name, values in series.items()}}
+    summary: dict[str, Any] = {
+        "exponent of the time": {name: exponents(values) for name, values in series.items()}
+    }
     for base in ("digital: inversion", "digital: inversion and products"):
         found = summary[f"advantage over {base}"] = {}
         for name, values in series.items():
             if not name.startswith("digital"):
                 ratio = {n: series[base][n] / values[n] for n in values}
-                found[name] = {"ratio": ratio, "exponent by octave": exponents(ratio), "large n": asymptotic(ratio)}
+                found[name] = {
+                    "ratio": ratio,
+                    "exponent by octave": exponents(ratio),
+                    "large n": asymptotic(ratio),
+                }
     return summary
 
 
@@ -105,7 +119,12 @@ def main() -> None:
     summary = summarise([(order, found) for order, (found, _) in runs.items()])
     settled = {kappa: settled_after(with_condition(kappa)) for kappa in KAPPAS}
     summary["RC to 8 bit against kappa"] = {"RC": settled, "exponent": exponents(settled)}
-    setting = {"layers": 1, "batch_size": 512, "settle in RC": SETTLES, "large n": f"{LARGE} - {max(ORDERS)}"}
+    setting = {
+        "layers": 1,
+        "batch_size": 512,
+        "settle in RC": SETTLES,
+        "large n": f"{LARGE} - {max(ORDERS)}",
+    }
     save(
         given.out,
         "k9_scaling",

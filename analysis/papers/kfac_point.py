@@ -1,7 +1,9 @@
-"""What the timing claims of thermodynamic K-FAC (arXiv 2502.08603) share: one timing-only run, and where its step went.
+"""What the timing claims of thermodynamic K-FAC (arXiv 2502.08603) share: one timing-only run, and
+where its step went.
 
-Times are those of the last step or steps, when the moving averages are there. The critical path of that time is divided
-among a few groups, so that what binds can be read off; its groups add up to the step.
+Times are those of the last step or steps, when the moving averages are there. The critical path of
+that time is divided among a few groups, so that what binds can be read off; its groups add up to
+the step.
 """
 
 from __future__ import annotations
@@ -49,10 +51,11 @@ DIGITAL = {"method": "digital"}
 
 @dataclass(frozen=True)
 class Point:
-    """One run. ``groups_s``: the critical path of a step by group; joules per step, nominal, low, high, with idle power.
+    """One run. ``groups_s``: the critical path of a step by group; joules per step, nominal, low,
+    high, with idle power.
 
-    ``spus``: how many have work. ``totals``: time, bits, conversions, resistors written, per step by part and kind of
-    operation, averaged over all steps of the run.
+    ``spus``: how many have work. ``totals``: time, bits, conversions, resistors written, per step
+    by part and kind of operation, averaged over all steps of the run.
     """
 
     step_s: float
@@ -66,7 +69,9 @@ class Point:
     @property
     def binding(self) -> str:
         """The largest group of what preconditioning costs: passes, averages, update left out."""
-        return max((group for group in GROUPS if group != COMMON), key=lambda group: self.groups_s[group])
+        return max(
+            (group for group in GROUPS if group != COMMON), key=lambda group: self.groups_s[group]
+        )
 
     def total(self, field: str, *kinds: str, part: str = "") -> float:
         """A sum over parts whose names begin so, and kinds of operation, per step."""
@@ -89,23 +94,42 @@ def scenario(
     batch: int = BATCH,
     steps: int = 2,
 ) -> Scenario:
-    """K-FAC on ``wide_mlp``; ``algorithm`` {"kind": ...} replaces K-FAC, else it is put over the defaults here.
+    """K-FAC on ``wide_mlp``; ``algorithm`` {"kind": ...} replaces K-FAC, else it is put over the
+    defaults here.
 
-    Labels of the Fisher matrix are drawn once per example (one more backward pass); damping ``plain``.
+    Labels of the Fisher matrix are drawn once per example (one more backward pass); damping
+    ``plain``.
     """
-    defaults = {"kind": "kfac", "learning_rate": 0.1, "damping": 0.1, "damping_rule": "plain", "fisher": "mc"}
+    defaults = {
+        "kind": "kfac",
+        "learning_rate": 0.1,
+        "damping": 0.1,
+        "damping_rule": "plain",
+        "fisher": "mc",
+    }
     chosen = dict(algorithm) if "kind" in algorithm else {**defaults, **algorithm}
     training = {"batch_size": batch, "steps": steps, "evaluate_every": 10**6, "algorithm": chosen}
     workload = {"source": WORKLOAD, "options": {**options, "examples": batch}}
     return hybridsim.load(
-        {"name": "K-FAC timing", "workload": workload, "training": training, "machine": dict(machine)}
+        {
+            "name": "K-FAC timing",
+            "workload": workload,
+            "training": training,
+            "machine": dict(machine),
+        }
     )
 
 
 def machine(
-    spus: int, bits: int = 16, bandwidth: str = "50 Gb/s", gpu: str | dict[str, Any] = "a100-sxm4-80gb", **changes: Any
+    spus: int,
+    bits: int = 16,
+    bandwidth: str = "50 Gb/s",
+    gpu: str | dict[str, Any] = "a100-sxm4-80gb",
+    **changes: Any,
 ) -> dict[str, Any]:
-    """A GPU and SPUs of 1 us, double-buffered, on private links; 0 SPUs: the GPU alone. ``changes``: sharing, buffering."""
+    """A GPU and SPUs of 1 us, double-buffered, on private links; 0 SPUs: the GPU alone.
+    ``changes``: sharing, buffering.
+    """
     found: dict[str, Any] = {"constants": "realistic", "gpu": gpu}
     if not spus:
         return found
@@ -124,14 +148,20 @@ def _task(text: str) -> Task:
 
 
 def measure(found: Scenario, last: int = 1) -> Point:
-    """Run without tensors; times are means over the ``last`` steps. A task is loaded once for runs in a row."""
+    """Run without tensors; times are means over the ``last`` steps. A task is loaded once for runs
+    in a row.
+    """
     options, batch = found.workload.options, found.training.batch_size
     task = _task(json.dumps([options["width"], options.get("other"), options["depth"], batch]))
     run = hybridsim.run(found, backend="timing", task=task)
     window = run.steps.iloc[-last:]
     start, end = int(window["start_ps"].iloc[0]), int(window["end_ps"].iloc[-1])
     energy, steps = run.summary["energy"]["total"], run.summary["steps"]
-    joules = (energy["energy_j"] / steps, energy["energy_low_j"] / steps, energy["energy_high_j"] / steps)
+    joules = (
+        energy["energy_j"] / steps,
+        energy["energy_low_j"] / steps,
+        energy["energy_high_j"] / steps,
+    )
     return Point(
         (end - start) * 1e-12 / last,
         _groups(run, start, end, last),
@@ -153,12 +183,17 @@ def _groups(run: Run, start_ps: int, end_ps: int, steps: int) -> dict[str, float
     return {group: ps * 1e-12 / steps for group, ps in found.items()}
 
 
-def _totals(times: Sequence[Mapping[str, Any]], steps: int) -> dict[tuple[str, str], dict[str, float]]:
-    """Per step, lanes of a part added up: seconds, of these at a throughput's pace, bits, conversions, resistors."""
+def _totals(
+    times: Sequence[Mapping[str, Any]], steps: int
+) -> dict[tuple[str, str], dict[str, float]]:
+    """Per step, lanes of a part added up: seconds, of these at a throughput's pace, bits,
+    conversions, resistors.
+    """
     found: dict[tuple[str, str], dict[str, float]] = {}
     for row in times:
         entry = found.setdefault(
-            (row["part"], row["kind"]), dict.fromkeys(("time_s", "busy_s", "bits", "conversions", "writes"), 0.0)
+            (row["part"], row["kind"]),
+            dict.fromkeys(("time_s", "busy_s", "bits", "conversions", "writes"), 0.0),
         )
         for name in entry:
             entry[name] += row[name] / steps
@@ -176,16 +211,33 @@ def short(value: Any) -> Any:
 
 def arguments(description: str | None) -> argparse.Namespace:
     """Command line: the result file, and where to draw it."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--page", type=Path, help="an HTML page with the figure, where the script draws one")
+    parser.add_argument(
+        "--page", type=Path, help="an HTML page with the figure, where the script draws one"
+    )
     return parser.parse_args()
 
 
-def save(path: Path, module: str, setting: Mapping[str, Any], summary: Mapping[str, Any], runs: Sequence[Any]) -> None:
-    """Write the result with the command that makes it, and print the summary. Runs are a table: columns and rows."""
+def save(
+    path: Path,
+    module: str,
+    setting: Mapping[str, Any],
+    summary: Mapping[str, Any],
+    runs: Sequence[Any],
+) -> None:
+    """Write the result with the command that makes it, and print the summary. Runs are a table:
+    columns and rows.
+    """
     command = f"python -m analysis.papers.{module} --out {path}"
-    head = {"command": command, "version": hybridsim.__version__, "setting": setting, "summary": summary}
+    head = {
+        "command": command,
+        "version": hybridsim.__version__,
+        "setting": setting,
+        "summary": summary,
+    }
     columns = list(runs[0])
     text = json.dumps(short({**head, "columns": columns}), indent=1)[:-2]
     rows = ",\n  ".join(json.dumps(short([row[name] for name in columns])) for row in runs)

@@ -1,8 +1,10 @@
-"""What the claims on the cost of digital K-FAC (arXiv 2502.08603) share: where a step's time goes on real networks.
+"""What the claims on the cost of digital K-FAC (arXiv 2502.08603) share: where a step's time goes
+on real networks.
 
-Timing-only runs of the shipped workloads at the papers' sizes. One run gives the three kinds of steps there are: with new
-factors and inverses, with new factors alone, with neither; steps at any intervals T1, T2 are made of these. A step's time is
-that of its critical path, divided among a few groups which add up to it. Moving averages are there (no first step counts).
+Timing-only runs of the shipped workloads at the papers' sizes. One run gives the three kinds of
+steps there are: with new factors and inverses, with new factors alone, with neither; steps at any
+intervals T1, T2 are made of these. A step's time is that of its critical path, divided among a few
+groups which add up to it. Moving averages are there (no first step counts).
 """
 
 from __future__ import annotations
@@ -34,12 +36,16 @@ PASSES, FACTORS, INVERSION, PRODUCTS, UPDATE, REDUCE, GATHER = GROUPS = (
     "gather directions",
 )
 _GROUP_OF = {
-    **dict.fromkeys(("forward", "backward and factors", "factors", "gradient", "gather gradient"), PASSES),
+    **dict.fromkeys(
+        ("forward", "backward and factors", "factors", "gradient", "gather gradient"), PASSES
+    ),
     "average factors": FACTORS,
     "invert": INVERSION,
     "precondition": PRODUCTS,
     **dict.fromkeys(("join", "update"), UPDATE),
-    **dict.fromkeys(("all-reduce gradient", "all-reduce gradient and factors", "all-reduce add"), REDUCE),
+    **dict.fromkeys(
+        ("all-reduce gradient", "all-reduce gradient and factors", "all-reduce add"), REDUCE
+    ),
     "gather directions": GATHER,
 }
 _FACTORS_EVERY, _INVERSES_EVERY = 2, 4
@@ -51,9 +57,10 @@ Groups = dict[str, float]
 class Costs:
     """Seconds of a step by group: with new factors and inverses, with new factors, with neither.
 
-    Forward and backward passes of the last kind are taken for those of the others, whose rest is the factors' (with the
-    backward pass that only they need). ``inversions``: seconds by block; ``latency``: the share of these that launches and
-    dependent steps take, not arithmetic. ``all_products_s``: applying the inverses, over all GPUs together.
+    Forward and backward passes of the last kind are taken for those of the others, whose rest is
+    the factors' (with the backward pass that only they need). ``inversions``: seconds by block;
+    ``latency``: the share of these that launches and dependent steps take, not arithmetic.
+    ``all_products_s``: applying the inverses, over all GPUs together.
     """
 
     full: Groups
@@ -94,20 +101,29 @@ def shares(groups: Mapping[str, float]) -> dict[str, float]:
     return {group: share(groups, group) for group in groups if groups[group] > 0}
 
 
-def gpus(part: str = A100, count: int = 1, *, tensor_cores: bool = False, **constants: str) -> dict[str, Any]:
+def gpus(
+    part: str = A100, count: int = 1, *, tensor_cores: bool = False, **constants: str
+) -> dict[str, Any]:
     """A scenario's ``machine.gpu``.
 
-    ``tensor_cores``: matrix products at the peak of TF32 (A100), or of FP16 where there is no TF32 (V100), with the bytes of
-    float32; inversions stay at the FP32 peak. ``constants``: of the datasheet, as a scenario writes them.
+    ``tensor_cores``: matrix products at the peak of TF32 (A100), or of FP16 where there is no TF32
+    (V100), with the bytes of float32; inversions stay at the FP32 peak. ``constants``: of the
+    datasheet, as a scenario writes them.
     """
     found: dict[str, Any] = {"part": part, **constants}
     if count > 1:
         found |= {"count": count, "interconnect": _FABRIC[part]}
     if tensor_cores:
         sheet = load_part("gpu", part)
-        plain, efficiency = sheet.value("peak_fp32_flop_per_s"), sheet.value("factorisation_efficiency")
+        plain, efficiency = (
+            sheet.value("peak_fp32_flop_per_s"),
+            sheet.value("factorisation_efficiency"),
+        )
         peak = sheet.value("peak_tf32_flop_per_s") or sheet.value("peak_bf16_flop_per_s")
-        found |= {"peak_fp32": f"{peak / 1e12!r} TFLOP/s", "factorisation_efficiency": efficiency * plain / peak}
+        found |= {
+            "peak_fp32": f"{peak / 1e12!r} TFLOP/s",
+            "factorisation_efficiency": efficiency * plain / peak,
+        }
     return found
 
 
@@ -118,15 +134,25 @@ def scenario(
     gpu: Mapping[str, Any],
     algorithm: Mapping[str, Any] | None = None,
 ) -> Scenario:
-    """Digital K-FAC on a shipped workload; by default one label is drawn for each loss term, every position counts."""
+    """Digital K-FAC on a shipped workload; by default one label is drawn for each loss term, every
+    position counts.
+    """
     chosen = {
-        "kind": "kfac", "method": "digital", "learning_rate": 0.1, "damping": 0.01, "fisher": "mc", "ema": 0.95,
+        "kind": "kfac", "method": "digital", "learning_rate": 0.1, "damping": 0.01, "fisher": "mc",
+            "ema": 0.95,
         "factors_every": _FACTORS_EVERY, "inverses_every": _INVERSES_EVERY, **(algorithm or {}),
     }  # fmt: skip
-    training = {"batch_size": batch, "steps": _RENEWED, "evaluate_every": 10**6, "algorithm": chosen}
+    training = {
+        "batch_size": batch,
+        "steps": _RENEWED,
+        "evaluate_every": 10**6,
+        "algorithm": chosen,
+    }
     workload = {"source": source, "options": {**options, "train_size": batch, "test_size": 1}}
     machine = {"constants": "realistic", "gpu": dict(gpu)}
-    return hybridsim.load({"name": "K-FAC costs", "workload": workload, "training": training, "machine": machine})
+    return hybridsim.load(
+        {"name": "K-FAC costs", "workload": workload, "training": training, "machine": machine}
+    )
 
 
 def measure(
@@ -169,11 +195,15 @@ def measure_anyway(
     gpu: Mapping[str, Any],
     algorithm: Mapping[str, Any] | None = None,
 ) -> tuple[Costs, str]:
-    """As ``measure``; what does not fit is priced on the same GPU with enough memory, and the refusal is returned too."""
+    """As ``measure``; what does not fit is priced on the same GPU with enough memory, and the
+    refusal is returned too.
+    """
     try:
         return measure(source, options, batch, gpu, algorithm), ""
     except CapacityError as error:
-        return measure(source, options, batch, {**gpu, "memory_capacity": ENOUGH}, algorithm), str(error)
+        return measure(source, options, batch, {**gpu, "memory_capacity": ENOUGH}, algorithm), str(
+            error
+        )
 
 
 @lru_cache(maxsize=2)

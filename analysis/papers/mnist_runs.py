@@ -1,8 +1,10 @@
-"""What the MNIST claims share: the reduced setting, one run and its learning curve, the result file.
+"""What the MNIST claims share: the reduced setting, one run and its learning curve, the result
+file.
 
-The paper (TNGD, arXiv 2405.13817): b = 64, ten epochs of 10,000 images (1,560 steps), five seeds, a CNN of unpublished
-widths. Here, unless a claim says otherwise: b = 32, 4 + 32 channels and hidden units (N = 5,074), four seeds, and the
-number of steps that each script states. Learning rates, damping, settling times and data are the paper's.
+The paper (TNGD, arXiv 2405.13817): b = 64, ten epochs of 10,000 images (1,560 steps), five seeds, a
+CNN of unpublished widths. Here, unless a claim says otherwise: b = 32, 4 + 32 channels and hidden
+units (N = 5,074), four seeds, and the number of steps that each script states. Learning rates,
+damping, settling times and data are the paper's.
 """
 
 from __future__ import annotations
@@ -25,14 +27,20 @@ from hybridsim.simulate import load_task
 SEEDS = (0, 1, 2, 3)
 BATCH_SIZE, EVERY = 32, 52
 LAST = 52  # training losses are averaged over this many steps at the end
-REDUCED = (f"training.batch_size={BATCH_SIZE}", "workload.options.channels=4", "workload.options.hidden=32")
+REDUCED = (
+    f"training.batch_size={BATCH_SIZE}",
+    "workload.options.channels=4",
+    "workload.options.hidden=32",
+)
 IDEAL = tuple(f"machine.spus.{side}_bits=ideal" for side in ("input", "bias", "output"))
 RATE = DAMPING = 0.01
 
 
 @dataclass(frozen=True)
 class Curve:
-    """One run: ``train_loss`` per step, the rest at evaluated steps; simulated seconds and joules from the start."""
+    """One run: ``train_loss`` per step, the rest at evaluated steps; simulated seconds and joules
+    from the start.
+    """
 
     setting: str
     seed: int
@@ -66,10 +74,15 @@ class Curve:
     def row(self) -> dict[str, Any]:
         """For the result file: everything but the losses step by step."""
         kept = {k: v for k, v in asdict(self).items() if k != "train_loss"}
-        return kept | {"late_train_loss": self.late_train_loss, "mean_train_loss": self.mean_train_loss}
+        return kept | {
+            "late_train_loss": self.late_train_loss,
+            "mean_train_loss": self.mean_train_loss,
+        }
 
 
-def simulate(setting: str, name: str, seed: int, steps: int, overrides: Sequence[str], every: int = EVERY) -> Curve:
+def simulate(
+    setting: str, name: str, seed: int, steps: int, overrides: Sequence[str], every: int = EVERY
+) -> Curve:
     """Run a shipped scenario with overrides."""
     counts = (f"seed={seed}", f"training.steps={steps}", f"training.evaluate_every={every}")
     started = time.perf_counter()
@@ -79,19 +92,37 @@ def simulate(setting: str, name: str, seed: int, steps: int, overrides: Sequence
     columns = ("step", "test_loss", "test_accuracy", "time_s", "energy_j")
     _report(setting, seed, started, float(tested["test_loss"].iloc[-1]))
     return Curve(
-        setting, seed, run.manifest["digest"], table["train_loss"].tolist(), *(tested[c].tolist() for c in columns)
+        setting,
+        seed,
+        run.manifest["digest"],
+        table["train_loss"].tolist(),
+        *(tested[c].tolist() for c in columns),
     )
 
 
-def exact(setting: str, seed: int, steps: int, overrides: Sequence[str], every: int = EVERY) -> Curve:
+def exact(
+    setting: str, seed: int, steps: int, overrides: Sequence[str], every: int = EVERY
+) -> Curve:
     """The same task and batches under exact natural gradient descent, outside the simulator."""
     scenario = hybridsim.load("mnist-tngd", list(overrides))
     started = time.perf_counter()
     torch.set_num_threads(1)
-    found = exact_gradient.train(load_task(scenario), seed, steps, scenario.training.batch_size, RATE, DAMPING, every)
+    found = exact_gradient.train(
+        load_task(scenario), seed, steps, scenario.training.batch_size, RATE, DAMPING, every
+    )
     losses, accuracies = zip(*found["test"].values(), strict=True)
     _report(setting, seed, started, losses[-1])
-    return Curve(setting, seed, None, found["train_loss"], list(found["test"]), [*losses], [*accuracies], [], [])
+    return Curve(
+        setting,
+        seed,
+        None,
+        found["train_loss"],
+        list(found["test"]),
+        [*losses],
+        [*accuracies],
+        [],
+        [],
+    )
 
 
 def by_setting(curves: Sequence[Curve], measure: str) -> dict[str, list[float]]:
@@ -111,7 +142,13 @@ def out_path(description: str | None) -> Path:
     return path
 
 
-def save(path: Path, module: str, setting: dict[str, Any], summary: dict[str, Any], curves: Sequence[Curve]) -> None:
+def save(
+    path: Path,
+    module: str,
+    setting: dict[str, Any],
+    summary: dict[str, Any],
+    curves: Sequence[Curve],
+) -> None:
     """Write the result with the command that makes it, and print the summary."""
     result = {
         "command": f"python -m analysis.papers.{module} --out {path}",
@@ -135,4 +172,6 @@ def _short(value: Any) -> Any:
 
 def _report(setting: str, seed: int, started: float, loss: float) -> None:
     wall_s = time.perf_counter() - started
-    print(f"{setting}, seed {seed}: test loss {loss:.4f}, {wall_s:.0f} s", file=sys.stderr, flush=True)
+    print(
+        f"{setting}, seed {seed}: test loss {loss:.4f}, {wall_s:.0f} s", file=sys.stderr, flush=True
+    )

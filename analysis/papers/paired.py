@@ -26,19 +26,25 @@ def mean_interval(values: Sequence[float]) -> dict[str, float]:
 
 
 def difference(first: Sequence[float], second: Sequence[float]) -> dict[str, Any]:
-    """Mean of ``first - second`` pair by pair, its interval, and whether the interval leaves out zero."""
+    """Mean of ``first - second`` pair by pair, its interval, and whether the interval leaves out
+    zero.
+    """
     found = mean_interval([a - b for a, b in zip(first, second, strict=True)])
     return {**found, "pairs": len(first), "separable": not found["low"] <= 0 <= found["high"]}
 
 
 def ratio(first: Sequence[float], second: Sequence[float]) -> dict[str, Any]:
-    """Geometric mean of ``first / second`` pair by pair, with the interval of the mean log ratio carried over."""
+    """Geometric mean of ``first / second`` pair by pair, with the interval of the mean log ratio
+    carried over.
+    """
     found = mean_interval([float(np.log(a / b)) for a, b in zip(first, second, strict=True)])
     return {key: float(np.exp(value)) for key, value in found.items()} | {"pairs": len(first)}
 
 
 def verdict(found: dict[str, Any], low: float, high: float) -> str:
-    """``holds`` where the whole interval lies within [low, high], ``does not`` where all of it lies outside."""
+    """``holds`` where the whole interval lies within [low, high], ``does not`` where all of it lies
+    outside.
+    """
     if low <= found["low"] and found["high"] <= high:
         return "holds"
     return "does not" if found["high"] < low or found["low"] > high else "not separable"

@@ -1,10 +1,12 @@
-"""T5 on MNIST: TNGD (50 tau, rate 0.01) against Adam (rate 1e-3) at equal steps, simulated seconds and joules.
+"""T5 on MNIST: TNGD (50 tau, rate 0.01) against Adam (rate 1e-3) at equal steps, simulated seconds
+and joules.
 
-Three epochs of 10,000 images at b = 32 for TNGD (936 steps; see ``mnist_runs`` for what is reduced); Adam goes
-on until it has used TNGD's seconds and joules. The machine is the shipped scenarios' own: realistic constants, 16-bit
-converters, one 50 Gb/s link. Adam's curve between two evaluations is interpolated linearly; differences are paired by
-seed, 95 % t intervals. Exact natural gradient descent (float64, outside the simulator) runs beside them, to tell what
-of a difference belongs to the method and what to the machine.
+Three epochs of 10,000 images at b = 32 for TNGD (936 steps; see ``mnist_runs`` for what is
+reduced); Adam goes on until it has used TNGD's seconds and joules. The machine is the shipped
+scenarios' own: realistic constants, 16-bit converters, one 50 Gb/s link. Adam's curve between two
+evaluations is interpolated linearly; differences are paired by seed, 95 % t intervals. Exact
+natural gradient descent (float64, outside the simulator) runs beside them, to tell what of a
+difference belongs to the method and what to the machine.
 
     python -m analysis.papers.t5_adam --out analysis/papers/results/t5_adam.json
 """
@@ -37,7 +39,9 @@ def cost(name: str) -> tuple[float, float]:
 
 def adam_steps() -> int:
     """Steps with which Adam uses at least TNGD's seconds and joules, a multiple of ``EVERY``."""
-    dearest = max(ours / theirs for ours, theirs in zip(cost("mnist-tngd"), cost("mnist-adam"), strict=True))
+    dearest = max(
+        ours / theirs for ours, theirs in zip(cost("mnist-tngd"), cost("mnist-adam"), strict=True)
+    )
     return EVERY * (math.ceil(STEPS * dearest / EVERY) + 1)
 
 
@@ -68,13 +72,22 @@ def at(curve: Curve, budget: str, amount: float, measure: str) -> float:
 
 
 def summarise(curves: Sequence[Curve]) -> dict[str, Any]:
-    """TNGD minus Adam for every budget, at the amounts that TNGD has used after some of its steps."""
-    tngd, adam, solved = ([c for c in curves if c.setting == setting] for setting in (TNGD, ADAM, EXACT))
-    per_step = {c[0].setting: {b: getattr(c[0], b)[-1] / c[0].step[-1] for b in BUDGETS[1:]} for c in (tngd, adam)}
+    """TNGD minus Adam for every budget, at the amounts that TNGD has used after some of its
+    steps.
+    """
+    tngd, adam, solved = (
+        [c for c in curves if c.setting == setting] for setting in (TNGD, ADAM, EXACT)
+    )
+    per_step = {
+        c[0].setting: {b: getattr(c[0], b)[-1] / c[0].step[-1] for b in BUDGETS[1:]}
+        for c in (tngd, adam)
+    }
     summary: dict[str, Any] = {"per step": per_step}
     for budget in BUDGETS:
         summary[f"at equal {budget}"] = {
-            f"after {step} steps of tngd": {m: _compared(tngd, adam, budget, step, m) for m in MEASURES}
+            f"after {step} steps of tngd": {
+                m: _compared(tngd, adam, budget, step, m) for m in MEASURES
+            }
             for step in CHECKED_AT
         }
     summary["tngd over exact, test loss at equal steps"] = {
@@ -87,10 +100,14 @@ def _test_losses(curves: list[Curve], step: int) -> list[float]:
     return [curve.test_loss[curve.step.index(step)] for curve in curves]
 
 
-def _compared(tngd: list[Curve], adam: list[Curve], budget: str, step: int, measure: str) -> dict[str, Any]:
+def _compared(
+    tngd: list[Curve], adam: list[Curve], budget: str, step: int, measure: str
+) -> dict[str, Any]:
     amounts = [getattr(curve, budget)[curve.step.index(step)] for curve in tngd]
     ours = [at(curve, budget, amount, measure) for curve, amount in zip(tngd, amounts, strict=True)]
-    theirs = [at(curve, budget, amount, measure) for curve, amount in zip(adam, amounts, strict=True)]
+    theirs = [
+        at(curve, budget, amount, measure) for curve, amount in zip(adam, amounts, strict=True)
+    ]
     found = difference(ours, theirs)
     better = "tngd" if (found["mean"] < 0) == (measure == "test_loss") else "adam"
     return {
@@ -106,7 +123,11 @@ def main() -> None:
     """Run and write."""
     path = out_path(__doc__)
     curves = runs()
-    setting = {"steps": {TNGD: STEPS, ADAM: curves[1].step[-1]}, "overrides": list(REDUCED), "seeds": list(SEEDS)}
+    setting = {
+        "steps": {TNGD: STEPS, ADAM: curves[1].step[-1]},
+        "overrides": list(REDUCED),
+        "seeds": list(SEEDS),
+    }
     save(path, "t5_adam", setting, summarise(curves), curves)
 
 

@@ -1,9 +1,11 @@
-"""T6 on MNIST: does the loss fall over t = 5, 10, 20, 50 tau at equal steps, and is 50 tau as good as the exact solve?
+"""T6 on MNIST: does the loss fall over t = 5, 10, 20, 50 tau at equal steps, and is 50 tau as good
+as the exact solve?
 
-One epoch of 10,000 images at b = 32 (312 steps; see ``mnist_runs`` for what is reduced), state reset, ideal
-converters, no noise. "exact" is natural gradient descent by an LU solve in float64 outside the simulator; "1e9 tau" is
-the simulated SPU at rest. Monotone: every paired difference between neighbours above zero (95 % t interval over
-seeds). Like the exact solve: the interval of the paired loss ratio within 5 %.
+One epoch of 10,000 images at b = 32 (312 steps; see ``mnist_runs`` for what is reduced), state
+reset, ideal converters, no noise. "exact" is natural gradient descent by an LU solve in float64
+outside the simulator; "1e9 tau" is the simulated SPU at rest. Monotone: every paired difference
+between neighbours above zero (95 % t interval over seeds). Like the exact solve: the interval of
+the paired loss ratio within 5 %.
 
     python -m analysis.papers.t6_settling --out analysis/papers/results/t6_settling.json
 """
@@ -41,14 +43,18 @@ def runs() -> list[Curve]:
 def _runs(seed: int) -> list[Curve]:
     overrides = (*REDUCED, *IDEAL)
     simulated = [
-        simulate(settle, "mnist-tngd", seed, STEPS, (*overrides, f"training.algorithm.settle={settle}"))
+        simulate(
+            settle, "mnist-tngd", seed, STEPS, (*overrides, f"training.algorithm.settle={settle}")
+        )
         for settle in (*SETTLES, REST)
     ]
     return [*simulated, exact(EXACT, seed, STEPS, REDUCED)]
 
 
 def summarise(curves: Sequence[Curve]) -> dict[str, Any]:
-    """Means by setting, falls between neighbours, loss ratios to the exact solve, verdicts by measure."""
+    """Means by setting, falls between neighbours, loss ratios to the exact solve, verdicts by
+    measure.
+    """
     summary: dict[str, Any] = {}
     for measure in MEASURES:
         values = by_setting(curves, measure)
@@ -59,7 +65,10 @@ def summarise(curves: Sequence[Curve]) -> dict[str, Any]:
 
 
 def _compared(values: dict[str, list[float]]) -> dict[str, Any]:
-    falls = {f"{a} minus {b}": difference(values[a], values[b]) for a, b in zip(SETTLES, SETTLES[1:], strict=False)}
+    falls = {
+        f"{a} minus {b}": difference(values[a], values[b])
+        for a, b in zip(SETTLES, SETTLES[1:], strict=False)
+    }
     ratios = {setting: ratio(values[setting], values[EXACT]) for setting in (*SETTLES, REST)}
     monotone = all(found["low"] > 0 for found in falls.values())
     rises = any(found["high"] < 0 for found in falls.values())
@@ -76,7 +85,12 @@ def main() -> None:
     """Run and write."""
     path = out_path(__doc__)
     curves = runs()
-    setting = {"steps": STEPS, "overrides": [*REDUCED, *IDEAL], "seeds": list(SEEDS), "margin": MARGIN}
+    setting = {
+        "steps": STEPS,
+        "overrides": [*REDUCED, *IDEAL],
+        "seeds": list(SEEDS),
+        "margin": MARGIN,
+    }
     save(path, "t6_settling", setting, summarise(curves), curves)
 
 

@@ -1,9 +1,10 @@
 """T8 on MNIST: TNGD after no settling is SGD, after a long one the exact natural gradient.
 
-The paper's batch of 64 and the shipped CNN (N = 19,354), ideal converters, no noise, ten steps for each seed. Step for
-step, the loss on each batch and the test loss of "0 tau" are compared with those of SGD at the same rate, those of
-"1e9 tau" with natural gradient descent by an LU solve in float64 outside the simulator. Equal: to 1e-5 relative, the
-rounding of float32. "moved" is how far the two limits are from each other: what a mistake would have to hide in.
+The paper's batch of 64 and the shipped CNN (N = 19,354), ideal converters, no noise, ten steps for
+each seed. Step for step, the loss on each batch and the test loss of "0 tau" are compared with
+those of SGD at the same rate, those of "1e9 tau" with natural gradient descent by an LU solve in
+float64 outside the simulator. Equal: to 1e-5 relative, the rounding of float32. "moved" is how far
+the two limits are from each other: what a mistake would have to hide in.
 
     python -m analysis.papers.t8_limits --out analysis/papers/results/t8_limits.json
 """
@@ -38,7 +39,9 @@ def _runs(seed: int) -> list[Curve]:
 
 def gap(first: Curve, second: Curve) -> float:
     """Largest relative difference of the two curves' losses, on batches and on the test set."""
-    pairs = zip(first.train_loss + first.test_loss, second.train_loss + second.test_loss, strict=True)
+    pairs = zip(
+        first.train_loss + first.test_loss, second.train_loss + second.test_loss, strict=True
+    )
     return max(abs(a - b) / abs(b) for a, b in pairs)
 
 
@@ -65,7 +68,13 @@ def main() -> None:
     """Run and write."""
     path = out_path(__doc__)
     curves = runs()
-    setting = {"steps": STEPS, "batch_size": 64, "overrides": list(IDEAL), "seeds": list(SEEDS), "tolerance": TOLERANCE}
+    setting = {
+        "steps": STEPS,
+        "batch_size": 64,
+        "overrides": list(IDEAL),
+        "seeds": list(SEEDS),
+        "tolerance": TOLERANCE,
+    }
     save(path, "t8_limits", setting, summarise(curves), curves)
 
 

@@ -1,9 +1,9 @@
 """T9 on MNIST: is injected noise kappa0 <= 0.01 harmless at t = tau?
 
-One epoch of 10,000 images at b = 32 (312 steps; ``mnist_runs`` says what is reduced): early in training, because at
-t = tau a step is hardly longer than SGD's. State reset, ideal converters, one reading per step, the same batches and
-initial parameters for every kappa0. Harmless: the upper end of the 95 % t interval of the paired loss ratio to
-kappa0 = 0 stays below 1.05.
+One epoch of 10,000 images at b = 32 (312 steps; ``mnist_runs`` says what is reduced): early in
+training, because at t = tau a step is hardly longer than SGD's. State reset, ideal converters, one
+reading per step, the same batches and initial parameters for every kappa0. Harmless: the upper end
+of the 95 % t interval of the paired loss ratio to kappa0 = 0 stays below 1.05.
 
     python -m analysis.papers.t9_noise --out analysis/papers/results/t9_noise.json
 """
@@ -13,7 +13,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from analysis.papers.mnist_runs import IDEAL, REDUCED, SEEDS, Curve, by_setting, out_path, save, simulate
+from analysis.papers.mnist_runs import (
+    IDEAL,
+    REDUCED,
+    SEEDS,
+    Curve,
+    by_setting,
+    out_path,
+    save,
+    simulate,
+)
 from analysis.papers.paired import difference, mean_interval, ratio, verdict
 
 STEPS = 312
@@ -38,7 +47,9 @@ def summarise(curves: Sequence[Curve]) -> dict[str, Any]:
     summary: dict[str, Any] = {
         "test_accuracy": {
             "mean": {noise: mean_interval(v) for noise, v in accuracy.items()},
-            "minus kappa0 = 0": {noise: difference(accuracy[noise], accuracy["0"]) for noise in NOISES[1:]},
+            "minus kappa0 = 0": {
+                noise: difference(accuracy[noise], accuracy["0"]) for noise in NOISES[1:]
+            },
         }
     }
     for measure in MEASURES:

@@ -1,7 +1,9 @@
-"""A network for timing-only runs: ``depth`` dense layers of ``width`` x ``width``, without biases, under mean squared error.
+"""A network for timing-only runs: ``depth`` dense layers of ``width`` x ``width``, without biases,
+under mean squared error.
 
-So every Kronecker factor has order ``width`` exactly; with ``other`` the widths alternate, width -> other -> width -> ...
-Weights are zero (they are never used, and 268 million of them are made quickly); inputs and targets are drawn.
+So every Kronecker factor has order ``width`` exactly; with ``other`` the widths alternate, width ->
+other -> width -> ... Weights are zero (they are never used, and 268 million of them are made
+quickly); inputs and targets are drawn.
 """
 
 from __future__ import annotations
@@ -14,7 +16,9 @@ from torch import nn
 from hybridsim.tasks.task import Data, Workload
 
 
-def build(width: int = 128, other: int | None = None, depth: int = 4, examples: int = 512) -> Workload:
+def build(
+    width: int = 128, other: int | None = None, depth: int = 4, examples: int = 512
+) -> Workload:
     """Options: the widths, the number of layers, how many examples."""
     widths = [width if other is None or k % 2 == 0 else other for k in range(depth + 1)]
     x, y = torch.randn(examples, widths[0]), torch.randn(examples, widths[-1])

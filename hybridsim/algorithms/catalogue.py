@@ -32,5 +32,7 @@ def program(algorithm: Any, spus: int) -> Program:
         InputError: it needs an SPU and the machine has none.
     """
     if needs_spu(algorithm) and not spus:
-        raise InputError(f"machine: expected at least one SPU for algorithm '{algorithm.kind}', got none")
+        raise InputError(
+            f"machine: expected at least one SPU for algorithm '{algorithm.kind}', got none"
+        )
     return PROGRAMS[algorithm.kind]

@@ -1,9 +1,10 @@
 """Several GPUs that train one model together: data parallelism, replicas, ring collectives.
 
-Every GPU holds all parameters and takes an equal share of each batch. What a step does with numbers of its own on
-every GPU runs with ``each``; what all compute alike (an update) with ``replicate``: the time passes on every GPU, the
-numbers are computed once. A quantity that lives on the GPUs is a list of references, one for each GPU in order; where
-it is the same everywhere the references differ in their spans alone.
+Every GPU holds all parameters and takes an equal share of each batch. What a step does with numbers
+of its own on every GPU runs with ``each``; what all compute alike (an update) with ``replicate``:
+the time passes on every GPU, the numbers are computed once. A quantity that lives on the GPUs is a
+list of references, one for each GPU in order; where it is the same everywhere the references differ
+in their spans alone.
 """
 
 from __future__ import annotations
@@ -28,8 +29,9 @@ MEAN = Computation(reductions.mean)
 class Group:
     """The GPUs that take part in a run, and a thread of control for each.
 
-    The methods that take time are SimPy generators (``refs = yield from group.each(...)``): the GPUs work side by
-    side, and all go on when the last is done. With one GPU nothing is sent and nobody waits.
+    The methods that take time are SimPy generators (``refs = yield from group.each(...)``): the
+    GPUs work side by side, and all go on when the last is done. With one GPU nothing is sent and
+    nobody waits.
 
     Args:
         session: the run.
@@ -38,7 +40,10 @@ class Group:
     """
 
     def __init__(
-        self, session: Session, gpus: Sequence[Gpu] | None = None, issuers: Sequence[Issuer] | None = None
+        self,
+        session: Session,
+        gpus: Sequence[Gpu] | None = None,
+        issuers: Sequence[Issuer] | None = None,
     ) -> None:
         self.session, self.machine = session, session.machine
         self.gpus = list(session.machine.gpus if gpus is None else gpus)
@@ -52,7 +57,9 @@ class Group:
         return len(self.gpus)
 
     def fork(self) -> Group:
-        """The same GPUs with threads that start where these stand, for work that goes on beside theirs."""
+        """The same GPUs with threads that start where these stand, for work that goes on beside
+        theirs.
+        """
         return Group(self.session, self.gpus, [issuer.fork() for issuer in self.issuers])
 
     def everywhere(self, ref: Ref) -> Refs:
@@ -68,11 +75,20 @@ class Group:
         return [self.session.batch(step, shard=(k, self.size)) for k in range(self.size)]
 
     def together(self, processes: Sequence[Process]) -> Replicas:
-        """Run one process for each GPU, given in order and on its issuer; all go on when the last is done."""
-        return (yield from collective.side_by_side(self.machine.context.env, self.issuers, processes))
+        """Run one process for each GPU, given in order and on its issuer; all go on when the last
+        is done.
+        """
+        return (
+            yield from collective.side_by_side(self.machine.context.env, self.issuers, processes)
+        )
 
     def each(
-        self, label: Label, computation: Computation, args: Sequence[tuple[Ref, ...]], *, synchronous: bool = False
+        self,
+        label: Label,
+        computation: Computation,
+        args: Sequence[tuple[Ref, ...]],
+        *,
+        synchronous: bool = False,
     ) -> Replicas:
         """Run a computation on every GPU, on arguments of its own.
 
@@ -83,18 +99,26 @@ class Group:
             synchronous: the host must wait for data from another part first.
         """
         pairs = zip(self.gpus, self.issuers, args, strict=True)
-        running = [g.execute(i, label, computation, a, synchronous=synchronous) for g, i, a in pairs]
+        running = [
+            g.execute(i, label, computation, a, synchronous=synchronous) for g, i, a in pairs
+        ]
         return (yield from self.together(running))
 
     def replicate(
-        self, label: Label, computation: Computation, args: Sequence[tuple[Ref, ...]], *, synchronous: bool = False
+        self,
+        label: Label,
+        computation: Computation,
+        args: Sequence[tuple[Ref, ...]],
+        *,
+        synchronous: bool = False,
     ) -> Replicas:
         """Run a computation on every GPU, on equal arguments: priced on each, computed once.
 
         Args:
             label: what the operation is called.
             computation: the same for all.
-            args: one tuple of arguments for each GPU; their keys are equal, their spans are each GPU's own.
+            args: one tuple of arguments for each GPU; their keys are equal, their spans are each
+                GPU's own.
             synchronous: the host must wait for data from another part first.
         """
         if self.size == 1:
@@ -102,17 +126,23 @@ class Group:
         backend = self.session.backend
         known = backend.evaluate(computation, args[0], backend.work(computation, args[0])[1])
         trios = zip(self.gpus, self.issuers, args, strict=True)
-        running = [g.execute(i, label, computation, a, synchronous=synchronous, known=known) for g, i, a in trios]
+        running = [
+            g.execute(i, label, computation, a, synchronous=synchronous, known=known)
+            for g, i, a in trios
+        ]
         return (yield from self.together(running))
 
-    def all_reduce(self, label: Label, payloads: Sequence[Ref], bits: int, combine: Computation = MEAN) -> Replicas:
-        """Combine what the GPUs have, so that each has the result; see ``hardware.collective.all_reduce``.
+    def all_reduce(
+        self, label: Label, payloads: Sequence[Ref], bits: int, combine: Computation = MEAN
+    ) -> Replicas:
+        """Combine what the GPUs have, so that each has the result; see
+        ``hardware.collective.all_reduce``.
 
         Args:
             label: what the transfers are called.
             payloads: one pytree for each GPU.
-            bits: size of one of them: numbers times ``number_bits``, where symmetric matrices of order n are sent as
-                triangles of n (n + 1) / 2 numbers.
+            bits: size of one of them: numbers times ``number_bits``, where symmetric matrices of
+                order n are sent as triangles of n (n + 1) / 2 numbers.
             combine: the result as a function of all payloads; default: their mean, leaf by leaf.
         """
         machine, gpus = self.machine, self.gpus
@@ -122,8 +152,11 @@ class Group:
             )
         )
 
-    def all_gather(self, label: Label, payloads: Sequence[Ref], bits_each: Sequence[int]) -> Replicas:
-        """Bring what each GPU has to all others; afterwards every GPU has all of the references returned.
+    def all_gather(
+        self, label: Label, payloads: Sequence[Ref], bits_each: Sequence[int]
+    ) -> Replicas:
+        """Bring what each GPU has to all others; afterwards every GPU has all of the references
+        returned.
 
         Args:
             label: what the transfers are called.
@@ -131,9 +164,15 @@ class Group:
             bits_each: their sizes; of an empty one nothing is sent.
         """
         machine, gpus = self.machine, self.gpus
-        return (yield from collective.all_gather(machine, self.issuers, label, gpus, payloads, bits_each))
+        return (
+            yield from collective.all_gather(
+                machine, self.issuers, label, gpus, payloads, bits_each
+            )
+        )
 
     def loss(self, results: Sequence[Ref]) -> Ref:
-        """The step's training loss, as the fact ``train_loss``: the mean of what the equal shards found."""
+        """The step's training loss, as the fact ``train_loss``: the mean of what the equal shards
+        found.
+        """
         found = [ref.facts["train_loss"] for ref in results if "train_loss" in ref.facts]
         return Ref(None, b"", (), {"train_loss": sum(found) / self.size} if found else {})

@@ -1,8 +1,10 @@
 """First-order optimizers as pure functions of flat vectors; equal to torch.optim step for step.
 
-Each is ``f(theta, state, direction, **settings) -> Outcome((theta, state))``. ``direction`` stands for the
-gradient: the gradient itself, or what an SPU answered. A state is an immutable pytree; its Python numbers
-(the step count and what follows from it) live on the host as in torch.optim, its tensors on the GPU.
+Each is ``f(theta, state, direction, **settings) -> Outcome((theta, state))``. ``direction`` stands
+for the
+gradient: the gradient itself, or what an SPU answered. A state is an immutable pytree; its Python
+numbers (the step count and what follows from it) live on the host as in torch.optim, its tensors on
+the GPU.
 """
 
 from __future__ import annotations
@@ -18,7 +20,9 @@ OptimizerKind = Literal["sgd", "nesterov", "adam", "nadamw"]
 
 
 class State(NamedTuple):
-    """Step count, first moment (or momentum) and second moment (N,), and NAdam's product of momenta."""
+    """Step count, first moment (or momentum) and second moment (N,), and NAdam's product of
+    momenta.
+    """
 
     step: int = 0
     first: Tensor | None = None
@@ -41,7 +45,14 @@ def initial_state(kind: OptimizerKind, theta: Tensor) -> State:
     raise ValueError(f"expected sgd, nesterov, adam or nadamw, got {kind!r}")
 
 
-def sgd(theta: Tensor, state: State, direction: Tensor, *, learning_rate: float, weight_decay: float = 0.0) -> Outcome:
+def sgd(
+    theta: Tensor,
+    state: State,
+    direction: Tensor,
+    *,
+    learning_rate: float,
+    weight_decay: float = 0.0,
+) -> Outcome:
     """θ ← θ - η (d + w θ)."""
     direction = _decayed(theta, direction, weight_decay)
     return Outcome((theta.sub(direction, alpha=learning_rate), state._replace(step=state.step + 1)))
@@ -96,7 +107,8 @@ def nadamw(
     weight_decay: float = 0.0,
     momentum_decay: float = 4e-3,
 ) -> Outcome:
-    """Adam with Nesterov momentum and decoupled weight decay: torch.optim.NAdam(decoupled_weight_decay=True).
+    """Adam with Nesterov momentum and decoupled weight decay:
+    torch.optim.NAdam(decoupled_weight_decay=True).
 
     μ_t = β₁ (1 - ½ 0.96^(t ψ)), P = μ_1 ... μ_t (Dozat, 2016);
     θ ← θ (1 - η w) - η [(1 - μ_t) d/(1 - P) + μ_(t+1) m/(1 - P μ_(t+1))]/(√v̂ + ε).
@@ -109,7 +121,9 @@ def nadamw(
     product = state.momentum_product * momentum
     first, second = _moments(state, direction, beta1, beta2)
     denominator = _denominator(second, 1 - beta2**step, epsilon)
-    theta = theta.addcdiv(direction, denominator, value=-learning_rate * (1 - momentum) / (1 - product))
+    theta = theta.addcdiv(
+        direction, denominator, value=-learning_rate * (1 - momentum) / (1 - product)
+    )
     scale = -learning_rate * following / (1 - product * following)
     theta = theta.addcdiv(first, denominator, value=scale)
     return Outcome((theta, State(step, first, second, product)))
@@ -121,14 +135,18 @@ def _decayed(theta: Tensor, direction: Tensor, weight_decay: float) -> Tensor:
 
 def _first(state: State) -> Tensor:
     if state.first is None:
-        raise ValueError("expected a state of initial_state for this optimizer, got one without momentum")
+        raise ValueError(
+            "expected a state of initial_state for this optimizer, got one without momentum"
+        )
     return state.first
 
 
 def _moments(state: State, direction: Tensor, beta1: float, beta2: float) -> tuple[Tensor, Tensor]:
     """Exponential means of the direction and of its square."""
     if state.second is None:
-        raise ValueError("expected a state of initial_state for this optimizer, got one without moments")
+        raise ValueError(
+            "expected a state of initial_state for this optimizer, got one without moments"
+        )
     first = torch.lerp(_first(state), direction, 1 - beta1)
     second = torch.addcmul(state.second * beta2, direction, direction, value=1 - beta2)
     return first, second

@@ -1,4 +1,6 @@
-"""What a program works with: the task, the machine, the algorithm's settings, and the learning curve it fills."""
+"""What a program works with: the task, the machine, the algorithm's settings, and the learning
+curve it fills.
+"""
 
 from __future__ import annotations
 
@@ -29,9 +31,10 @@ class Diverged(HybridsimError):
 class Session:
     """One run of one program.
 
-    ``steps`` counts parameter updates from 1. Evaluations on test data are diagnostics: they run on the host, cost no
-    simulated time, and draw no random numbers. ``theta`` is the latest parameters; equal keys mean equal numbers.
-    ``notes``: what a program decided before it began; goes to the summary.
+    ``steps`` counts parameter updates from 1. Evaluations on test data are diagnostics: they run on
+    the host, cost no simulated time, and draw no random numbers. ``theta`` is the latest
+    parameters; equal keys mean equal numbers. ``notes``: what a program decided before it began;
+    goes to the summary.
     """
 
     task: Task
@@ -62,20 +65,30 @@ class Session:
         return self.backend.root(theta, "parameters", self.task.key, self.seed)
 
     def batch(self, step: int, shard: tuple[int, int] = (0, 1)) -> Ref:
-        """The batch of a step, or share k of G equal ones, ``shard = (k, G)``: consecutive examples of the batch.
+        """The batch of a step, or share k of G equal ones, ``shard = (k, G)``: consecutive examples
+        of the batch.
 
-        A batch is drawn without replacement within an epoch, by seed and step alone. Without tensors any batch has
-        the right shape, so the first is drawn and kept.
+        A batch is drawn without replacement within an epoch, by seed and step alone. Without
+        tensors any batch has the right shape, so the first is drawn and kept.
 
         Raises:
             InputError: the batch cannot be divided into G equal shares.
         """
         (k, of), size = shard, self.batch_size
         if size % of:
-            raise InputError(f"training.batch_size: expected a multiple of {of}, the number of GPUs, got {size}")
+            raise InputError(
+                f"training.batch_size: expected a multiple of {of}, the number of GPUs, got {size}"
+            )
         x, y = self._whole_batch(step)
         share = slice(k * size // of, (k + 1) * size // of)
-        identity = ("batch", self.task.key, self.seed, size, step, *(("shard", k, of) if of > 1 else ()))
+        identity = (
+            "batch",
+            self.task.key,
+            self.seed,
+            size,
+            step,
+            *(("shard", k, of) if of > 1 else ()),
+        )
         return self.backend.root((x[share], y[share]), *identity)
 
     def _whole_batch(self, step: int) -> Batch:
@@ -86,7 +99,9 @@ class Session:
         return self._batch[1]
 
     def resident_bytes(self) -> int:
-        """Memory that the GPU holds throughout, besides the operands at hand: data and two moments per parameter."""
+        """Memory that the GPU holds throughout, besides the operands at hand: data and two moments
+        per parameter.
+        """
         data = sum(tensor.numel() * tensor.element_size() for tensor in self.task.data)
         return data + 2 * self.task.layout.size * self.task.dtype.itemsize
 
@@ -98,8 +113,12 @@ class Session:
         """Whether diagnostics are due after this step."""
         return step % self.evaluate_every == 0 or step == self.steps
 
-    def diagnose(self, step: int, computation: Computation, args: tuple[Ref, ...]) -> dict[str, Any]:
-        """Facts of a diagnostic where one is due: columns for the learning curve; costs no simulated time."""
+    def diagnose(
+        self, step: int, computation: Computation, args: tuple[Ref, ...]
+    ) -> dict[str, Any]:
+        """Facts of a diagnostic where one is due: columns for the learning curve; costs no
+        simulated time.
+        """
         return dict(self.backend.evaluate(computation, args).facts) if self.evaluates(step) else {}
 
     def check_loss(self, step: int, result: Ref) -> None:
@@ -113,7 +132,15 @@ class Session:
             return
         self.trace.event("non-finite", "", step, value=loss, note="training loss")
         now = int(self.machine.context.env.now)
-        self.trace.step({"step": step, "start_ps": now, "end_ps": now, "train_loss": loss, "energy_j": self.energy_j()})
+        self.trace.step(
+            {
+                "step": step,
+                "start_ps": now,
+                "end_ps": now,
+                "train_loss": loss,
+                "energy_j": self.energy_j(),
+            }
+        )
         raise Diverged(f"step {step}: the training loss is {loss}; lower the learning rate")
 
     def energy_j(self) -> float:
@@ -125,7 +152,12 @@ class Session:
         """Write one line of the learning curve; ``loss`` carries the training loss as a fact."""
         now = int(self.machine.context.env.now)
         self.theta = theta
-        row = {"step": step, "start_ps": start_ps, "end_ps": now, "train_loss": loss.facts.get("train_loss")}
+        row = {
+            "step": step,
+            "start_ps": start_ps,
+            "end_ps": now,
+            "train_loss": loss.facts.get("train_loss"),
+        }
         row |= {"energy_j": self.energy_j(), **columns}
         row |= self.diagnose(step, EVALUATE, (self.task_ref, theta))
         self.trace.step(row)

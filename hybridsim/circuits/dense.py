@@ -1,7 +1,7 @@
 """A small symmetric system with its eigendecomposition: a Kronecker factor of K-FAC plus damping.
 
-The array of resistors holds the factor itself (:class:`Dense`), or two arrays hold the rows that it is the Gram
-matrix of (:class:`Roots`, TKFAC, arXiv 2502.08603, §4.2).
+The array of resistors holds the factor itself (:class:`Dense`), or two arrays hold the rows that it
+is the Gram matrix of (:class:`Roots`, TKFAC, arXiv 2502.08603, §4.2).
 """
 
 from __future__ import annotations
@@ -42,7 +42,9 @@ class Dense(Diagonalised):
 
     @cached_property
     def array_form(self) -> Tensor:
-        """Σ |G_ij| x_j² as a form of the modes: Vᵀ diag(column sums of |G|) V (n, n), computed once."""
+        """Σ |G_ij| x_j² as a form of the modes: Vᵀ diag(column sums of |G|) V (n, n), computed
+        once.
+        """
         return _form(self.eigenvectors, self.matrix.abs().sum(dim=0))
 
 
@@ -95,8 +97,9 @@ def dense(matrix: Tensor, damping: float = 0.0) -> Dense:
 def roots(rows: Tensor, damping: float = 0.0) -> Roots:
     """Set up A = Xᵀ X + damping · I from X; O(n² r + min(r, n)³) once per upload.
 
-    With r < n, Xᵀ = Q R with all n columns of Q: A = Q₁ (R Rᵀ) Q₁ᵀ + λ I, so that r x r is what is diagonalised and
-    the other columns of Q are modes of rate λ. Nothing is divided by a singular value.
+    With r < n, Xᵀ = Q R with all n columns of Q: A = Q₁ (R Rᵀ) Q₁ᵀ + λ I, so that r x r is what is
+    diagonalised and the other columns of Q are modes of rate λ. Nothing is divided by a singular
+    value.
 
     Args:
         rows: X (r, n); float32 is raised to float64.
@@ -127,5 +130,7 @@ def _form(outputs: Tensor, weights: Tensor) -> Tensor:
 
 
 def _check_finite(expected: str, matrix: Tensor, damping: float) -> None:
-    if not matrix.is_meta and not bool(torch.isfinite(matrix).all() & torch.isfinite(torch.tensor(damping))):
+    if not matrix.is_meta and not bool(
+        torch.isfinite(matrix).all() & torch.isfinite(torch.tensor(damping))
+    ):
         raise HybridsimError(f"expected {expected}, got NaN or infinity")

@@ -1,9 +1,9 @@
 """The system matrix of thermodynamic natural gradient descent: low rank plus damping, never formed.
 
-A = J̃ᵀ J̃ + λ I with J̃ = scale · blockdiag(rootᵀ) J of shape (r, N), r ≪ N (TNGD, arXiv 2405.13817). J is
-kept as uploaded, J̃ stays implicit. A vector of R^N is kept as x = perp + J̃ᵀ coeff: functions of A act on
-coeff exactly, in r dimensions and in float64, where the general formula would cancel in float32 (a gradient
-lies in the span of J̃ᵀ).
+A = J̃ᵀ J̃ + λ I with J̃ = scale · blockdiag(rootᵀ) J of shape (r, N), r ≪ N (TNGD, arXiv
+2405.13817). J is kept as uploaded, J̃ stays implicit. A vector of R^N is kept as x = perp + J̃ᵀ
+coeff: functions of A act on coeff exactly, in r dimensions and in float64, where the general
+formula would cancel in float32 (a gradient lies in the span of J̃ᵀ).
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ class Vector(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class LowRank:
-    """A = J̃ᵀ J̃ + damping · I, with J̃ = scale · blockdiag(rootᵀ) J; build it with :func:`lowrank`.
+    """A = J̃ᵀ J̃ + damping · I, with J̃ = scale · blockdiag(rootᵀ) J; build it with
+    :func:`lowrank`.
 
     Attributes:
         jacobian: J (r, N), float32 or float64, sample-major rows.
@@ -72,7 +73,9 @@ class LowRank:
         return self.rooted(passes.times(self.jacobian, vectors))
 
     def full(self, vector: Vector) -> Tensor:
-        """The vector x (N,) in the type of ``perp``; one pass over J, summed in float64 and rounded once."""
+        """The vector x (N,) in the type of ``perp``; one pass over J, summed in float64 and rounded
+        once.
+        """
         weights = self.unrooted(vector.coeff[:, None])[:, 0]
         return passes.transposed_times(self.jacobian, weights, vector.perp)
 
@@ -88,8 +91,8 @@ class LowRank:
 def lowrank(jacobian: Tensor, root: Tensor | None, scale: float, damping: float) -> LowRank:
     """Set up A = J̃ᵀ J̃ + damping · I from one upload.
 
-    K = scale² Sᵀ (J Jᵀ) S is accumulated in float64 and diagonalised once: 2 N r² + O(r³) FLOP, r² +
-    O(block) float64 of memory beyond J, no N x N matrix.
+    K = scale² Sᵀ (J Jᵀ) S is accumulated in float64 and diagonalised once: 2 N r² + O(r³) FLOP, r²
+    + O(block) float64 of memory beyond J, no N x N matrix.
 
     Args:
         jacobian: J (r, N) float32 or float64.
@@ -107,18 +110,29 @@ def lowrank(jacobian: Tensor, root: Tensor | None, scale: float, damping: float)
     draft = LowRank(jacobian, root, float(scale), float(damping), gram[0], gram, gram)
     kernel = draft.rooted(draft.rooted(gram).T)
     if not kernel.is_meta and not bool(torch.isfinite(kernel).all()):
-        raise HybridsimError("expected a finite Jacobian and loss Hessian, got NaN or infinity in J̃ J̃ᵀ")
+        raise HybridsimError(
+            "expected a finite Jacobian and loss Hessian, got NaN or infinity in J̃ J̃ᵀ"
+        )
     s, q = torch.linalg.eigh((kernel + kernel.T) / 2)
     return LowRank(jacobian, root, float(scale), float(damping), s.clamp(min=0), q, gram)
 
 
 def _check(jacobian: Tensor, root: Tensor | None, damping: float) -> None:
     if jacobian.ndim != 2 or not jacobian.is_floating_point():
-        raise ValueError(f"expected a floating-point Jacobian (r, N), got {jacobian.dtype} {tuple(jacobian.shape)}")
+        raise ValueError(
+            f"expected a floating-point Jacobian (r, N), got {jacobian.dtype} "
+            f"{tuple(jacobian.shape)}"
+        )
     if root is not None:
-        fits = root.ndim == 3 and root.shape[1] == root.shape[2] and len(root) * root.shape[1] == len(jacobian)
+        fits = (
+            root.ndim == 3
+            and root.shape[1] == root.shape[2]
+            and len(root) * root.shape[1] == len(jacobian)
+        )
         if not fits:
-            raise ValueError(f"expected a root (b, d, d) with b d = {len(jacobian)}, got {tuple(root.shape)}")
+            raise ValueError(
+                f"expected a root (b, d, d) with b d = {len(jacobian)}, got {tuple(root.shape)}"
+            )
     if not damping >= 0:
         raise ValueError(f"expected damping >= 0, got {damping!r}")
 

@@ -1,13 +1,15 @@
-"""What the summing-amplifier circuit of TNGD dissipates while it relaxes, and how far its stages swing.
+"""What the summing-amplifier circuit of TNGD dissipates while it relaxes, and how far its stages
+swing.
 
-The current of every programmable resistor flows into a virtual ground, so each array dissipates sum |G_ij|
-V_j² with no cancellation (arXiv 2405.13817's circuit: J driven by x, H driven by u = J x, Jᵀ driven by w = H
-u/b). Each stage has its own full scale: V_x = x V_fs/x_fs, V_u = u V_fs/u_fs, V_w = w V_fs/w_fs, V_b = b V_fs/b_fs,
-realised by the feedback conductances (u_fs/x_fs) G0 and (w_fs/u_fs) G0, by the factor w_fs/x_fs on the Jᵀ array and
-by the input conductances (b_fs/x_fs) G0. With the empirical Fisher there is no H array: u drives Jᵀ itself, w = u/b.
+The current of every programmable resistor flows into a virtual ground, so each array dissipates sum
+|G_ij| V_j² with no cancellation (arXiv 2405.13817's circuit: J driven by x, H driven by u = J x, Jᵀ
+driven by w = H u/b). Each stage has its own full scale: V_x = x V_fs/x_fs, V_u = u V_fs/u_fs, V_w =
+w V_fs/w_fs, V_b = b V_fs/b_fs, realised by the feedback conductances (u_fs/x_fs) G0 and (w_fs/u_fs)
+G0, by the factor w_fs/x_fs on the Jᵀ array and by the input conductances (b_fs/x_fs) G0. With the
+empirical Fisher there is no H array: u drives Jᵀ itself, w = u/b.
 
-Energies are in units of V_fs² C (that is V_fs² G0 times RC); multiplying all conductances by one factor
-changes none.
+Energies are in units of V_fs² C (that is V_fs² G0 times RC); multiplying all conductances by one
+factor changes none.
 """
 
 from __future__ import annotations
@@ -24,14 +26,18 @@ from hybridsim.circuits.quadrature import instants
 
 
 class Parts(NamedTuple):
-    """How many amplifiers (operational, one sign) and programmable resistors a circuit is built of."""
+    """How many amplifiers (operational, one sign) and programmable resistors a circuit is built
+    of.
+    """
 
     amplifiers: int
     resistors: int
 
 
 class FullScales(NamedTuple):
-    """Largest value of each stage, dimensionless; None: chosen for each settle by :func:`dissipation`."""
+    """Largest value of each stage, dimensionless; None: chosen for each settle by
+    :func:`dissipation`.
+    """
 
     x: float | None = None
     u: float | None = None
@@ -44,12 +50,14 @@ AUTOMATIC = FullScales()
 
 @dataclass(frozen=True, eq=False)
 class Dissipation:
-    """One settle's dissipation by stage; float64, 0-dim for TNGD, (k,) for k columns of a dense circuit.
+    """One settle's dissipation by stage; float64, 0-dim for TNGD, (k,) for k columns of a dense
+    circuit.
 
     Attributes:
         stages: energy by stage, in units of V_fs² C.
         full_scales: by amplifier stage (x, u, w), dimensionless.
-        saturation: largest (|mean| + 3 sd)/full scale by stage, |b|/b_fs of the input; above 1 a stage clips.
+        saturation: largest (|mean| + 3 sd)/full scale by stage, |b|/b_fs of the input; above 1 a
+            stage clips.
     """
 
     stages: dict[str, Tensor]
@@ -63,7 +71,9 @@ class Dissipation:
 
 
 def ggn_parts(samples: int, outputs: int, parameters: int) -> Parts:
-    """TNGD: b d_z (b d_z + 2 N) resistors (a full H array, two J arrays), N + 2 b d_z amplifiers."""
+    """TNGD: b d_z (b d_z + 2 N) resistors (a full H array, two J arrays), N + 2 b d_z
+    amplifiers.
+    """
     rank = samples * outputs
     return Parts(parameters + 2 * rank, rank * (rank + 2 * parameters))
 
@@ -82,29 +92,34 @@ def dissipation(
     kappa0: float,
     full_scales: FullScales = AUTOMATIC,
 ) -> Dissipation:
-    """Dissipation over ``tau`` RC of dx = -(A x - b) dτ + sqrt(2 kappa0) dW, given the state at its start.
+    """Dissipation over ``tau`` RC of dx = -(A x - b) dτ + sqrt(2 kappa0) dW, given the state at its
+    start.
 
-    Integrals of the second moment E x_j² = (E x_j)² + Var x_j, likewise u and w; in units of V_fs² C:
+    Integrals of the second moment E x_j² = (E x_j)² + Var x_j, likewise u and w; in units of V_fs²
+    C:
 
         j_array     sum |J_ij| x_j²/x_fs²              damping    λ sum x_j²/x_fs²
         input       sum b_j²/(b_fs x_fs)               feedback_u sum u_k²/(u_fs x_fs)
         h_array     sum |H_kl/b| u_l²/u_fs²            feedback_w sum w_k²/(u_fs w_fs)
         jt_array    sum |J_kj| w_k²/(w_fs x_fs)
 
-    A full scale left None is the largest |mean| + 3 sd of its stage at the interval's ends and at the nodes between, b_fs
-    the larger of max |b| and x_fs: an ideal programmable gain (an assumption, to be flagged). The amplifiers' static
-    power is not included.
+    A full scale left None is the largest |mean| + 3 sd of its stage at the interval's ends and at
+    the nodes between, b_fs the larger of max |b| and x_fs: an ideal programmable gain (an
+    assumption, to be flagged). The amplifiers' static power is not included.
 
-    Cost: per node (8 for each factor 4 of time between 1/(s_max + λ) and tau) one column of a pass over J;
+    Cost: per node (8 for each factor 4 of time between 1/(s_max + λ) and tau) one column of a pass
+        over J;
     with noise 2 N r² more for the variances. Memory: blocks of J only.
 
     Args:
-        system: A, size N, rank r; H_L/b is taken from its root, none means the empirical Fisher's circuit.
+        system: A, size N, rank r; H_L/b is taken from its root, none means the empirical Fisher's
+            circuit.
         state: x at the start.
         drive: b, constant.
         tau: duration in RC, >= 0.
         kappa0: noise strength, dimensionless.
-        full_scales: fixed ones, > 0, or None; w is not asked for without an H array (w_fs = u_fs/b).
+        full_scales: fixed ones, > 0, or None; w is not asked for without an H array (w_fs =
+            u_fs/b).
     """
     flow = _Flow.of(system, state, drive, tau, kappa0)
     x, u, w = flow.parameters(), flow.outputs(), flow.currents()
@@ -112,7 +127,9 @@ def dissipation(
     rooted = system.root is not None
     w_fs = full_scale(full_scales.w, w.peak) if rooted else u_fs * system.scale**2
     b2, b_peak = _drive_moments(system, drive)
-    b_fs = torch.maximum(b_peak, x_fs) if full_scales.b is None else full_scale(full_scales.b, b_peak)
+    b_fs = (
+        torch.maximum(b_peak, x_fs) if full_scales.b is None else full_scale(full_scales.b, b_peak)
+    )
     stages = {
         "j_array": x.weighted / x_fs**2,
         "damping": system.damping * x.plain / x_fs**2,
@@ -128,15 +145,21 @@ def dissipation(
 
 
 class _Moments(NamedTuple):
-    """Of one stage: integrated second moments, plain and weighted by conductance; largest |mean| + 3 sd."""
+    """Of one stage: integrated second moments, plain and weighted by conductance; largest |mean| +
+    3 sd.
+    """
 
     plain: Tensor
     weighted: Tensor
     peak: Tensor
 
     @classmethod
-    def of(cls, mean: Tensor, variance: Tensor | None, conductance: Tensor, weights: Tensor) -> _Moments:
-        """From mean, variance (n, T) of n signals at T instants of weights (T,), and conductances (n,)."""
+    def of(
+        cls, mean: Tensor, variance: Tensor | None, conductance: Tensor, weights: Tensor
+    ) -> _Moments:
+        """From mean, variance (n, T) of n signals at T instants of weights (T,), and conductances
+        (n,).
+        """
         second, peak = mean.square(), mean.abs()
         if variance is not None:
             second, peak = second + variance, peak + 3 * variance.clamp(min=0).sqrt()
@@ -146,9 +169,11 @@ class _Moments(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class _Flow:
-    """x(t) at T instants: mean E p + Psi q + J̃ᵀ Q inner, covariance kappa0 (psi I + J̃ᵀ Q slope Qᵀ J̃).
+    """x(t) at T instants: mean E p + Psi q + J̃ᵀ Q inner, covariance kappa0 (psi I + J̃ᵀ Q slope Qᵀ
+    J̃).
 
-    E, Psi (T,): decay and response at the damping; p, q: perp parts of state and drive; inner, slope (r, T).
+    E, Psi (T,): decay and response at the damping; p, q: perp parts of state and drive; inner,
+    slope (r, T).
     """
 
     system: LowRank
@@ -167,7 +192,9 @@ class _Flow:
     def of(cls, system: LowRank, state: Vector, drive: Vector, tau: float, kappa0: float) -> _Flow:
         s, q = system.eigenvalues[:, None], system.eigenvectors
         rate = float(system.eigenvalues[-1]) + system.damping
-        t, weights = (v.to(s) for v in (instants(tau, rate) if tau > 0 else (torch.zeros(1), torch.zeros(1))))
+        t, weights = (
+            v.to(s) for v in (instants(tau, rate) if tau > 0 else (torch.zeros(1), torch.zeros(1)))
+        )
         damping = s.new_tensor(system.damping)
         perps = torch.stack([state.perp, drive.perp], dim=1)
         outputs = passes.times(system.jacobian, perps)
@@ -200,7 +227,9 @@ class _Flow:
         return _Moments(plain, weighted, peak)
 
     def outputs(self) -> _Moments:
-        """Of u = J x (r signals), each weighted by its column sum of |H/b| (zero without an H array)."""
+        """Of u = J x (r signals), each weighted by its column sum of |H/b| (zero without an H
+        array).
+        """
         seen = self.system.gram @ self.lift  # J J̃ᵀ Q
         mean = self.outputs_of_perps @ self.at_damping + seen @ self.inner
         variance = None
@@ -210,7 +239,9 @@ class _Flow:
         return _Moments.of(mean, variance, _hessian_columns(self.system), self.weights)
 
     def currents(self) -> _Moments:
-        """Of w = H u/b = scale blockdiag(root) J̃ x (r signals), each weighted by its row sum of |J|."""
+        """Of w = H u/b = scale blockdiag(root) J̃ x (r signals), each weighted by its row sum of
+        |J|.
+        """
         variance = None if self.variances is None else self.lift.square() @ self.variances[2]
         rows = self.weights.new_zeros(self.system.rank)
         for _, block in passes.column_blocks(self.system.jacobian):
@@ -219,11 +250,15 @@ class _Flow:
 
 
 def sum_pairs(pairs: Tensor, functions: tuple[Tensor, Tensor]) -> Tensor:
-    """Column 0 of ``pairs`` (r, 2) times the first function (r, T) plus column 1 times the second."""
+    """Column 0 of ``pairs`` (r, 2) times the first function (r, T) plus column 1 times the
+    second.
+    """
     return pairs[:, :1] * functions[0] + pairs[:, 1:] * functions[1]
 
 
-def _variances(s: Tensor, damping: Tensor, t: Tensor, kappa0: float) -> tuple[Tensor, Tensor, Tensor]:
+def _variances(
+    s: Tensor, damping: Tensor, t: Tensor, kappa0: float
+) -> tuple[Tensor, Tensor, Tensor]:
     isotropic = kappa0 * modes.response(damping, 2 * t)
     slope = kappa0 * modes.response_slope(s, damping, 2 * t)
     return isotropic, slope, kappa0 * s * modes.response(s + damping, 2 * t)

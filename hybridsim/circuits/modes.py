@@ -1,10 +1,11 @@
-"""Functions of one eigenvalue that make up an Ornstein-Uhlenbeck transition, and their divided differences.
+"""Functions of one eigenvalue that make up an Ornstein-Uhlenbeck transition, and their divided
+differences.
 
-All arguments are float64 tensors that broadcast: rates ``a``, ``s``, ``damping`` (dimensionless) and times
-``h`` in RC.
+All arguments are float64 tensors that broadcast: rates ``a``, ``s``, ``damping`` (dimensionless)
+and times ``h`` in RC.
 Notation: E(a) = exp(-a h), psi(a) = (1 - exp(-a h))/a, sigma(a) = sqrt(kappa0 (1 - exp(-2 a h))/a).
-A slope is (f(s + damping) - f(damping))/s with its limit f'(damping) at s = 0, written so that nothing
-cancels.
+A slope is (f(s + damping) - f(damping))/s with its limit f'(damping) at s = 0, written so that
+nothing cancels.
 """
 
 from __future__ import annotations
@@ -35,10 +36,11 @@ def decay_slope(s: Tensor, damping: Tensor, h: Tensor) -> Tensor:
 
 
 def response_slope(s: Tensor, damping: Tensor, h: Tensor) -> Tensor:
-    """Slope of psi, minus the second divided difference of exp(-h ·) over 0, damping, s + damping; all >= 0.
+    """Slope of psi, minus the second divided difference of exp(-h ·) over 0, damping, s + damping;
+    all >= 0.
 
-    -(psi(damping) - exp(-damping h) (1 - exp(-s h))/s)/(s + damping), by its series where (s + damping) h is
-    small.
+    -(psi(damping) - exp(-damping h) (1 - exp(-s h))/s)/(s + damping), by its series where (s +
+    damping) h is small.
     """
     total = s + damping
     small = total * h < _SERIES
@@ -47,17 +49,23 @@ def response_slope(s: Tensor, damping: Tensor, h: Tensor) -> Tensor:
 
 
 def _response_slope_series(y: Tensor, z: Tensor) -> Tensor:
-    """Complete homogeneous sums: -(1/2 - (y + z)/6 + (y² + yz + z²)/24 - (y³ + y²z + yz² + z³)/120)."""
+    """Complete homogeneous sums: -(1/2 - (y + z)/6 + (y² + yz + z²)/24 - (y³ + y²z + yz² +
+    z³)/120).
+    """
     second = y * y + y * z + z * z
     return -(0.5 - (y + z) / 6 + second / 24 - (z * second + y**3) / 120)
 
 
 def spread(a: Tensor, h: Tensor, kappa0: float) -> Tensor:
-    """sigma(a): standard deviation of a mode after h of noise of strength kappa0, sqrt(kappa0 psi_2h)."""
+    """sigma(a): standard deviation of a mode after h of noise of strength kappa0, sqrt(kappa0
+    psi_2h).
+    """
     return torch.sqrt(kappa0 * response(a, 2 * h))
 
 
 def spread_slope(s: Tensor, damping: Tensor, h: Tensor, kappa0: float) -> Tensor:
-    """Slope of sigma: kappa0 slope(psi_2h)/(sigma(s + damping) + sigma(damping)); kappa0 > 0 and h > 0."""
+    """Slope of sigma: kappa0 slope(psi_2h)/(sigma(s + damping) + sigma(damping)); kappa0 > 0 and h
+    > 0.
+    """
     both = spread(s + damping, h, kappa0) + spread(damping, h, kappa0)
     return kappa0 * response_slope(s, damping, 2 * h) / both

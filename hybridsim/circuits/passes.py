@@ -1,4 +1,6 @@
-"""Passes over a wide Jacobian in float64, block by block along N: only a small upcast buffer exists."""
+"""Passes over a wide Jacobian in float64, block by block along N: only a small upcast buffer
+exists.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ def times(jacobian: Tensor, vectors: Tensor) -> Tensor:
 
 
 def transposed_times(jacobian: Tensor, weights: Tensor, base: Tensor) -> Tensor:
-    """``base + Jᵀ w`` (N,) for w (m,), summed in float64, rounded once to the type of ``base`` (N,)."""
+    """``base + Jᵀ w`` (N,) for w (m,), summed in float64, rounded once to the type of ``base``
+    (N,).
+    """
     result = torch.empty_like(base)
     for part, block in column_blocks(jacobian):
         result[part] = base[part].double() + block.T @ weights

@@ -1,6 +1,7 @@
 """Converters and programmable resistors have few levels: quantization of vectors and matrices.
 
-All quantizers are mid-tread with L = 2^(bits-1) - 1 levels on either side of zero. ``bits=None`` is ideal.
+All quantizers are mid-tread with L = 2^(bits-1) - 1 levels on either side of zero. ``bits=None`` is
+ideal.
 """
 
 from __future__ import annotations
@@ -23,8 +24,11 @@ def levels(bits: int) -> int:
     return 2 ** (bits - 1) - 1
 
 
-def quantize(x: Tensor, bits: int | None, full_scale: float | Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Round to the nearest of 2 L + 1 levels on [-full_scale, full_scale], clipping beyond (DAC, ADC).
+def quantize(
+    x: Tensor, bits: int | None, full_scale: float | Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Round to the nearest of 2 L + 1 levels on [-full_scale, full_scale], clipping beyond (DAC,
+    ADC).
 
     Args:
         x: any shape and floating-point type.
@@ -56,7 +60,8 @@ def quantize(x: Tensor, bits: int | None, full_scale: float | Tensor | None = No
 
 
 def quantize_columns(x: Tensor, bits: int | None) -> Tensor:
-    """Round each column of (n, k) on its own automatic range, as ``quantize`` does with one; nothing clips.
+    """Round each column of (n, k) on its own automatic range, as ``quantize`` does with one;
+    nothing clips.
 
     Raises:
         ValueError: bits out of range.
@@ -73,24 +78,27 @@ def quantize_columns(x: Tensor, bits: int | None) -> Tensor:
 
 
 def quantize_jacobian(jacobian: Tensor, bits: int | None) -> Tensor:
-    """Nearest level on one full scale max |J_ij|; JᵀHJ, formed from the rounded J, stays semidefinite."""
+    """Nearest level on one full scale max |J_ij|; JᵀHJ, formed from the rounded J, stays
+    semidefinite.
+    """
     return quantize(jacobian, bits)[0]
 
 
 def conservative(matrix: Tensor, bits: int | None) -> tuple[Tensor, Tensor]:
-    """Quantize symmetric matrices so that a semidefinite one stays so (FNH21, Sensors 2021; TKFAC §4.5.1).
+    """Quantize symmetric matrices so that a semidefinite one stays so (FNH21, Sensors 2021; TKFAC
+    §4.5.1).
 
-    Off-diagonals: nearest level on max_{i≠j} |A_ij|. Diagonal: its own range; each entry grows by the sum of
-    the absolute rounding errors of its row and is rounded up, so the error is diagonally dominant: Â - A is
-    semidefinite.
+    Off-diagonals: nearest level on max_{i≠j} |A_ij|. Diagonal: its own range; each entry grows by
+    the sum of the absolute rounding errors of its row and is rounded up, so the error is diagonally
+    dominant: Â - A is semidefinite.
 
     Args:
         matrix: (..., n, n), symmetrised here; one pair of ranges per matrix.
         bits: 2 to 24, or None for ideal resistors.
 
     Returns:
-        The matrix (..., n, n) in float64, and the mean growth of its diagonal (...,) float64: the damping
-        that quantization adds.
+        The matrix (..., n, n) in float64, and the mean growth of its diagonal (...,) float64: the
+        damping that quantization adds.
     """
     symmetric = matrix.double()
     symmetric = symmetric / 2 + symmetric.mT / 2

@@ -1,4 +1,6 @@
-"""Instants and weights for time integrals of relaxing quantities, whose rates may span many decades."""
+"""Instants and weights for time integrals of relaxing quantities, whose rates may span many
+decades.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ _NODES = 8  # per panel: a decaying exponential is integrated to 1e-7 of itself,
 
 
 def panel_edges(tau: float, rate: float) -> list[float]:
-    """Edges 0, 1/rate, then growing by at most a factor 4 up to ``tau`` > 0; ``rate`` is the fastest."""
+    """Edges 0, 1/rate, then growing by at most a factor 4 up to ``tau`` > 0; ``rate`` is the
+    fastest.
+    """
     first = tau if rate * tau <= 1 else 1 / rate
     count = math.ceil(math.log(tau / first) / math.log(_RATIO) - 1e-9)
     ratio = (tau / first) ** (1 / count) if count else 1.0
@@ -21,10 +25,11 @@ def panel_edges(tau: float, rate: float) -> list[float]:
 
 
 def instants(tau: float, rate: float) -> tuple[Tensor, Tensor]:
-    """Gauss-Legendre (times, weights) on geometric panels over [0, tau], both ends added with weight 0.
+    """Gauss-Legendre (times, weights) on geometric panels over [0, tau], both ends added with
+    weight 0.
 
-    Plain Gauss-Legendre with 32 nodes errs by 3e-4 on stiff systems; panels keep every rate up to ``rate``
-    resolved.
+    Plain Gauss-Legendre with 32 nodes errs by 3e-4 on stiff systems; panels keep every rate up to
+    ``rate`` resolved.
     """
     edges = np.array(panel_edges(tau, rate))
     x, w = np.polynomial.legendre.leggauss(_NODES)

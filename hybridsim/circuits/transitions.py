@@ -1,7 +1,7 @@
 """Exact Ornstein-Uhlenbeck transitions: what an SPU's state does between two events.
 
-Time is in units of RC. No linear system is solved here: A⁻¹(I - exp(-A h)) is the device's own relaxation,
-evaluated mode by mode as -expm1(-a h)/a.
+Time is in units of RC. No linear system is solved here: A⁻¹(I - exp(-A h)) is the device's own
+relaxation, evaluated mode by mode as -expm1(-a h)/a.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ __all__ = [
 _SAMPLES = 1024  # drawn at once; part of what a seed means
 
 
-def relax(system: LowRank, state: Vector, drive: Vector, *, tau: float, kappa0: float, noise_seed: int) -> Vector:
+def relax(
+    system: LowRank, state: Vector, drive: Vector, *, tau: float, kappa0: float, noise_seed: int
+) -> Vector:
     """Move the state by ``tau`` RC, exactly, under dx = -(A x - b) dτ + sqrt(2 kappa0) dW (TNGD).
 
     x(τ+h) = exp(-A h) x(τ) + A⁻¹(I - exp(-A h)) b + η,    η ~ N(0, kappa0 A⁻¹(I - exp(-2 A h)))
@@ -64,12 +66,19 @@ def relax(system: LowRank, state: Vector, drive: Vector, *, tau: float, kappa0: 
 
 
 def transition(
-    system: LowRank, state: Vector, drive: Vector, noise: Tensor | None, *, tau: float, kappa0: float
+    system: LowRank,
+    state: Vector,
+    drive: Vector,
+    noise: Tensor | None,
+    *,
+    tau: float,
+    kappa0: float,
 ) -> Vector:
-    """The map of :func:`relax` with its normal numbers z (N,) given: exp(-A h) x + psi(A) b + sigma(A) z.
+    """The map of :func:`relax` with its normal numbers z (N,) given: exp(-A h) x + psi(A) b +
+    sigma(A) z.
 
-    perp parts take the general form f(A) v = f(λ) v + J̃ᵀ Q diag[(f(s+λ) - f(λ))/s] Qᵀ J̃ v, coefficients
-    the exact one f(A) J̃ᵀ c = J̃ᵀ Q f(s+λ) Qᵀ c. ``noise=None`` gives the mean.
+    perp parts take the general form f(A) v = f(λ) v + J̃ᵀ Q diag[(f(s+λ) - f(λ))/s] Qᵀ J̃ v,
+    coefficients the exact one f(A) J̃ᵀ c = J̃ᵀ Q f(s+λ) Qᵀ c. ``noise=None`` gives the mean.
     """
     if tau == 0:
         return state
@@ -101,10 +110,11 @@ def relax_dense(
 ) -> Tensor:
     """Move k states by ``tau`` RC, exactly, under dx = -(A x - b) dτ + sqrt(2 kappa0) dW (TKFAC).
 
-    x(τ+h) = exp(-A h) x(τ) + A⁻¹(I - exp(-A h)) b + η,    η ~ N(0, kappa0 A⁻¹(I - exp(-2 A h))), η = σ(A) z
+    x(τ+h) = exp(-A h) x(τ) + A⁻¹(I - exp(-A h)) b + η,
+    η ~ N(0, kappa0 A⁻¹(I - exp(-2 A h))), η = σ(A) z
 
-    Cost: O(n² k). Negative eigenvalues are legal: the state grows, and is infinite or NaN where it leaves
-        float64.
+    Cost: O(n² k). Negative eigenvalues are legal: the state grows, and is infinite or NaN where it
+        leaves float64.
 
     Args:
         system: A (n, n).
@@ -135,12 +145,19 @@ def relax_dense(
 
 
 def sample_dense(
-    system: Diagonalised, *, samples: int, settle_tau: float, spacing_tau: float, kappa0: float, noise_seed: int
+    system: Diagonalised,
+    *,
+    samples: int,
+    settle_tau: float,
+    spacing_tau: float,
+    kappa0: float,
+    noise_seed: int,
 ) -> Tensor:
-    """Samples of the noise of a device that starts at rest, without a drive: dx = -A x dτ + sqrt(2 kappa0) dW.
+    """Samples of the noise of a device that starts at rest, without a drive: dx = -A x dτ + sqrt(2
+    kappa0) dW.
 
-    The first after ``settle_tau`` RC, each further one after ``spacing_tau`` more, by exact transitions in the modes
-    y = Vᵀ x, so that neighbours are correlated as on the device:
+    The first after ``settle_tau`` RC, each further one after ``spacing_tau`` more, by exact
+    transitions in the modes y = Vᵀ x, so that neighbours are correlated as on the device:
 
         y_1 = σ(a; settle) Vᵀ z_1,    y_s+1 = exp(-a spacing) y_s + σ(a; spacing) Vᵀ z_s+1
 
@@ -169,7 +186,9 @@ def sample_dense(
     last, gain = torch.zeros_like(a), modes.spread(a, settle, kappa0)
     result = a.new_empty(samples, len(a))
     for start in range(0, samples, _SAMPLES):
-        rows = torch.randn(_SAMPLES, len(a), generator=generator, dtype=a.dtype, device=a.device) @ v
+        rows = (
+            torch.randn(_SAMPLES, len(a), generator=generator, dtype=a.dtype, device=a.device) @ v
+        )
         for row in rows.unbind(0):
             last = row.mul_(gain).addcmul_(kept, last)
             gain = width
@@ -195,7 +214,8 @@ def mode_margin(system: LowRank | Diagonalised) -> Tensor:
 
 
 def settling_tau(bits: float, alpha_min: float) -> float:
-    """Time in RC in which the slowest mode, of rate ``alpha_min``, decays to 2^-bits: bits ln 2/alpha_min.
+    """Time in RC in which the slowest mode, of rate ``alpha_min``, decays to 2^-bits: bits ln
+    2/alpha_min.
 
     Raises:
         ValueError: alpha_min is not positive.
@@ -209,7 +229,9 @@ def _normal_columns(seeds: Sequence[int] | None, like: Tensor) -> Tensor:
     """Normal numbers (n, k) float64: each column from its own seed, whatever its neighbours."""
     count = like.shape[1]
     if seeds is None or len(seeds) != count:
-        raise ValueError(f"expected {count} noise seeds, got {'none' if seeds is None else len(seeds)}")
+        raise ValueError(
+            f"expected {count} noise seeds, got {'none' if seeds is None else len(seeds)}"
+        )
     column = like[:, 0].double()
     return torch.stack([normal(seed, column) for seed in seeds], dim=1)
 

@@ -1,9 +1,11 @@
-"""Ring collectives between GPUs: all-reduce and all-gather, over whatever routes lie between neighbours.
+"""Ring collectives between GPUs: all-reduce and all-gather, over whatever routes lie between
+neighbours.
 
-A payload is cut into one piece for each GPU. Every piece starts at a GPU of its own and travels from neighbour to
-neighbour, so that each hop of all pieces loads each direction of each link once (Patarasuk & Yuan, Bandwidth optimal
-all-reduce algorithms for clusters of workstations, J. Parallel Distrib. Comput. 69, 2009). A piece moves on as soon
-as it has arrived; a collective starts when all GPUs have their payload and ends for all when the last piece is there.
+A payload is cut into one piece for each GPU. Every piece starts at a GPU of its own and travels
+from neighbour to neighbour, so that each hop of all pieces loads each direction of each link once
+(Patarasuk & Yuan, Bandwidth optimal all-reduce algorithms for clusters of workstations, J. Parallel
+Distrib. Comput. 69, 2009). A piece moves on as soon as it has arrived; a collective starts when all
+GPUs have their payload and ends for all when the last piece is there.
 """
 
 from __future__ import annotations
@@ -25,10 +27,13 @@ _ADD = Computation(reductions.add)
 _NUMBERS = {32: torch.float32, 64: torch.float64}
 
 
-def side_by_side(env: simpy.Environment, issuers: Sequence[Issuer], processes: Sequence[Process]) -> Processes:
+def side_by_side(
+    env: simpy.Environment, issuers: Sequence[Issuer], processes: Sequence[Process]
+) -> Processes:
     """Run one process for each issuer at the same time; all go on when the last is done.
 
-    Afterwards every issuer has the span that ended last as its own last one: it is what each of them waited for.
+    Afterwards every issuer has the span that ended last as its own last one: it is what each of
+    them waited for.
     """
 
     def timed(process: Process) -> Generator[simpy.Event, object, tuple[int, Ref]]:
@@ -56,9 +61,9 @@ def all_reduce(
 ) -> Processes:
     """Combine the payloads of G GPUs so that every one has the result.
 
-    A piece of ``ceil(bits / G)`` makes G - 1 hops on which each receiver adds its share, and G - 1 more that spread
-    the sum. Between equal links that nobody else uses this takes ``2 (G - 1) (bits / (G bandwidth) + latency)`` and
-    G - 1 adds, each a kernel of its own.
+    A piece of ``ceil(bits / G)`` makes G - 1 hops on which each receiver adds its share, and G - 1
+    more that spread the sum. Between equal links that nobody else uses this takes ``2 (G - 1) (bits
+    / (G bandwidth) + latency)`` and G - 1 adds, each a kernel of its own.
 
     Args:
         machine: where the routes are.
@@ -67,7 +72,8 @@ def all_reduce(
         gpus: the ring, in order.
         payloads: what each GPU has.
         bits: size of one payload.
-        combine: the result as a function of all payloads, evaluated once; equal numbers on every GPU.
+        combine: the result as a function of all payloads, evaluated once; equal numbers on every
+            GPU.
         number_bits: size of one number, 32 or 64.
 
     Returns:
@@ -88,10 +94,14 @@ def all_reduce(
         piece = Ref(numbers, b"", start)
         for hop in range(2 * (size - 1)):
             here, there = gpus[(first + hop) % size], (first + hop + 1) % size
-            piece = yield from machine.transfer(issuer, label, here.name, gpus[there].name, piece, piece_bits)
+            piece = yield from machine.transfer(
+                issuer, label, here.name, gpus[there].name, piece, piece_bits
+            )
             if hop < size - 1:
                 adding = Label("all-reduce add", label.step, label.layer)
-                piece = yield from gpus[there].execute(issuer, adding, _ADD, (piece, piece), known=piece)
+                piece = yield from gpus[there].execute(
+                    issuer, adding, _ADD, (piece, piece), known=piece
+                )
             arrivals[there] = piece.spans
         return piece
 
@@ -110,7 +120,8 @@ def all_gather(
     payloads: Sequence[Ref],
     bits_each: Sequence[int],
 ) -> Processes:
-    """Bring what each of G GPUs has to all others: G - 1 hops for each payload, all at the same time.
+    """Bring what each of G GPUs has to all others: G - 1 hops for each payload, all at the same
+    time.
 
     Args:
         machine: where the routes are.
@@ -121,8 +132,8 @@ def all_gather(
         bits_each: their sizes; nothing is sent of an empty one.
 
     Returns:
-        The payloads in order, each as produced by its last hop: every GPU has all of them. With one GPU its payload,
-        at once.
+        The payloads in order, each as produced by its last hop: every GPU has all of them. With one
+        GPU its payload, at once.
     """
     size, start = len(gpus), _together(payloads, issuers)
     if size == 1:
@@ -144,8 +155,12 @@ def _together(payloads: Sequence[Ref], issuers: Sequence[Issuer]) -> tuple[int, 
     return tuple(sorted(spans | {issuer.last for issuer in issuers if issuer.last >= 0}))
 
 
-def _round_trip(machine: Machine, issuers: Sequence[Issuer], travel: Callable[[Issuer, int], Process]) -> Processes:
-    """All pieces at once, each a thread of its own; the GPUs' threads go on when the last has arrived."""
+def _round_trip(
+    machine: Machine, issuers: Sequence[Issuer], travel: Callable[[Issuer, int], Process]
+) -> Processes:
+    """All pieces at once, each a thread of its own; the GPUs' threads go on when the last has
+    arrived.
+    """
     threads = [Issuer() for _ in issuers]
     processes = [travel(thread, first) for first, thread in enumerate(threads)]
     pieces = yield from side_by_side(machine.context.env, threads, processes)

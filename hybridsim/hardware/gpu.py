@@ -1,4 +1,6 @@
-"""A digital processor: every executed kernel under a roofline, factorisations with their latency-bound term."""
+"""A digital processor: every executed kernel under a roofline, factorisations with their
+latency-bound term.
+"""
 
 from __future__ import annotations
 
@@ -20,15 +22,20 @@ _PEAK = {
     ("fp64", True): "peak_fp64_tensor_flop_per_s",
     ("bf16", True): "peak_bf16_flop_per_s",
 }
-_FALLBACK = {"tf32": "peak_fp32_flop_per_s", "fp64": "peak_fp64_flop_per_s", "bf16": "peak_fp32_flop_per_s"}
+_FALLBACK = {
+    "tf32": "peak_fp32_flop_per_s",
+    "fp64": "peak_fp64_flop_per_s",
+    "bf16": "peak_fp32_flop_per_s",
+}
 
 
 class Gpu:
     """Executes computations one after the other.
 
-    A kernel takes ``t0 + max(FLOP / (eta_F peak), bytes / (eta_B bandwidth))``; a factorisation of order n takes
-    ``t0 + a n + c n^3 / (eta peak)``. Power is ``P_idle + (TDP - P_idle) * utilisation``, utilisation being the share
-    of the time in which the roofline, not a launch or a latency, sets the pace; ``P_idle`` is static power.
+    A kernel takes ``t0 + max(FLOP / (eta_F peak), bytes / (eta_B bandwidth))``; a factorisation of
+    order n takes ``t0 + a n + c n^3 / (eta peak)``. Power is ``P_idle + (TDP - P_idle) *
+    utilisation``, utilisation being the share of the time in which the roofline, not a launch or a
+    latency, sets the pace; ``P_idle`` is static power.
     """
 
     def __init__(self, context: Context, name: str, sheet: Datasheet) -> None:
@@ -57,7 +64,8 @@ class Gpu:
             computation: what is computed, and so what it costs.
             args: its arguments.
             synchronous: the host must wait for data from another part first.
-            known: the result, where another GPU has computed the same already; this one is priced alike.
+            known: the result, where another GPU has computed the same already; this one is priced
+                alike.
 
         Raises:
             CapacityError: the operation needs more memory than the processor has.
@@ -66,7 +74,9 @@ class Gpu:
         def start() -> tuple[Ref, Price]:
             work, shape = self._context.backend.work(computation, args)
             price = self._price(work, synchronous, label)
-            result = self._context.backend.evaluate(computation, args, shape) if known is None else known
+            result = (
+                self._context.backend.evaluate(computation, args, shape) if known is None else known
+            )
             return result, price
 
         return (yield from self._lane.serve(issuer, label, args, start))
@@ -79,10 +89,12 @@ class Gpu:
         args: tuple[Ref, ...],
         reached: Callable[[str, Ref], None],
     ) -> Process:
-        """Run a computation stage by stage (``learning.cost.stage``), one span each; others may come in between.
+        """Run a computation stage by stage (``learning.cost.stage``), one span each; others may
+        come in between.
 
-        Its numbers are computed when the first stage starts; ``reached(stage, result)`` is called when a stage ends,
-        with the result as produced by that stage's span: what the stage completes may be used from then on.
+        Its numbers are computed when the first stage starts; ``reached(stage, result)`` is called
+        when a stage ends, with the result as produced by that stage's span: what the stage
+        completes may be used from then on.
 
         Raises:
             CapacityError: the operation needs more memory than the processor has.
@@ -111,7 +123,8 @@ class Gpu:
         return [basis_row(self.name, "compute", self.sheet, "tdp_w", "idle_w")]
 
     def _price(self, work: Work, synchronous: bool, label: Label) -> Price:
-        # Work comes from a cache that keeps it, and is kept here as well, so that its identity can serve as a key.
+        # Work comes from a cache that keeps it, and is kept here as well, so that its identity can
+        # serve as a key.
         found = self._prices.get((id(work), synchronous))
         if found is None:
             self._check_memory(work, label)
@@ -143,7 +156,9 @@ class Gpu:
         value = self.sheet.value
         if kernel.routine == "roofline":
             compute = kernel.flop / (value("flop_efficiency") * self._peak(kernel))
-            memory = kernel.bytes / (value("bandwidth_efficiency") * value("memory_bandwidth_byte_per_s"))
+            memory = kernel.bytes / (
+                value("bandwidth_efficiency") * value("memory_bandwidth_byte_per_s")
+            )
             return max(compute, memory), 0.0
         name = {"cholesky": "cholesky", "spd_inverse": "inverse", "eigh": "eigh"}[kernel.routine]
         cubic = value(f"{name}_coefficient") * kernel.size**3
@@ -165,9 +180,11 @@ class Gpu:
         operator, shape, size = work.largest or ("its arguments", (), work.peak_bytes)
         raise CapacityError(
             f"{self.name}: operation '{label.kind}' needs {engineering(needed, 'B')} "
-            f"({needed:.0f} bytes, {self.resident_bytes} of them resident), and {self.sheet.name} has "
+            f"({needed:.0f} bytes, {self.resident_bytes} of them resident), and "
+            f"{self.sheet.name} has "
             f"{engineering(capacity, 'B')}; its largest tensor is {operator} {tuple(shape)} with "
-            f"{engineering(size, 'B')}. Lower training.batch_size, choose a smaller workload or a larger machine.gpu."
+            f"{engineering(size, 'B')}. Lower training.batch_size, choose a smaller workload or "
+            "a larger machine.gpu."
         )
 
 
@@ -178,12 +195,22 @@ def _power_band(sheet: Datasheet) -> tuple[float, float]:
 
 
 def basis_row(part: str, lane: str, sheet: Datasheet, *constants: str) -> dict[str, Any]:
-    """A line of the table that says what the energy of a lane rests on: constants with their status."""
-    return {"part": part, "lane": lane, "constants": {name: sheet.constants[name].status for name in constants}}
+    """A line of the table that says what the energy of a lane rests on: constants with their
+    status.
+    """
+    return {
+        "part": part,
+        "lane": lane,
+        "constants": {name: sheet.constants[name].status for name in constants},
+    }
 
 
-def static_row(part: str, component: str, sheet: Datasheet, constant: str, count: int) -> dict[str, Any]:
-    """A line of the static-power table: ``count`` times a constant, with its band, status and source."""
+def static_row(
+    part: str, component: str, sheet: Datasheet, constant: str, count: int
+) -> dict[str, Any]:
+    """A line of the static-power table: ``count`` times a constant, with its band, status and
+    source.
+    """
     entry = sheet.constants[constant]
     return {
         "part": part,

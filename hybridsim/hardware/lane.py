@@ -38,8 +38,8 @@ class Label(NamedTuple):
 class Price(NamedTuple):
     """What one operation costs on one part.
 
-    ``work`` is (flop, bytes, launches, bits, conversions, writes), ``energy_j`` (nominal, low, high), ``repeats`` the
-    number of equal operations in a row.
+    ``work`` is (flop, bytes, launches, bits, conversions, writes), ``energy_j`` (nominal, low,
+    high), ``repeats`` the number of equal operations in a row.
     """
 
     duration_ps: int
@@ -51,10 +51,13 @@ class Price(NamedTuple):
 
 
 class Issuer:
-    """A thread of control: its operations follow each other, so each has the one before as a parent.
+    """A thread of control: its operations follow each other, so each has the one before as a
+    parent.
 
-    A resource may be held over several operations (``Server.acquire``). The wait for it is charged to the next
-    operation: it counts as queued since the wait began, and as blocked by whoever held the resource.
+    A resource may be held over several operations (``Server.acquire``). The wait for it is charged
+    to the next
+    operation: it counts as queued since the wait began, and as blocked by whoever held the
+        resource.
     """
 
     __slots__ = ("last", "waiting_since_ps", "blocker")
@@ -76,7 +79,9 @@ class Issuer:
         return tuple(sorted(found))
 
     def waited_from(self, ready_ps: int, now_ps: int) -> None:
-        """What the next operation needs was ready at ``ready_ps`` only: no wait for the resource before that."""
+        """What the next operation needs was ready at ``ready_ps`` only: no wait for the resource
+        before that.
+        """
         if 0 <= self.waiting_since_ps < ready_ps:
             self.waiting_since_ps = ready_ps
         if self.waiting_since_ps == now_ps:
@@ -139,9 +144,15 @@ class Lane:
         self.server = Server(context.env)
 
     def serve(
-        self, issuer: Issuer, label: Label, args: Sequence[Ref], start: Callable[[], tuple[Ref, Price]]
+        self,
+        issuer: Issuer,
+        label: Label,
+        args: Sequence[Ref],
+        start: Callable[[], tuple[Ref, Price]],
     ) -> Process:
-        """Queue, start, compute and price (``start``), let the time pass, make the result visible."""
+        """Queue, start, compute and price (``start``), let the time pass, make the result
+        visible.
+        """
         env, trace, _ = self._context
         parents, span = issuer.parents(args), trace.new_id()
         queued, blocker = issuer.take_wait(int(env.now))
@@ -152,7 +163,17 @@ class Lane:
             if env.now > asked:
                 blocker = self.server.freed_by
         result, price = start()
-        record_start(trace, span, parents, blocker, (self.part, self.name), label, queued, int(env.now), price)
+        record_start(
+            trace,
+            span,
+            parents,
+            blocker,
+            (self.part, self.name),
+            label,
+            queued,
+            int(env.now),
+            price,
+        )
         yield env.timeout(price.duration_ps)
         trace.finish(span)
         self.server.release(span)
@@ -174,7 +195,18 @@ def record_start(
     """Begin a span whose price is known."""
     end_ps = start_ps + price.duration_ps
     trace.begin(
-        (span, parents, blocker, *where, *label, price.repeats, queued_ps, start_ps, end_ps, price.busy_ps)
+        (
+            span,
+            parents,
+            blocker,
+            *where,
+            *label,
+            price.repeats,
+            queued_ps,
+            start_ps,
+            end_ps,
+            price.busy_ps,
+        )
         + price.work
         + price.energy_j
         + (price.note,)

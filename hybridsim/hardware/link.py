@@ -1,4 +1,6 @@
-"""Links: FIFO per direction, occupancy = bits / bandwidth, latency that pipelines, cut-through over several hops."""
+"""Links: FIFO per direction, occupancy = bits / bandwidth, latency that pipelines, cut-through over
+several hops.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,9 @@ class Wire:
     def price(self, bits: int, duration_ps: int, count: int) -> Price:
         """Occupancy is set by the slowest hop; energy is this wire's own."""
         nominal, low, high = (bits * rate for rate in self.energy_j_per_bit)
-        return Price(duration_ps, duration_ps, (0.0, bits / 8, 0, bits, 0, 0), (nominal, low, high), count)
+        return Price(
+            duration_ps, duration_ps, (0.0, bits / 8, 0, bits, 0, 0), (nominal, low, high), count
+        )
 
 
 class Route:
@@ -59,27 +63,37 @@ class Route:
 
     def occupancy_ps(self, bits: int) -> int:
         """Time for which a message holds every wire of the route."""
-        return to_ps(max(bits / wire.bandwidth_bit_per_s for wire in self.wires)) if self.wires else 0
+        return (
+            to_ps(max(bits / wire.bandwidth_bit_per_s for wire in self.wires)) if self.wires else 0
+        )
 
-    def transfer(self, issuer: Issuer, label: Label, payload: Ref, bits: int, count: int = 1) -> Process:
+    def transfer(
+        self, issuer: Issuer, label: Label, payload: Ref, bits: int, count: int = 1
+    ) -> Process:
         """Send ``bits``; the payload is visible at the far end after occupancy and latency.
 
-        With chunks, other senders may come in between; a free route takes no time and leaves no span.
+        With chunks, other senders may come in between; a free route takes no time and leaves no
+        span.
         """
         if not self.wires or bits == 0:
             return payload
         sent = 0
         while sent < bits:
             size = min(bits - sent, self._chunk_bits or bits)
-            # Rounding the sum, not every chunk, keeps many small chunks from losing or gaining time.
+            # Rounding the sum, not every chunk, keeps many small chunks from losing or gaining
+            # time.
             duration_ps = self.occupancy_ps(sent + size) - self.occupancy_ps(sent)
-            payload = yield from self._occupy(issuer, label, payload, size, duration_ps, count if size == bits else 1)
+            payload = yield from self._occupy(
+                issuer, label, payload, size, duration_ps, count if size == bits else 1
+            )
             sent += size
         if self.latency_ps:
             payload = yield from self._fly(issuer, label, payload)
         return payload
 
-    def _occupy(self, issuer: Issuer, label: Label, payload: Ref, bits: int, duration_ps: int, count: int) -> Process:
+    def _occupy(
+        self, issuer: Issuer, label: Label, payload: Ref, bits: int, duration_ps: int, count: int
+    ) -> Process:
         env, trace, _ = self._context
         parents = issuer.parents((payload,))
         queued, blocker = issuer.take_wait(int(env.now))
@@ -89,7 +103,17 @@ class Route:
         for wire in self.wires:
             spans.append(trace.new_id())
             price = wire.price(bits, duration_ps, count)
-            record_start(trace, spans[-1], parents, blocker, (wire.name, wire.lane), label, queued, start, price)
+            record_start(
+                trace,
+                spans[-1],
+                parents,
+                blocker,
+                (wire.name, wire.lane),
+                label,
+                queued,
+                start,
+                price,
+            )
         yield env.timeout(duration_ps)
         for wire, span in zip(self.wires, spans, strict=True):
             trace.finish(span)

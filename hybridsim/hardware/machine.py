@@ -1,4 +1,6 @@
-"""A machine: a graph of parts; networkx finds the routes, the edges carry capacity and contention."""
+"""A machine: a graph of parts; networkx finds the routes, the edges carry capacity and
+contention.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,8 @@ PAPERS_NUMBER_BITS = 16
 
 
 class Machine:
-    """The parts named in a specification, as far as the first GPU reaches them, and the routes between them.
+    """The parts named in a specification, as far as the first GPU reaches them, and the routes
+    between them.
 
     Raises:
         InputError: no GPU.
@@ -30,7 +33,9 @@ class Machine:
         self.context = context
         usable = {*spec.usable_gpus(), *spec.usable_spus()}
         nodes = [node for node in spec.nodes if node.name in usable]
-        self.gpus = [Gpu(context, n.name, n.sheet) for n in nodes if n.kind == "gpu" and n.sheet is not None]
+        self.gpus = [
+            Gpu(context, n.name, n.sheet) for n in nodes if n.kind == "gpu" and n.sheet is not None
+        ]
         if not self.gpus:
             raise InputError("machine: expected at least one node of kind gpu, got none")
         self._graph: nx.Graph[str] = nx.Graph()
@@ -51,7 +56,9 @@ class Machine:
         return self.gpus[0]
 
     def spus_of(self, gpu: Gpu) -> list[Spu]:
-        """The SPUs that belong to a GPU: those that it is nearest to; see ``MachineSpec.owners``."""
+        """The SPUs that belong to a GPU: those that it is nearest to; see
+        ``MachineSpec.owners``.
+        """
         return [spu for spu in self.spus if self._owners[spu.name] == gpu.name]
 
     def route(self, source: str, target: str) -> Route:
@@ -64,30 +71,50 @@ class Machine:
             try:
                 path = nx.shortest_path(self._graph, source, target)
             except nx.NetworkXNoPath:
-                raise InputError(f"machine: expected a route from {source} to {target}, got none") from None
+                raise InputError(
+                    f"machine: expected a route from {source} to {target}, got none"
+                ) from None
             wires = [self._wires[hop] for hop in pairwise(path) if hop in self._wires]
             self._routes[source, target] = Route(self.context, wires)
         return self._routes[source, target]
 
     def _number_bits(self, spu: str) -> int:
-        """Bits of an unquantized number on the way to an SPU; a free connection has no sheet that says otherwise."""
-        return max((wire.number_bits for wire in self.route(self._owners[spu], spu).wires), default=PAPERS_NUMBER_BITS)
+        """Bits of an unquantized number on the way to an SPU; a free connection has no sheet that
+        says otherwise.
+        """
+        return max(
+            (wire.number_bits for wire in self.route(self._owners[spu], spu).wires),
+            default=PAPERS_NUMBER_BITS,
+        )
 
     def transfer(
-        self, issuer: Issuer, label: Label, source: str, target: str, payload: Ref, bits: int, count: int = 1
+        self,
+        issuer: Issuer,
+        label: Label,
+        source: str,
+        target: str,
+        payload: Ref,
+        bits: int,
+        count: int = 1,
     ) -> Process:
         """Send a payload from node to node."""
         return (yield from self.route(source, target).transfer(issuer, label, payload, bits, count))
 
-    def pause(self, issuer: Issuer, label: Label, part: str, duration_ps: int, *args: Ref) -> Process:
-        """Let time pass on purpose (a forced delay); a span of its own, so that the critical path has no gap."""
+    def pause(
+        self, issuer: Issuer, label: Label, part: str, duration_ps: int, *args: Ref
+    ) -> Process:
+        """Let time pass on purpose (a forced delay); a span of its own, so that the critical path
+        has no gap.
+        """
         env, trace, _ = self.context
         payload = args[0] if args else Ref(None, b"")
         if duration_ps <= 0:
             return payload
         span, start = trace.new_id(), int(env.now)
         price = Price(duration_ps, 0, (0.0, 0.0, 0, 0, 0, 0), (0.0, 0.0, 0.0))
-        record_start(trace, span, issuer.parents(args), -1, (part, "pause"), label, start, start, price)
+        record_start(
+            trace, span, issuer.parents(args), -1, (part, "pause"), label, start, start, price
+        )
         yield env.timeout(duration_ps)
         trace.finish(span)
         issuer.last = span

@@ -13,7 +13,9 @@ from hybridsim.operations.ref import Ref
 
 
 class ResistorSet:
-    """One set of programmable resistors: what it was last written with, and since when it is unused."""
+    """One set of programmable resistors: what it was last written with, and since when it is
+    unused.
+    """
 
     __slots__ = ("key", "system", "taken", "freed_by", "last_use")
 
@@ -24,9 +26,11 @@ class ResistorSet:
 
 
 class ResistorSets:
-    """The sets of a device: one, or two where it is double-buffered. Whoever asks first is served first.
+    """The sets of a device: one, or two where it is double-buffered. Whoever asks first is served
+    first.
 
-    A set keeps what was written until it is written again, so that a factor that is still there is not sent twice.
+    A set keeps what was written until it is written again, so that a factor that is still there is
+    not sent twice.
     """
 
     def __init__(self, env: simpy.Environment, count: int) -> None:
@@ -36,7 +40,9 @@ class ResistorSets:
         self._uses = 0
 
     def acquire(self, issuer: Issuer, key: bytes) -> Generator[simpy.Event, Any, ResistorSet]:
-        """A set for the system ``key``: the one that holds it already, else the one unused for longest."""
+        """A set for the system ``key``: the one that holds it already, else the one unused for
+        longest.
+        """
         free = self._free(key)
         if free is not None:
             return self._take(free)

@@ -1,4 +1,6 @@
-"""A stochastic processing unit: an analog state that lives in time, its resistors, and its converters."""
+"""A stochastic processing unit: an analog state that lives in time, its resistors, and its
+converters.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,16 @@ from typing import Any, NamedTuple
 
 from hybridsim.errors import CapacityError
 from hybridsim.hardware.gpu import basis_row, static_row
-from hybridsim.hardware.lane import Context, Issuer, Label, Lane, Price, Process, Server, record_start
+from hybridsim.hardware.lane import (
+    Context,
+    Issuer,
+    Label,
+    Lane,
+    Price,
+    Process,
+    Server,
+    record_start,
+)
 from hybridsim.hardware.resistor_sets import ResistorSets
 from hybridsim.operations.ref import Computation, Ref
 from hybridsim.scenario.machine import NodeSpec
@@ -18,12 +29,18 @@ _EVENTS = {
     "saturation": ("saturation", 1.0, "largest voltage over full scale"),
     "conductance": ("out of range", 1.0, "largest conductance over the range of the part"),
     "nonfinite": ("non-finite", 0.0, "values that are not finite"),
-    "smallest_eigenvalue": ("runaway", 0.0, "rate at which the fastest growing mode runs away, per RC"),
+    "smallest_eigenvalue": (
+        "runaway",
+        0.0,
+        "rate at which the fastest growing mode runs away, per RC",
+    ),
 }
 
 
 class Load(NamedTuple):
-    """What a system occupies on the device: cells (state variables), programmable resistors, amplifiers."""
+    """What a system occupies on the device: cells (state variables), programmable resistors,
+    amplifiers.
+    """
 
     cells: int
     resistors: int
@@ -33,8 +50,9 @@ class Load(NamedTuple):
 class Spu:
     """Relaxes ``dx = -(A x - b) dtau + sqrt(2 kappa0) dW`` with tau = t / RC.
 
-    Between events nothing runs. At an event the state moves by the exact transition over the time that has passed:
-    a number of RC that the program commanded (``settle``), or what the clock says (``relax``).
+    Between events nothing runs. At an event the state moves by the exact transition over the time
+    that has passed: a number of RC that the program commanded (``settle``), or what the clock says
+    (``relax``).
 
     Args:
         context: environment, trace and backend.
@@ -79,7 +97,8 @@ class Spu:
         written: int,
         known: dict[bytes, Ref] | None = None,
     ) -> Process:
-        """Write ``written`` resistors of a system; the computation is what the device does with them.
+        """Write ``written`` resistors of a system; the computation is what the device does with
+        them.
 
         ``known`` collects systems by key: devices that hold the same one compute it once.
 
@@ -111,8 +130,12 @@ class Spu:
         """Connect the integrators: the state relaxes from now on."""
         self.since_ps = int(self._context.env.now)
 
-    def settle(self, issuer: Issuer, label: Label, tau: float, relaxation: Computation, count: int = 1) -> Process:
-        """Relax for a commanded ``tau`` (each of ``count`` systems of equal size in a row) and wait for it."""
+    def settle(
+        self, issuer: Issuer, label: Label, tau: float, relaxation: Computation, count: int = 1
+    ) -> Process:
+        """Relax for a commanded ``tau`` (each of ``count`` systems of equal size in a row) and wait
+        for it.
+        """
         args = self._arguments()
 
         def start() -> tuple[Ref, Price]:
@@ -144,7 +167,13 @@ class Spu:
         return self.state
 
     def convert_input(
-        self, issuer: Issuer, label: Label, computation: Computation, args: tuple[Ref, ...], cells: int, count: int = 1
+        self,
+        issuer: Issuer,
+        label: Label,
+        computation: Computation,
+        args: tuple[Ref, ...],
+        cells: int,
+        count: int = 1,
     ) -> Process:
         """Digital to analog: the drive of ``count`` systems of ``cells`` values."""
 
@@ -165,7 +194,9 @@ class Spu:
         count: int = 1,
         shape: Any = None,
     ) -> Process:
-        """Sample, hold and convert the state; the relaxation is not disturbed. ``shape`` stands in without tensors."""
+        """Sample, hold and convert the state; the relaxation is not disturbed. ``shape`` stands in
+        without tensors.
+        """
 
         def start() -> tuple[Ref, Price]:
             reading = self._context.backend.evaluate(computation, args, shape)
@@ -175,13 +206,23 @@ class Spu:
         return (yield from self._adc.serve(issuer, label, args, start))
 
     def static_power(self) -> list[dict[str, Any]]:
-        """The amplifiers of the largest system that was in force; unused ones are taken to be gated off."""
-        rows = [static_row(self.name, "amplifiers", self.sheet, "amplifier_power_w", self._amplifiers)]
+        """The amplifiers of the largest system that was in force; unused ones are taken to be gated
+        off.
+        """
+        rows = [
+            static_row(self.name, "amplifiers", self.sheet, "amplifier_power_w", self._amplifiers)
+        ]
         return rows if self._amplifiers else []
 
     def energy_basis(self) -> list[dict[str, Any]]:
-        """Which constants set the energy of which lane; without tensors dissipation is an estimate."""
-        settling = ("full_scale_v",) if self._context.backend.name != "timing" else ("full_scale_v", "activity_factor")
+        """Which constants set the energy of which lane; without tensors dissipation is an
+        estimate.
+        """
+        settling = (
+            ("full_scale_v",)
+            if self._context.backend.name != "timing"
+            else ("full_scale_v", "activity_factor")
+        )
         lanes = {
             "array": ("write_energy_j_per_bit",),
             "core": settling,
@@ -189,7 +230,9 @@ class Spu:
             "dac": ("dac_energy_8bit_j",),
             "adc": ("adc_energy_floor_j", "adc_energy_thermal_j", "adc_energy_factor"),
         }
-        return [basis_row(self.name, lane, self.sheet, *constants) for lane, constants in lanes.items()]
+        return [
+            basis_row(self.name, lane, self.sheet, *constants) for lane, constants in lanes.items()
+        ]
 
     def _arguments(self) -> tuple[Ref, Ref, Ref]:
         assert self.system is not None and self.state is not None and self.drive is not None
@@ -199,25 +242,39 @@ class Spu:
         """What a system needs more of than the device has: (constant, needed, available)."""
         sets = 2 if self.node.buffering == "double" else 1
         needs = (("cells", load.cells), ("resistors", sets * load.resistors))
-        return [(name, needed, self.sheet.value(name)) for name, needed in needs if needed > self.sheet.value(name)]
+        return [
+            (name, needed, self.sheet.value(name))
+            for name, needed in needs
+            if needed > self.sheet.value(name)
+        ]
 
     def largest_order(self) -> int:
         """Order of the largest factor that the device holds, one resistor per entry."""
         sets = 2 if self.node.buffering == "double" else 1
-        return min(int(self.sheet.value("cells")), math.isqrt(int(self.sheet.value("resistors") // sets)))
+        return min(
+            int(self.sheet.value("cells")), math.isqrt(int(self.sheet.value("resistors") // sets))
+        )
 
-    def service_ps(self, load: Load, columns: int, tau: float, *, written: int, converted: bool = True) -> int:
-        """Time of one system without waiting: writing it, then for each column DAC, ``tau`` RC, ADC."""
+    def service_ps(
+        self, load: Load, columns: int, tau: float, *, written: int, converted: bool = True
+    ) -> int:
+        """Time of one system without waiting: writing it, then for each column DAC, ``tau`` RC,
+        ADC.
+        """
         times = [self._write_price(written).duration_ps, self.duration_ps(tau * columns)]
-        times += [self._converter_price("dac", load.cells, columns).duration_ps] if converted else []
+        times += (
+            [self._converter_price("dac", load.cells, columns).duration_ps] if converted else []
+        )
         return sum(times) + self._converter_price("adc", load.cells, columns).duration_ps
 
     def _check_capacity(self, load: Load, label: Label) -> None:
         for name, needed, available in self.lacking(load):
             layer = f" of layer '{label.layer}'" if label.layer else ""
             raise CapacityError(
-                f"{self.name}: '{label.kind}'{layer} needs {needed} {name}, and {self.sheet.name} has "
-                f"{available:.0f}; choose a larger part (machine.spus.{name}), a smaller workload or "
+                f"{self.name}: '{label.kind}'{layer} needs {needed} {name}, and "
+                f"{self.sheet.name} has "
+                f"{available:.0f}; choose a larger part (machine.spus.{name}), a smaller "
+                "workload or "
                 f"training.batch_size"
             )
 
@@ -230,7 +287,9 @@ class Spu:
         return Price(duration, duration, (0.0, 0.0, 0, bits, 0, resistors), joules)
 
     def _relax_price(self, duration_ps: int, state: Ref, count: int) -> Price:
-        """Dissipation from the trajectory; without numbers an estimate: every resistor at R and full scale, times an activity factor."""
+        """Dissipation from the trajectory; without numbers an estimate: every resistor at R and
+        full scale, times an activity factor.
+        """
         capacitance_f, seconds = self.sheet.value("capacitance_f"), duration_ps * 1e-12
         volts = (self.sheet.value("full_scale_v"), *self.sheet.bounds("full_scale_v"))
         integral = state.facts.get("dissipation")
@@ -240,7 +299,9 @@ class Spu:
         else:
             active = (self.sheet.value("activity_factor"), *self.sheet.bounds("activity_factor"))
             watts = self.load.resistors / self.sheet.value("resistance_ohm")
-            nominal, low, high = (v * v * watts * seconds * a for v, a in zip(volts, active, strict=True))
+            nominal, low, high = (
+                v * v * watts * seconds * a for v, a in zip(volts, active, strict=True)
+            )
             note = "estimate: full scale x activity factor"
         work = (0.0, 0.0, 0, 0, 0, 0)
         return Price(duration_ps, duration_ps, work, (nominal, low, high), count, note)
@@ -248,7 +309,11 @@ class Spu:
     def _converter_price(self, kind: str, cells: int, count: int) -> Price:
         channels = self.sheet.value(f"{kind}_channels") or cells
         rounds = math.ceil(cells / channels) * count
-        duration = to_ps(rounds / self.sheet.value(f"{kind}_rate_hz")) if self.sheet.value(f"{kind}_rate_hz") else 0
+        duration = (
+            to_ps(rounds / self.sheet.value(f"{kind}_rate_hz"))
+            if self.sheet.value(f"{kind}_rate_hz")
+            else 0
+        )
         conversions = cells * count
         one = self._dac_conversion_j() if kind == "dac" else self._adc_conversion_j()
         joules = (one[0] * conversions, one[1] * conversions, one[2] * conversions)
@@ -259,13 +324,20 @@ class Spu:
         return self._band("dac_energy_8bit_j", 2.0 ** (self.bits("bias") - 8))
 
     def _adc_conversion_j(self) -> tuple[float, float, float]:
-        """A factor above the survey's envelope: ``floor + thermal * 4^ENOB`` with ENOB = bits - 1."""
+        """A factor above the survey's envelope: ``floor + thermal * 4^ENOB`` with ENOB = bits -
+        1.
+        """
         enob = self.bits("output") - 1
-        envelope = self.sheet.value("adc_energy_floor_j") + self.sheet.value("adc_energy_thermal_j") * 4.0**enob
+        envelope = (
+            self.sheet.value("adc_energy_floor_j")
+            + self.sheet.value("adc_energy_thermal_j") * 4.0**enob
+        )
         return self._band("adc_energy_factor", envelope)
 
     def bits(self, which: str) -> int:
-        """Resolution of an end (input, bias, output); an ideal one is sent and priced as an unquantized number."""
+        """Resolution of an end (input, bias, output); an ideal one is sent and priced as an
+        unquantized number.
+        """
         given: int | None = getattr(self.node, f"{which}_bits")
         return self.number_bits if given is None else given
 
@@ -282,5 +354,10 @@ class Spu:
                 value = -value
             if value is not None and value > limit:
                 self._context.trace.event(
-                    kind, self.name, label.step, layer=label.layer, value=float(value), note=f"{label.kind}: {note}"
+                    kind,
+                    self.name,
+                    label.step,
+                    layer=label.layer,
+                    value=float(value),
+                    note=f"{label.kind}: {note}",
                 )

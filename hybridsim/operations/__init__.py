@@ -1,1 +1,3 @@
-"""An operation is work plus a computation: immutable references, keys, and the three backends that evaluate them."""
+"""An operation is work plus a computation: immutable references, keys, and the three backends that
+evaluate them.
+"""

@@ -25,16 +25,22 @@ class Shapes:
         self._known: dict[Any, tuple[tuple[Work, Any], tuple[Any, ...]]] = {}
 
     def meta(self, value: Any) -> Any:
-        """The one meta value that stands for all values of this signature; it lives as long as this object."""
+        """The one meta value that stands for all values of this signature; it lives as long as this
+        object.
+        """
         form = signature((value,), {})
         if form not in self._metas:
-            # The value itself is kept where its identity is part of the signature, so that the id stays taken.
+            # The value itself is kept where its identity is part of the signature, so that the id
+            # stays taken.
             self._metas[form] = (to_meta(value), value if hasattr(value, "meta") else None)
         return self._metas[form][0]
 
     def count(self, computation: Computation, metas: tuple[Any, ...]) -> tuple[Work, Any]:
-        """Work and meta output of a computation; ``metas`` must come from ``meta`` or from an earlier count."""
-        # The meta values are kept with the entry, so that their identities are safe keys, which cost nothing to hash.
+        """Work and meta output of a computation; ``metas`` must come from ``meta`` or from an
+        earlier count.
+        """
+        # The meta values are kept with the entry, so that their identities are safe keys, which
+        # cost nothing to hash.
         quick = (computation.token, *map(id, metas))
         known = self._known.get(quick)
         found = known[0] if known is not None else None
@@ -73,12 +79,16 @@ class Backend(ABC):
 
     def work(self, computation: Computation, args: tuple[Ref, ...]) -> tuple[Work, Any]:
         """Work on a digital processor, and the shapes of the outcome."""
-        values = (self.shapes.meta(a.value) for a in args) if self.tensors else (a.value for a in args)
+        values = (
+            (self.shapes.meta(a.value) for a in args) if self.tensors else (a.value for a in args)
+        )
         return self.shapes.count(computation, tuple(values))
 
     @abstractmethod
     def evaluate(self, computation: Computation, args: tuple[Ref, ...], shape: Any = None) -> Ref:
-        """The outcome of a computation. ``shape`` is the meta value that stands for it where nothing is computed."""
+        """The outcome of a computation. ``shape`` is the meta value that stands for it where
+        nothing is computed.
+        """
 
 
 class Live(Backend):

@@ -26,23 +26,27 @@ from hybridsim.operations.formulas import (
 from hybridsim.work import Kernel, Work
 
 
-def count(fn: Callable[..., Any], args: tuple[Any, ...], settings: Mapping[str, Any]) -> tuple[Work, Any]:
+def count(
+    fn: Callable[..., Any], args: tuple[Any, ...], settings: Mapping[str, Any]
+) -> tuple[Work, Any]:
     """Run ``fn(*args, **settings)`` on the meta device and count what its operators do.
 
-    Counted below autograd and vmap, so each operator that would really be launched counts once. FLOP:
-    contractions and convolutions by their shapes (two per multiply-add), factorisations in closed form,
-    everything else one per element of its largest operand, copies and fills none. Bytes: each distinct
-    operand read once plus what is written; views are free. Memory: storages alive at once, including the
-    arguments and whatever else is read (frozen parameters of a task's network).
+    Counted below autograd and vmap, so each operator that would really be launched counts once.
+    FLOP: contractions and convolutions by their shapes (two per multiply-add), factorisations in
+        closed form,
+    everything else one per element of its largest operand, copies and fills none. Bytes: each
+    distinct operand read once plus what is written; views are free. Memory: storages alive at once,
+    including the arguments and whatever else is read (frozen parameters of a task's network).
 
     Args:
         fn: a computation that neither branches on tensor values nor copies to the host.
-        args: pytrees of tensors, dataclasses and tasks on any device; only shapes and dtypes are read. A
-            tensor given twice is shared within one argument, not between two.
+        args: pytrees of tensors, dataclasses and tasks on any device; only shapes and dtypes are
+            read. A tensor given twice is shared within one argument, not between two.
         settings: keyword arguments, passed through.
 
     Returns:
-        The work (one Kernel per distinct operator, size and precision) and the result on the meta device.
+        The work (one Kernel per distinct operator, size and precision) and the result on the meta
+        device.
     """
     memos: list[dict[int, Tensor]] = [{} for _ in args]
     arguments = [to_meta(a, memo) for a, memo in zip(args, memos, strict=True)]
@@ -59,7 +63,8 @@ def count(fn: Callable[..., Any], args: tuple[Any, ...], settings: Mapping[str, 
 def stage(name: str) -> None:
     """Name the part of a computation that follows, until the next name; a name may come back.
 
-    Without effect but while the computation is counted (``Work.stages``); what precedes the first name counts to it.
+    Without effect but while the computation is counted (``Work.stages``); what precedes the first
+    name counts to it.
     """
     counter = _COUNTER.get()
     if counter is not None:
@@ -69,13 +74,15 @@ def stage(name: str) -> None:
 def to_meta(value: Any, memo: dict[int, Tensor] | None = None) -> Any:
     """The same pytree with every tensor's shape, strides and dtype but no numbers.
 
-    Goes into tuples, lists, dicts and dataclasses; an object with a ``meta()`` method, such as a Task,
-    answers for itself. A tensor that occurs twice stays one tensor.
+    Goes into tuples, lists, dicts and dataclasses; an object with a ``meta()`` method, such as a
+    Task, answers for itself. A tensor that occurs twice stays one tensor.
     """
     memo = {} if memo is None else memo
     if isinstance(value, Tensor):
         if id(value) not in memo:
-            memo[id(value)] = torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="meta")
+            memo[id(value)] = torch.empty_strided(
+                value.shape, value.stride(), dtype=value.dtype, device="meta"
+            )
         return memo[id(value)]
     if hasattr(value, "meta"):
         return value.meta()
@@ -86,16 +93,21 @@ def to_meta(value: Any, memo: dict[int, Tensor] | None = None) -> Any:
     if isinstance(value, dict):
         return {k: to_meta(v, memo) for k, v in value.items()}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {f.name: to_meta(getattr(value, f.name), memo) for f in dataclasses.fields(value) if f.init}
+        fields = {
+            f.name: to_meta(getattr(value, f.name), memo)
+            for f in dataclasses.fields(value)
+            if f.init
+        }
         return dataclasses.replace(value, **fields)
     return value
 
 
 def signature(args: tuple[Any, ...], settings: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Hashable key of everything a count depends on: equal signatures of one function have equal work.
+    """Hashable key of everything a count depends on: equal signatures of one function have equal
+    work.
 
-    Shapes, strides and dtypes of tensors, keys of tasks, settings; numbers among the arguments (a step count)
-    are data and do not enter.
+    Shapes, strides and dtypes of tensors, keys of tasks, settings; numbers among the arguments (a
+    step count) are data and do not enter.
     """
     return (*(_shape_of(a) for a in args), tuple(sorted(settings.items())))
 
@@ -110,7 +122,9 @@ def _shape_of(value: Any) -> Any:
     if isinstance(value, dict):
         return tuple((k, _shape_of(v)) for k, v in value.items())
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return type(value).__name__, *(_shape_of(getattr(value, f.name)) for f in dataclasses.fields(value))
+        return type(value).__name__, *(
+            _shape_of(getattr(value, f.name)) for f in dataclasses.fields(value)
+        )
     return value if isinstance(value, (str, bool)) else type(value).__name__
 
 
@@ -131,7 +145,11 @@ class _Counter(TorchDispatchMode):
             self._memory.given(tensor)
 
     def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
         inputs = _tensors((args, kwargs))
@@ -160,21 +178,32 @@ class _Counter(TorchDispatchMode):
         special = factorisation(call)
         if special is not None:
             each = moved / max(special.matrices, 1)
-            kernel = Kernel(name, special.flop, each, special.matrix, precision, special.routine, special.size)
+            kernel = Kernel(
+                name, special.flop, each, special.matrix, precision, special.routine, special.size
+            )
             self._factorised(call, kernel, special.matrices)
             return
         flop = contraction_flop(call)
         matrix = flop is not None
-        self._launch(Kernel(name, elementwise_flop(call) if flop is None else flop, moved, matrix, precision), 1)
+        self._launch(
+            Kernel(
+                name, elementwise_flop(call) if flop is None else flop, moved, matrix, precision
+            ),
+            1,
+        )
 
     def _factorised(self, call: Call, kernel: Kernel, number: int) -> None:
-        """Record factorisations; a Cholesky factor that is then inverted is one SPD inverse, n³ in all."""
+        """Record factorisations; a Cholesky factor that is then inverted is one SPD inverse, n³ in
+        all.
+        """
         if kernel.routine == "cholesky":
             storage = call.outputs[0].untyped_storage()
             self._cholesky[storage._cdata] = (weakref.ref(storage), kernel, number, self._kernels)
         if kernel.routine == "spd_inverse":
             storage = call.inputs[0].untyped_storage()
-            factor, before, launches, there = self._cholesky.pop(storage._cdata, (None, None, 0, {}))
+            factor, before, launches, there = self._cholesky.pop(
+                storage._cdata, (None, None, 0, {})
+            )
             if factor is not None and before is not None and factor() is storage:
                 there[before] -= launches
                 flop, moved = before.flop + kernel.flop, before.bytes + kernel.bytes
@@ -196,7 +225,9 @@ class _Counter(TorchDispatchMode):
         for kernels in self._stages.values():
             for kernel, number in kernels.items():
                 total[kernel] = total.get(kernel, 0) + number
-        stages = [(name, Work(_counted(part))) for name, part in self._stages.items() if name is not None]
+        stages = [
+            (name, Work(_counted(part))) for name, part in self._stages.items() if name is not None
+        ]
         peak, largest = self._memory.peak_bytes, self._largest
         return Work(_counted(total), peak_bytes=peak, largest=largest, stages=tuple(stages))
 

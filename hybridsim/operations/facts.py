@@ -31,10 +31,14 @@ class FactStore:
             self._db = sqlite3.connect(self.path, timeout=60)
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=NORMAL")
-            self._db.execute("CREATE TABLE IF NOT EXISTS facts (key BLOB PRIMARY KEY, facts TEXT) WITHOUT ROWID")
+            self._db.execute(
+                "CREATE TABLE IF NOT EXISTS facts (key BLOB PRIMARY KEY, facts TEXT) WITHOUT ROWID"
+            )
             self._db.commit()
         except (sqlite3.DatabaseError, OSError) as error:
-            raise InputError(f"{self.path}: expected a fact store (sqlite), got: {error}") from error
+            raise InputError(
+                f"{self.path}: expected a fact store (sqlite), got: {error}"
+            ) from error
 
     def get(self, key: bytes) -> dict[str, Any] | None:
         """The facts under ``key``, or None."""
@@ -43,7 +47,9 @@ class FactStore:
             try:
                 row = self._db.execute("SELECT facts FROM facts WHERE key = ?", (key,)).fetchone()
             except sqlite3.DatabaseError as error:
-                raise InputError(f"{self.path}: expected a whole fact store, got: {error}; remove the file") from error
+                raise InputError(
+                    f"{self.path}: expected a whole fact store, got: {error}; remove the file"
+                ) from error
             text = row[0] if row else None
         return None if text is None else json.loads(text)
 
@@ -54,10 +60,14 @@ class FactStore:
             self.commit()
 
     def commit(self) -> None:
-        """Write what is pending. A store that fails loses facts, not the run: ``failure`` says so."""
+        """Write what is pending. A store that fails loses facts, not the run: ``failure`` says
+        so.
+        """
         if self._pending:
             try:
-                self._db.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", self._pending.items())
+                self._db.executemany(
+                    "INSERT OR REPLACE INTO facts VALUES (?, ?)", self._pending.items()
+                )
                 self._db.commit()
             except sqlite3.DatabaseError as error:
                 self.failure = f"{self.path}: facts could not be stored: {error}"

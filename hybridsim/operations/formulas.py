@@ -15,27 +15,66 @@ aten = torch.ops.aten
 
 # Operators that only allocate: no launch.
 ALLOCATIONS = frozenset(
-    [aten.empty, aten.empty_like, aten.empty_strided, aten.new_empty, aten.new_empty_strided, aten.resize_]
+    [
+        aten.empty,
+        aten.empty_like,
+        aten.empty_strided,
+        aten.new_empty,
+        aten.new_empty_strided,
+        aten.resize_,
+    ]
 )
 # Operators that select: of their first operand they read only as much as they write.
-_SELECTIONS = frozenset([aten.index, aten.index_select, aten.gather, aten.embedding, aten.take_along_dim])
+_SELECTIONS = frozenset(
+    [aten.index, aten.index_select, aten.gather, aten.embedding, aten.take_along_dim]
+)
 # Operators that overwrite their first operand without reading it.
 _OVERWRITES = frozenset([aten.copy_, aten.fill_, aten.zero_])
 # Operators that move or write numbers without arithmetic.
 MOVES = frozenset(
     [
-        *_SELECTIONS, *_OVERWRITES, aten.clone, aten._to_copy, aten.cat, aten.stack, aten.repeat, aten.flip,
-        aten.roll, aten.constant_pad_nd, aten.zeros, aten.zeros_like, aten.new_zeros, aten.ones,
-        aten.ones_like, aten.new_ones, aten.full, aten.full_like, aten.new_full, aten.scalar_tensor, aten.eye,
-        aten.arange, aten.scatter, aten.index_put, aten.index_put_, aten.select_backward, aten.slice_backward,
-        aten.select_scatter, aten.slice_scatter, aten.tril, aten.triu, aten.im2col, aten.diag_embed,
+        *_SELECTIONS,
+        *_OVERWRITES,
+        aten.clone,
+        aten._to_copy,
+        aten.cat,
+        aten.stack,
+        aten.repeat,
+        aten.flip,
+        aten.roll,
+        aten.constant_pad_nd,
+        aten.zeros,
+        aten.zeros_like,
+        aten.new_zeros,
+        aten.ones,
+        aten.ones_like,
+        aten.new_ones,
+        aten.full,
+        aten.full_like,
+        aten.new_full,
+        aten.scalar_tensor,
+        aten.eye,
+        aten.arange,
+        aten.scatter,
+        aten.index_put,
+        aten.index_put_,
+        aten.select_backward,
+        aten.slice_backward,
+        aten.select_scatter,
+        aten.slice_scatter,
+        aten.tril,
+        aten.triu,
+        aten.im2col,
+        aten.diag_embed,
         aten.lift_fresh_copy,
     ]
-)  # fmt: skip
+)
 
 
 class Call(NamedTuple):
-    """One operator as it was dispatched, with the distinct tensors among its arguments and results."""
+    """One operator as it was dispatched, with the distinct tensors among its arguments and
+    results.
+    """
 
     func: Any
     args: tuple[Any, ...]
@@ -54,7 +93,8 @@ class Factorisation(NamedTuple):
     matrices: int
 
 
-# FLOP / n³: LAPACK working note 41 (potrf, potri, getrf + getri); Golub & Van Loan §8.3 (QR with vectors)
+# FLOP / n³: LAPACK working note 41 (potrf, potri, getrf + getri); Golub & Van Loan §8.3 (QR with
+# vectors)
 _FACTORISATIONS: dict[Any, tuple[float, Routine]] = {
     aten.linalg_cholesky_ex: (1 / 3, "cholesky"),
     aten.cholesky: (1 / 3, "cholesky"),
@@ -65,7 +105,9 @@ _FACTORISATIONS: dict[Any, tuple[float, Routine]] = {
 
 
 def factorisation(call: Call) -> Factorisation | None:
-    """Closed-form cost of a Cholesky factor, an inverse or a symmetric eigendecomposition; else None."""
+    """Closed-form cost of a Cholesky factor, an inverse or a symmetric eigendecomposition; else
+    None.
+    """
     entry = _FACTORISATIONS.get(call.func.overloadpacket)
     if entry is None:
         return None
@@ -110,7 +152,9 @@ def is_view(func: Any, inputs: list[Tensor], outputs: list[Tensor]) -> bool:
 
 
 def bytes_moved(call: Call) -> float:
-    """Bytes read plus written; a broadcast dimension is read once, an overwritten operand not at all."""
+    """Bytes read plus written; a broadcast dimension is read once, an overwritten operand not at
+    all.
+    """
     packet, inputs = call.func.overloadpacket, call.inputs
     written = read = sum(map(_stored_bytes, call.outputs))
     others = sum(_stored_bytes(t) for t in inputs if t is not call.args[0])
@@ -119,7 +163,9 @@ def bytes_moved(call: Call) -> float:
     if packet in _SELECTIONS:
         return float(written + read + others)
     if packet is aten.convolution_backward and not call.args[10][0]:
-        inputs = [t for t in inputs if t is not call.args[2]]  # the weight's gradient does not read the weight
+        inputs = [
+            t for t in inputs if t is not call.args[2]
+        ]  # the weight's gradient does not read the weight
     return float(written + sum(map(_stored_bytes, inputs)))
 
 
@@ -134,7 +180,9 @@ def precision_of(tensors: list[Tensor]) -> Precision:
 
 
 def _convolution_backward_flop(args: tuple[Any, ...]) -> float:
-    """The forward pass's for each of the input's and the weight's gradient, one per element for the bias."""
+    """The forward pass's for each of the input's and the weight's gradient, one per element for the
+    bias.
+    """
     grad_out, x, weight, transposed, mask = args[0], args[1], args[2], args[7], args[10]
     positions = prod((x if transposed else grad_out).shape[2:])
     forward = 2 * x.shape[0] * positions * weight.numel()
@@ -143,5 +191,7 @@ def _convolution_backward_flop(args: tuple[Any, ...]) -> float:
 
 def _stored_bytes(tensor: Tensor) -> int:
     """Bytes of the distinct elements: dimensions of stride 0 repeat one element."""
-    distinct = prod(s for s, stride in zip(tensor.shape, tensor.stride(), strict=True) if stride != 0)
+    distinct = prod(
+        s for s, stride in zip(tensor.shape, tensor.stride(), strict=True) if stride != 0
+    )
     return tensor.element_size() * (distinct if tensor.numel() else 0)

@@ -18,11 +18,15 @@ _DRAWS = frozenset({"reports", "cli.py", "progress.py", "__main__.py"})
 
 
 def sources(package: Traversable) -> Iterator[tuple[str, Traversable]]:
-    """The sources below a package that can change a number, as (path within it, file), in order of the path."""
+    """The sources below a package that can change a number, as (path within it, file), in order of
+    the path.
+    """
     yield from sorted(_walk(package, "", _DRAWS), key=lambda found: found[0])
 
 
-def _walk(folder: Traversable, prefix: str, left_out: frozenset[str]) -> Iterator[tuple[str, Traversable]]:
+def _walk(
+    folder: Traversable, prefix: str, left_out: frozenset[str]
+) -> Iterator[tuple[str, Traversable]]:
     for entry in folder.iterdir():
         if entry.name in left_out or entry.name.startswith((".", "__pycache__")):
             continue
@@ -33,8 +37,12 @@ def _walk(folder: Traversable, prefix: str, left_out: frozenset[str]) -> Iterato
 
 
 def code_digest(package: Traversable) -> bytes:
-    """Hash of the sources below a package by path and text, so that a changed formula never meets an old fact."""
-    return digest(*(part for path, file in sources(package) for part in (path.encode(), file.read_bytes())))
+    """Hash of the sources below a package by path and text, so that a changed formula never meets
+    an old fact.
+    """
+    return digest(
+        *(part for path, file in sources(package) for part in (path.encode(), file.read_bytes()))
+    )
 
 
 @functools.cache
@@ -44,6 +52,17 @@ def _own_code() -> bytes:
 
 def salt(device: str, threads: int) -> bytes:
     """What two runs must share, besides the scenario, to have the same numbers."""
-    hardware = torch.cuda.get_device_name() if device == "cuda" else torch.backends.cpu.get_cpu_capability()
-    texts = (torch.__version__, numpy.__version__, platform.machine(), hardware, device, str(threads))
+    hardware = (
+        torch.cuda.get_device_name()
+        if device == "cuda"
+        else torch.backends.cpu.get_cpu_capability()
+    )
+    texts = (
+        torch.__version__,
+        numpy.__version__,
+        platform.machine(),
+        hardware,
+        device,
+        str(threads),
+    )
     return digest(_own_code(), *(text.encode() for text in texts))

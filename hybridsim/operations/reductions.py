@@ -1,4 +1,6 @@
-"""What several processors compute together: the sum of two pieces, the mean of what each has found."""
+"""What several processors compute together: the sum of two pieces, the mean of what each has
+found.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +13,15 @@ from hybridsim.outcome import Outcome
 
 
 def add(left: Tensor, right: Tensor) -> Outcome:
-    """Elementwise sum of two pieces of equal shape: what a receiver does in a round of an all-reduce."""
+    """Elementwise sum of two pieces of equal shape: what a receiver does in a round of an
+    all-reduce.
+    """
     return Outcome(left + right)
 
 
 def mean(*trees: Any) -> Outcome:
-    """Mean over G pytrees (tuples, lists, dicts, named tuples) of tensors, leaf by leaf: sum in order, then 1/G.
+    """Mean over G pytrees (tuples, lists, dicts, named tuples) of tensors, leaf by leaf: sum in
+    order, then 1/G.
 
     Equal shards of a batch have the mean gradient of the whole batch as the mean of theirs.
 

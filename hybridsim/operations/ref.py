@@ -15,7 +15,8 @@ class Ref(NamedTuple):
     """A value and where it comes from.
 
     Attributes:
-        value: tensors in a live run; meta tensors (shapes) or None in a timing-only or replayed one.
+        value: tensors in a live run; meta tensors (shapes) or None in a timing-only or replayed
+            one.
         key: hash of everything the value depends on; equal keys mean equal numbers.
         spans: the spans that produced it; they become parents of whatever uses it.
         facts: the few numbers that programs branch on, price or report.
@@ -54,7 +55,9 @@ class Computation:
 
 
 def digest(*parts: bytes) -> bytes:
-    """16-byte hash of byte strings; lengths are hashed too, so that no two lists of parts collide."""
+    """16-byte hash of byte strings; lengths are hashed too, so that no two lists of parts
+    collide.
+    """
     h = hashlib.blake2b(digest_size=16)
     for part in parts:
         h.update(len(part).to_bytes(4, "little"))

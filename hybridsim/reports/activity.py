@@ -43,10 +43,11 @@ class Bins(NamedTuple):
 
 
 class Sums:
-    """Integral over every bin of step functions, one per row: ``height`` between ``start_ps`` and ``end_ps``.
+    """Integral over every bin of step functions, one per row: ``height`` between ``start_ps`` and
+    ``end_ps``.
 
-    An interval inside one bin is added as its area; a longer one as a ramp that begins in its first bin and one that
-    ends in its last, which costs the same however many bins lie between.
+    An interval inside one bin is added as its area; a longer one as a ramp that begins in its first
+    bin and one that ends in its last, which costs the same however many bins lie between.
     """
 
     def __init__(self, bins: Bins) -> None:
@@ -54,8 +55,16 @@ class Sums:
         self._area = np.zeros((0, bins.number + 1))
         self._level = np.zeros((0, bins.number + 1))
 
-    def add(self, rows: np.ndarray, size: int, start_ps: np.ndarray, end_ps: np.ndarray, area: np.ndarray) -> None:
-        """Add intervals; ``area`` is height times length in picoseconds, spent at once where the length is 0.
+    def add(
+        self,
+        rows: np.ndarray,
+        size: int,
+        start_ps: np.ndarray,
+        end_ps: np.ndarray,
+        area: np.ndarray,
+    ) -> None:
+        """Add intervals; ``area`` is height times length in picoseconds, spent at once where the
+        length is 0.
 
         Args:
             rows: the function each interval belongs to, below ``size``.
@@ -81,14 +90,19 @@ class Sums:
         more = size - len(self._area)
         if more > 0:
             empty = np.zeros((more, self._bins.number + 1))
-            self._area, self._level = np.vstack([self._area, empty]), np.vstack([self._level, empty])
+            self._area, self._level = (
+                np.vstack([self._area, empty]),
+                np.vstack([self._level, empty]),
+            )
 
     @staticmethod
     def _enter(table: np.ndarray, places: np.ndarray, values: np.ndarray) -> None:
         table += np.bincount(places, values, table.size).reshape(table.shape)
 
     def per_bin(self) -> np.ndarray:
-        """The integrals, shape (rows, number); what falls on the very end belongs to the last bin."""
+        """The integrals, shape (rows, number); what falls on the very end belongs to the last
+        bin.
+        """
         carried = np.cumsum(self._level, axis=1) - self._level
         found = self._area + carried * self._bins.width_ps
         found[:, -2] += found[:, -1]
@@ -126,12 +140,14 @@ class Activity:
     def lanes(self) -> dict[str, list[str]]:
         """Lanes by part, both in the order in which they were first used.
 
-        Parts whose names differ in a number stand together; background lanes stand after the others of their part.
+        Parts whose names differ in a number stand together; background lanes stand after the others
+        of their part.
         """
         order = sorted(self.keys, key=lambda key: (self._first_ps[self.keys[key]], self.keys[key]))
         families = list(dict.fromkeys(_family(part) for part, _ in order))
         parts = sorted(
-            dict.fromkeys(part for part, _ in order), key=lambda p: (families.index(_family(p)), _numbers(p))
+            dict.fromkeys(part for part, _ in order),
+            key=lambda p: (families.index(_family(p)), _numbers(p)),
         )
         found: dict[str, list[str]] = {part: [] for part in parts}
         for part, lane in sorted(order, key=lambda key: is_background(key[1])):
@@ -139,14 +155,21 @@ class Activity:
         return found
 
     def in_service(self) -> dict[Key, np.ndarray]:
-        """Mean number in service per lane and bin, shape (bins,): the share of time for a lane that serves one."""
+        """Mean number in service per lane and bin, shape (bins,): the share of time for a lane that
+        serves one.
+        """
         shares = self._service.per_bin() / self.bins.lengths_ps()
         return {key: shares[row] for key, row in self.keys.items()}
 
     def power_w(self, static_w: Mapping[str, float]) -> dict[str, np.ndarray]:
-        """Mean watts per part and bin, shape (bins,), static power included; parts in the order of first use."""
+        """Mean watts per part and bin, shape (bins,), static power included; parts in the order of
+        first use.
+        """
         watts = self._energy.per_bin() / self.bins.lengths_ps() * PS_PER_S
-        found = {part: np.full(self.bins.number, static_w.get(part, 0.0)) for part in [*self.lanes(), *static_w]}
+        found = {
+            part: np.full(self.bins.number, static_w.get(part, 0.0))
+            for part in [*self.lanes(), *static_w]
+        }
         for (part, _), row in self.keys.items():
             found[part] += watts[row]
         return found
@@ -154,7 +177,9 @@ class Activity:
 
 def activity(run: Run, most_bins: int) -> Activity:
     """Read a run's spans twice: for the end of the run, and to add them up."""
-    ends = [int(chunk["end_ps"].max()) for chunk in run.span_chunks(["end_ps"]) if len(chunk["end_ps"])]
+    ends = [
+        int(chunk["end_ps"].max()) for chunk in run.span_chunks(["end_ps"]) if len(chunk["end_ps"])
+    ]
     found = Activity(Bins.of(max(ends, default=0), most_bins))
     for chunk in run.span_chunks(COLUMNS):
         found.add(chunk)

@@ -1,7 +1,7 @@
 """A run as Chrome trace-event JSON, for viewers that do not read Perfetto's own format.
 
-Times are microseconds with a fraction; as in ``perfetto``, one nanosecond shown stands for ``tick_ps`` simulated
-picoseconds. Format: "Trace Event Format" of the Chromium project.
+Times are microseconds with a fraction; as in ``perfetto``, one nanosecond shown stands for
+``tick_ps`` simulated picoseconds. Format: "Trace Event Format" of the Chromium project.
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ from hybridsim.results.read import Run
 
 
 def write_chrome_json(run: Run, path: Path | str, tick_ps: int = 1) -> None:
-    """Write a run as Chrome trace-event JSON, event by event: a process per part, a thread per lane.
+    """Write a run as Chrome trace-event JSON, event by event: a process per part, a thread per
+    lane.
 
     Args:
         run: the run, finished or not.
         path: the file to write.
-        tick_ps: simulated picoseconds that one nanosecond of the trace stands for; see ``write_perfetto``.
+        tick_ps: simulated picoseconds that one nanosecond of the trace stands for; see
+            ``write_perfetto``.
 
     Raises:
         InputError: ``tick_ps`` is not positive.
@@ -74,21 +76,42 @@ class _Writer:
         yield from self._process(power.part)
         pid = self._processes[power.part]
         for time, watts in zip(power.times, power.watts, strict=True):
-            event = f'"pid":{pid},"tid":0,"ts":{_microseconds(time)},"args":{{"W":{_json(_finite(watts))}}}'
+            drawn = f'"args":{{"W":{_json(_finite(watts))}}}'
+            event = f'"pid":{pid},"tid":0,"ts":{_microseconds(time)},{drawn}'
             yield f'{{"ph":"C","name":"power",{event}}}'
 
     def _process(self, part: str) -> Iterator[str]:
         if part not in self._processes:
             self._processes[part] = pid = len(self._processes) + 1
-            yield _json({"ph": "M", "name": "process_name", "pid": pid, "tid": 0, "args": {"name": part}})
-            yield _json({"ph": "M", "name": "process_sort_index", "pid": pid, "tid": 0, "args": {"sort_index": pid}})
+            yield _json(
+                {"ph": "M", "name": "process_name", "pid": pid, "tid": 0, "args": {"name": part}}
+            )
+            yield _json(
+                {
+                    "ph": "M",
+                    "name": "process_sort_index",
+                    "pid": pid,
+                    "tid": 0,
+                    "args": {"sort_index": pid},
+                }
+            )
 
     def _thread(self, pid: int, lane: str, track: int) -> Iterator[str]:
         place = (pid, lane, track)
         if place not in self._threads:
             self._threads[place] = tid = len(self._threads) + 1
-            yield _json({"ph": "M", "name": "thread_name", "pid": pid, "tid": tid, "args": {"name": lane}})
-            yield _json({"ph": "M", "name": "thread_sort_index", "pid": pid, "tid": tid, "args": {"sort_index": tid}})
+            yield _json(
+                {"ph": "M", "name": "thread_name", "pid": pid, "tid": tid, "args": {"name": lane}}
+            )
+            yield _json(
+                {
+                    "ph": "M",
+                    "name": "thread_sort_index",
+                    "pid": pid,
+                    "tid": tid,
+                    "args": {"sort_index": tid},
+                }
+            )
 
 
 def _microseconds(ticks: int) -> str:
@@ -101,7 +124,9 @@ def _json(value: Any) -> str:
     try:
         return json.dumps(value, separators=(",", ":"), allow_nan=False)
     except ValueError:
-        return json.dumps({name: _finite(cell) for name, cell in value.items()}, separators=(",", ":"))
+        return json.dumps(
+            {name: _finite(cell) for name, cell in value.items()}, separators=(",", ":")
+        )
 
 
 def _finite(value: Any) -> Any:

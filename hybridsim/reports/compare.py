@@ -1,4 +1,6 @@
-"""Runs side by side: learning curves on three axes, time and energy to target, and do they differ at all."""
+"""Runs side by side: learning curves on three axes, time and energy to target, and do they differ
+at all.
+"""
 
 from __future__ import annotations
 
@@ -25,11 +27,12 @@ _GRID = 400
 
 
 def compare_table(runs: Sequence[Run]) -> pd.DataFrame:
-    """One line per group: medians over its seeds, and bootstrap 95 % intervals of time and energy to target.
+    """One line per group: medians over its seeds, and bootstrap 95 % intervals of time and energy
+    to target.
 
-    A target that a run did not reach counts as infinitely late; intervals need 3 seeds. ``energy_low_j`` and
-    ``energy_high_j`` are the bands of the datasheets' constants, ``*_ci_low`` and ``*_ci_high`` the spread over
-    seeds.
+    A target that a run did not reach counts as infinitely late; intervals need 3 seeds.
+    ``energy_low_j`` and ``energy_high_j`` are the bands of the datasheets' constants, ``*_ci_low``
+    and ``*_ci_high`` the spread over seeds.
 
     Raises:
         InputError: no runs.
@@ -52,7 +55,9 @@ def _line(group: Group) -> dict[str, Any]:
         line[f"final_{metric}"] = float(np.median(values)) if values else np.nan
     targets = [summary["target"] for summary in summaries if summary["target"]]
     line["target"] = ", ".join(sorted({goal_text(target) for target in targets})) or "none"
-    line["reached"] = f"{sum(target['reached'] for target in targets)}/{len(targets)}" if targets else "–"
+    line["reached"] = (
+        f"{sum(target['reached'] for target in targets)}/{len(targets)}" if targets else "–"
+    )
     for column, key in (("time_to_target_s", "seconds"), ("energy_to_target_j", "joules")):
         interval = median_interval(to_target(group, key))
         line |= {
@@ -70,9 +75,13 @@ def write_comparison(runs: Sequence[Run], path: Path | str) -> None:
         InputError: no runs.
     """
     table, groups = compare_table(runs), groups_of(runs)
-    title = " against ".join(group.name for group in groups[:3]) + (" and others" if len(groups) > 3 else "")
+    title = " against ".join(group.name for group in groups[:3]) + (
+        " and others" if len(groups) > 3 else ""
+    )
     colours = dict(zip([g.name for g in groups], figures.COLOURS * len(groups), strict=False))
-    head = f"<h1>{page.escape(title)}</h1>" + page.paragraph(f"{len(runs)} runs in {len(groups)} groups", "meta")
+    head = f"<h1>{page.escape(title)}</h1>" + page.paragraph(
+        f"{len(runs)} runs in {len(groups)} groups", "meta"
+    )
     sections = (
         _verdicts(groups),
         _curves(groups, colours),
@@ -91,8 +100,10 @@ def _verdicts(groups: Sequence[Group]) -> str:
         for key in ("seconds", "joules")
     ]
     note = (
-        "Pairs are runs with the same seed. The p-value is that of the exact sign-flip test of the log ratios, "
-        "the interval a bootstrap over seeds. Energies are nominal: constants that both share move both."
+        "Pairs are runs with the same seed. The p-value is that of the exact sign-flip test of "
+        "the log ratios, "
+        "the interval a bootstrap over seeds. Energies are nominal: constants that both share "
+        "move both."
     )
     return page.section("Verdict", *sentences, page.paragraph(note, "note")) if sentences else ""
 
@@ -108,18 +119,27 @@ def _curves(groups: Sequence[Group], colours: dict[str, str]) -> str:
         for metric in figures.metrics_of(steps)
         for axis in figures.axes_of(steps)
     ]
-    note = "Where there are several seeds: the line is the median, the band the lowest to the highest seed."
-    return page.section("Learning", page.legend(colours), page.paragraph(note, "note"), page.columns(*charts))
+    note = (
+        "Where there are several seeds: the line is the median, the band the lowest to the "
+        "highest seed."
+    )
+    return page.section(
+        "Learning", page.legend(colours), page.paragraph(note, "note"), page.columns(*charts)
+    )
 
 
 _WIDTHS = (3.4, 2.2, 1.3)
 """Later curves are thinner, so that those that coincide can all be seen."""
 
 
-def _overlay(groups: Sequence[Group], metric: str, axis: figures.Axis, colours: dict[str, str]) -> go.Figure:
+def _overlay(
+    groups: Sequence[Group], metric: str, axis: figures.Axis, colours: dict[str, str]
+) -> go.Figure:
     figure, everything = figures.blank(axis.label, figures.spell(metric)), [np.array([])]
     for group in groups:
-        curves = [curve for curve in (_curve(run, metric, axis) for run in group.runs) if len(curve[0])]
+        curves = [
+            curve for curve in (_curve(run, metric, axis) for run in group.runs) if len(curve[0])
+        ]
         if not curves:
             continue
         x, rows = common_grid(curves)
@@ -127,10 +147,17 @@ def _overlay(groups: Sequence[Group], metric: str, axis: figures.Axis, colours: 
         if len(curves) > 1:
             _draw_band(figure, x, rows, colours[group.name])
         figure.add_scatter(
-            x=x.tolist(), y=np.median(rows, axis=0).tolist(), mode="lines", name=page.plot_text(group.name),
-            line={"color": colours[group.name], "width": _WIDTHS[min(groups.index(group), len(_WIDTHS) - 1)]},
-            hovertemplate=f"%{{fullData.name}}<br>%{{y:.4g}} at %{{x:.4g}} {axis.scale.unit}<extra></extra>",
-        )  # fmt: skip
+            x=x.tolist(),
+            y=np.median(rows, axis=0).tolist(),
+            mode="lines",
+            name=page.plot_text(group.name),
+            line={
+                "color": colours[group.name],
+                "width": _WIDTHS[min(groups.index(group), len(_WIDTHS) - 1)],
+            },
+            hovertemplate=f"%{{fullData.name}}<br>%{{y:.4g}} at %{{x:.4g}} "
+            f"{axis.scale.unit}<extra></extra>",
+        )
     if metric.endswith("loss"):
         figures.logarithmic(figure, np.concatenate(everything))
     return figure.update_xaxes(rangemode="tozero")
@@ -163,9 +190,18 @@ def _draw_band(figure: go.Figure, x: np.ndarray, rows: np.ndarray, colour: str) 
 
 def _numbers(table: pd.DataFrame) -> str:
     headers = [
-        "Runs", "Target", "seeds", "reached", "time to target", "energy to target", "whole run", "energy", "low – high",
-        "train loss", "accuracy",
-    ]  # fmt: skip
+        "Runs",
+        "Target",
+        "seeds",
+        "reached",
+        "time to target",
+        "energy to target",
+        "whole run",
+        "energy",
+        "low – high",
+        "train loss",
+        "accuracy",
+    ]
     rows = [
         [
             *(line["name"], line["target"], line["seeds"], line["reached"]),
@@ -177,8 +213,10 @@ def _numbers(table: pd.DataFrame) -> str:
         for line in table.to_dict("records")
     ]
     note = (
-        f"Medians over seeds; in brackets bootstrap 95 % intervals, from {FEWEST_FOR_INTERVAL} seeds on. "
-        "A target not reached counts as infinitely late. Low – high: the band of the constants in the datasheets. "
+        f"Medians over seeds; in brackets bootstrap 95 % intervals, from {FEWEST_FOR_INTERVAL} "
+        "seeds on. "
+        "A target not reached counts as infinitely late. Low – high: the band of the constants "
+        "in the datasheets. "
         "Train loss and accuracy are the last ones."
     )
     return page.section("Numbers", page.table(headers, rows, text=2), page.paragraph(note, "note"))
@@ -202,7 +240,9 @@ def _sources(groups: Sequence[Group]) -> str:
         for group in groups
         for run in group.runs
     ]
-    return page.section("Runs", page.table(["Group", "Folder", "Status", "seed", "digest"], rows, text=3))
+    return page.section(
+        "Runs", page.table(["Group", "Folder", "Status", "seed", "digest"], rows, text=3)
+    )
 
 
 def _exports(table: pd.DataFrame) -> str:

@@ -11,7 +11,8 @@ import pandas as pd
 
 PAPER_COLUMNS = (
     "name", "seeds", "reached",
-    *(f"{name}{end}" for name in ("time_to_target_s", "energy_to_target_j") for end in ("", "_ci_low", "_ci_high")),
+    *(f"{name}{end}" for name in ("time_to_target_s", "energy_to_target_j") for end in ("",
+        "_ci_low", "_ci_high")),
 )  # fmt: skip
 """What a paper shows: medians to target with their intervals."""
 
@@ -28,7 +29,10 @@ def to_latex(table: pd.DataFrame, columns: Sequence[str] = PAPER_COLUMNS) -> str
         r"\begin{tabular}{" + "".join("r" if kind else "l" for kind in _numeric(table)) + "}",
         r"\toprule",
     ]
-    lines += [" & ".join(_latex(name.replace("_", " ")) for name in table.columns) + r" \\", r"\midrule"]
+    lines += [
+        " & ".join(_latex(name.replace("_", " ")) for name in table.columns) + r" \\",
+        r"\midrule",
+    ]
     lines += [" & ".join(map(_latex, row)) + r" \\" for row in table.itertuples(index=False)]
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
 

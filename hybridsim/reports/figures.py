@@ -43,7 +43,9 @@ MOST_BARS = 14
 
 
 class Axis(NamedTuple):
-    """What a learning curve is drawn against: a column of the steps, its unit, its label, a word for it."""
+    """What a learning curve is drawn against: a column of the steps, its unit, its label, a word
+    for it.
+    """
 
     column: str
     scale: Scale
@@ -99,7 +101,9 @@ def learning_curve(
     target: Mapping[str, Any] | None,
     energy: Mapping[str, float],
 ) -> go.Figure:
-    """One metric against one axis, with the target; on the energy axis the run's low to high is shaded."""
+    """One metric against one axis, with the target; on the energy axis the run's low to high is
+    shaded.
+    """
     rows = thinned(steps[steps[metric].notna()])
     figure = blank(axis.label, spell(metric))
     x, y = rows[axis.column].to_numpy(float) / axis.scale.factor, rows[metric].to_numpy(float)
@@ -138,7 +142,9 @@ def _mark_target(figure: go.Figure, target: Mapping[str, Any], axis: Axis, end: 
         x=[0, 1.03 * end], y=[threshold, threshold], mode="lines", hoverinfo="skip",
         line={"dash": "dash", "width": 1.2, "color": COLOURS[1]},
     )  # fmt: skip
-    where = {"step": target["step"], "time_s": target["seconds"], "energy_j": target["joules"]}[axis.column]
+    where = {"step": target["step"], "time_s": target["seconds"], "energy_j": target["joules"]}[
+        axis.column
+    ]
     if where is not None:
         figure.add_scatter(
             x=[where / axis.scale.factor], y=[threshold], mode="markers",
@@ -166,7 +172,11 @@ def largest(rows: Sequence[Mapping[str, Any]], value: str) -> list[dict[str, Any
     if len(ordered) <= MOST_BARS:
         return ordered
     shown, rest = ordered[: MOST_BARS - 1], ordered[MOST_BARS - 1 :]
-    numbers = {key: sum(row[key] for row in rest) for key, cell in rest[0].items() if isinstance(cell, float | int)}
+    numbers = {
+        key: sum(row[key] for row in rest)
+        for key, cell in rest[0].items()
+        if isinstance(cell, float | int)
+    }
     return [*shown, {**rest[0], "part": "everything else", "kind": f"{len(rest)} more", **numbers}]
 
 
@@ -200,7 +210,13 @@ def by_kind(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for row in rows:
         if not row["lane"].startswith("~"):
-            empty = {"part": row["part"], "kind": row["kind"], "time_s": 0.0, "wait_s": 0.0, "spans": 0}
+            empty = {
+                "part": row["part"],
+                "kind": row["kind"],
+                "time_s": 0.0,
+                "wait_s": 0.0,
+                "spans": 0,
+            }
             entry = found.setdefault((row["part"], row["kind"]), empty)
             for name in ("time_s", "wait_s", "spans"):
                 entry[name] += row[name]
@@ -213,7 +229,9 @@ def times(rows: Sequence[Mapping[str, Any]], colours: Mapping[str, str]) -> go.F
     scale = scale_for(max((row["time_s"] + row["wait_s"] for row in shown), default=0.0), "s")
     figure, common = _bars(shown, colours, f"sum over all operations ({scale.unit})")
     for column, opacity, word in (("time_s", 1.0, "in service"), ("wait_s", 0.35, "waiting")):
-        hover = [f"{quantity(row[column], 's')} {word}, {row['spans']:,} operations" for row in shown]
+        hover = [
+            f"{quantity(row[column], 's')} {word}, {row['spans']:,} operations" for row in shown
+        ]
         figure.add_bar(
             x=[row[column] / scale.factor for row in shown], customdata=hover, opacity=opacity,
             hovertemplate="%{y}<br>%{customdata}<extra></extra>", **common,
@@ -227,7 +245,8 @@ def energies(rows: Sequence[Mapping[str, Any]], colours: Mapping[str, str]) -> g
     scale = scale_for(max((row["energy_high_j"] for row in shown), default=0.0), "J")
     figure, common = _bars(shown, colours, f"energy ({scale.unit})")
     nominal, low, high = (
-        np.array([row[name] for row in shown]) / scale.factor for name in ("energy_j", "energy_low_j", "energy_high_j")
+        np.array([row[name] for row in shown]) / scale.factor
+        for name in ("energy_j", "energy_low_j", "energy_high_j")
     )
     error = {
         "type": "data",
@@ -235,7 +254,9 @@ def energies(rows: Sequence[Mapping[str, Any]], colours: Mapping[str, str]) -> g
         "array": (high - nominal).tolist(),
         "arrayminus": (nominal - low).tolist(),
     }
-    common["marker"]["pattern"] = {"shape": ["/" if row["origin"] == "static" else "" for row in shown]}
+    common["marker"]["pattern"] = {
+        "shape": ["/" if row["origin"] == "static" else "" for row in shown]
+    }
     figure.add_bar(
         x=nominal.tolist(), customdata=[with_band(row) for row in shown],
         error_x={**error, "color": "#1b2430", "thickness": 1.2, "width": 4},

@@ -22,9 +22,11 @@ class Group(NamedTuple):
 
 
 def groups_of(runs: Sequence[Run]) -> list[Group]:
-    """Group runs whose names agree up to the seed at the end (``tngd``, ``tngd seed 1``, ``tngd-1``).
+    """Group runs whose names agree up to the seed at the end (``tngd``, ``tngd seed 1``,
+    ``tngd-1``).
 
-    Runs that share a name and a seed are no repeats of each other: they stand alone, by their folder's name.
+    Runs that share a name and a seed are no repeats of each other: they stand alone, by their
+    folder's name.
     """
     found: dict[str, list[Run]] = {}
     for run in runs:
@@ -60,7 +62,9 @@ def _prefix(run: Run) -> str:
 
 
 def to_target(group: Group, key: str) -> np.ndarray:
-    """Seconds, joules or steps to the target, by run; infinite if not reached, empty without a target."""
+    """Seconds, joules or steps to the target, by run; infinite if not reached, empty without a
+    target.
+    """
     targets = [run.summary["target"] for run in group.runs]
     if not all(targets):
         return np.array([])
@@ -70,34 +74,51 @@ def to_target(group: Group, key: str) -> np.ndarray:
 def verdict(first: Group, second: Group, key: str) -> str:
     """What can be said about time (``seconds``) or energy (``joules``) to target of two groups."""
     word = {"seconds": "time", "joules": "energy"}[key]
-    goals = {goal_text(run.summary["target"]) for run in (*first.runs, *second.runs) if run.summary["target"]}
+    goals = {
+        goal_text(run.summary["target"])
+        for run in (*first.runs, *second.runs)
+        if run.summary["target"]
+    }
     if len(goals) != 1 or not len(to_target(first, key)) or not len(to_target(second, key)):
-        return f"{first.name} and {second.name}: no common target, {word} to target cannot be compared."
+        return (
+            f"{first.name} and {second.name}: no common target, {word} to target cannot be "
+            "compared."
+        )
     pairs = _pairs(first, second, key)
     if not np.isfinite(pairs).all():
         counts = (
-            f"{g.name} reached it in {np.isfinite(to_target(g, key)).sum()} of {len(g.runs)}" for g in (first, second)
+            f"{g.name} reached it in {np.isfinite(to_target(g, key)).sum()} of {len(g.runs)}"
+            for g in (first, second)
         )
         return f"{word.capitalize()} to {goals.pop()}: {', '.join(counts)}; no paired comparison."
     if not pairs.shape[1]:
         return f"{first.name} and {second.name} share no seed: no paired comparison of {word}."
-    text = f"{word.capitalize()} to {goals.pop()}: {_sentence(first.name, second.name, paired(*pairs), word)}"
+    text = (
+        f"{word.capitalize()} to {goals.pop()}: "
+        f"{_sentence(first.name, second.name, paired(*pairs), word)}"
+    )
     return text if key == "seconds" else f"{text} {_bands(first, second)}"
 
 
 def per_step(first: Group, second: Group) -> str:
-    """How much longer and dearer a step of the second group is: medians over runs of simulated seconds and joules."""
+    """How much longer and dearer a step of the second group is: medians over runs of simulated
+    seconds and joules.
+    """
     costs = []
     for group in (first, second):
         done = [run.summary for run in group.runs if run.summary["steps"]]
         if not done:
             return f"{group.name} has no step that ended: no comparison of steps."
-        pairs = [(s["simulated_s"] / s["steps"], s["energy"]["total"]["energy_j"] / s["steps"]) for s in done]
+        pairs = [
+            (s["simulated_s"] / s["steps"], s["energy"]["total"]["energy_j"] / s["steps"])
+            for s in done
+        ]
         costs.append(np.median(np.array(pairs), axis=0))
     time, energy = costs[1] / np.where(costs[0] > 0, costs[0], np.nan)
     return (
         f"A step of {second.name} takes {time:.3g} times as long as one of {first.name} "
-        f"({quantity(costs[1][0], 's')} against {quantity(costs[0][0], 's')}) and {energy:.3g} times its energy "
+        f"({quantity(costs[1][0], 's')} against {quantity(costs[0][0], 's')}) and {energy:.3g} "
+        "times its energy "
         f"({quantity(costs[1][1], 'J')} against {quantity(costs[0][1], 'J')}, nominal)."
     )
 
@@ -106,13 +127,18 @@ def _bands(first: Group, second: Group) -> str:
     """Energies to target with the band of the constants, and whether the bands overlap."""
     bands = [energy_to_target(group) for group in (first, second)]
     overlap = max(b["energy_low_j"] for b in bands) <= min(b["energy_high_j"] for b in bands)
-    texts = (f"{group.name} {with_band(energy)}" for group, energy in zip((first, second), bands, strict=True))
+    texts = (
+        f"{group.name} {with_band(energy)}"
+        for group, energy in zip((first, second), bands, strict=True)
+    )
     words = "overlap, so the constants decide" if overlap else "do not overlap"
     return f"Over the range of the datasheets' constants they {words}: {', '.join(texts)}."
 
 
 def energy_to_target(group: Group) -> dict[str, float]:
-    """Median joules to target, nominal, low and high; the band is in proportion to that of the whole run."""
+    """Median joules to target, nominal, low and high; the band is in proportion to that of the
+    whole run.
+    """
     found = []
     for joules, run in zip(to_target(group, "joules"), group.runs, strict=True):
         whole = run.summary["energy"]["total"]
@@ -122,14 +148,20 @@ def energy_to_target(group: Group) -> dict[str, float]:
 
 def _pairs(first: Group, second: Group, key: str) -> np.ndarray:
     """Values of both groups for the seeds they share, shape (2, pairs)."""
-    values = [dict(zip(map(seed_of, g.runs), to_target(g, key), strict=True)) for g in (first, second)]
+    values = [
+        dict(zip(map(seed_of, g.runs), to_target(g, key), strict=True)) for g in (first, second)
+    ]
     seeds = sorted(values[0].keys() & values[1].keys())
     return np.array([[value[seed] for seed in seeds] for value in values]).reshape(2, -1)
 
 
 def _sentence(first: str, second: str, found: Paired, word: str) -> str:
-    interval = f", 95 % interval {found.low:.3g} to {found.high:.3g}" if np.isfinite(found.low) else ""
-    figures_text = f"ratio {found.ratio:.3g}{interval}, p = {found.p_value:.2g}, {found.pairs} seeds"
+    interval = (
+        f", 95 % interval {found.low:.3g} to {found.high:.3g}" if np.isfinite(found.low) else ""
+    )
+    figures_text = (
+        f"ratio {found.ratio:.3g}{interval}, p = {found.p_value:.2g}, {found.pairs} seeds"
+    )
     if found.detectable:
         more, factor = ("less", 1 / found.ratio) if found.ratio < 1 else ("more", found.ratio)
         return f"{second} needs {factor:.3g} times {more} {word} than {first} ({figures_text})."

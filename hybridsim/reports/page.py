@@ -13,7 +13,9 @@ from plotly.offline import get_plotlyjs
 
 from hybridsim.reports.style import STYLE
 
-_POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
+_POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
+)
 _CONFIG = {"responsive": True, "displayModeBar": False}
 _LONG = 40
 _DRAW = """
@@ -61,11 +63,16 @@ def preformatted(text: str) -> str:
 
 def columns(*blocks: str, kind: str = "") -> str:
     """Blocks side by side, as many as fit; ``wide`` ones at most two."""
-    return f'<div class="columns {escape(kind)}">{"".join(f"<div>{block}</div>" for block in blocks)}</div>'
+    return (
+        '<div class="columns '
+        f'{escape(kind)}">{"".join(f"<div>{block}</div>" for block in blocks)}</div>'
+    )
 
 
 def cards(entries: Iterable[tuple[str, str, str, str]]) -> str:
-    """The verdict strip: (label, headline, explanation, tone) with tone ``good``, ``bad`` or empty."""
+    """The verdict strip: (label, headline, explanation, tone) with tone ``good``, ``bad`` or
+    empty.
+    """
     found = (
         f'<div class="card {escape(tone)}"><div class="label">{escape(label)}</div>'
         f'<div class="headline">{escape(headline)}</div><div class="why">{escape(why)}</div></div>'
@@ -77,7 +84,8 @@ def cards(entries: Iterable[tuple[str, str, str, str]]) -> str:
 def legend(colours: Mapping[str, str]) -> str:
     """Names with a patch of their colour, which wrap as text does."""
     patches = (
-        f'<span><i style="background:{escape(colour)}"></i>{escape(name)}</span>' for name, colour in colours.items()
+        f'<span><i style="background:{escape(colour)}"></i>{escape(name)}</span>'
+        for name, colour in colours.items()
     )
     return f'<p class="legend">{" ".join(patches)}</p>'
 
@@ -87,7 +95,8 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[Any]], text: int = 1) 
     kinds = ["text" if index < text else "number" for index in range(len(headers))]
     head = "".join(f'<th class="{k}">{escape(h)}</th>' for k, h in zip(kinds, headers, strict=True))
     body = "".join(f"<tr>{''.join(map(_cell, kinds, row))}</tr>" for row in rows)
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    rows_of_table = f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody>"
+    return f'<div class="scroll"><table>{rows_of_table}</table></div>'
 
 
 def _cell(kind: str, value: Any) -> str:
@@ -97,14 +106,16 @@ def _cell(kind: str, value: Any) -> str:
 def chart(figure: go.Figure, caption: str, height: int) -> str:
     """A chart with the sentence that says what it shows.
 
-    The data stand in the page as JSON without any ``<``, so nothing in them can end the script element.
+    The data stand in the page as JSON without any ``<``, so nothing in them can end the script
+    element.
     """
     content = json.loads(figure.to_json())
     content["layout"].pop("template", None)
     text = json.dumps({**content, "config": _CONFIG}, separators=(",", ":")).replace("<", "\\u003c")
     return (
         f'<figure class="chart"><div style="height:{height}px"></div>'
-        f'<script type="application/json">{text}</script><figcaption>{escape(caption)}</figcaption></figure>'
+        f'<script type="application/json">{text}</script>'
+        f"<figcaption>{escape(caption)}</figcaption></figure>"
     )
 
 
@@ -112,7 +123,8 @@ def write_page(path: Path | str, title: str, head: str, *sections: str) -> None:
     """Write the page; ``head`` and the sections are HTML, the title is text."""
     body = f"<header>{head}</header><main>{''.join(sections)}</main>"
     Path(path).write_text(
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+        '<!doctype html>\n<html lang="en"><head><meta '
+        f'charset="utf-8"><title>{escape(title)}</title>'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<style>{STYLE}</style></head><body>{body}"

@@ -1,8 +1,8 @@
 """A run as a native Perfetto trace, for ui.perfetto.dev: tracks by part and lane, arrows, power.
 
-Perfetto counts nanoseconds and the simulator picoseconds. So that nothing is cut off, one nanosecond of the trace
-stands for one simulated picosecond (``tick_ps`` of them, if you say so): what the viewer calls 1 s is 1 ms of
-simulated time. The name of the outermost track says so.
+Perfetto counts nanoseconds and the simulator picoseconds. So that nothing is cut off, one
+nanosecond of the trace stands for one simulated picosecond (``tick_ps`` of them, if you say so):
+what the viewer calls 1 s is 1 ms of simulated time. The name of the outermost track says so.
 
 Format: https://perfetto.dev/docs/reference/synthetic-track-event. The numbers below are those of
 protos/perfetto/trace/{trace_packet,track_event/*,interned_data/*}.proto in the Perfetto repository.
@@ -34,14 +34,16 @@ _MOST_BYTES = 1 << 20
 def write_perfetto(run: Run, path: Path | str, tick_ps: int = 1) -> None:
     """Write a run as a Perfetto trace, span by span.
 
-    Every part is a track with a track per lane (several where spans overlap) and its power in watts; every span is a
-    slice with its energy, work and waiting time; arrows lead from a span's parents to it.
+    Every part is a track with a track per lane (several where spans overlap) and its power in
+    watts; every span is a slice with its energy, work and waiting time; arrows lead from a span's
+    parents to it.
 
     Args:
         run: the run, finished or not.
         path: the file to write.
-        tick_ps: simulated picoseconds that one nanosecond of the trace stands for. With 1, the default, every time
-            is exact; with 1000 the viewer shows simulated time, rounded down to the nanosecond.
+        tick_ps: simulated picoseconds that one nanosecond of the trace stands for. With 1, the
+            default, every time is exact; with 1000 the viewer shows simulated time, rounded down to
+            the nanosecond.
 
     Raises:
         InputError: ``tick_ps`` is not positive.
@@ -61,8 +63,16 @@ def write_perfetto(run: Run, path: Path | str, tick_ps: int = 1) -> None:
 
 def _packets(run: Run, tick_ps: int) -> Iterator[bytes]:
     name = f"{run.name} ({scale_text(tick_ps)})"
-    about = f"hybridsim run, status {run.status}; {scale_text(tick_ps)}; arguments that end in _ps are simulated picoseconds"
-    root = integer(UUID, _ROOT) + text(NAME, name) + text(DESCRIPTION, about) + integer(ORDERING, EXPLICIT)
+    about = (
+        f"hybridsim run, status {run.status}; {scale_text(tick_ps)}; arguments that end in "
+        "_ps are simulated picoseconds"
+    )
+    root = (
+        integer(UUID, _ROOT)
+        + text(NAME, name)
+        + text(DESCRIPTION, about)
+        + integer(ORDERING, EXPLICIT)
+    )
     yield integer(FLAGS, CLEARED) + _SEQUENCE + nested(DESCRIPTOR, root)
     writer = _Writer()
     for found in slices(run, tick_ps):
@@ -90,7 +100,11 @@ class _Writer:
         """Begin and end of one span, after the tracks it needs."""
         yield from self._describe(found)
         track = integer(TRACK, self._tracks[found.part, found.lane, found.track])
-        event = [integer(TYPE, BEGIN), track, integer(NAME_ID, self._intern(EVENT_NAMES, found.name))]
+        event = [
+            integer(TYPE, BEGIN),
+            track,
+            integer(NAME_ID, self._intern(EVENT_NAMES, found.name)),
+        ]
         event += [self._annotation(name, value) for name, value in found.args.items()]
         event += [fixed64(FLOW, number) for number in found.sources]
         event += [fixed64(FLOW_END, number) for number in found.targets]
@@ -99,10 +113,15 @@ class _Writer:
 
     def power(self, power: Power) -> Iterator[bytes]:
         """The counter of one part, below its track."""
-        about = f"nominal, static power included; each value is the mean over {power.bin_ps:,} simulated ps"
+        about = (
+            f"nominal, static power included; each value is the mean over {power.bin_ps:,} "
+            "simulated ps"
+        )
         unit = nested(COUNTER, text(UNIT_NAME, "W"))
         yield from self._track((power.part,), _ROOT, power.part, integer(ORDERING, EXPLICIT))
-        yield from self._track((power.part, None), self._tracks[power.part,], "power", text(DESCRIPTION, about) + unit)
+        yield from self._track(
+            (power.part, None), self._tracks[power.part,], "power", text(DESCRIPTION, about) + unit
+        )
         track = integer(TRACK, self._tracks[power.part, None])
         for time, watts in zip(power.times, power.watts, strict=True):
             yield self._event(time, integer(TYPE, COUNT) + track + double(VALUE, watts))
@@ -110,15 +129,25 @@ class _Writer:
     def _describe(self, found: Slice) -> Iterator[bytes]:
         if (found.part, found.lane, found.track) not in self._tracks:
             yield from self._track((found.part,), _ROOT, found.part, integer(ORDERING, EXPLICIT))
-            yield from self._track((found.part, found.lane, found.track), self._tracks[found.part,], found.lane)
+            yield from self._track(
+                (found.part, found.lane, found.track), self._tracks[found.part,], found.lane
+            )
 
-    def _track(self, place: tuple[Any, ...], parent: int, name: str, more: bytes = b"") -> Iterator[bytes]:
+    def _track(
+        self, place: tuple[Any, ...], parent: int, name: str, more: bytes = b""
+    ) -> Iterator[bytes]:
         """Describe a track, once; siblings stand in the order in which they are first used."""
         if place in self._tracks:
             return
         self._tracks[place] = uuid = _ROOT + 1 + len(self._tracks)
         rank = self._ranks[parent] = self._ranks.get(parent, -1) + 1
-        described = integer(UUID, uuid) + text(NAME, name) + integer(PARENT, parent) + integer(RANK, rank) + more
+        described = (
+            integer(UUID, uuid)
+            + text(NAME, name)
+            + integer(PARENT, parent)
+            + integer(RANK, rank)
+            + more
+        )
         yield _SEQUENCE + nested(DESCRIPTOR, described)
 
     def _intern(self, table: int, name: str) -> int:
@@ -132,7 +161,9 @@ class _Writer:
     def _annotation(self, name: str, value: int | float | str) -> bytes:
         number = self._prefixes.get(name)
         if number is None:
-            number = self._prefixes[name] = integer(ANNOTATION_NAME, self._intern(ANNOTATION_NAMES, name))
+            number = self._prefixes[name] = integer(
+                ANNOTATION_NAME, self._intern(ANNOTATION_NAMES, name)
+            )
         if isinstance(value, str):
             return nested(ANNOTATION, number + text(ANNOTATION_TEXT, value))
         if isinstance(value, float):

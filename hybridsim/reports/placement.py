@@ -11,11 +11,24 @@ from hybridsim.results.read import Run
 
 _DEVICE = ("array", "dac", "core", "adc")
 _NOTE = (
-    "Predicted from sizes and datasheets before the run, without any waiting: time on the SPU (writing, converters, "
-    "settling), and on the link. Measured: what the SPU took for one round of all its solves, and its waits, on average. "
-    "A factor that still stood in the SPU was not written again, so the measured time may be shorter."
+    "Predicted from sizes and datasheets before the run, without any waiting: time on the SPU "
+    "(writing, converters, "
+    "settling), and on the link. Measured: what the SPU took for one round of all its solves, "
+    "and its waits, on average. "
+    "A factor that still stood in the SPU was not written again, so the measured time may be "
+    "shorter."
 )
-_HEADERS = ("SPU", "factors", "columns", "largest order", "predicted", "measured", "predicted link", "waits", "in use")
+_HEADERS = (
+    "SPU",
+    "factors",
+    "columns",
+    "largest order",
+    "predicted",
+    "measured",
+    "predicted link",
+    "waits",
+    "in use",
+)
 
 
 def placement(run: Run) -> str:
@@ -28,12 +41,23 @@ def placement(run: Run) -> str:
         by_part[piece["part"]].append(piece)
     measured = {part: _measured(run, part, own) for part, own in by_part.items()}
     rows = [
-        _row(part, own, *measured[part]) for part, own in sorted(by_part.items(), key=lambda item: natural(item[0]))
+        _row(part, own, *measured[part])
+        for part, own in sorted(by_part.items(), key=lambda item: natural(item[0]))
     ]
     cells = [
         [
-            *(p["layer"], p["factor"], p["part"], f"{p['first']} – {p['first'] + p['columns'] - 1}"),
-            *(f"{p['order']:,}", f"{p['tiles']:,}", quantity(p["device_s"], "s"), quantity(p["link_s"], "s")),
+            *(
+                p["layer"],
+                p["factor"],
+                p["part"],
+                f"{p['first']} – {p['first'] + p['columns'] - 1}",
+            ),
+            *(
+                f"{p['order']:,}",
+                f"{p['tiles']:,}",
+                quantity(p["device_s"], "s"),
+                quantity(p["link_s"], "s"),
+            ),
         ]
         for p in pieces
     ]
@@ -52,25 +76,41 @@ def _rounding(run: Run) -> str:
     if not shift:
         return ""
     return (
-        f" Rounding the factors conservatively raised their diagonals by {shift:.3g} on average, which acts as damping."
+        f" Rounding the factors conservatively raised their diagonals by {shift:.3g} on "
+        "average, which acts as damping."
     )
 
 
-def _row(part: str, own: list[dict[str, Any]], device_s: float | None, wait_s: float | None, used: float) -> list[str]:
+def _row(
+    part: str, own: list[dict[str, Any]], device_s: float | None, wait_s: float | None, used: float
+) -> list[str]:
     predicted = [sum(piece[name] for piece in own) for name in ("device_s", "link_s")]
     return [
-        *(part, f"{len(own):,}", f"{sum(p['columns'] for p in own):,}", f"{max(p['order'] for p in own):,}"),
+        *(
+            part,
+            f"{len(own):,}",
+            f"{sum(p['columns'] for p in own):,}",
+            f"{max(p['order'] for p in own):,}",
+        ),
         *(quantity(predicted[0], "s"), quantity(device_s, "s"), quantity(predicted[1], "s")),
         *(quantity(wait_s, "s"), percent(used)),
     ]
 
 
-def _measured(run: Run, part: str, own: list[dict[str, Any]]) -> tuple[float | None, float | None, float]:
-    """Time in service and time waited in one round, and the share of the run in which the SPU did something."""
+def _measured(
+    run: Run, part: str, own: list[dict[str, Any]]
+) -> tuple[float | None, float | None, float]:
+    """Time in service and time waited in one round, and the share of the run in which the SPU did
+    something.
+    """
     times = [row for row in run.summary["times"] if row["part"] == part and row["lane"] in _DEVICE]
     answers = sum(row["spans"] for row in times if row["lane"] == "adc")
     used = sum(row["time_s"] for row in times) / (run.summary["simulated_s"] or 1.0)
     rounds = answers / sum(piece["tiles"] for piece in own)
     if not rounds:
         return None, None, used
-    return sum(row["time_s"] for row in times) / rounds, sum(row["wait_s"] for row in times) / rounds, used
+    return (
+        sum(row["time_s"] for row in times) / rounds,
+        sum(row["wait_s"] for row in times) / rounds,
+        used,
+    )

@@ -1,4 +1,5 @@
-"""The protobuf wire format, as much of it as a trace needs: varints, doubles, fixed 64-bit numbers, nested bytes.
+"""The protobuf wire format, as much of it as a trace needs: varints, doubles, fixed 64-bit numbers,
+nested bytes.
 
 A field is its key ``number << 3 | wire type`` followed by its value; see
 https://protobuf.dev/programming-guides/encoding/.

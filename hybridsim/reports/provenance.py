@@ -1,4 +1,6 @@
-"""The end of a report: events, the constants that the numbers rest on, and where the run comes from."""
+"""The end of a report: events, the constants that the numbers rest on, and where the run comes
+from.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +21,26 @@ def events(run: Run) -> str:
     """What went wrong, by kind, and the first few one by one."""
     found = run.summary["events"]
     if not found:
-        return page.section("Events", page.paragraph("None: nothing clipped, saturated, ran away or was not finite."))
-    kinds = [[kind, f"{entry['count']:,}", quantity(entry["first_s"], "s")] for kind, entry in found.items()]
+        return page.section(
+            "Events",
+            page.paragraph("None: nothing clipped, saturated, ran away or was not finite."),
+        )
+    kinds = [
+        [kind, f"{entry['count']:,}", quantity(entry["first_s"], "s")]
+        for kind, entry in found.items()
+    ]
     shown: list[Any] = list(run.events.head(_MOST_EVENTS).itertuples())
     rows = [
-        [e.kind, e.part, e.layer, e.note, e.step, quantity(e.time_ps * 1e-12, "s"), f"{e.value:.4g}"] for e in shown
+        [
+            e.kind,
+            e.part,
+            e.layer,
+            e.note,
+            e.step,
+            quantity(e.time_ps * 1e-12, "s"),
+            f"{e.value:.4g}",
+        ]
+        for e in shown
     ]
     first = page.table(["Kind", "Part", "Layer", "Note", "step", "time", "value"], rows, text=4)
     counts = page.table(["Kind", "how often", "first at"], kinds)
@@ -33,21 +50,30 @@ def events(run: Run) -> str:
 def assumptions(run: Run) -> str:
     """Static power, and every constant of the machine with its range, status and source."""
     machine = run.manifest.get("machine") or {}
-    items = [item for group in ("nodes", "edges") for item in machine.get(group, []) if item.get("sheet")]
+    items = [
+        item for group in ("nodes", "edges") for item in machine.get(group, []) if item.get("sheet")
+    ]
     blocks = [_model(run), _static(run), *map(_datasheet, items)]
     if not any(blocks):
         return ""
-    return page.section("What the numbers rest on", page.paragraph(_statuses(items), "note"), *blocks)
+    return page.section(
+        "What the numbers rest on", page.paragraph(_statuses(items), "note"), *blocks
+    )
 
 
 def _statuses(items: list[dict[str, Any]]) -> str:
     """How many constants were measured, published, assumed."""
     sheets = {item["sheet"]["name"]: item["sheet"]["constants"] for item in items}
-    counts = Counter(entry.get("status", "unknown") for sheet in sheets.values() for entry in sheet.values())
+    counts = Counter(
+        entry.get("status", "unknown") for sheet in sheets.values() for entry in sheet.values()
+    )
     if not counts:
         return ""
     parts = ", ".join(f"{count} {status}" for status, count in counts.most_common())
-    return f"{counts.total()} constants: {parts}. Each has a range and a source; bands follow from the ranges."
+    return (
+        f"{counts.total()} constants: {parts}. Each has a range and a source; bands follow "
+        "from the ranges."
+    )
 
 
 def _model(run: Run) -> str:
@@ -76,7 +102,11 @@ _POWERS = ("power_w", "power_low_w", "power_high_w")
 
 def _datasheet(item: Mapping[str, Any]) -> str:
     sheet = item["sheet"]
-    settings = {key: value for key, value in item.items() if key not in ("sheet", "name") and value not in (None, "")}
+    settings = {
+        key: value
+        for key, value in item.items()
+        if key not in ("sheet", "name") and value not in (None, "")
+    }
     rows = [
         [
             name,
@@ -87,7 +117,9 @@ def _datasheet(item: Mapping[str, Any]) -> str:
         for name, entry in sheet["constants"].items()
     ]
     table = page.table(["Constant", "Status", "Source", "value", "low", "high"], rows, text=3)
-    note = page.paragraph(", ".join(f"{key.replace('_', ' ')}: {value}" for key, value in settings.items()), "note")
+    note = page.paragraph(
+        ", ".join(f"{key.replace('_', ' ')}: {value}" for key, value in settings.items()), "note"
+    )
     return page.folded(f"{item.get('name', '')} – {sheet['name']}", note, table)
 
 
@@ -120,7 +152,9 @@ def _lines(content: Mapping[str, Any]) -> Iterator[list[str]]:
     """One line per field that has a value; a nested one is spelled out in it."""
     for key, value in content.items():
         if isinstance(value, Mapping):
-            value = ", ".join(f"{name} {_short(cell)}" for name, cell in value.items() if cell not in (None, ""))
+            value = ", ".join(
+                f"{name} {_short(cell)}" for name, cell in value.items() if cell not in (None, "")
+            )
         if value not in (None, ""):
             yield [key.replace("_", " "), _short(value)]
 

@@ -1,4 +1,6 @@
-"""The report of one run: a page that answers whether it trained, how long it took, what it cost and why."""
+"""The report of one run: a page that answers whether it trained, how long it took, what it cost and
+why.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +22,21 @@ def write_report(run: Run, path: Path | str) -> None:
         run: the run.
         path: the file to write.
     """
-    sections = (_learning, _fidelity, _time, _energy, step_section, placement, _lanes, events, assumptions, provenance)
-    page.write_page(path, f"{run.name} – hybridsim", head(run), *(section(run) for section in sections))
+    sections = (
+        _learning,
+        _fidelity,
+        _time,
+        _energy,
+        step_section,
+        placement,
+        _lanes,
+        events,
+        assumptions,
+        provenance,
+    )
+    page.write_page(
+        path, f"{run.name} – hybridsim", head(run), *(section(run) for section in sections)
+    )
 
 
 def _learning(run: Run) -> str:
@@ -31,7 +46,9 @@ def _learning(run: Run) -> str:
         run.summary["energy"]["total"],
     )
     if not names:
-        return page.section("Learning", page.paragraph("No loss was recorded: a timing-only run, or no step ended."))
+        return page.section(
+            "Learning", page.paragraph("No loss was recorded: a timing-only run, or no step ended.")
+        )
     charts = [
         page.chart(
             figures.learning_curve(run.steps, name, axis, target, energy),
@@ -41,28 +58,44 @@ def _learning(run: Run) -> str:
         for name in names
         for axis in figures.axes_of(run.steps)
     ]
-    return page.section("Learning", page.paragraph(_learning_note(run), "note"), page.columns(*charts))
+    return page.section(
+        "Learning", page.paragraph(_learning_note(run), "note"), page.columns(*charts)
+    )
 
 
 def _fidelity(run: Run) -> str:
-    """How well the analog answers solve what was asked; nothing for algorithms that ask for no solution."""
-    names = [n for n in ("solver_cosine", "solver_relative_error") if n in run.steps and run.steps[n].notna().any()]
+    """How well the analog answers solve what was asked; nothing for algorithms that ask for no
+    solution.
+    """
+    names = [
+        n
+        for n in ("solver_cosine", "solver_relative_error")
+        if n in run.steps and run.steps[n].notna().any()
+    ]
     if not names:
         return ""
     axis, energy = figures.axes_of(run.steps)[0], run.summary["energy"]["total"]
     charts = [
-        page.chart(figures.learning_curve(run.steps, name, axis, None, energy), figures.spell(name).capitalize(), 240)
+        page.chart(
+            figures.learning_curve(run.steps, name, axis, None, energy),
+            figures.spell(name).capitalize(),
+            240,
+        )
         for name in names
     ]
     note = (
-        "Every reading that was checked, against the exact digital solution of the system last asked for, nothing "
+        "Every reading that was checked, against the exact digital solution of the system last "
+        "asked for, nothing "
         "rounded. The rest of the difference is settling time, noise and rounding."
     )
     return page.section("Analog fidelity", page.paragraph(note, "note"), page.columns(*charts))
 
 
 def _learning_note(run: Run) -> str:
-    note = "Energy is nominal. Shaded: the whole run, from its low to its high estimate; dotted: nominal."
+    note = (
+        "Energy is nominal. Shaded: the whole run, from its low to its high estimate; "
+        "dotted: nominal."
+    )
     if run.summary["target"]:
         note += " Dashed: the target; diamond: where it was reached."
     if len(run.steps) > figures.MOST_POINTS:
@@ -79,12 +112,14 @@ def _time(run: Run) -> str:
     shares, rows = run.summary["critical_path"]["shares"], figures.by_kind(run.summary["times"])
     path = page.chart(
         figures.path_shares(shares, _colours(run)),
-        "The chain of operations that decided when the run ended. Making anything else faster gains nothing.",
+        "The chain of operations that decided when the run ended. Making anything else faster "
+        "gains nothing.",
         figures.height_of(len(shares)),
     )
     times = page.chart(
         figures.times(rows, _colours(run)),
-        "Time in service (full) and waiting (pale) of all operations; what overlaps counts each time.",
+        "Time in service (full) and waiting (pale) of all operations; what overlaps counts each "
+        "time.",
         figures.height_of(len(rows)),
     )
     return page.section("Where time went", page.columns(path, times, kind="wide"), _latency(run))
@@ -105,7 +140,9 @@ def _latency(run: Run) -> str:
         return ""
     cells = [quantity(latency[name], "s") for name in _LATENCIES]
     cells += [_rate(rate["steps_per_s"]), _rate(rate["samples_per_s"])]
-    return page.table(["Latency", *_LATENCIES.values(), "steps / s", "samples / s"], [["one step", *cells]])
+    return page.table(
+        ["Latency", *_LATENCIES.values(), "steps / s", "samples / s"], [["one step", *cells]]
+    )
 
 
 def _rate(value: float | None) -> str:
@@ -117,22 +154,32 @@ def _energy(run: Run) -> str:
     rows = energy["by_part_kind"]
     chart = page.chart(
         figures.energies(rows, _colours(run)),
-        "Nominal joules; whiskers from low to high. Hatched: static power, drawn over the whole run.",
+        "Nominal joules; whiskers from low to high. Hatched: static power, drawn over the whole "
+        "run.",
         figures.height_of(len(rows)),
     )
     parts = sorted(energy["by_part"], key=natural)
     lines = {"whole run": energy["total"]} | {part: energy["by_part"][part] for part in parts}
     whole = energy["total"]["energy_j"] or 1.0
     headers = ["Energy", "nominal", "low", "high", "share"]
-    cells = [[name, *_three(line), percent(line["energy_j"] / whole)] for name, line in lines.items()]
-    note = "Low and high take every energy constant at the end of its range at once, on the nominal schedule."
+    cells = [
+        [name, *_three(line), percent(line["energy_j"] / whole)] for name, line in lines.items()
+    ]
+    note = (
+        "Low and high take every energy constant at the end of its range at once, on the "
+        "nominal schedule."
+    )
     by_size = sorted(rows, key=lambda row: -row["energy_j"])
     book = page.table(
         ["Part", "Kind", "Origin", "Rests on", "nominal", "low", "high"],
         [[row["part"], row["kind"], row["origin"], row["status"], *_three(row)] for row in by_size],
         text=4,
     )
-    table = page.table(headers, cells) + page.paragraph(note, "note") + page.folded("All lines of the book", book)
+    table = (
+        page.table(headers, cells)
+        + page.paragraph(note, "note")
+        + page.folded("All lines of the book", book)
+    )
     return page.section("Where energy went", page.columns(chart, table, kind="wide"))
 
 
@@ -171,15 +218,18 @@ def _lanes(run: Run) -> str:
         for row in sorted(run.summary["lanes"], key=lambda row: natural(row["part"]))
     ]
     note = (
-        "In use: time in service over the simulated time; above 100 % where a lane serves several at once. "
-        "Busy: only the time in which the part did the work it is for, without launches and fixed overheads. "
+        "In use: time in service over the simulated time; above 100 % where a lane serves "
+        "several at once. "
+        "Busy: only the time in which the part did the work it is for, without launches and "
+        "fixed overheads. "
         "The waits of 95 % of the operations are at most as long as shown. b: bits moved."
     )
     table = page.table([*_LANES, "bits", "conversions"], rows, text=2)
     peaks = run.summary.get("gpu_peak_bytes") or {}
     memory = ", ".join(f"{name} {quantity(size, 'B')}" for name, size in peaks.items())
     note += (
-        f" Most memory in use at once, operands and what stays between steps (not what waits between two operations): {memory}."
+        " Most memory in use at once, operands and what stays between steps (not what waits "
+        f"between two operations): {memory}."
         if memory
         else ""
     )

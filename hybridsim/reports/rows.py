@@ -1,4 +1,6 @@
-"""Rows of a chart: a heading per part and a row per lane below it, from top to bottom on a numeric axis."""
+"""Rows of a chart: a heading per part and a row per lane below it, from top to bottom on a numeric
+axis.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ class Rows:
     """Where each lane stands.
 
     Args:
-        lanes: lanes by part, in the order in which they are to stand; a part called "" gets no heading.
+        lanes: lanes by part, in the order in which they are to stand; a part called "" gets no
+            heading.
     """
 
     def __init__(self, lanes: Mapping[str, Sequence[str]]) -> None:
@@ -39,15 +42,18 @@ class Rows:
         labels = {row: f"<b>{short(part)}</b>" for part, row in self.headings.items()}
         labels |= {row: short(lane) for (_, lane), row in self.place.items()}
         return {
-            "tickmode": "array", "tickvals": list(labels), "ticktext": list(labels.values()), "ticks": "", "title": None,
-            "automargin": False, "range": [self.count - 0.45, -0.55], "fixedrange": True, "showgrid": False, "showline": False,
+            "tickmode": "array", "tickvals": list(labels), "ticktext": list(labels.values()),
+                "ticks": "", "title": None,
+            "automargin": False, "range": [self.count - 0.45, -0.55], "fixedrange": True,
+                "showgrid": False, "showline": False,
         }  # fmt: skip
 
     def lines(self) -> list[dict[str, Any]]:
         """A hairline above every part."""
         line = {"color": "#dde2e8", "width": 1}
         return [
-            {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": row - 0.5, "y1": row - 0.5, "line": line, "layer": "below"}
+            {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": row - 0.5, "y1": row - 0.5,
+                "line": line, "layer": "below"}
             for row in self.headings.values()
         ]  # fmt: skip
 
@@ -62,7 +68,9 @@ class Rows:
         return 64 + pixels * self.count
 
 
-def busiest(lanes: Mapping[str, Sequence[str]], time: Mapping[tuple[str, str], float]) -> dict[str, list[str]]:
+def busiest(
+    lanes: Mapping[str, Sequence[str]], time: Mapping[tuple[str, str], float]
+) -> dict[str, list[str]]:
     """The ``MOST_ROWS`` lanes with the most time on them, in their old order."""
     keys = [(part, lane) for part, names in lanes.items() for lane in names]
     kept = set(sorted(keys, key=lambda key: -time.get(key, 0.0))[:MOST_ROWS])

@@ -22,7 +22,9 @@ class Interval(NamedTuple):
 
 
 class Paired(NamedTuple):
-    """The geometric mean of ``second / first`` over pairs, its bootstrap 95 % interval, and a p-value."""
+    """The geometric mean of ``second / first`` over pairs, its bootstrap 95 % interval, and a
+    p-value.
+    """
 
     ratio: float
     low: float
@@ -37,7 +39,9 @@ class Paired(NamedTuple):
 
 
 def median_interval(values: np.ndarray) -> Interval:
-    """Median and its percentile bootstrap interval; infinities (a target not reached) count as largest."""
+    """Median and its percentile bootstrap interval; infinities (a target not reached) count as
+    largest.
+    """
     if not len(values):
         return Interval(np.nan, np.nan, np.nan)
     middle = _median(values[None])[0]
@@ -50,9 +54,9 @@ def median_interval(values: np.ndarray) -> Interval:
 def paired(first: np.ndarray, second: np.ndarray) -> Paired:
     """Compare positive values pair by pair (same seed): is ``second / first`` different from 1?
 
-    The p-value is that of the exact sign-flip permutation test of the mean log ratio: if the two are alike,
-    every log ratio is as likely as its opposite. With n pairs it cannot be below 2 / 2^n, so fewer than 6
-    pairs never show a difference at the 5 % level.
+    The p-value is that of the exact sign-flip permutation test of the mean log ratio: if the two
+    are alike, every log ratio is as likely as its opposite. With n pairs it cannot be below 2 /
+    2^n, so fewer than 6 pairs never show a difference at the 5 % level.
 
     Raises:
         ValueError: no pairs, or values that are not positive and finite.

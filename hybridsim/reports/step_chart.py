@@ -42,12 +42,16 @@ class Drawing(NamedTuple):
     operations: int
 
 
-def draw(run: Run, window: Window, lanes: Mapping[str, Iterable[str]], critical: set[int]) -> Drawing:
+def draw(
+    run: Run, window: Window, lanes: Mapping[str, Iterable[str]], critical: set[int]
+) -> Drawing:
     """Bars of all operations that overlap a window on the given lanes, ``MOST_BARS`` at most."""
     spans = run.spans_between(window.start_ps, window.end_ps)
     known = {int(id): str(kind) for id, kind in zip(spans["id"], spans["kind"], strict=True)}
     present = set(zip(spans["part"], spans["lane"], strict=True))
-    rows = Rows({part: [lane for lane in names if (part, lane) in present] for part, names in lanes.items()})
+    rows = Rows(
+        {part: [lane for lane in names if (part, lane) in present] for part, names in lanes.items()}
+    )
     spans = spans[[key in rows.place for key in zip(spans["part"], spans["lane"], strict=True)]]
     own = (spans["step"] == window.step) if window.step >= 0 else True
     found = bars(spans.assign(own=own, critical=spans["id"].isin(critical)), MOST_BARS)
@@ -60,7 +64,9 @@ def draw(run: Run, window: Window, lanes: Mapping[str, Iterable[str]], critical:
 
 
 def _legend(kinds: list[str]) -> dict[str, str]:
-    """A colour per kind in the order of first use; where there are too many kinds, per first word of their names."""
+    """A colour per kind in the order of first use; where there are too many kinds, per first word
+    of their names.
+    """
     names = kinds if len(kinds) <= len(_PALETTE) else list(dict.fromkeys(map(_verb, kinds)))
     return {name: _PALETTE[i % len(_PALETTE)] for i, name in enumerate(names)}
 
@@ -69,13 +75,18 @@ def _verb(kind: str) -> str:
     return kind.split(" ")[0]
 
 
-def _figure(rows: Rows, found: Bars, window: Window, colours: dict[str, str], known: dict[int, str]) -> go.Figure:
+def _figure(
+    rows: Rows, found: Bars, window: Window, colours: dict[str, str], known: dict[int, str]
+) -> go.Figure:
     length = max(window.end_ps - window.start_ps, 1)
     scale = scale_for(length * _PS, "s")
     figure = rows.chart(
-        f"time since the start of the step ({scale.unit})" if window.step >= 0 else f"simulated time ({scale.unit})",
-        barmode="overlay", uniformtext={"mode": "hide", "minsize": 9},
-    )  # fmt: skip
+        f"time since the start of the step ({scale.unit})"
+        if window.step >= 0
+        else f"simulated time ({scale.unit})",
+        barmode="overlay",
+        uniformtext={"mode": "hide", "minsize": 9},
+    )
     width = length * _PS / scale.factor
     figure.update_xaxes(range=[-0.004 * width, 1.004 * width])
     if len(found.waits):
@@ -91,14 +102,20 @@ def _figure(rows: Rows, found: Bars, window: Window, colours: dict[str, str], kn
     return figure
 
 
-def _waits(waits: pd.DataFrame, rows: Rows, window: Window, scale: Scale, known: dict[int, str]) -> dict[str, Any]:
+def _waits(
+    waits: pd.DataFrame, rows: Rows, window: Window, scale: Scale, known: dict[int, str]
+) -> dict[str, Any]:
     """Pale, thin bars below the service of others, from the moment of queueing to the start."""
     texts = [_waiting(bar, known) for bar in _records(waits)]
     return {
-        **_extent(waits, window, scale), "orientation": "h", "width": 0.14, "marker": {"color": _WAIT},
+        **_extent(waits, window, scale),
+        "orientation": "h",
+        "width": 0.14,
+        "marker": {"color": _WAIT},
         "y": [rows.place[bar.part, bar.lane] + 0.37 for bar in _records(waits)],
-        "customdata": texts, "hovertemplate": "%{customdata}<extra></extra>",
-    }  # fmt: skip
+        "customdata": texts,
+        "hovertemplate": "%{customdata}<extra></extra>",
+    }
 
 
 def _waiting(bar: Any, known: dict[int, str]) -> str:
@@ -110,45 +127,77 @@ def _waiting(bar: Any, known: dict[int, str]) -> str:
 
 
 def _service(
-    service: pd.DataFrame, rows: Rows, window: Window, scale: Scale, colour: str, known: dict[int, str]
+    service: pd.DataFrame,
+    rows: Rows,
+    window: Window,
+    scale: Scale,
+    colour: str,
+    known: dict[int, str],
 ) -> dict[str, Any]:
     """Bars of one kind; hatching marks other steps, pallor the background."""
     found = _records(service)
     return {
-        **_extent(service, window, scale), "orientation": "h",
+        **_extent(service, window, scale),
+        "orientation": "h",
         "width": [_thickness(bar.lane) for bar in found],
         "y": [rows.place[bar.part, bar.lane] for bar in found],
-        "text": [plot_text(bar.kind) for bar in found], "textposition": "inside", "insidetextanchor": "middle",
-        "textangle": 0, "insidetextfont": {"color": "#fff", "size": 10},
+        "text": [plot_text(bar.kind) for bar in found],
+        "textposition": "inside",
+        "insidetextanchor": "middle",
+        "textangle": 0,
+        "insidetextfont": {"color": "#fff", "size": 10},
         "marker": {
-            "color": colour, "opacity": [0.35 if is_background(bar.lane) else 1.0 for bar in found],
-            "pattern": {"shape": ["" if bar.own else "/" for bar in found], "solidity": 0.35, "size": 6},
+            "color": colour,
+            "opacity": [0.35 if is_background(bar.lane) else 1.0 for bar in found],
+            "pattern": {
+                "shape": ["" if bar.own else "/" for bar in found],
+                "solidity": 0.35,
+                "size": 6,
+            },
             "line": {"color": colour, "width": 0.6},
         },
-        "customdata": [_hover(bar, window, known) for bar in found], "hovertemplate": "%{customdata}<extra></extra>",
-    }  # fmt: skip
+        "customdata": [_hover(bar, window, known) for bar in found],
+        "hovertemplate": "%{customdata}<extra></extra>",
+    }
 
 
 def _path(critical: pd.DataFrame, rows: Rows, window: Window, scale: Scale) -> dict[str, Any]:
     """A dark line above the service that lies on the critical path."""
     return {
-        **_extent(critical, window, scale), "orientation": "h", "width": 0.09, "hoverinfo": "skip",
+        **_extent(critical, window, scale),
+        "orientation": "h",
+        "width": 0.09,
+        "hoverinfo": "skip",
         "y": [rows.place[bar.part, bar.lane] - 0.4 for bar in _records(critical)],
         "marker": {"color": _INK, "line": {"color": _INK, "width": 0.8}},
-    }  # fmt: skip
+    }
 
 
 def _ticks(
-    tiny: pd.DataFrame, rows: Rows, window: Window, scale: Scale, colours: dict[str, str], known: dict[int, str]
+    tiny: pd.DataFrame,
+    rows: Rows,
+    window: Window,
+    scale: Scale,
+    colours: dict[str, str],
+    known: dict[int, str],
 ) -> dict[str, Any]:
     """Upright strokes for what is too short to see at this width, or has no length at all."""
     found = _records(tiny)
-    middle = [((bar.start_ps + bar.end_ps) / 2 - window.start_ps) * _PS / scale.factor for bar in found]
+    middle = [
+        ((bar.start_ps + bar.end_ps) / 2 - window.start_ps) * _PS / scale.factor for bar in found
+    ]
     return {
-        "x": _numbers(middle), "y": [rows.place[bar.part, bar.lane] for bar in found], "mode": "markers",
-        "marker": {"symbol": "line-ns", "size": 13, "line": {"width": 2, "color": [colours[bar.kind] for bar in found]}},
-        "customdata": [_hover(bar, window, known) for bar in found], "hovertemplate": "%{customdata}<extra></extra>",
-    }  # fmt: skip
+        "x": _numbers(middle),
+        "y": [rows.place[bar.part, bar.lane] for bar in found],
+        "mode": "markers",
+        "marker": {
+            "symbol": "line-ns",
+            "size": 13,
+            "line": {"width": 2, "color": [colours[bar.kind] for bar in found]},
+        },
+        "customdata": [_hover(bar, window, known) for bar in found],
+        "hovertemplate": "%{customdata}<extra></extra>",
+    }
 
 
 def _extent(frame: pd.DataFrame, window: Window, scale: Scale) -> dict[str, list[float]]:
@@ -189,7 +238,10 @@ def _merged_lines(bar: Any, window: Window) -> Iterator[str]:
     yield f"<b>{plot_text(bar.kind)}</b>, {bar.spans:,} operations merged"
     yield f"{plot_text(bar.part)} · {plot_text(bar.lane)}, from #{bar.id}"
     length = max(bar.end_ps - bar.start_ps, 1)
-    yield f"{_time(length)} from {_time(bar.start_ps - window.start_ps)}, {100 * bar.service_ps / length:.3g} % in service"
+    yield (
+        f"{_time(length)} from {_time(bar.start_ps - window.start_ps)}, "
+        f"{100 * bar.service_ps / length:.3g} % in service"
+    )
     yield f"energy {with_band(bar._asdict())}"
     yield from _work(bar)
     if bar.wait_ps:
@@ -197,7 +249,12 @@ def _merged_lines(bar: Any, window: Window) -> Iterator[str]:
 
 
 def _work(bar: Any) -> Iterator[str]:
-    work = {"bits": bar.bits, "conversions": bar.conversions, "resistors written": bar.writes, "launches": bar.launches}
+    work = {
+        "bits": bar.bits,
+        "conversions": bar.conversions,
+        "resistors written": bar.writes,
+        "launches": bar.launches,
+    }
     found = [f"{value:,} {name}" for name, value in work.items() if value]
     found += [quantity(bar.flop, "FLOP")] if bar.flop else []
     if found:
@@ -205,7 +262,9 @@ def _work(bar: Any) -> Iterator[str]:
 
 
 def _name(span: int, known: dict[int, str]) -> str:
-    return f"{plot_text(known[span])} #{span}" if span in known else f"#{span} (outside this window)"
+    return (
+        f"{plot_text(known[span])} #{span}" if span in known else f"#{span} (outside this window)"
+    )
 
 
 def _thickness(lane: str) -> float:

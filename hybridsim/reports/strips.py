@@ -18,7 +18,8 @@ _CLEAR = [[0, "rgba(0,0,0,0)"], [1, "rgba(0,0,0,0)"]]
 
 
 class Strip(NamedTuple):
-    """One row: ``values`` per bin, drawn against ``top``; ``floor`` is the part of them that is always there.
+    """One row: ``values`` per bin, drawn against ``top``; ``floor`` is the part of them that is
+    always there.
 
     ``name`` and ``note`` (at the right edge) are text for a chart: already escaped.
     """
@@ -43,13 +44,21 @@ def strips(rows: Rows, found: Sequence[Strip], bins: Bins) -> go.Figure:
     for strip in found:
         figure.add_scatter(**_outline(strip.row, strip.values / strip.top, x, strip.colour))
         if strip.floor > 0:
-            figure.add_scatter(**_outline(strip.row, np.array([strip.floor / strip.top]), x[[0, -1]], "#9aa5b1"))
+            figure.add_scatter(
+                **_outline(strip.row, np.array([strip.floor / strip.top]), x[[0, -1]], "#9aa5b1")
+            )
     for strip in found:
         figure.add_heatmap(**_hover(strip, x, scale.unit))
         figure.add_annotation(
-            xref="paper", x=1, xanchor="left", y=strip.row, text=f" {strip.note}", showarrow=False, align="left",
+            xref="paper",
+            x=1,
+            xanchor="left",
+            y=strip.row,
+            text=f" {strip.note}",
+            showarrow=False,
+            align="left",
             font={"size": 11},
-        )  # fmt: skip
+        )
     return figure
 
 
@@ -64,15 +73,29 @@ def _outline(row: int, shares: np.ndarray, x: np.ndarray, colour: str) -> dict[s
     xs = [x[0], *np.column_stack([left, right]).ravel(), x[-1]]
     ys = [bottom, *np.column_stack([tops, tops]).ravel(), bottom]
     return {
-        "x": [float(f"{v:.6g}") for v in xs], "y": [round(float(v), 4) for v in ys], "mode": "lines", "fill": "toself",
-        "fillcolor": colour, "line": {"width": 0.6, "color": colour}, "hoverinfo": "skip",
-    }  # fmt: skip
+        "x": [float(f"{v:.6g}") for v in xs],
+        "y": [round(float(v), 4) for v in ys],
+        "mode": "lines",
+        "fill": "toself",
+        "fillcolor": colour,
+        "line": {"width": 0.6, "color": colour},
+        "hoverinfo": "skip",
+    }
 
 
 def _hover(strip: Strip, x: np.ndarray, unit: str) -> dict[str, Any]:
-    """An invisible heat map that answers wherever the pointer is; its last bin may reach beyond the run's end."""
+    """An invisible heat map that answers wherever the pointer is; its last bin may reach beyond the
+    run's end.
+    """
     return {
-        "z": [[float(f"{v:.4g}") for v in strip.values]], "x0": float(x[1]) / 2, "dx": float(x[1]),
-        "y0": strip.row, "dy": 1, "colorscale": _CLEAR, "showscale": False,
-        "meta": [strip.name], "hovertemplate": f"<b>%{{meta[0]}}</b><br>{strip.hover}<br>at %{{x:.5g}} {unit}<extra></extra>",
-    }  # fmt: skip
+        "z": [[float(f"{v:.4g}") for v in strip.values]],
+        "x0": float(x[1]) / 2,
+        "dx": float(x[1]),
+        "y0": strip.row,
+        "dy": 1,
+        "colorscale": _CLEAR,
+        "showscale": False,
+        "meta": [strip.name],
+        "hovertemplate": f"<b>%{{meta[0]}}</b><br>{strip.hover}<br>at "
+        f"%{{x:.5g}} {unit}<extra></extra>",
+    }

@@ -1,4 +1,6 @@
-"""The timeline of one run: how busy every lane was, what every part drew, and one step operation by operation."""
+"""The timeline of one run: how busy every lane was, what every part drew, and one step operation by
+operation.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,8 @@ def write_timeline(run: Run, path: Path | str, step: int | None = None) -> None:
 
 
 def step_section(run: Run, step: int | None = None) -> str:
-    """A step operation by operation, one in the middle by default: a section for a page about the run.
+    """A step operation by operation, one in the middle by default: a section for a page about the
+    run.
 
     Raises:
         InputError: the run has no such step.
@@ -62,7 +65,11 @@ def step_window(run: Run, step: int | None) -> Window | None:
     else:
         rows = steps[steps["step"] == step]
         if not len(rows):
-            known = f"one of {steps['step'].min()} to {steps['step'].max()}" if len(steps) else "none (no step ended)"
+            known = (
+                f"one of {steps['step'].min()} to {steps['step'].max()}"
+                if len(steps)
+                else "none (no step ended)"
+            )
             raise InputError(f"{run.folder}: step: expected {known}, got {step}")
         row = rows.iloc[0]
     return Window(int(row["step"]), int(row["start_ps"]), int(row["end_ps"]))
@@ -75,7 +82,8 @@ def _head(run: Run, found: Activity) -> str:
     if run.status != "complete":
         reason = run.manifest.get("reason") or ""
         alarm = page.paragraph(
-            f"This run is {run.status}, not complete. {reason} The page shows what was stored.", "alarm"
+            f"This run is {run.status}, not complete. {reason} The page shows what was stored.",
+            "alarm",
         )
     return f"<h1>{page.escape(run.name)}</h1>{page.paragraph(' · '.join(facts), 'meta')}{alarm}"
 
@@ -91,20 +99,30 @@ def _utilisation(found: Activity) -> str:
     length = max(found.bins.end_ps, 1)
     drawn = [
         Strip(
-            row, page.plot_text(f"{part} · {lane}"), _share(time[part, lane] / length), shares[part, lane],
-            max(1.0, float(shares[part, lane].max())), _pale(colours[part]) if is_background(lane) else colours[part],
+            row,
+            page.plot_text(f"{part} · {lane}"),
+            _share(time[part, lane] / length),
+            shares[part, lane],
+            max(1.0, float(shares[part, lane].max())),
+            _pale(colours[part]) if is_background(lane) else colours[part],
             "%{z:.3~%} of the time in service",
         )
         for (part, lane), row in rows.place.items()
-    ]  # fmt: skip
+    ]
     caption = (
-        "Share of time in which each lane served an operation: a full strip is 100 %; at the right edge the mean over the run. "
+        "Share of time in which each lane served an operation: a full strip is 100 %; at the "
+        "right edge the mean over the run. "
         f"{_bins(found)} Drag to zoom, double-click for all."
     )
     if any(is_background(lane) for _, lane in rows.place):
-        caption += " Pale: continuous relaxation (~), which goes on in the background and occupies nothing."
+        caption += (
+            " Pale: continuous relaxation (~), which goes on in the background and "
+            "occupies nothing."
+        )
     caption += left_out(every)
-    return page.section("Utilisation", page.chart(strips(rows, drawn, found.bins), caption, rows.height(24)))
+    return page.section(
+        "Utilisation", page.chart(strips(rows, drawn, found.bins), caption, rows.height(24))
+    )
 
 
 def _power(found: Activity, static_w: Mapping[str, float]) -> str:
@@ -117,21 +135,34 @@ def _power(found: Activity, static_w: Mapping[str, float]) -> str:
     kept = sorted(watts, key=lambda part: -means[part])[: MOST_ROWS - 1]
     rows = Rows({"": [_MACHINE, *(part for part in watts if part in kept)]})
     table = {_MACHINE: (total, sum(static_w.values()), "#5a6675")}
-    table |= {part: (watts[part], static_w.get(part, 0.0), colours.get(part, COLOURS[-1])) for part in kept}
+    table |= {
+        part: (watts[part], static_w.get(part, 0.0), colours.get(part, COLOURS[-1]))
+        for part in kept
+    }
     drawn = [
         Strip(
-            row, page.plot_text(part), f"{quantity(_mean(found, values), 'W')}<br> ≤ {quantity(float(values.max()), 'W')}",
-            values, float(values.max()) or 1.0, colour, "%{z:.3~s}W", floor,
+            row,
+            page.plot_text(part),
+            f"{quantity(_mean(found, values), 'W')}<br> ≤ {quantity(float(values.max()), 'W')}",
+            values,
+            float(values.max()) or 1.0,
+            colour,
+            "%{z:.3~s}W",
+            floor,
         )
-        for (_, part), row in rows.place.items() for values, floor, colour in [table[part]]
-    ]  # fmt: skip
+        for (_, part), row in rows.place.items()
+        for values, floor, colour in [table[part]]
+    ]
     caption = (
-        "Nominal power, every strip on its own scale; at the right edge the mean over the run and the highest bin. Grey foot: static "
+        "Nominal power, every strip on its own scale; at the right edge the mean over the run "
+        "and the highest bin. Grey foot: static "
         f"power. {_bins(found)}"
     )
     more = len(watts) - len(kept)
     caption += f" {more:,} parts with less power are not shown." if more > 0 else ""
-    return page.section("Power", page.chart(strips(rows, drawn, found.bins), caption, rows.height(38)))
+    return page.section(
+        "Power", page.chart(strips(rows, drawn, found.bins), caption, rows.height(38))
+    )
 
 
 def _step(run: Run, found: Activity, window: Window | None) -> str:
@@ -142,7 +173,9 @@ def _step(run: Run, found: Activity, window: Window | None) -> str:
     every = found.lanes()
     critical = _critical(run, found)
     drawing = draw(run, window, busiest(every, _totals(found)), critical)
-    chart = page.chart(drawing.figure, _legend_text(drawing, window, critical), drawing.rows.height(30))
+    chart = page.chart(
+        drawing.figure, _legend_text(drawing, window, critical), drawing.rows.height(30)
+    )
     text = page.paragraph(_step_text(drawing, window) + left_out(every), "note")
     return page.section(title, text, page.legend(drawing.legend), chart)
 
@@ -159,16 +192,25 @@ def _critical(run: Run, found: Activity) -> set[int]:
 
 def _step_text(drawing: Drawing, window: Window) -> str:
     length = quantity((window.end_ps - window.start_ps) * 1e-12, "s")
-    text = f"{length} long, from {quantity(window.start_ps * 1e-12, 's')}; {drawing.operations:,} operations."
+    text = (
+        f"{length} long, from {quantity(window.start_ps * 1e-12, 's')}; "
+        f"{drawing.operations:,} operations."
+    )
     merged = drawing.bars.merged
     if merged:
         count = int((drawing.bars.service["spans"] > 1).sum())
-        text += f" {merged:,} of them are merged with close neighbours of their lane into {count:,} bars."
+        text += (
+            f" {merged:,} of them are merged with close neighbours of their lane into "
+            f"{count:,} bars."
+        )
     return text
 
 
 def _legend_text(drawing: Drawing, window: Window, critical: set[int]) -> str:
-    service, text = drawing.bars.service, "Point at a bar for its figures; drag to zoom, double-click for all."
+    service, text = (
+        drawing.bars.service,
+        "Point at a bar for its figures; drag to zoom, double-click for all.",
+    )
     if len(drawing.bars.waits):
         text += " Thin grey bars below a lane: operations that wait to start."
     if not service["own"].all():

@@ -1,4 +1,6 @@
-"""What both trace formats need: spans as records, arrows numbered, overlapping spans on tracks of their own."""
+"""What both trace formats need: spans as records, arrows numbered, overlapping spans on tracks of
+their own.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +17,25 @@ _POWER_BINS = 10_000
 _POWER_CELLS = 4_000_000
 _ALWAYS = ("id", "step", "count", "bits", "energy_j", "energy_low_j", "energy_high_j")
 _WHERE_KNOWN = ("busy_ps", "flop", "bytes", "launches", "conversions", "writes", "layer", "note")
-_OWN = ("part", "lane", "kind", "blocker", "queued_ps", "start_ps", "end_ps", "parents", "parents_offsets")
+_OWN = (
+    "part",
+    "lane",
+    "kind",
+    "blocker",
+    "queued_ps",
+    "start_ps",
+    "end_ps",
+    "parents",
+    "parents_offsets",
+)
 
 
 class Slice(NamedTuple):
     """One span: where and when it is drawn, what is known about it, and its arrows.
 
-    ``track`` numbers the tracks of a lane: spans that overlap stand on different ones. ``args`` holds int, float or
-    str. ``sources`` are the arrows that leave it, one per child; ``targets`` those that arrive, one per parent.
+    ``track`` numbers the tracks of a lane: spans that overlap stand on different ones. ``args``
+    holds int, float or str. ``sources`` are the arrows that leave it, one per child; ``targets``
+    those that arrive, one per parent.
     """
 
     part: str
@@ -39,7 +52,8 @@ class Slice(NamedTuple):
 class Arrows:
     """Numbers the edges from parent to child, from 1 on, those of one parent in a row.
 
-    Takes 16 bytes per span: how many children each has has to be known before its first child is read.
+    Takes 16 bytes per span: how many children each has has to be known before its first child is
+    read.
     """
 
     def __init__(self, run: Run) -> None:
@@ -65,13 +79,17 @@ class Arrows:
 
 
 class Packing:
-    """Puts spans on tracks so that those on one track do not overlap, in whatever order they come."""
+    """Puts spans on tracks so that those on one track do not overlap, in whatever order they
+    come.
+    """
 
     def __init__(self) -> None:
         self._ends: dict[tuple[str, str], list[int]] = {}
 
     def track(self, part: str, lane: str, start_ps: int, end_ps: int) -> int:
-        """The track whose last span ended closest before this one starts; a new one where there is none."""
+        """The track whose last span ended closest before this one starts; a new one where there is
+        none.
+        """
         ends = self._ends.setdefault((part, lane), [])
         free = [(end, index) for index, end in enumerate(ends) if end <= start_ps]
         if not free:
@@ -83,18 +101,22 @@ class Packing:
 
 
 def slices(run: Run, tick_ps: int) -> Iterator[Slice]:
-    """Every span in the order in which it was recorded, times in ticks of ``tick_ps``; read chunk by chunk.
+    """Every span in the order in which it was recorded, times in ticks of ``tick_ps``; read chunk
+    by chunk.
 
     Args:
         run: the run.
-        tick_ps: what one unit of the trace's clock stands for; times are rounded down to it, which keeps their order.
+        tick_ps: what one unit of the trace's clock stands for; times are rounded down to it, which
+            keeps their order.
     """
     arrows, packing = Arrows(run), Packing()
     for chunk in run.span_chunks():
         yield from _chunk(chunk, arrows, packing, tick_ps)
 
 
-def _chunk(chunk: Mapping[str, np.ndarray], arrows: Arrows, packing: Packing, tick_ps: int) -> Iterator[Slice]:
+def _chunk(
+    chunk: Mapping[str, np.ndarray], arrows: Arrows, packing: Packing, tick_ps: int
+) -> Iterator[Slice]:
     columns = {name: chunk[name].tolist() for name in (*_OWN, *_ALWAYS, *_WHERE_KNOWN)}
     parents, offsets = columns.pop("parents"), columns.pop("parents_offsets")
     names = list(columns)
@@ -103,9 +125,16 @@ def _chunk(chunk: Mapping[str, np.ndarray], arrows: Arrows, packing: Packing, ti
         start, end = cells["start_ps"] // tick_ps, cells["end_ps"] // tick_ps
         part, lane, span = cells["part"], cells["lane"], cells["id"]
         yield Slice(
-            part, lane, packing.track(part, lane, start, end), cells["kind"], start, end, _args(cells),
-            arrows.sources(span), [arrows.target(parent) for parent in parents[offsets[index] : offsets[index + 1]]],
-        )  # fmt: skip
+            part,
+            lane,
+            packing.track(part, lane, start, end),
+            cells["kind"],
+            start,
+            end,
+            _args(cells),
+            arrows.sources(span),
+            [arrows.target(parent) for parent in parents[offsets[index] : offsets[index + 1]]],
+        )
 
 
 def _args(cells: Mapping[str, Any]) -> dict[str, int | float | str]:
@@ -118,7 +147,9 @@ def _args(cells: Mapping[str, Any]) -> dict[str, int | float | str]:
 
 
 class Power(NamedTuple):
-    """Watts of a part from a time on, as a staircase; ``bin_ps`` is the time over which each value is a mean."""
+    """Watts of a part from a time on, as a staircase; ``bin_ps`` is the time over which each value
+    is a mean.
+    """
 
     part: str
     times: list[int]
@@ -128,7 +159,9 @@ class Power(NamedTuple):
 
 def powers(run: Run, tick_ps: int) -> Iterator[Power]:
     """The power of every part, static power included, ends with 0 W; only changes are listed."""
-    lanes = len({tuple(row) for chunk in run.span_chunks(["part", "lane"]) for row in _pairs(chunk)})
+    lanes = len(
+        {tuple(row) for chunk in run.span_chunks(["part", "lane"]) for row in _pairs(chunk)}
+    )
     found = activity(run, max(1, min(_POWER_BINS, _POWER_CELLS // max(lanes, 1))))
     if not found.spans:
         return
@@ -151,4 +184,6 @@ def scale_text(tick_ps: int) -> str:
 def check_tick(tick_ps: int) -> None:
     """Raises InputError unless the tick is a whole number of picoseconds, at least 1."""
     if tick_ps < 1:
-        raise InputError(f"tick_ps: expected a whole number of picoseconds, at least 1, got {tick_ps}")
+        raise InputError(
+            f"tick_ps: expected a whole number of picoseconds, at least 1, got {tick_ps}"
+        )

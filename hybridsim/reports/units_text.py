@@ -29,7 +29,9 @@ class Scale(NamedTuple):
 
 
 def scale_for(largest: float, unit: str) -> Scale:
-    """The unit in which the largest value of an axis lies between 1 and 1000; seconds have no kiloseconds."""
+    """The unit in which the largest value of an axis lies between 1 and 1000; seconds have no
+    kiloseconds.
+    """
     for prefix, factor in _PREFIXES:
         if abs(largest) >= factor and not (unit == "s" and factor > 1):
             return Scale(factor, prefix + unit)

@@ -1,4 +1,6 @@
-"""The top of a report: what is not well, and the four answers (target, time, energy, bottleneck)."""
+"""The top of a report: what is not well, and the four answers (target, time, energy,
+bottleneck).
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,8 @@ def head(run: Run) -> str:
     """Title, where the run comes from, alarms and the verdict strip, as HTML."""
     alarms = (page.paragraph(text, "alarm") for text in _alarms(run))
     cards = page.cards([_target(run), _duration(run), _joules(run), _bottleneck(run)])
-    return f"<h1>{page.escape(run.name)}</h1>{page.paragraph(_origin(run), 'meta')}{''.join(alarms)}{cards}"
+    title = f"<h1>{page.escape(run.name)}</h1>{page.paragraph(_origin(run), 'meta')}"
+    return f"{title}{''.join(alarms)}{cards}"
 
 
 def _origin(run: Run) -> str:
@@ -25,7 +28,11 @@ def _origin(run: Run) -> str:
     facts = [f"status {run.status}"]
     facts += [f"{key} {found[key]}" for key in ("backend", "seed") if found.get(key) is not None]
     revision = str(found.get("git_revision") or "")
-    facts += [f"revision {revision[:10]}{' with changes' if revision.endswith('dirty') else ''}"] if revision else []
+    facts += (
+        [f"revision {revision[:10]}{' with changes' if revision.endswith('dirty') else ''}"]
+        if revision
+        else []
+    )
     facts += [f"digest {str(found['digest'])[:10]}"] if found.get("digest") else []
     return " · ".join(facts)
 
@@ -34,11 +41,19 @@ def _alarms(run: Run) -> Iterator[str]:
     summary = run.summary
     if run.status != "complete":
         reason = run.manifest.get("reason")
-        yield f"This run is {run.status}, not complete. {reason or ''} All figures cover what was stored."
+        yield (
+            f"This run is {run.status}, not complete. {reason or ''} All figures cover what "
+            "was stored."
+        )
     if "error" in summary["critical_path"]:
-        yield f"The books of time do not balance, trust no share of time: {summary['critical_path']['error']}"
+        yield (
+            "The books of time do not balance, trust no share of time: "
+            f"{summary['critical_path']['error']}"
+        )
     if summary["events"]:
-        counts = ", ".join(f"{entry['count']:,} × {kind}" for kind, entry in summary["events"].items())
+        counts = ", ".join(
+            f"{entry['count']:,} × {kind}" for kind, entry in summary["events"].items()
+        )
         yield f"Something went wrong on the way: {counts}. See Events."
 
 
@@ -51,14 +66,23 @@ def goal_text(target: Mapping[str, Any]) -> str:
 def _target(run: Run) -> Card:
     target, final = run.summary["target"], run.summary["final"]
     if target is None:
-        known = [f"{spell(name)} {final[name]:.4g}" for name in final if name.endswith(("loss", "accuracy"))]
+        known = [
+            f"{spell(name)} {final[name]:.4g}"
+            for name in final
+            if name.endswith(("loss", "accuracy"))
+        ]
         return "Target", "none set", f"last {', '.join(known)}" if known else "", ""
     goal = goal_text(target)
     if not target.get("evaluated", True):
         return "Target", "not evaluated", f"{goal}; nothing was trained (timing only)", ""
     if not target["reached"]:
         last = final.get(target["metric"])
-        return "Target", "not reached", f"{goal}; last {'–' if last is None else f'{last:.4g}'}", "bad"
+        return (
+            "Target",
+            "not reached",
+            f"{goal}; last {'–' if last is None else f'{last:.4g}'}",
+            "bad",
+        )
     energy = f"{quantity(target['joules'], 'J')} ({_scaled_band(run, target['joules'])})"
     why = f"{goal} after {quantity(target['seconds'], 's')} and {energy}"
     if meets(target, final[target["metric"]]):
@@ -83,12 +107,20 @@ def _scaled_band(run: Run, joules: float) -> str:
 def _duration(run: Run) -> Card:
     summary, latency = run.summary, run.summary["step_latency"]
     typical = f", median {quantity(latency['p50_s'], 's')} a step" if latency else ""
-    return "Simulated time", quantity(summary["simulated_s"], "s"), f"{summary['steps']:,} steps{typical}", ""
+    return (
+        "Simulated time",
+        quantity(summary["simulated_s"], "s"),
+        f"{summary['steps']:,} steps{typical}",
+        "",
+    )
 
 
 def _joules(run: Run) -> Card:
     energy = run.summary["energy"]
-    why = f"{band(energy['total'])} (low – high); {percent(energy['static_share'])} of it static power"
+    why = (
+        f"{band(energy['total'])} (low – high); {percent(energy['static_share'])} of it "
+        "static power"
+    )
     if "assumed_share" in energy:
         why += f"; {percent(energy['assumed_share'])} depends on at least one assumed constant"
     if run.manifest.get("backend") == "timing":

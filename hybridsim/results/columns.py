@@ -85,11 +85,15 @@ def _kind(cell: Any) -> pa.DataType:
 
 
 def joined_schema(schemas: Iterable[pa.Schema]) -> pa.Schema:
-    """Every column of all of them, each with the widest type met; numbers where there is no value."""
+    """Every column of all of them, each with the widest type met; numbers where there is no
+    value.
+    """
     kinds: dict[str, pa.DataType] = {}
     for field in chain.from_iterable(schemas):
         kinds[field.name] = max(kinds.get(field.name, pa.null()), field.type, key=_rank)
-    return pa.schema([(name, pa.float64() if kind == pa.null() else kind) for name, kind in kinds.items()])
+    return pa.schema(
+        [(name, pa.float64() if kind == pa.null() else kind) for name, kind in kinds.items()]
+    )
 
 
 def _rank(kind: pa.DataType) -> int:
@@ -99,7 +103,9 @@ def _rank(kind: pa.DataType) -> int:
 def fit(table: pa.Table, schema: pa.Schema) -> pa.Table:
     """The table with the columns of a schema: cast where narrower, null where missing."""
     columns = [
-        table[field.name].cast(field.type) if field.name in table.column_names else pa.nulls(table.num_rows, field.type)
+        table[field.name].cast(field.type)
+        if field.name in table.column_names
+        else pa.nulls(table.num_rows, field.type)
         for field in schema
     ]
     return pa.Table.from_arrays(columns, schema=schema)

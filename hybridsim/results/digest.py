@@ -1,4 +1,6 @@
-"""One number for what a run found: equal for equal results, whatever the host or the file layout."""
+"""One number for what a run found: equal for equal results, whatever the host or the file
+layout.
+"""
 
 from __future__ import annotations
 
@@ -19,10 +21,11 @@ _NO_INTEGER = -(2**63)
 
 
 def run_digest(run: Path, summary: Mapping[str, Any]) -> str:
-    """SHA-256 over the column contents of steps, spans and events, and the summary without its ``host`` part.
+    """SHA-256 over the column contents of steps, spans and events, and the summary without its
+    ``host`` part.
 
-    Integers count as int64, floats as float64 (every NaN and null alike, -0 as 0); row groups, compression,
-    the order of columns and the width of a type do not count.
+    Integers count as int64, floats as float64 (every NaN and null alike, -0 as 0); row groups,
+    compression, the order of columns and the width of a type do not count.
     """
     parts: dict[str, Any] = {name: _table_digest(Chunks(run, name)) for name in BASE_SCHEMAS}
     parts["summary"] = {key: value for key, value in summary.items() if key != "host"}

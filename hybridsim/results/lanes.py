@@ -1,4 +1,6 @@
-"""What every lane of every part did: how busy it was, how long operations waited for it, its work."""
+"""What every lane of every part did: how busy it was, how long operations waited for it, its
+work.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ _BINS = 64 * _BINS_PER_OCTAVE
 
 
 class LaneBook:
-    """Adds up spans chunk by chunk; memory grows with the number of lanes and kinds, not with the run."""
+    """Adds up spans chunk by chunk; memory grows with the number of lanes and kinds, not with the
+    run.
+    """
 
     def __init__(self) -> None:
         self.makespan_ps = 0
@@ -60,24 +64,32 @@ class LaneBook:
         self._waits.update(dict(zip(found.tolist(), counts.tolist(), strict=True)))
 
     def times(self) -> list[dict[str, Any]]:
-        """Per part, lane and kind: spans, time in service, time waited, work; largest time first."""
+        """Per part, lane and kind: spans, time in service, time waited, work; largest time
+        first.
+        """
         rows = []
         for (part, lane, kind), code in self._kinds.items():
             sums = dict(zip(_SUMS, self._sums[:, code].tolist(), strict=True))
-            times = {f"{name}_s": sums.pop(f"{name}_ps") * 1e-12 for name in ("time", "busy", "wait")}
+            times = {
+                f"{name}_s": sums.pop(f"{name}_ps") * 1e-12 for name in ("time", "busy", "wait")
+            }
             rows.append({"part": part, "lane": lane, "kind": kind, **times, **_counts(sums)})
         return sorted(rows, key=lambda row: (-row["time_s"], row["part"], row["lane"], row["kind"]))
 
     def lanes(self) -> list[dict[str, Any]]:
         """Per part and lane: utilisation, waiting and work, in alphabetic order.
 
-        ``utilisation`` is the time in service over the makespan: for a lane that serves one operation at a
-        time the share of time it was taken, else the mean number in service. ``busy_share`` counts only the
-        time in which the resource did what it is for. ``queue_mean`` is the mean number waiting, by Little's
-        law arrival rate times mean wait. ``wait_p95_s`` is rounded up by at most 1.1 %.
+        ``utilisation`` is the time in service over the makespan: for a lane that serves one
+        operation at a time the share of time it was taken, else the mean number in service.
+        ``busy_share`` counts only the time in which the resource did what it is for. ``queue_mean``
+        is the mean number waiting, by Little's law arrival rate times mean wait. ``wait_p95_s`` is
+        rounded up by at most 1.1 %.
         """
         waits = self._waits_by_lane()
-        return [self._lane(part, lane, code, waits[code]) for (part, lane), code in sorted(self._lanes.items())]
+        return [
+            self._lane(part, lane, code, waits[code])
+            for (part, lane), code in sorted(self._lanes.items())
+        ]
 
     def _lane(self, part: str, lane: str, code: int, waits: Counter[int]) -> dict[str, Any]:
         own = [column for key, column in self._kinds.items() if key[:2] == (part, lane)]
@@ -108,7 +120,9 @@ class LaneBook:
 
 
 def _counts(sums: dict[str, float]) -> dict[str, float | int]:
-    return {name: value if name in ("flop", "bytes") else int(value) for name, value in sums.items()}
+    return {
+        name: value if name in ("flop", "bytes") else int(value) for name, value in sums.items()
+    }
 
 
 def _bins(wait_ps: np.ndarray) -> np.ndarray:

@@ -19,14 +19,17 @@ _PACKAGES = ("hybridsim", "torch", "numpy", "simpy", "pandas", "pyarrow", "sciki
 
 
 def manifest(scenario: Scenario, backend: str, salt: bytes, workload_key: str) -> dict[str, Any]:
-    """Schema version, seed, versions, source revision, hashes and the machine with every constant and its source."""
+    """Schema version, seed, versions, source revision, hashes and the machine with every constant
+    and its source.
+    """
     text = scenario.to_yaml()
     return {
         "schema_version": SCHEMA_VERSION,
         "name": scenario.name,
         "seed": scenario.seed,
         "backend": backend,
-        "versions": {name: version(name) for name in _PACKAGES} | {"python": platform.python_version()},
+        "versions": {name: version(name) for name in _PACKAGES}
+        | {"python": platform.python_version()},
         "git_revision": git_revision(),
         "hashes": {
             "scenario": hashlib.sha256(text.encode()).hexdigest(),
@@ -43,41 +46,54 @@ def model_assumptions(scenario: Scenario, backend: str) -> list[str]:
     kind, spec = scenario.training.algorithm.kind, scenario.machine.expand()
     found = [
         "The training data lies in the GPU's memory; loading it costs nothing.",
-        "GPU kernels run one after the other, unfused; dynamic power follows the roofline's utilisation.",
+        "GPU kernels run one after the other, unfused; dynamic power follows the roofline's "
+        "utilisation.",
     ]
     gpus = len(spec.usable_gpus())
     if gpus > 1 and kind != "tngd":
         found += [
-            f"{gpus} GPUs train data-parallel: each holds all parameters and all training data and takes an equal share "
+            f"{gpus} GPUs train data-parallel: each holds all parameters and all training data "
+            "and takes an equal share "
             "of every batch.",
-            "Collectives are rings that start when all GPUs are ready; in an all-reduce every addition is a kernel of its "
+            "Collectives are rings that start when all GPUs are ready; in an all-reduce every "
+            "addition is a kernel of its "
             "own, where libraries have one for all.",
         ]
     elif gpus > 1:
         found.append("TNGD computes on the first GPU; the others draw idle power.")
     if any(node.kind == "switch" for node in spec.nodes):
-        found.append("Switches take no time and no energy, and carry any number of messages at once.")
+        found.append(
+            "Switches take no time and no energy, and carry any number of messages at once."
+        )
     algorithm = scenario.training.algorithm
     if not needs_spu(algorithm):
         return found
     found += [
-        "Every stage of the SPU has a programmable gain that just fits each settling (automatic full scales).",
-        "Amplifiers that the largest system does not need are gated off; the others draw their power all the time.",
+        "Every stage of the SPU has a programmable gain that just fits each settling (automatic "
+        "full scales).",
+        "Amplifiers that the largest system does not need are gated off; the others draw their "
+        "power all the time.",
         "Integrators are preset to a start state at no cost.",
         "No component mismatch, no Johnson noise, no finite amplifier bandwidth.",
     ]
     if isinstance(algorithm, Kfac):
         found.append(
-            "A factor is sent whole, n^2 numbers, to every SPU that solves its columns, also over a shared wire; its damping "
+            "A factor is sent whole, n^2 numbers, to every SPU that solves its columns, also "
+            "over a shared wire; its damping "
             "and unit columns cost no transfer."
         )
         if algorithm.method == "noise":
             found.append("Samples of the noise are converted after the trajectory, not during it.")
-    if any(None in (n.input_bits, n.bias_bits, n.output_bits) for n in spec.nodes if n.kind == "spu"):
-        found.append("Ideal converters and resistors are sent and priced as the link's unquantized numbers.")
+    if any(
+        None in (n.input_bits, n.bias_bits, n.output_bits) for n in spec.nodes if n.kind == "spu"
+    ):
+        found.append(
+            "Ideal converters and resistors are sent and priced as the link's unquantized numbers."
+        )
     if backend == "timing":
         found.append(
-            "Without tensors, settling dissipates an estimate: every programmable resistor at R and full scale, times activity_factor. "
+            "Without tensors, settling dissipates an estimate: every programmable resistor at R "
+            "and full scale, times activity_factor. "
             "Conductances above 1/R, damping and feedback resistors can dissipate more."
         )
     return found

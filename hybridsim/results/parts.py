@@ -1,7 +1,7 @@
 """Part files: a table that grows while the run goes on, one closed parquet file at a time.
 
-A parquet file without its footer is unreadable, so a part is written under another name and renamed when
-it is complete: whatever is called ``part-*.parquet`` can be read, also after a crash.
+A parquet file without its footer is unreadable, so a part is written under another name and renamed
+when it is complete: whatever is called ``part-*.parquet`` can be read, also after a crash.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ def write_part(table: pa.Table, folder: Path, index: int) -> None:
 
 
 def files_of(run: Path, name: str) -> list[Path]:
-    """The files that hold a table of a run: the merged one, or the parts written so far, in order."""
+    """The files that hold a table of a run: the merged one, or the parts written so far, in
+    order.
+    """
     merged = run / f"{name}.parquet"
     return [merged] if merged.is_file() else sorted((run / name).glob("part-*.parquet"))
 
@@ -51,14 +53,17 @@ def _schema(file: Path) -> pa.Schema:
     try:
         return pq.read_schema(file).remove_metadata()
     except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(f"{file}: expected a whole parquet file, got: {error}; remove it to read the rest") from error
+        raise InputError(
+            f"{file}: expected a whole parquet file, got: {error}; remove it to read the rest"
+        ) from error
 
 
 def merge_parts(run: Path, name: str) -> None:
-    """Join the parts of a table into one file with row groups of equal length, and remove the parts.
+    """Join the parts of a table into one file with row groups of equal length, and remove the
+    parts.
 
-    One row group is in memory at a time. The groups do not depend on how the run was cut into parts (which
-    depends on the host's clock), so neither does anything that is summed over them.
+    One row group is in memory at a time. The groups do not depend on how the run was cut into parts
+    (which depends on the host's clock), so neither does anything that is summed over them.
     """
     folder, target = run / name, run / f"{name}.parquet"
     parts = sorted(folder.glob("part-*.parquet"))

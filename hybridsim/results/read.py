@@ -44,11 +44,16 @@ class Run:
         path = Path(folder)
         manifest = path / "manifest.json"
         if not path.is_dir():
-            raise InputError(f"{path}: expected a run folder, got {'a file' if path.exists() else 'nothing there'}")
+            raise InputError(
+                f"{path}: expected a run folder, got "
+                f"{'a file' if path.exists() else 'nothing there'}"
+            )
         if not manifest.is_file():
             raise InputError(f"{path}: expected a run folder, got a folder without manifest.json")
         if not is_run_folder(path):
-            raise InputError(f"{manifest}: expected a manifest of the format {FORMAT!r}, got something else")
+            raise InputError(
+                f"{manifest}: expected a manifest of the format {FORMAT!r}, got something else"
+            )
         return cls(path, json.loads(manifest.read_text()))
 
     @property
@@ -69,7 +74,9 @@ class Run:
 
     @cached_property
     def summary(self) -> dict[str, Any]:
-        """The content of summary.json; for a run that has not finished, the sum of what was stored so far."""
+        """The content of summary.json; for a run that has not finished, the sum of what was stored
+        so far.
+        """
         path = self.folder / "summary.json"
         if path.is_file():
             return dict(json.loads(path.read_text(encoding="utf-8")))
@@ -96,7 +103,16 @@ class Run:
     @cached_property
     def energy(self) -> pd.DataFrame:
         """Joules by part and kind with low and high, of spans and of static power."""
-        columns = ["part", "kind", "energy_j", "energy_low_j", "energy_high_j", "origin", "status", "source"]
+        columns = [
+            "part",
+            "kind",
+            "energy_j",
+            "energy_low_j",
+            "energy_high_j",
+            "origin",
+            "status",
+            "source",
+        ]
         return pd.DataFrame(self.summary["energy"]["by_part_kind"], columns=columns)
 
     @cached_property
@@ -109,16 +125,22 @@ class Run:
         return critical_path(self.span_chunks(PATH_COLUMNS)).segments
 
     def span_chunks(self, columns: Sequence[str] | None = None) -> Chunks:
-        """The spans as a sequence of chunks, each read when asked for; see ``hybridsim.trace.chunks``."""
+        """The spans as a sequence of chunks, each read when asked for; see
+        ``hybridsim.trace.chunks``.
+        """
         return Chunks(self.folder, "spans", columns)
 
     def spans_between(self, start_ps: int, end_ps: int) -> pd.DataFrame:
-        """The spans that overlap a time window, read chunk by chunk; spans of no length count at its edges too."""
+        """The spans that overlap a time window, read chunk by chunk; spans of no length count at
+        its edges too.
+        """
         chunks = self.span_chunks()
         found = [chunks.whole().slice(0, 0).to_pandas()] if not len(chunks) else []
         for frame in (chunks.table(index).to_pandas() for index in range(len(chunks))):
             inside = (frame["start_ps"] < end_ps) & (frame["end_ps"] > start_ps)
-            point = (frame["start_ps"] == frame["end_ps"]) & frame["start_ps"].between(start_ps, end_ps)
+            point = (frame["start_ps"] == frame["end_ps"]) & frame["start_ps"].between(
+                start_ps, end_ps
+            )
             found.append(frame[inside | point])
         return pd.concat(found, ignore_index=True)
 
@@ -129,7 +151,9 @@ class Run:
     def _repr_html_(self) -> str:
         """A small table for notebooks."""
         energy = self.summary["energy"]["total"]
-        band = " – ".join(engineering(energy[key], "J") for key in ("energy_low_j", "energy_high_j"))
+        band = " – ".join(
+            engineering(energy[key], "J") for key in ("energy_low_j", "energy_high_j")
+        )
         rows = {
             "run": self.name,
             "status": self.status,
@@ -143,5 +167,8 @@ class Run:
             },
             "folder": self.folder,
         }
-        cells = (f"<tr><th>{html.escape(str(k))}</th><td>{html.escape(str(v))}</td></tr>" for k, v in rows.items())
+        cells = (
+            f"<tr><th>{html.escape(str(k))}</th><td>{html.escape(str(v))}</td></tr>"
+            for k, v in rows.items()
+        )
         return f"<table>{''.join(cells)}</table>"

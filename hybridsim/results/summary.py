@@ -24,8 +24,8 @@ def summarise(run: Path, static_power: Static, extras: Mapping[str, Any]) -> dic
     Args:
         run: the run folder, finished or not.
         static_power: power that parts draw whatever they do; see ``hybridsim.trace.ledger``.
-        extras: ``batch_size`` and ``target`` (``{"metric", "threshold", "direction"}`` with direction
-            ``above`` or ``below``, or None) are used; everything is passed through.
+        extras: ``batch_size`` and ``target`` (``{"metric", "threshold", "direction"}`` with
+            direction ``above`` or ``below``, or None) are used; everything is passed through.
     """
     lanes, energy = LaneBook(), EnergyBook()
     for chunk in Chunks(run, "spans", tuple(dict.fromkeys((*LANE_COLUMNS, *ENERGY_COLUMNS)))):
@@ -40,7 +40,9 @@ def summarise(run: Path, static_power: Static, extras: Mapping[str, Any]) -> dic
         "makespan_ps": lanes.makespan_ps,
         "steps": len(steps),
         "spans": lanes.spans,
-        "energy": energy_summary(energy.rows(static_power, lanes.makespan_ps, extras.get("energy_basis", ()))),
+        "energy": energy_summary(
+            energy.rows(static_power, lanes.makespan_ps, extras.get("energy_basis", ()))
+        ),
         "throughput": _throughput(len(steps), lanes.simulated_s(), extras.get("batch_size")),
         "step_latency": _latency((steps["end_ps"] - steps["start_ps"]).to_numpy(float)),
         "lanes": lanes.lanes(),
@@ -53,7 +55,9 @@ def summarise(run: Path, static_power: Static, extras: Mapping[str, Any]) -> dic
 
 
 def energy_summary(rows: Sequence[EnergyRow]) -> dict[str, Any]:
-    """Total, by part, and by part and kind, each nominal, low and high; and the share of static power."""
+    """Total, by part, and by part and kind, each nominal, low and high; and the share of static
+    power.
+    """
     everything = total(rows)
     static = total([row for row in rows if row.origin == "static"])
     assumed = total([row for row in rows if row.status == "assumed"])
@@ -62,7 +66,9 @@ def energy_summary(rows: Sequence[EnergyRow]) -> dict[str, Any]:
         "total": _band(everything),
         "static_share": static[0] / everything[0] if everything[0] else 0.0,
         "assumed_share": assumed[0] / everything[0] if everything[0] else 0.0,
-        "by_part": {part: _band(total([row for row in rows if row.part == part])) for part in parts},
+        "by_part": {
+            part: _band(total([row for row in rows if row.part == part])) for part in parts
+        },
         "by_part_kind": [row._asdict() for row in rows],
     }
 
@@ -81,28 +87,43 @@ def _latency(durations_ps: np.ndarray) -> dict[str, float] | None:
     if not len(durations_ps):
         return None
     found = {f"p{q}_s": float(np.percentile(durations_ps, q)) * 1e-12 for q in (50, 95, 99)}
-    return found | {"mean_s": float(durations_ps.mean()) * 1e-12, "max_s": float(durations_ps.max()) * 1e-12}
+    return found | {
+        "mean_s": float(durations_ps.mean()) * 1e-12,
+        "max_s": float(durations_ps.max()) * 1e-12,
+    }
 
 
 def _critical_path(run: Path, times: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Shares of the path, and its largest as the bottleneck; a broken path is reported, and the rest kept."""
+    """Shares of the path, and its largest as the bottleneck; a broken path is reported, and the
+    rest kept.
+    """
     try:
         found = shares(walk(Chunks(run, "spans", PATH_COLUMNS)))
     except BrokenPath as error:
         return {"error": str(error), "length_s": None, "shares": [], "bottleneck": None}
     rows = [
-        {"part": share.part, "kind": share.kind, "time_s": to_s(share.time_ps), "share": share.share} for share in found
+        {
+            "part": share.part,
+            "kind": share.kind,
+            "time_s": to_s(share.time_ps),
+            "share": share.share,
+        }
+        for share in found
     ]
     length_s = to_s(sum(share.time_ps for share in found))
     return {"length_s": length_s, "shares": rows, "bottleneck": _bottleneck(rows, times)}
 
 
-def _bottleneck(rows: Sequence[Mapping[str, Any]], times: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+def _bottleneck(
+    rows: Sequence[Mapping[str, Any]], times: Sequence[Mapping[str, Any]]
+) -> dict[str, Any] | None:
     """The largest share, with the lane that spent most time on it."""
     if not rows:
         return None
     first = rows[0]
-    lane = next(row["lane"] for row in times if (row["part"], row["kind"]) == (first["part"], first["kind"]))
+    lane = next(
+        row["lane"] for row in times if (row["part"], row["kind"]) == (first["part"], first["kind"])
+    )
     return {**first, "lane": lane}
 
 
@@ -111,10 +132,12 @@ def target_reached(steps: Any, target: Mapping[str, Any] | None) -> dict[str, An
 
     Args:
         steps: the step table, a DataFrame.
-        target: ``metric`` (a column), ``threshold``, and ``direction``: ``above`` (>=) or ``below`` (<=).
+        target: ``metric`` (a column), ``threshold``, and ``direction``: ``above`` (>=) or ``below``
+            (<=).
 
     Returns:
-        The target with ``evaluated`` (the metric was measured at all), ``reached``, and ``step``, ``seconds`` and ``joules`` (null where it was not reached).
+        The target with ``evaluated`` (the metric was measured at all), ``reached``, and ``step``,
+        ``seconds`` and ``joules`` (null where it was not reached).
 
     Raises:
         InputError: the direction is neither.
@@ -122,13 +145,26 @@ def target_reached(steps: Any, target: Mapping[str, Any] | None) -> dict[str, An
     if target is None:
         return None
     if target["direction"] not in ("above", "below"):
-        raise InputError(f"target: expected the direction above or below, got {target['direction']!r}")
-    result = {**target, "evaluated": False, "reached": False, "step": None, "seconds": None, "joules": None}
+        raise InputError(
+            f"target: expected the direction above or below, got {target['direction']!r}"
+        )
+    result = {
+        **target,
+        "evaluated": False,
+        "reached": False,
+        "step": None,
+        "seconds": None,
+        "joules": None,
+    }
     if target["metric"] not in steps or not steps[target["metric"]].notna().any():
         return result
     result["evaluated"] = True
     values = steps[target["metric"]].to_numpy(float)
-    met = values >= target["threshold"] if target["direction"] == "above" else values <= target["threshold"]
+    met = (
+        values >= target["threshold"]
+        if target["direction"] == "above"
+        else values <= target["threshold"]
+    )
     if met.any():
         row = steps.iloc[int(np.argmax(met))]
         energy = {"seconds": to_s(int(row["end_ps"])), "joules": float(row["energy_j"])}
@@ -141,7 +177,9 @@ def _final(steps: Any) -> dict[str, float]:
     names = [name for name in steps.columns if name not in ("start_ps", "end_ps")]
     known = {name: steps[name].dropna() for name in names}
     return {
-        name: float(column.iloc[-1]) for name, column in known.items() if len(column) and column.dtype.kind in "fiub"
+        name: float(column.iloc[-1])
+        for name, column in known.items()
+        if len(column) and column.dtype.kind in "fiub"
     }
 
 

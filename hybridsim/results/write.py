@@ -1,4 +1,6 @@
-"""The run folder, written while the run goes on: tables in parts, a manifest that is always whole."""
+"""The run folder, written while the run goes on: tables in parts, a manifest that is always
+whole.
+"""
 
 from __future__ import annotations
 
@@ -41,13 +43,15 @@ class RunWriter:
 
     Args:
         folder: where to write; parents are created.
-        force: replace the run that the folder holds; files that are not part of it are never touched.
+        force: replace the run that the folder holds; files that are not part of it are never
+            touched.
 
-    While running, ``static_power`` may be set to what tells the power drawn so far; it is kept in the manifest, so that
-    a killed run's energy is not short of it.
+    While running, ``static_power`` may be set to what tells the power drawn so far; it is kept in
+    the manifest, so that a killed run's energy is not short of it.
 
     Raises:
-        InputError: the folder cannot be written or is not empty, and is no run folder or may not be replaced.
+        InputError: the folder cannot be written or is not empty, and is no run folder or may not be
+            replaced.
     """
 
     def __init__(self, folder: Path, force: bool = False) -> None:
@@ -59,7 +63,9 @@ class RunWriter:
         try:
             self._prepare(force)
         except OSError as error:
-            raise InputError(f"{self.folder}: expected a folder that can be written, got: {error}") from error
+            raise InputError(
+                f"{self.folder}: expected a folder that can be written, got: {error}"
+            ) from error
         self.manifest({"status": "running"})
 
     def _prepare(self, force: bool) -> None:
@@ -69,10 +75,13 @@ class RunWriter:
         if not any(self.folder.iterdir()):
             return
         if not is_run_folder(self.folder):
-            raise InputError(f"{self.folder}: expected an empty folder or a run folder, got other files in it")
+            raise InputError(
+                f"{self.folder}: expected an empty folder or a run folder, got other files in it"
+            )
         if not force:
             raise InputError(
-                f"{self.folder}: expected an empty folder, got a run (--force, or force=True, replaces it; --out names another folder)"
+                f"{self.folder}: expected an empty folder, got a run (--force, or force=True, "
+                "replaces it; --out names another folder)"
             )
         for name in _FILES:
             (self.folder / name).unlink(missing_ok=True)
@@ -80,7 +89,10 @@ class RunWriter:
             remove_parts(self.folder / name)
 
     def write(
-        self, spans: Sequence[SpanRow], events: Sequence[tuple[Any, ...]], steps: Sequence[Mapping[str, Any]]
+        self,
+        spans: Sequence[SpanRow],
+        events: Sequence[tuple[Any, ...]],
+        steps: Sequence[Mapping[str, Any]],
     ) -> None:
         """Store one chunk: a closed part file per table that has rows.
 
@@ -112,12 +124,13 @@ class RunWriter:
         static_power: Sequence[Mapping[str, Any]],
         extra_summary: Mapping[str, Any],
     ) -> dict[str, Any]:
-        """Merge the parts, write summary.json and the final manifest with the digest; returns the summary.
+        """Merge the parts, write summary.json and the final manifest with the digest; returns the
+        summary.
 
         Args:
             manifest: its ``status`` becomes the summary's.
-            static_power: rows with ``part``, ``component``, ``power_w``, ``power_low_w``, ``power_high_w``,
-                ``status`` and ``source``.
+            static_power: rows with ``part``, ``component``, ``power_w``, ``power_low_w``,
+                ``power_high_w``, ``status`` and ``source``.
             extra_summary: see ``summarise``.
         """
         self._check_owner()
@@ -136,7 +149,9 @@ class RunWriter:
         except (OSError, ValueError):
             owner = None
         if owner != self._run_id:
-            raise Superseded(f"{self.folder}: another run has taken this folder over; this one stops")
+            raise Superseded(
+                f"{self.folder}: another run has taken this folder over; this one stops"
+            )
 
     def _write_json(self, name: str, content: Mapping[str, Any]) -> None:
         _replace(self.folder / name, json.dumps(plain(content), indent=2, allow_nan=False) + "\n")

@@ -9,7 +9,17 @@ from pydantic import Field, create_model, field_validator, model_validator
 from hybridsim.errors import InputError
 from hybridsim.scenario.datasheets.constants import CONSTANTS, ConstantSpec, PartKind
 from hybridsim.scenario.datasheets.sheets import Datasheet, load_part
-from hybridsim.scenario.fields import Bits, Bytes, Complaint, Short, ShortOrFree, Strict, Text, Unit, complain
+from hybridsim.scenario.fields import (
+    Bits,
+    Bytes,
+    Complaint,
+    Short,
+    ShortOrFree,
+    Strict,
+    Text,
+    Unit,
+    complain,
+)
 
 
 class PartChoice(Strict):
@@ -34,7 +44,9 @@ class PartChoice(Strict):
 
     def sheet(self, constant_set: str) -> Datasheet:
         """The part's datasheet, then the constant set, then the scenario's own values."""
-        return load_part(self.part_kind, self.part).with_set(constant_set).overridden(self.overrides())
+        return (
+            load_part(self.part_kind, self.part).with_set(constant_set).overridden(self.overrides())
+        )
 
 
 def _complaint(problem: Any) -> Complaint:
@@ -110,7 +122,8 @@ class InterconnectChoice(LinkChoice):
 
     part: Text = Field(
         OTHER_INTERCONNECT,
-        description=f"shipped link or path to a datasheet; default: the GPU's NVLink where it is a shipped part that "
+        description="shipped link or path to a datasheet; default: the GPU's NVLink where it is "
+        "a shipped part that "
         f"has one, else {OTHER_INTERCONNECT}",
         json_schema_extra=_without_default,
     )
@@ -119,10 +132,13 @@ class InterconnectChoice(LinkChoice):
 class GpusChoice(GpuChoice):
     """The short machine's GPUs, all alike."""
 
-    count: int = Field(1, ge=1, le=64, description="number of GPUs; several share every batch equally")
+    count: int = Field(
+        1, ge=1, le=64, description="number of GPUs; several share every batch equally"
+    )
     interconnect: Annotated[InterconnectChoice, Short("part")] | None = Field(
         None,
-        description="of several GPUs: from each to a switch; default: the GPU's NVLink, without one "
+        description="of several GPUs: from each to a switch; default: the GPU's NVLink, without "
+        "one "
         f"{OTHER_INTERCONNECT}",
     )
 
@@ -137,14 +153,18 @@ class GpusChoice(GpuChoice):
             return value
         if given is not None and not (isinstance(given, dict) and "part" not in given):
             return value
-        default = NVLINKS.get(part, OTHER_INTERCONNECT) if isinstance(part, str) else OTHER_INTERCONNECT
+        default = (
+            NVLINKS.get(part, OTHER_INTERCONNECT) if isinstance(part, str) else OTHER_INTERCONNECT
+        )
         return {**value, "interconnect": {"part": default, **(given or {})}}
 
 
 class SharedLinkChoice(LinkChoice):
     """The short machine's link."""
 
-    sharing: Literal["shared", "private"] = Field("shared", description="one bus for all SPUs, or one link for each")
+    sharing: Literal["shared", "private"] = Field(
+        "shared", description="one bus for all SPUs, or one link for each"
+    )
 
 
 class SpuChoice(_SpuBase):
@@ -154,7 +174,8 @@ class SpuChoice(_SpuBase):
     part: Text = Field("rc-1us", description="shipped SPU or path to a datasheet")
     buffering: _Buffering = Field(
         "single",
-        description="single: integrators are held while resistors are written; double: a second set, swapped",
+        description="single: integrators are held while resistors are written; double: a second "
+        "set, swapped",
     )
     input_bits: Bits = Field(16, description=f"resolution of programmed conductances, {_CONVERTER}")
     bias_bits: Bits = Field(16, description=f"resolution of the DACs, {_CONVERTER}")

@@ -1,8 +1,9 @@
-"""Strict YAML 1.2: a file becomes a tree of nodes that know their file and line, or a list of problems.
+"""Strict YAML 1.2: a file becomes a tree of nodes that know their file and line, or a list of
+problems.
 
-Only what a scenario needs: maps with text keys, lists, text, numbers, booleans, null. Tags, anchors,
-aliases, duplicate keys, tabs, several documents and anything that is not UTF-8 text are errors. Scalars
-follow the YAML 1.2 core schema: ``1e-9`` is a number, ``on`` and ``yes`` are texts.
+Only what a scenario needs: maps with text keys, lists, text, numbers, booleans, null. Tags,
+anchors, aliases, duplicate keys, tabs, several documents and anything that is not UTF-8 text are
+errors. Scalars follow the YAML 1.2 core schema: ``1e-9`` is a number, ``on`` and ``yes`` are texts.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ _RADIX = re.compile(r"0o[0-7]{1,60}|0x[0-9a-fA-F]{1,60}")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]{1,9})?")
 _SPECIAL = re.compile(r"([-+]?)\.(inf|Inf|INF|nan|NaN|NAN)")
 _WORDS = {"": None, "~": None} | dict.fromkeys(("null", "Null", "NULL"))
-_WORDS_BOOL = dict.fromkeys(("true", "True", "TRUE"), True) | dict.fromkeys(("false", "False", "FALSE"), False)
+_WORDS_BOOL = dict.fromkeys(("true", "True", "TRUE"), True) | dict.fromkeys(
+    ("false", "False", "FALSE"), False
+)
 
 
 @dataclass
@@ -71,7 +74,10 @@ def read_file(path: Path, what: str = "a scenario file") -> str:
         data = path.read_bytes() if path.is_file() else None
     except (OSError, ValueError) as error:
         raise _fatal(
-            path, None, f"{what} that can be read", getattr(error, "strerror", None) or "no file name"
+            path,
+            None,
+            f"{what} that can be read",
+            getattr(error, "strerror", None) or "no file name",
         ) from None
     if data is None:
         raise _fatal(path, None, what, "a folder" if path.is_dir() else "no such file")
@@ -86,7 +92,8 @@ def read_file(path: Path, what: str = "a scenario file") -> str:
 
 
 def parse(text: str, file: str) -> tuple[Node, list[Problem]]:
-    """The tree of a YAML text, and the problems that still allow a tree (its bad nodes hold :data:`BAD`).
+    """The tree of a YAML text, and the problems that still allow a tree (its bad nodes hold
+    :data:`BAD`).
 
     Raises:
         DocumentError: not YAML, empty, not a map, several documents.
@@ -113,7 +120,9 @@ def parse_value(text: str, file: str) -> Node:
     """
     root, problems = parse(f"value: {text}", file)
     if problems or list(root.value) != ["value"]:
-        raise DocumentError(problems[0] if problems else Problem(file, None, "", "one value", describe(text)))
+        raise DocumentError(
+            problems[0] if problems else Problem(file, None, "", "one value", describe(text))
+        )
     return _without_lines(root.value["value"])
 
 
@@ -127,7 +136,9 @@ def _without_lines(node: Node) -> Node:
 
 
 def _line(error: Any, text: str) -> int | None:
-    """Line of a syntax error; of what was left open at the end of the file, the line where it starts."""
+    """Line of a syntax error; of what was left open at the end of the file, the line where it
+    starts.
+    """
     mark, last = error.problem_mark or error.context_mark, text.rstrip().count("\n")
     if mark is not None and mark.line > last:
         mark = error.context_mark or mark
@@ -194,7 +205,12 @@ class _Builder:
                 self._bad(key_line, path, "a text key", describe(Node(key, "", None).plain()))
             elif key in children:
                 first = children[key].line
-                self._bad(key_line, (*path, key), "each key once", f"'{key}' again (first in line {first})")
+                self._bad(
+                    key_line,
+                    (*path, key),
+                    "each key once",
+                    f"'{key}' again (first in line {first})",
+                )
             child = self._node(next(self.events), (*path, str(key)))
             if usable:
                 children[key] = Node(child.value, self.file, key_line)
@@ -233,10 +249,14 @@ def _reject_control_characters(text: str, file: str) -> None:
         indent = line[: len(line) - len(line.lstrip(" \t"))]
         if "\t" in indent and line.strip():
             raise _fatal(file, number, "spaces for indentation", "a tab")
-    found = re.search("[\x00-\x08\x0b-\x1f\x7f\ufffe\uffff\ud800-\udfff]", text.replace("\r\n", "\n"))
+    found = re.search(
+        "[\x00-\x08\x0b-\x1f\x7f\ufffe\uffff\ud800-\udfff]", text.replace("\r\n", "\n")
+    )
     if found:
         line_number = text.count("\n", 0, found.start()) + 1
-        raise _fatal(file, line_number, "text", f"the control character {found.group()!a} (a binary file?)")
+        raise _fatal(
+            file, line_number, "text", f"the control character {found.group()!a} (a binary file?)"
+        )
 
 
 def from_python(value: Any, file: str, path: tuple[str | int, ...] = ()) -> Node:
@@ -255,7 +275,9 @@ def from_python(value: Any, file: str, path: tuple[str | int, ...] = ()) -> Node
     if isinstance(value, (list, tuple)):
         return Node([from_python(v, file, (*path, i)) for i, v in enumerate(value)], file, None)
     if value is not None and type(value) not in (str, int, float, bool):
-        raise DocumentError(Problem(file, None, dotted(path), "text, a number or a boolean", describe(value)))
+        raise DocumentError(
+            Problem(file, None, dotted(path), "text, a number or a boolean", describe(value))
+        )
     return Node(value, file, None)
 
 

@@ -7,11 +7,15 @@ from collections.abc import Iterator
 from typing import Any
 
 _PLAIN = re.compile(r"[A-Za-z0-9./][\w./%+*() -]*")
-_AMBIGUOUS = re.compile(r"[-+.0-9][-+.\deExXoOa-fA-F_]*|true|false|null|yes|no|on|off|\.?(inf|nan)", re.IGNORECASE)
+_AMBIGUOUS = re.compile(
+    r"[-+.0-9][-+.\deExXoOa-fA-F_]*|true|false|null|yes|no|on|off|\.?(inf|nan)", re.IGNORECASE
+)
 
 
 def emit(document: dict[str, Any]) -> str:
-    """YAML text of nested maps, lists and scalars; lists of scalars and empty maps stand on one line."""
+    """YAML text of nested maps, lists and scalars; lists of scalars and empty maps stand on one
+    line.
+    """
     return "\n".join(_lines(document, 0)) + "\n"
 
 

@@ -22,19 +22,25 @@ from hybridsim.scenario.quantity import (
 
 
 class Strict(BaseModel):
-    """A map of a scenario: no unknown keys, no conversions, no NaN, nothing changes after loading."""
+    """A map of a scenario: no unknown keys, no conversions, no NaN, nothing changes after
+    loading.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 def wrong(expected: str, got: str) -> PydanticCustomError:
     """An error about the field being validated."""
-    return PydanticCustomError("field", "expected {expected}, got {got}", {"expected": expected, "got": got})
+    return PydanticCustomError(
+        "field", "expected {expected}, got {got}", {"expected": expected, "got": got}
+    )
 
 
 @dataclass(frozen=True)
 class Complaint:
-    """A mistake at ``path`` below the map being validated; ``problem`` where it lies in another file."""
+    """A mistake at ``path`` below the map being validated; ``problem`` where it lies in another
+    file.
+    """
 
     path: tuple[str | int, ...]
     expected: str
@@ -45,7 +51,9 @@ class Complaint:
 def complain(complaints: Sequence[Complaint]) -> None:
     """Raise all complaints about a map at once, if there are any."""
     if complaints:
-        raise PydanticCustomError("fields", "{text}", {"text": str(complaints), "complaints": tuple(complaints)})
+        raise PydanticCustomError(
+            "fields", "{text}", {"text": str(complaints), "complaints": tuple(complaints)}
+        )
 
 
 @dataclass(frozen=True)
@@ -62,12 +70,16 @@ class Unit:
             number = parse_quantity(value, self.unit)
         except QuantityError as error:
             raise wrong(error.expected, error.got) from None
-        if (self.ge is not None and not number >= self.ge) or (self.gt is not None and not number > self.gt):
+        if (self.ge is not None and not number >= self.ge) or (
+            self.gt is not None and not number > self.gt
+        ):
             sign, bound = (">", self.gt) if self.gt is not None else (">=", self.ge)
             raise wrong(f"{expectation(self.unit)}, {sign} {bound:g} {self.unit}", describe(value))
         return number
 
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
         """Parse before the float, write with a prefix after it."""
         serialization = core_schema.plain_serializer_function_ser_schema(
             lambda value: format_quantity(value, self.unit), return_schema=core_schema.str_schema()
@@ -78,7 +90,9 @@ class Unit:
             serialization=serialization,
         )
 
-    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
         """Text with an example."""
         example = EXAMPLES.get(self.unit, f"1 {self.unit}")
         pattern = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*[A-Za-zµμΩτ].*$"
@@ -97,14 +111,25 @@ class _Bits:
             raise wrong("2 to 16 bits or 'ideal'", describe(value))
         return value
 
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
         """A plain function both ways."""
-        serialization = core_schema.plain_serializer_function_ser_schema(lambda v: "ideal" if v is None else v)
+        serialization = core_schema.plain_serializer_function_ser_schema(
+            lambda v: "ideal" if v is None else v
+        )
         return core_schema.no_info_plain_validator_function(self.parse, serialization=serialization)
 
-    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
         """A small integer or one word."""
-        return {"anyOf": [{"type": "integer", "minimum": 2, "maximum": 16}, {"const": "ideal", "type": "string"}]}
+        return {
+            "anyOf": [
+                {"type": "integer", "minimum": 2, "maximum": 16},
+                {"const": "ideal", "type": "string"},
+            ]
+        }
 
 
 @dataclass(frozen=True)
@@ -113,13 +138,17 @@ class Short:
 
     key: str
 
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
         """Lengthen the short form first."""
         return core_schema.no_info_before_validator_function(
             lambda value: {self.key: value} if isinstance(value, str) else value, handler(source)
         )
 
-    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
         """Text or map."""
         inner: CoreSchema = schema["schema"]
         return {"anyOf": [{"type": "string"}, handler(inner)]}
@@ -140,7 +169,9 @@ class ShortOrFree:
             return None
         return {self.key: value} if isinstance(value, str) else value
 
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
         """Lengthen first; write None as the word."""
         serialization = core_schema.wrap_serializer_function_ser_schema(
             lambda value, inner: self.word if value is None else inner(value)
@@ -149,7 +180,9 @@ class ShortOrFree:
             self.lengthen, handler(source), serialization=serialization
         )
 
-    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
         """Text or map."""
         inner: CoreSchema = schema["schema"]["schema"]
         return {"anyOf": [{"type": "string"}, handler(inner)]}
@@ -159,7 +192,9 @@ class ShortOrFree:
 class _Scalar:
     """Annotation of a value handed on to the user's own code: text, number, boolean or null."""
 
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
         """A plain check."""
         return core_schema.no_info_plain_validator_function(self.check)
 
@@ -173,7 +208,9 @@ class _Scalar:
             raise wrong("text", ascii(value)[:60])
         return value
 
-    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
         """Any scalar."""
         return {"type": ["string", "number", "boolean", "null"]}
 
@@ -182,7 +219,9 @@ class _Scalar:
 class _Printable:
     """Annotation of a text of one line that can be printed."""
 
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
         """A string, checked afterwards."""
         text = core_schema.str_schema(strict=True, min_length=1, max_length=1000)
         return core_schema.no_info_after_validator_function(self.check, text)

@@ -10,7 +10,13 @@ from pydantic import ValidationError
 
 from hybridsim.errors import InputError, Problem
 from hybridsim.scenario.document import DocumentError, Node, ascii_path
-from hybridsim.scenario.merge import apply_override, from_dict, locate, read_layers, shipped_scenarios
+from hybridsim.scenario.merge import (
+    apply_override,
+    from_dict,
+    locate,
+    read_layers,
+    shipped_scenarios,
+)
 from hybridsim.scenario.nearest import one_of
 from hybridsim.scenario.problems import problems_of
 from hybridsim.scenario.quantity import describe
@@ -22,7 +28,8 @@ def load(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) 
 
     Args:
         source: a path, a shipped name such as ``tngd-digits``, or plain maps as in a file.
-        overrides: ``path=value`` texts such as ``machine.link.bandwidth=200 Gb/s``, applied in order.
+        overrides: ``path=value`` texts such as ``machine.link.bandwidth=200 Gb/s``, applied in
+            order.
 
     Raises:
         InputError: every problem found, one per line.
@@ -60,10 +67,14 @@ def _path(source: object) -> Path:
     if isinstance(source, Path):
         return source
     if not isinstance(source, str) or not source:
-        raise DocumentError(Problem("scenario", None, "", "a path, a shipped name or a map", describe(source)))
+        raise DocumentError(
+            Problem("scenario", None, "", "a path, a shipped name or a map", describe(source))
+        )
     path = locate(source, Path())
     if path is None and not _exists(source):
-        expected = one_of(shipped_scenarios(), source, "a shipped scenario or a path ending in .yaml")
+        expected = one_of(
+            shipped_scenarios(), source, "a shipped scenario or a path ending in .yaml"
+        )
         raise DocumentError(Problem(ascii_path(source), None, "", expected, "an unknown name"))
     return path or Path(source)
 

@@ -87,7 +87,9 @@ class MachineSpec:
         def on_the_way(x: str, y: str) -> bool:
             return x in near and y in far and near[x] + 1 + far[y] == length
 
-        return [edge for edge in self.edges if on_the_way(edge.a, edge.b) or on_the_way(edge.b, edge.a)]
+        return [
+            edge for edge in self.edges if on_the_way(edge.a, edge.b) or on_the_way(edge.b, edge.a)
+        ]
 
     def usable_gpus(self) -> list[str]:
         """The first GPU and all others that it reaches."""
@@ -98,7 +100,9 @@ class MachineSpec:
         return self._near("spu")
 
     def owners(self) -> dict[str, str]:
-        """The GPU that each usable SPU belongs to: the nearest in hops; where several are, they take turns."""
+        """The GPU that each usable SPU belongs to: the nearest in hops; where several are, they
+        take turns.
+        """
         hops = {gpu: self.hops(gpu) for gpu in self.usable_gpus()}
         turns: dict[tuple[str, ...], int] = {}
         found = {}
@@ -121,9 +125,12 @@ class Machine(Strict):
     constants: Literal["paper", "realistic", "optimistic"] = Field(
         "realistic", description="constant set put over the datasheets"
     )
-    gpu: Annotated[GpusChoice, Short("part")] | None = Field(None, description="the digital processors, all alike")
+    gpu: Annotated[GpusChoice, Short("part")] | None = Field(
+        None, description="the digital processors, all alike"
+    )
     link: Annotated[SharedLinkChoice, Short("part")] | None = Field(
-        None, description="between GPU and SPUs; default: the papers' link, shared, where there are SPUs"
+        None,
+        description="between GPU and SPUs; default: the papers' link, shared, where there are SPUs",
     )
     spus: SpusChoice | None = Field(None, description="the analog processors; default: none")
     nodes: dict[str, NodeChoice] | None = Field(None, description="general form: nodes by name")
@@ -133,7 +140,11 @@ class Machine(Strict):
     @classmethod
     def _default_link(cls, value: Any) -> Any:
         """SPUs without a link hang on the papers' link."""
-        if isinstance(value, dict) and isinstance(value.get("spus"), dict) and value.get("link") is None:
+        if (
+            isinstance(value, dict)
+            and isinstance(value.get("spus"), dict)
+            and value.get("link") is None
+        ):
             return {**value, "link": {}}
         return value
 
@@ -148,7 +159,11 @@ class Machine(Strict):
             yield Complaint(("gpu",), "a GPU (or the general form: nodes and edges)", "nothing")
         for key in ("gpu", "link", "spus"):
             if general and getattr(self, key) is not None:
-                yield Complaint((key,), "either the short form or nodes and edges", f"both ('{key}' beside them)")
+                yield Complaint(
+                    (key,),
+                    "either the short form or nodes and edges",
+                    f"both ('{key}' beside them)",
+                )
         if general and not self.nodes:
             yield Complaint(("nodes",), "at least one node", "none")
         elif general and not any(node.kind == "gpu" for node in (self.nodes or {}).values()):
@@ -158,26 +173,43 @@ class Machine(Strict):
         nodes, seen = self.nodes or {}, set[frozenset[str]]()
         for name in nodes:
             if not NODE_NAME.fullmatch(name):
-                yield Complaint(("nodes", name), "a name of letters, digits, _ and -", describe(name))
+                yield Complaint(
+                    ("nodes", name), "a name of letters, digits, _ and -", describe(name)
+                )
         for index, edge in enumerate(self.edges or ()):
             ends = frozenset(edge.between)
             for side, name in enumerate(edge.between):
                 if name not in nodes:
-                    yield Complaint(("edges", index, "between", side), one_of(nodes, name, "a node"), describe(name))
+                    yield Complaint(
+                        ("edges", index, "between", side),
+                        one_of(nodes, name, "a node"),
+                        describe(name),
+                    )
             if len(ends) == 1:
-                yield Complaint(("edges", index, "between"), "two different nodes", f"{edge.between[0]!r} twice")
+                yield Complaint(
+                    ("edges", index, "between"), "two different nodes", f"{edge.between[0]!r} twice"
+                )
             if ends in seen:
-                yield Complaint(("edges", index, "between"), "one edge for each pair of nodes", "a second one")
+                yield Complaint(
+                    ("edges", index, "between"), "one edge for each pair of nodes", "a second one"
+                )
             seen.add(ends)
 
     def _power(self) -> Iterator[Complaint]:
-        """Under the constant set and the scenario's own values a GPU draws at full load no less than idle."""
-        gpus: dict[tuple[str | int, ...], GpuChoice] = {("gpu",): self.gpu} if self.gpu is not None else {}
+        """Under the constant set and the scenario's own values a GPU draws at full load no less
+        than idle.
+        """
+        gpus: dict[tuple[str | int, ...], GpuChoice] = (
+            {("gpu",): self.gpu} if self.gpu is not None else {}
+        )
         gpus |= {("nodes", n): c for n, c in (self.nodes or {}).items() if isinstance(c, GpuChoice)}
         for path, choice in gpus.items():
             value, given = choice.sheet(self.constants).value, choice.overrides()
             if value("tdp_w") < value("idle_w"):
-                tdp, idle = format_quantity(value("tdp_w"), "W"), format_quantity(value("idle_w"), "W")
+                tdp, idle = (
+                    format_quantity(value("tdp_w"), "W"),
+                    format_quantity(value("idle_w"), "W"),
+                )
                 key = "idle" if "tdp_w" not in given and "idle_w" in given else "tdp"
                 expected = f"tdp >= idle ({idle})" if key == "tdp" else f"idle <= tdp ({tdp})"
                 yield Complaint((*path, key), expected, tdp if key == "tdp" else idle)
@@ -185,9 +217,10 @@ class Machine(Strict):
     def expand(self) -> MachineSpec:
         """Named nodes and edges with resolved datasheets.
 
-        The short form becomes ``gpu0 - hub - spu0..n``: a shared link is the one edge ``gpu0-hub``, and the edges
-        from the hub are free; private links are edges ``gpu0-spuJ``. Of several GPUs each has an edge ``gpuK-fabric``
-        to a switch; SPU j hangs on GPU j modulo their number, under shared links by way of ``hubK``.
+        The short form becomes ``gpu0 - hub - spu0..n``: a shared link is the one edge ``gpu0-hub``,
+        and the edges from the hub are free; private links are edges ``gpu0-spuJ``. Of several GPUs
+        each has an edge ``gpuK-fabric`` to a switch; SPU j hangs on GPU j modulo their number,
+        under shared links by way of ``hubK``.
         """
         return self._short() if self.nodes is None else self._general()
 
@@ -214,9 +247,13 @@ class Machine(Strict):
         spus = [replace(first, name=f"spu{j}") for j in range(choice.count)]
         if link.sharing == "private":
             pairs = [(f"gpu{j % gpus}", spu.name) for j, spu in enumerate(spus)]
-            return MachineSpec(tuple(spus), tuple(replace(wire, name=f"{a}-{b}", a=a, b=b) for a, b in pairs))
+            return MachineSpec(
+                tuple(spus), tuple(replace(wire, name=f"{a}-{b}", a=a, b=b) for a, b in pairs)
+            )
         hubs = [f"hub{k}" if gpus > 1 else "hub" for k in range(min(gpus, choice.count))]
-        priced = [replace(wire, name=f"gpu{k}-{hub}", a=f"gpu{k}", b=hub) for k, hub in enumerate(hubs)]
+        priced = [
+            replace(wire, name=f"gpu{k}-{hub}", a=f"gpu{k}", b=hub) for k, hub in enumerate(hubs)
+        ]
         free = [self._edge(hubs[j % gpus], spu.name, None) for j, spu in enumerate(spus)]
         return MachineSpec((*(NodeSpec(hub, "switch") for hub in hubs), *spus), (*priced, *free))
 
@@ -229,7 +266,9 @@ class Machine(Strict):
                 nodes.append(self._spu(name, choice))
             else:
                 nodes.append(NodeSpec(name, "gpu", choice.sheet(self.constants)))
-        return MachineSpec(tuple(nodes), tuple(self._edge(*e.between, e.link) for e in self.edges or ()))
+        return MachineSpec(
+            tuple(nodes), tuple(self._edge(*e.between, e.link) for e in self.edges or ())
+        )
 
     def _spu(self, name: str, choice: SpuChoice) -> NodeSpec:
         bits = (choice.input_bits, choice.bias_bits, choice.output_bits)

@@ -1,9 +1,9 @@
 """Building one document on another: ``extends:`` and ``--set``.
 
-Maps merge key by key and the child wins; lists and scalars are replaced. Three things are replaced as a
-whole, since their old fields make no sense beside the new ones: a map whose ``kind`` changes, a target, and
-the machine's other form. A short form (``gpu: name``) replaces the base's map; a map builds on the base's
-short form.
+Maps merge key by key and the child wins; lists and scalars are replaced. Three things are replaced
+as a whole, since their old fields make no sense beside the new ones: a map whose ``kind`` changes,
+a target, and the machine's other form. A short form (``gpu: name``) replaces the base's map; a map
+builds on the base's short form.
 """
 
 from __future__ import annotations
@@ -48,7 +48,9 @@ def shipped_scenarios() -> dict[str, Path]:
 
 
 def locate(name: str, base: Path) -> Path | None:
-    """File of a scenario: a path (ending in .yaml or with a slash) or a shipped name; None: unknown name."""
+    """File of a scenario: a path (ending in .yaml or with a slash) or a shipped name; None: unknown
+    name.
+    """
     if name.endswith((".yaml", ".yml")) or "/" in name or os.sep in name:
         return base / name
     return shipped_scenarios().get(name)
@@ -75,7 +77,9 @@ def _parent(node: Node, path: Path, seen: tuple[str, ...]) -> Path:
         raise _extends_error(node, "a scenario's name or path", describe(node.plain()))
     target = locate(node.value, path.parent)
     if target is None:
-        expected = one_of(shipped_scenarios(), node.value, "a shipped scenario or a path ending in .yaml")
+        expected = one_of(
+            shipped_scenarios(), node.value, "a shipped scenario or a path ending in .yaml"
+        )
         raise _extends_error(node, expected, describe(node.value))
     try:
         missing, real = not target.is_file(), os.path.realpath(target)
@@ -84,7 +88,9 @@ def _parent(node: Node, path: Path, seen: tuple[str, ...]) -> Path:
     if missing:
         raise _extends_error(node, "an existing scenario file", describe(node.value))
     if real in seen:
-        raise _extends_error(node, "no circle of 'extends'", f"{describe(node.value)}, which leads back here")
+        raise _extends_error(
+            node, "no circle of 'extends'", f"{describe(node.value)}, which leads back here"
+        )
     return target
 
 
@@ -93,7 +99,9 @@ def _extends_error(node: Node, expected: str, got: str) -> DocumentError:
 
 
 def absolutise(node: Node, base: Path) -> None:
-    """Make the paths that a document names absolute, in place; they are relative to its own folder."""
+    """Make the paths that a document names absolute, in place; they are relative to its own
+    folder.
+    """
     if isinstance(node.value, list):
         for item in node.value:
             absolutise(item, base)
@@ -125,7 +133,11 @@ def merge(base: Node, child: Node, path: Path_ = ()) -> Node:
 
 
 def _changes_kind(base: Node, child: Node) -> bool:
-    return "kind" in child.value and "kind" in base.value and child.value["kind"].value != base.value["kind"].value
+    return (
+        "kind" in child.value
+        and "kind" in base.value
+        and child.value["kind"].value != base.value["kind"].value
+    )
 
 
 def _drop_other_form(merged: dict[str, Node], child: dict[str, Node]) -> None:
@@ -146,7 +158,9 @@ def apply_override(root: Node, text: str) -> Node:
     if not equals or not keys or len(keys) > 20:
         raise DocumentError(Problem("--set", None, "", "path=value, e.g. seed=1", describe(text)))
     if keys == ["extends"]:
-        raise DocumentError(Problem("--set", None, "extends", "a field (a file is what extends)", describe(value)))
+        raise DocumentError(
+            Problem("--set", None, "extends", "a field (a file is what extends)", describe(value))
+        )
     path = dotted(tuple(keys))
     try:
         node = parse_value(value, "--set")
@@ -162,7 +176,9 @@ def _nest(base: Node | None, keys: list[str], leaf: Node, name: str) -> Node:
     if base is not None and isinstance(base.value, list):
         if not keys[0].isdecimal() or int(keys[0]) >= len(base.value):
             got = describe(keys[0])
-            raise DocumentError(Problem("--set", None, name, f"an index below {len(base.value)}", got))
+            raise DocumentError(
+                Problem("--set", None, name, f"an index below {len(base.value)}", got)
+            )
         items, index = list(base.value), int(keys[0])
         items[index] = merge(items[index], _nest(items[index], keys[1:], leaf, name))
         return Node(items, "--set", None)

@@ -63,7 +63,9 @@ def _at(root: Node, path: _Path, expected: str, got: str) -> Problem:
     return Problem(node.file, node.line, dotted(path), expected, got)
 
 
-def _explain(detail: Mapping[str, Any], model: type[BaseModel], path: _Path) -> tuple[_Path, str, str]:
+def _explain(
+    detail: Mapping[str, Any], model: type[BaseModel], path: _Path
+) -> tuple[_Path, str, str]:
     kind, context, got = detail["type"], detail.get("ctx", {}), describe(detail["input"])
     if kind == "field":
         return path, context["expected"], context["got"]
@@ -75,7 +77,9 @@ def _explain(detail: Mapping[str, Any], model: type[BaseModel], path: _Path) -> 
     if kind in ("literal_error", "union_tag_invalid"):
         names = [
             t.strip(" '")
-            for t in context.get("expected", context.get("expected_tags")).replace(" or ", ", ").split(",")
+            for t in context.get("expected", context.get("expected_tags"))
+            .replace(" or ", ", ")
+            .split(",")
         ]
         where = path if kind == "literal_error" else (*path, "kind")
         value = detail["input"] if kind == "literal_error" else detail["input"].get("kind")
@@ -121,7 +125,11 @@ def _bare(annotation: Any) -> Any:
     while hasattr(annotation, "__metadata__"):
         annotation = get_args(annotation)[0]
     others = [arg for arg in get_args(annotation) if arg is not type(None)]
-    if len(others) == 1 and len(get_args(annotation)) == 2 and get_origin(annotation) not in (dict, list, tuple):
+    if (
+        len(others) == 1
+        and len(get_args(annotation)) == 2
+        and get_origin(annotation) not in (dict, list, tuple)
+    ):
         return _bare(others[0])
     return annotation
 

@@ -1,8 +1,9 @@
-"""Physical quantities at the boundary: text with a unit becomes an SI float, and back, without losing a bit.
+"""Physical quantities at the boundary: text with a unit becomes an SI float, and back, without
+losing a bit.
 
 pint knows the units; its registry here holds only what a scenario can name. Bits and bytes are two
-different dimensions, so that ``50 GB/s`` can never stand where ``50 Gb/s`` is due. One time constant RC is
-the unit ``tau``.
+different dimensions, so that ``50 GB/s`` can never stand where ``50 Gb/s`` is due. One time
+constant RC is the unit ``tau``.
 """
 
 from __future__ import annotations
@@ -72,7 +73,9 @@ EXAMPLES = {
 
 
 class QuantityError(ValueError):
-    """A text that is not a quantity of the unit that is due; ``expected`` and ``got`` make a Problem."""
+    """A text that is not a quantity of the unit that is due; ``expected`` and ``got`` make a
+    Problem.
+    """
 
     def __init__(self, expected: str, got: str) -> None:
         super().__init__(f"expected {expected}, got {got}")
@@ -138,7 +141,8 @@ def parse_quantity(value: object, unit: str) -> float:
         unit: an SI unit of the dimension that is due, e.g. ``b/s``.
 
     Raises:
-        QuantityError: not a text, no unit, no such unit, wrong dimension (bits for bytes too), not finite.
+        QuantityError: not a text, no unit, no such unit, wrong dimension (bits for bytes too), not
+            finite.
     """
     due = expectation(unit)
     if isinstance(value, (int, float)) and not isinstance(value, bool):
@@ -173,7 +177,9 @@ def _why(dimension: str, unit: str) -> str:
 
 
 def format_quantity(value: float, unit: str) -> str:
-    """Write an SI value with a prefix such that :func:`parse_quantity` returns exactly the same float."""
+    """Write an SI value with a prefix such that :func:`parse_quantity` returns exactly the same
+    float.
+    """
     if unit == "B":
         for prefix, factor in _BINARY_PREFIXES:
             if value and value % factor == 0:

@@ -31,14 +31,18 @@ class Workload(Strict):
     """Network, data and loss: a shipped name, or a Python file of the user's own."""
 
     source: Text = Field(description="shipped name, or path to a .py file relative to this file")
-    options: dict[Text, Scalar] = Field(default_factory=dict, description="arguments of the workload's build()")
+    options: dict[Text, Scalar] = Field(
+        default_factory=dict, description="arguments of the workload's build()"
+    )
 
     @field_validator("source", mode="after")
     @classmethod
     def _exists(cls, value: str) -> str:
         names = shipped_workloads()
         if not value.endswith(".py") and value not in names:
-            raise wrong(one_of(names, value, "a shipped workload or a path ending in .py"), describe(value))
+            raise wrong(
+                one_of(names, value, "a shipped workload or a path ending in .py"), describe(value)
+            )
         try:
             missing = value.endswith(".py") and not Path(value).is_file()
         except (OSError, ValueError):
@@ -49,7 +53,9 @@ class Workload(Strict):
 
 
 class Host(Strict):
-    """The computer that runs the simulation; results differ slightly between devices and thread counts."""
+    """The computer that runs the simulation; results differ slightly between devices and thread
+    counts.
+    """
 
     device: Literal["cpu", "cuda"] = Field("cpu", description="where the tensors live")
     threads: int = Field(1, ge=1, le=1024, description="threads of torch")
@@ -58,14 +64,22 @@ class Host(Strict):
 class Target(Strict):
     """When training counts as done: time and energy to this point are reported. One of the two."""
 
-    test_accuracy: float | None = Field(None, gt=0, le=1, description="at least this share of the test set correct")
+    test_accuracy: float | None = Field(
+        None, gt=0, le=1, description="at least this share of the test set correct"
+    )
     test_loss: float | None = Field(None, gt=0, description="at most this loss on the test set")
 
     @model_validator(mode="after")
     def _one(self) -> Target:
         given = [self.test_accuracy is not None, self.test_loss is not None]
         if sum(given) != 1:
-            complain([Complaint((), "either test_accuracy or test_loss", "both" if all(given) else "neither")])
+            complain(
+                [
+                    Complaint(
+                        (), "either test_accuracy or test_loss", "both" if all(given) else "neither"
+                    )
+                ]
+            )
         return self
 
 
@@ -76,7 +90,8 @@ class Training(Strict):
     steps: int = Field(200, ge=1, le=1_000_000_000, description="training steps")
     evaluate_every: int = Field(5, ge=1, description="steps between evaluations on the test set")
     precision: Literal["float32", "float64"] = Field(
-        "float32", description="floating-point type of data and parameters, and so of what the GPU computes"
+        "float32",
+        description="floating-point type of data and parameters, and so of what the GPU computes",
     )
     algorithm: Algorithm = Field(description="how the parameters move")
     target: Target | None = Field(None, description="when training counts as done")
@@ -89,7 +104,8 @@ class Scenario(Strict):
     seed: int = Field(0, ge=0, le=2**63 - 1, description="seed of every random draw")
     workload: Annotated[Workload, Short("source")] = Field(description="network, data and loss")
     host: Host = Field(
-        default_factory=lambda: Host.model_validate({}), description="the computer that runs the simulation"
+        default_factory=lambda: Host.model_validate({}),
+        description="the computer that runs the simulation",
     )
     training: Training = Field(description="what is trained, for how long, and how")
     machine: Machine = Field(description="the simulated hardware")
@@ -107,7 +123,15 @@ class Scenario(Strict):
     def _equal_shares(self) -> Scenario:
         gpus, size = len(self.machine.expand().usable_gpus()), self.training.batch_size
         if size % gpus and not isinstance(self.training.algorithm, Tngd):
-            complain([Complaint(("training", "batch_size"), f"a multiple of {gpus}, the number of GPUs", str(size))])
+            complain(
+                [
+                    Complaint(
+                        ("training", "batch_size"),
+                        f"a multiple of {gpus}, the number of GPUs",
+                        str(size),
+                    )
+                ]
+            )
         return self
 
     @model_validator(mode="after")
@@ -143,7 +167,9 @@ class Scenario(Strict):
 def _shorten(value: Any) -> Any:
     """Leave out what is not set."""
     if isinstance(value, dict):
-        kept = {k: v if k == _NOT_SHORTENED else _shorten(v) for k, v in value.items() if v is not None}
+        kept = {
+            k: v if k == _NOT_SHORTENED else _shorten(v) for k, v in value.items() if v is not None
+        }
         first = {k: kept[k] for k in ("kind", "count") if k in kept}
         return first | {k: v for k, v in kept.items() if not (k == _NOT_SHORTENED and v == {})}
     return [_shorten(item) for item in value] if isinstance(value, (list, tuple)) else value
@@ -162,10 +188,15 @@ class _WithUnits(GenerateJsonSchema):
 
 
 def json_schema() -> dict[str, Any]:
-    """JSON schema of a scenario file; a file that extends another need not be complete by itself."""
+    """JSON schema of a scenario file; a file that extends another need not be complete by
+    itself.
+    """
     full = Scenario.model_json_schema(by_alias=True, schema_generator=_WithUnits)
     definitions = full.pop("$defs")
-    full["properties"]["extends"] = {"type": "string", "description": "scenario that this one builds on"}
+    full["properties"]["extends"] = {
+        "type": "string",
+        "description": "scenario that this one builds on",
+    }
     partial = _partial(full)
     definitions |= {f"{name}.partial": _partial(body) for name, body in definitions.items()}
     return {

@@ -14,7 +14,8 @@ from hybridsim.scenario.settings.algorithms import Kfac, Tngd, needs_spu
 
 
 def unused_fields(scenario: Scenario, timing_only: bool = False) -> list[str]:
-    """Fields that differ from their defaults and have no effect on this run: paths, some with the reason behind.
+    """Fields that differ from their defaults and have no effect on this run: paths, some with the
+    reason behind.
 
     Args:
         scenario: the scenario.
@@ -32,7 +33,11 @@ def unused_fields(scenario: Scenario, timing_only: bool = False) -> list[str]:
     if isinstance(algorithm, Tngd):
         paths += unused_parts.of_one_spu(machine)
     spec = machine.expand()
-    if isinstance(algorithm, Kfac) and len(spec.usable_spus()) == 1 and _differs(algorithm, "placement"):
+    if (
+        isinstance(algorithm, Kfac)
+        and len(spec.usable_spus()) == 1
+        and _differs(algorithm, "placement")
+    ):
         paths.append("training.algorithm.placement (one SPU solves everything)")
     one_spu = isinstance(algorithm, Tngd) or (machine.spus is not None and machine.spus.count == 1)
     return paths + list(_machine(machine, one_spu, _buffering_matters(scenario), timing_only))
@@ -60,7 +65,9 @@ def _kfac(algorithm: Kfac) -> Iterator[str]:
     if not algorithm.thermodynamic:
         keys = ("upload", "settle_tau", "noise", "placement", "tiling")
         yield from (_written(algorithm, key) for key in keys if _differs(algorithm, key))
-    if algorithm.method != "noise" and any(_differs(algorithm.covariance, k) for k in ("samples", "spacing_tau")):
+    if algorithm.method != "noise" and any(
+        _differs(algorithm.covariance, k) for k in ("samples", "spacing_tau")
+    ):
         yield "covariance"
     if (
         algorithm.method == "noise"
@@ -76,7 +83,11 @@ def _kfac(algorithm: Kfac) -> Iterator[str]:
         yield "momentum"
     if algorithm.update not in ("adam", "nadamw") and algorithm.moments is not None:
         yield "moments"
-    if algorithm.update == "adam" and algorithm.moments is not None and algorithm.moments.weight_decay:
+    if (
+        algorithm.update == "adam"
+        and algorithm.moments is not None
+        and algorithm.moments.weight_decay
+    ):
         yield "moments.weight_decay"
 
 
@@ -87,8 +98,14 @@ def _written(algorithm: Kfac, name: str) -> str:
 
 def _reads_the_gradient(algorithm: Tngd) -> bool:
     """Is every reading taken at the moment at which the state was set to the gradient?"""
-    wait_tau = algorithm.wait_tau if algorithm.delay_tau is None else algorithm.settle_tau - algorithm.delay_tau
-    at_once = wait_tau == 0 and (algorithm.readout.samples == 1 or algorithm.readout.spacing_tau == 0)
+    wait_tau = (
+        algorithm.wait_tau
+        if algorithm.delay_tau is None
+        else algorithm.settle_tau - algorithm.delay_tau
+    )
+    at_once = wait_tau == 0 and (
+        algorithm.readout.samples == 1 or algorithm.readout.spacing_tau == 0
+    )
     return algorithm.mode == "asynchronous" and algorithm.state == "reset" and at_once
 
 
@@ -96,7 +113,11 @@ def _buffering_matters(scenario: Scenario) -> bool:
     algorithm = scenario.training.algorithm
     if isinstance(algorithm, Kfac):
         return algorithm.thermodynamic
-    return isinstance(algorithm, Tngd) and algorithm.mode == "asynchronous" and algorithm.delay_tau is None
+    return (
+        isinstance(algorithm, Tngd)
+        and algorithm.mode == "asynchronous"
+        and algorithm.delay_tau is None
+    )
 
 
 def _machine(machine: Machine, one_spu: bool, buffering: bool, timing_only: bool) -> Iterator[str]:

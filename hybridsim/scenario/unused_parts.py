@@ -1,4 +1,6 @@
-"""Parts of a machine that take no part in a run: nobody reaches them, or the algorithm does not use them."""
+"""Parts of a machine that take no part in a run: nobody reaches them, or the algorithm does not use
+them.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,9 @@ from collections.abc import Iterator
 from hybridsim.scenario.choices import GpuNode, SpuNode
 from hybridsim.scenario.machine import EdgeSpec, Machine, MachineSpec
 
-_FIRST_GPU = "tngd computes on the first GPU: the others draw idle power, what connects them carries nothing"
+_FIRST_GPU = (
+    "tngd computes on the first GPU: the others draw idle power, what connects them carries nothing"
+)
 
 
 def of_digital(machine: Machine) -> Iterator[str]:
@@ -24,11 +28,17 @@ def of_digital(machine: Machine) -> Iterator[str]:
         yield "machine.edges"
     elif machine.edges:
         used = {(edge.a, edge.b) for edge in edges}
-        yield from (f"machine.edges[{i}]" for i, edge in enumerate(spec.edges) if (edge.a, edge.b) not in used)
+        yield from (
+            f"machine.edges[{i}]"
+            for i, edge in enumerate(spec.edges)
+            if (edge.a, edge.b) not in used
+        )
 
 
 def of_one_spu(machine: Machine) -> Iterator[str]:
-    """SPUs and GPUs beside the first ones, which is all that TNGD uses; what lies on its way is used."""
+    """SPUs and GPUs beside the first ones, which is all that TNGD uses; what lies on its way is
+    used.
+    """
     spec = machine.expand()
     way = _ends(spec.shortest(spec.usable_gpus()[0], spec.usable_spus()[0]))
     if machine.gpu is not None and machine.gpu.count > 1:

@@ -20,7 +20,12 @@ def check_workload(file: str, workload: Workload) -> None:
     """
     if isinstance(workload.network, nn.Module) or not callable(workload.network):
         got = f"a {type(workload.network).__name__}"
-        reject(file, "network", "a function without arguments that builds the network (lambda: ...)", got)
+        reject(
+            file,
+            "network",
+            "a function without arguments that builds the network (lambda: ...)",
+            got,
+        )
     if workload.loss not in ("cross_entropy", "mse"):
         reject(file, "loss", "'cross_entropy' or 'mse'", repr(workload.loss))
     if not isinstance(workload.data, Data):
@@ -30,7 +35,10 @@ def check_workload(file: str, workload: Workload) -> None:
             reject(file, f"data.{name}", "a tensor", type(tensor).__name__)
     _check_part(file, "train", workload.data.train_x, workload.data.train_y, workload.loss)
     _check_part(file, "test", workload.data.test_x, workload.data.test_y, workload.loss)
-    forms = [f"{x.dtype} of shape {tuple(x.shape[1:])}" for x in (workload.data.train_x, workload.data.test_x)]
+    forms = [
+        f"{x.dtype} of shape {tuple(x.shape[1:])}"
+        for x in (workload.data.train_x, workload.data.test_x)
+    ]
     if forms[0] != forms[1]:
         reject(file, "data.test_x", f"examples {forms[0]} as in train_x", forms[1])
 
@@ -44,8 +52,15 @@ def check_factory(file: str, first: nn.Module, second: nn.Module) -> None:
     if not isinstance(first, nn.Module) or not isinstance(second, nn.Module):
         reject(file, "network", "a function that returns a torch.nn.Module", type(first).__name__)
     if {id(p) for p in first.parameters()} & {id(p) for p in second.parameters()}:
-        reject(file, "network", "a function that builds a new network at each call", "one network twice")
-    for (name, one), (_, other) in zip(first.named_parameters(), second.named_parameters(), strict=True):
+        reject(
+            file,
+            "network",
+            "a function that builds a new network at each call",
+            "one network twice",
+        )
+    for (name, one), (_, other) in zip(
+        first.named_parameters(), second.named_parameters(), strict=True
+    ):
         if not torch.equal(one, other):
             expected = "initial parameters drawn from torch's random numbers alone"
             reject(file, f"network.{name}", expected, "other values for the same seed")
@@ -66,7 +81,9 @@ def check_network(file: str, network: nn.Module, data: Data, loss: Loss) -> tupl
     probe = _probe(data)
     output = _trial(file, network, probe)
     if not isinstance(output, Tensor) or output.ndim < 2 or len(output) != len(probe):
-        got = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
+        got = (
+            f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
+        )
         reject(file, "network", "an output of shape (batch, ..., d_z)", got)
     if output.dtype != torch.float32:
         reject(file, "network", "a float32 output", str(output.dtype))
@@ -76,16 +93,21 @@ def check_network(file: str, network: nn.Module, data: Data, loss: Loss) -> tupl
 
 
 def check_shapes(file: str, compute: Callable[[], Tensor]) -> None:
-    """Does ``compute``, a network's outputs for an example on the meta device, run? So its work is counted.
+    """Does ``compute``, a network's outputs for an example on the meta device, run? So its work is
+    counted.
 
     Raises:
-        InputError: it does not: ``forward`` branches on values, or makes tensors on a device of its own.
+        InputError: it does not: ``forward`` branches on values, or makes tensors on a device of its
+            own.
     """
     try:
         with torch.no_grad():
             compute()
     except (RuntimeError, TypeError, ValueError) as error:
-        expected = "a network that runs on shapes alone: no branch on values, no tensor bound to one device"
+        expected = (
+            "a network that runs on shapes alone: no branch on values, no tensor bound "
+            "to one device"
+        )
         reject(file, "network", expected, " ".join(str(error).split()))
 
 
@@ -106,12 +128,20 @@ def check_type(file: str, compute: Callable[[], Tensor], dtype: torch.dtype) -> 
 
 
 def _probe(data: Data) -> Tensor:
-    """Two examples; of integers those with the largest and the smallest, which an embedding must know."""
+    """Two examples; of integers those with the largest and the smallest, which an embedding must
+    know.
+    """
     if data.train_x.is_floating_point():
         return data.train_x[:_PROBE]
     parts = (data.train_x, data.test_x)
-    largest = max((x[x.flatten(1).amax(dim=1).argmax()] for x in parts), key=lambda example: int(example.max()))
-    smallest = min((x[x.flatten(1).amin(dim=1).argmin()] for x in parts), key=lambda example: int(example.min()))
+    largest = max(
+        (x[x.flatten(1).amax(dim=1).argmax()] for x in parts),
+        key=lambda example: int(example.max()),
+    )
+    smallest = min(
+        (x[x.flatten(1).amin(dim=1).argmin()] for x in parts),
+        key=lambda example: int(example.min()),
+    )
     return torch.stack([largest, smallest])
 
 
@@ -124,9 +154,16 @@ def _check_part(file: str, part: str, x: Tensor, y: Tensor, loss: Loss) -> None:
         expected = "inputs (n, ...) and as many targets, n >= 1"
         reject(file, f"data.{part}_y", expected, f"shapes {tuple(x.shape)} and {tuple(y.shape)}")
     if loss == "cross_entropy" and y.dtype != torch.int64:
-        reject(file, f"data.{part}_y", "int64 class numbers (n, ...)", f"{y.dtype} {tuple(y.shape)}")
+        reject(
+            file, f"data.{part}_y", "int64 class numbers (n, ...)", f"{y.dtype} {tuple(y.shape)}"
+        )
     if loss == "mse" and (y.dtype != torch.float32 or y.ndim < 2 or not torch.isfinite(y).all()):
-        reject(file, f"data.{part}_y", "finite float32 targets (n, ..., d_z)", f"{y.dtype} {tuple(y.shape)}")
+        reject(
+            file,
+            f"data.{part}_y",
+            "finite float32 targets (n, ..., d_z)",
+            f"{y.dtype} {tuple(y.shape)}",
+        )
 
 
 def _check_targets(file: str, data: Data, loss: Loss, shape: tuple[int, ...]) -> None:
@@ -142,18 +179,32 @@ def _check_targets(file: str, data: Data, loss: Loss, shape: tuple[int, ...]) ->
 
 
 def _trial(file: str, network: nn.Module, x: Tensor) -> object:
-    """The output in evaluation mode, once training mode is known to give the same and to change no buffer."""
+    """The output in evaluation mode, once training mode is known to give the same and to change no
+    buffer.
+    """
     before = {name: buffer.clone() for name, buffer in network.named_buffers()}
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         try:
             training, evaluating = network.train()(x), network.eval()(x)
         except (RuntimeError, TypeError, ValueError, IndexError) as error:
-            reject(file, "network", f"a network that takes {x.dtype} inputs of shape {tuple(x.shape)}", str(error))
+            reject(
+                file,
+                "network",
+                f"a network that takes {x.dtype} inputs of shape {tuple(x.shape)}",
+                str(error),
+            )
     for name, buffer in network.named_buffers():
         if not torch.equal(before[name], buffer):
             expected = "a network without buffers that change in training (no BatchNorm)"
             reject(file, f"network.{name}", expected, "a buffer that a forward pass changes")
-    if isinstance(training, Tensor) and not torch.allclose(training, evaluating, rtol=1e-4, atol=1e-5):
+    if isinstance(training, Tensor) and not torch.allclose(
+        training, evaluating, rtol=1e-4, atol=1e-5
+    ):
         expected = "a network that computes the same in training and in evaluation (no dropout)"
-        reject(file, "network", expected, f"outputs that differ by {(training - evaluating).abs().max():.2g}")
+        reject(
+            file,
+            "network",
+            expected,
+            f"outputs that differ by {(training - evaluating).abs().max():.2g}",
+        )
     return evaluating

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Layout:
-    """Names, shapes and offsets of the parameters in theta of shape (N,), in the network's own order."""
+    """Names, shapes and offsets of the parameters in theta of shape (N,), in the network's own
+    order.
+    """
 
     names: tuple[str, ...]
     shapes: tuple[tuple[int, ...], ...]
@@ -43,11 +45,15 @@ class Layout:
         return torch.cat([parameters[name].reshape(-1) for name in self.names])
 
     def flatten_rows(self, parameters: Mapping[str, Tensor], rows: int) -> Tensor:
-        """A matrix (rows, N) from tensors whose leading dimensions multiply to ``rows``, e.g. Jacobians."""
+        """A matrix (rows, N) from tensors whose leading dimensions multiply to ``rows``, e.g.
+        Jacobians.
+        """
         return torch.cat([parameters[name].reshape(rows, -1) for name in self.names], dim=1)
 
 
 def layout_of(network: nn.Module) -> Layout:
-    """Layout of the parameters that train (``requires_grad``); frozen ones stay constants of the network."""
+    """Layout of the parameters that train (``requires_grad``); frozen ones stay constants of the
+    network.
+    """
     trained = [(n, tuple(p.shape)) for n, p in network.named_parameters() if p.requires_grad]
     return Layout(tuple(n for n, _ in trained), tuple(s for _, s in trained))

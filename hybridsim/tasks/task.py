@@ -17,7 +17,13 @@ from torch.func import functional_call
 from hybridsim.errors import InputError, Problem
 from hybridsim.outcome import Outcome
 from hybridsim.rng import address_seed
-from hybridsim.tasks.checks import check_factory, check_network, check_shapes, check_type, check_workload
+from hybridsim.tasks.checks import (
+    check_factory,
+    check_network,
+    check_shapes,
+    check_type,
+    check_workload,
+)
 from hybridsim.tasks.code import Code
 from hybridsim.tasks.layout import Layout, layout_of
 from hybridsim.tasks.workload import Data, Loss, Workload, build_workload, find_source, workload_key
@@ -40,17 +46,20 @@ class Task:
 
     Attributes:
         name: what the scenario calls it.
-        workload: as its file returned it; ``workload.network()`` builds a network with fresh parameters.
-        network: the module used statelessly through ``torch.func.functional_call``; of its tensors only those
-            that do not train are read (frozen parameters and buffers as built for seed 0); those that train
-            lie on the meta device once a workload is loaded, so that a large network is not held twice.
+        workload: as its file returned it; ``workload.network()`` builds a network with fresh
+            parameters.
+        network: the module used statelessly through ``torch.func.functional_call``; of its tensors
+            only those that do not train are read (frozen parameters and buffers as built for seed
+            0); those that train lie on the meta device once a workload is loaded, so that a large
+            network is not held twice.
         loss: ``cross_entropy`` = mean over examples and positions; ``mse`` = mean over all outputs.
         data: on the task's device, its floating-point tensors in the task's type.
         layout: where each parameter lies in theta.
-        key: digest of code, options, data and the network built for seed 0, see ``load_workload``; another type
-            than float32 is part of it.
+        key: digest of code, options, data and the network built for seed 0, see ``load_workload``;
+            another type than float32 is part of it.
         outputs: d_z, the width of the network's output (b, ..., d_z).
-        terms: T, the loss terms of an example: the product of the output's middle dimensions (positions), or 1.
+        terms: T, the loss terms of an example: the product of the output's middle dimensions
+            (positions), or 1.
         dtype: floating-point type of data, network and theta.
         options: what the workload was built with.
     """
@@ -68,21 +77,26 @@ class Task:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def initial_parameters(self, seed: int) -> Tensor:
-        """Theta (N,) as the workload's network factory draws it, in float32, from torch seeded by ``seed`` alone.
+        """Theta (N,) as the workload's network factory draws it, in float32, from torch seeded by
+        ``seed`` alone.
 
-        torch's global random state is left as it was. The result has the task's type and lies on its device.
+        torch's global random state is left as it was. The result has the task's type and lies on
+        its device.
         """
         network = _fresh(self.workload, seed)
         trained = {n: p.detach() for n, p in network.named_parameters() if p.requires_grad}
         return self.layout.flatten(trained).to(self.data.train_x.device, self.dtype)
 
     def apply(self, parameters: Mapping[str, Tensor], x: Tensor) -> Tensor:
-        """The network's outputs z (b, ..., d_z) for inputs x (b, ...) at the given parameters by name."""
+        """The network's outputs z (b, ..., d_z) for inputs x (b, ...) at the given parameters by
+        name.
+        """
         z: Tensor = functional_call(self.network, dict(parameters), (x,))
         return z
 
     def to(self, device: str | torch.device, dtype: torch.dtype | None = None) -> Task:
-        """The same task with its data and constants on another device, or in another floating-point type.
+        """The same task with its data and constants on another device, or in another floating-point
+        type.
 
         Raises:
             InputError: the network does not compute in this type.
@@ -90,11 +104,17 @@ class Task:
         kind = dtype or self.dtype
 
         def moved(_: str, tensor: Tensor) -> Tensor:
-            return tensor.to("meta" if tensor.is_meta else device, kind if tensor.is_floating_point() else None)
+            return tensor.to(
+                "meta" if tensor.is_meta else device, kind if tensor.is_floating_point() else None
+            )
 
         data = Data(*(moved("", tensor) for tensor in self.data))
-        key = self.key.removesuffix(f" {self.dtype}") + (f" {kind}" if kind != torch.float32 else "")
-        task = replace(self, data=data, network=_converted(self.network, moved), key=key, dtype=kind)
+        key = self.key.removesuffix(f" {self.dtype}") + (
+            f" {kind}" if kind != torch.float32 else ""
+        )
+        task = replace(
+            self, data=data, network=_converted(self.network, moved), key=key, dtype=kind
+        )
         if kind != self.dtype and data.train_x.device.type != "meta":
             parameters = task.layout.unflatten(task.initial_parameters(0))
             check_type(self.name, lambda: task.apply(parameters, data.train_x[:1]), kind)
@@ -110,19 +130,22 @@ def _meta(task: Task) -> Task:
     return task.to("meta")
 
 
-def load_workload(name_or_path: str, options: Mapping[str, Any], data_dir: str | None = None) -> Task:
+def load_workload(
+    name_or_path: str, options: Mapping[str, Any], data_dir: str | None = None
+) -> Task:
     """A task from a shipped workload's name, or from the path of a user's own ``.py`` file.
 
-    The task's key stands for everything that its results depend on: the bytes of the file as they were executed, the
-    bytes of the helper modules it uses (``workload_code``), the options, the data, every parameter and buffer of
-    the network built for seed 0 (frozen and non-persistent ones too), and this network's outputs on the first
-    8 training inputs (the first alone above 10 million parameters), computed by one thread. Installed packages are
-    not part of it, nor are files that a network reads without any trace in these. It is the same in every process
-    on one machine.
+    The task's key stands for everything that its results depend on: the bytes of the file as they
+    were executed, the bytes of the helper modules it uses (``workload_code``), the options, the
+    data, every parameter and buffer of the network built for seed 0 (frozen and non-persistent ones
+    too), and this network's outputs on the first 8 training inputs (the first alone above 10
+    million parameters), computed by one thread. Installed packages are not part of it, nor are
+    files that a network reads without any trace in these. It is the same in every process on one
+    machine.
 
     Raises:
-        InputError: the workload cannot be found, imported or built, network and data do not fit together, or a
-            helper module's file has changed since it was imported.
+        InputError: the workload cannot be found, imported or built, network and data do not fit
+            together, or a helper module's file has changed since it was imported.
     """
     with Code(find_source(name_or_path)) as code:
         workload = build_workload(code, options, data_dir)
@@ -132,30 +155,40 @@ def load_workload(name_or_path: str, options: Mapping[str, Any], data_dir: str |
         tensors = {**task.data._asdict(), **_constants(task.network), "outputs": _fingerprint(task)}
         key = workload_key(code.digest(), options, tensors)
         trained = set(task.layout.names)
-        network = _converted(task.network, lambda name, tensor: tensor.to("meta") if name in trained else tensor)
+        network = _converted(
+            task.network, lambda name, tensor: tensor.to("meta") if name in trained else tensor
+        )
         return replace(task, network=network, key=key, options=dict(options))
 
 
 def _constants(network: nn.Module) -> dict[str, Tensor]:
-    named = [*network.named_parameters(remove_duplicate=False), *network.named_buffers(remove_duplicate=False)]
+    named = [
+        *network.named_parameters(remove_duplicate=False),
+        *network.named_buffers(remove_duplicate=False),
+    ]
     return {f"network.{name}": tensor for name, tensor in named}
 
 
 def _fingerprint(task: Task) -> Tensor:
-    """Outputs (b, d_z) at the parameters of seed 0, by one thread: rounding depends on their number."""
+    """Outputs (b, d_z) at the parameters of seed 0, by one thread: rounding depends on their
+    number.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(address_seed(0, "fingerprint"))
-            z: Tensor = task.network(task.data.train_x[: _FINGERPRINT if task.layout.size <= _LARGE else 1])
+            z: Tensor = task.network(
+                task.data.train_x[: _FINGERPRINT if task.layout.size <= _LARGE else 1]
+            )
             return z
     finally:
         torch.set_num_threads(threads)
 
 
 def as_task(name: str, workload: Workload, *, file: str = "workload") -> Task:
-    """A task from a workload at hand, once it is checked; ``file`` is what errors name. Its key is its name.
+    """A task from a workload at hand, once it is checked; ``file`` is what errors name. Its key is
+    its name.
 
     Raises:
         InputError: network and data do not fit together.
@@ -166,7 +199,17 @@ def as_task(name: str, workload: Workload, *, file: str = "workload") -> Task:
     *positions, outputs = check_network(file, network, workload.data, workload.loss)
     layout = layout_of(network)
     network.eval().requires_grad_(False)
-    return Task(name, workload, network, workload.loss, workload.data, layout, name, outputs, prod(positions))
+    return Task(
+        name,
+        workload,
+        network,
+        workload.loss,
+        workload.data,
+        layout,
+        name,
+        outputs,
+        prod(positions),
+    )
 
 
 def batch(data: Data, indices: Tensor) -> Batch:
@@ -175,14 +218,17 @@ def batch(data: Data, indices: Tensor) -> Batch:
 
 
 def batch_indices(seed: int, epoch_size: int, batch_size: int, step: int) -> Tensor:
-    """Indices (b,) int64 of a step's batch, without replacement in an epoch; a last partial batch is dropped.
+    """Indices (b,) int64 of a step's batch, without replacement in an epoch; a last partial batch
+    is dropped.
 
     Raises:
         InputError: ``batch_size`` is not in 1..``epoch_size``.
     """
     if not 1 <= batch_size <= epoch_size:
         expected = f"at least 1 and at most {epoch_size}, the training set's size"
-        raise InputError([Problem("scenario", None, "training.batch_size", expected, str(batch_size))])
+        raise InputError(
+            [Problem("scenario", None, "training.batch_size", expected, str(batch_size))]
+        )
     epoch, position = divmod(step, epoch_size // batch_size)
     order = _permutation(address_seed(seed, "batch", epoch), epoch_size)
     return order[position * batch_size : (position + 1) * batch_size].clone()
@@ -194,8 +240,14 @@ def _permutation(address: int, size: int) -> Tensor:
 
 
 def batch_loss(loss: Loss, z: Tensor, y: Tensor) -> Tensor:
-    """Mean loss of outputs z (b, ..., d_z) against targets y: class numbers (b, ...), or like z for ``mse``."""
-    return F.cross_entropy(z.flatten(0, -2), y.flatten()) if loss == "cross_entropy" else F.mse_loss(z, y)
+    """Mean loss of outputs z (b, ..., d_z) against targets y: class numbers (b, ...), or like z for
+    ``mse``.
+    """
+    return (
+        F.cross_entropy(z.flatten(0, -2), y.flatten())
+        if loss == "cross_entropy"
+        else F.mse_loss(z, y)
+    )
 
 
 def evaluate(task: Task, theta: Tensor) -> Outcome:
@@ -212,7 +264,11 @@ def evaluate(task: Task, theta: Tensor) -> Outcome:
         for x, y in zip(data.test_x.split(chunk), data.test_y.split(chunk), strict=True):
             z = task.apply(parameters, x)
             losses.append(batch_loss(task.loss, z, y).double() * len(x))
-            hits.append((z.argmax(dim=-1) == y).double().sum() if task.loss == "cross_entropy" else losses[-1])
+            hits.append(
+                (z.argmax(dim=-1) == y).double().sum()
+                if task.loss == "cross_entropy"
+                else losses[-1]
+            )
     facts = {"test_loss": torch.stack(losses).sum() / len(data.test_x)}
     if task.loss == "cross_entropy":
         facts["test_accuracy"] = torch.stack(hits).sum() / data.test_y.numel()
@@ -220,10 +276,14 @@ def evaluate(task: Task, theta: Tensor) -> Outcome:
 
 
 def _converted(network: nn.Module, convert: Callable[[str, Tensor], Tensor]) -> nn.Module:
-    """A copy with ``convert(name, tensor)`` for every parameter and buffer; what is shared stays shared."""
+    """A copy with ``convert(name, tensor)`` for every parameter and buffer; what is shared stays
+    shared.
+    """
     replaced: dict[int, Any] = {id(b): convert(name, b) for name, b in network.named_buffers()}
     for name, parameter in network.named_parameters():
-        replaced[id(parameter)] = nn.Parameter(convert(name, parameter.detach()), requires_grad=False)
+        replaced[id(parameter)] = nn.Parameter(
+            convert(name, parameter.detach()), requires_grad=False
+        )
     return copy.deepcopy(network, replaced)
 
 

@@ -27,7 +27,8 @@ SHIPPED = "hybridsim.models.workloads"
 class Data(NamedTuple):
     """Inputs float32 or int64 (n, ...), for outputs (n, ..., d_z); targets as the outputs allow.
 
-    ``cross_entropy``: int64 class numbers (n, ...), one for each position; ``mse``: float32 (n, ..., d_z).
+    ``cross_entropy``: int64 class numbers (n, ...), one for each position; ``mse``: float32 (n,
+    ..., d_z).
     """
 
     train_x: Tensor
@@ -41,11 +42,13 @@ class Workload:
     """What a workload file returns.
 
     Attributes:
-        network: a function without arguments that builds a fresh network, so that initial parameters can be
-            drawn for any seed: it is called after ``torch.manual_seed``, and whatever it draws from torch
-            is the initialisation. What it loads (pretrained weights) it loads each time.
+        network: a function without arguments that builds a fresh network, so that initial
+            parameters can be drawn for any seed: it is called after ``torch.manual_seed``, and
+            whatever it draws from torch is the initialisation. What it loads (pretrained weights)
+            it loads each time.
         data: training and test data.
-        loss: ``cross_entropy`` (mean over examples and positions) or ``mse`` (mean over examples and outputs).
+        loss: ``cross_entropy`` (mean over examples and positions) or ``mse`` (mean over examples
+            and outputs).
     """
 
     network: Callable[[], nn.Module]
@@ -85,12 +88,13 @@ def find_source(name_or_path: str) -> Path:
 def build_workload(code: Code, options: Mapping[str, Any], data_dir: str | None) -> Workload:
     """Run the workload's file (never found through sys.path) and call its ``build``.
 
-    ``data_dir`` is passed on to a ``build`` that takes a parameter of that name. torch's random state is
-    seeded for the call and restored after it: a workload that draws its data draws the same each time.
+    ``data_dir`` is passed on to a ``build`` that takes a parameter of that name. torch's random
+    state is seeded for the call and restored after it: a workload that draws its data draws the
+    same each time.
 
     Raises:
-        InputError: the file does not import, has no ``build``, does not take these options, fails, or returns
-            something else than a Workload.
+        InputError: the file does not import, has no ``build``, does not take these options, fails,
+            or returns something else than a Workload.
     """
     path, module = code.path, _import(code)
     build = getattr(module, "build", None)
@@ -111,7 +115,9 @@ def build_workload(code: Code, options: Mapping[str, Any], data_dir: str | None)
 
 
 def workload_key(code: str, options: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
-    """Hex digest of the code's digest, the options, and names, types, shapes and bytes of the tensors."""
+    """Hex digest of the code's digest, the options, and names, types, shapes and bytes of the
+    tensors.
+    """
     digest = hashlib.sha256(code.encode())
     digest.update(repr(sorted(options.items())).encode())
     for name, tensor in tensors.items():

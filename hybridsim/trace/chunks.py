@@ -1,7 +1,7 @@
 """Chunks of a span table: a mapping from column name to a NumPy array, of bounded length.
 
-A list column arrives as two arrays: ``parents`` holds the values of all rows one after the other, and
-``parents_offsets`` (rows + 1) where each row's values begin.
+A list column arrives as two arrays: ``parents`` holds the values of all rows one after the other,
+and ``parents_offsets`` (rows + 1) where each row's values begin.
 """
 
 from __future__ import annotations
@@ -14,7 +14,12 @@ import numpy as np
 from hybridsim.trace.spans import SPAN_COLUMNS, SpanRow
 
 Chunk = Mapping[str, np.ndarray]
-_TYPES: dict[str, Any] = {"int64": np.int64, "int32": np.int32, "double": np.float64, "string": object}
+_TYPES: dict[str, Any] = {
+    "int64": np.int64,
+    "int32": np.int32,
+    "double": np.float64,
+    "string": object,
+}
 
 
 def chunk_of(rows: Sequence[SpanRow]) -> dict[str, np.ndarray]:
@@ -24,7 +29,9 @@ def chunk_of(rows: Sequence[SpanRow]) -> dict[str, np.ndarray]:
     for (name, kind), cells in zip(SPAN_COLUMNS, columns, strict=True):
         if kind == "list<int64>":
             chunk[name] = np.array([value for cell in cells for value in cell], np.int64)
-            chunk[f"{name}_offsets"] = np.cumsum([0, *(len(cell) for cell in cells)], dtype=np.int64)
+            chunk[f"{name}_offsets"] = np.cumsum(
+                [0, *(len(cell) for cell in cells)], dtype=np.int64
+            )
         else:
             chunk[name] = np.array(cells, _TYPES[kind])
     return chunk

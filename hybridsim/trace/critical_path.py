@@ -1,12 +1,12 @@
 """The chain of spans that decided when the run ended.
 
 Walked backwards from the last span to end: a span that waited (start > queued) was held up by its
-``blocker``, whose end is this span's start; one that did not wait was held up by the parent whose end is this
-span's queueing (of several, the one with the highest id). The spans of the chain cover [0, end] without
-gap or overlap: a law.
+``blocker``, whose end is this span's start; one that did not wait was held up by the parent whose
+end is this span's queueing (of several, the one with the highest id). The spans of the chain cover
+[0, end] without gap or overlap: a law.
 
-Background spans (lanes that start with ``~``) overlap whatever else happens; the path does not start from
-them, and nobody has them as a parent.
+Background spans (lanes that start with ``~``) overlap whatever else happens; the path does not
+start from them, and nobody has them as a parent.
 """
 
 from __future__ import annotations
@@ -44,7 +44,9 @@ class Segment(NamedTuple):
 
 
 class Share(NamedTuple):
-    """What one kind of operation on one part contributes to the path; ``share`` is of the path's length."""
+    """What one kind of operation on one part contributes to the path; ``share`` is of the path's
+    length.
+    """
 
     part: str
     kind: str
@@ -79,7 +81,9 @@ class _Rows:
         return Segment(self.ids[row], part, lane, kind, step, self.start[row], self.end[row])
 
     def causes(self, row: int) -> tuple[Sequence[int], int]:
-        """Ids of the spans that may have held this one up, and when the one that did must have ended."""
+        """Ids of the spans that may have held this one up, and when the one that did must have
+        ended.
+        """
         if self.start[row] > self.queued[row]:
             return (self.blocker[row],), self.start[row]
         return self.parents[self.offsets[row] : self.offsets[row + 1]], self.queued[row]
@@ -114,7 +118,9 @@ class _Table:
         return best[2] if best else None
 
     def find(self, ids: Sequence[int], end_ps: int, before: _Place) -> _Place | None:
-        """Of the spans named, recorded before a place and ending at a time, the one with the highest id."""
+        """Of the spans named, recorded before a place and ending at a time, the one with the
+        highest id.
+        """
         best, place = -1, None
         for index in range(before.chunk, -1, -1):
             rows = self[index]
@@ -139,12 +145,12 @@ def walk(chunks: Sequence[Chunk]) -> Iterator[Segment]:
     """The critical path from its end to time 0, one span at a time.
 
     Args:
-        chunks: the span table in the order in which it was recorded, which is the order of end; only a few
-            chunks are in memory at a time. Empty chunks are allowed.
+        chunks: the span table in the order in which it was recorded, which is the order of end;
+            only a few chunks are in memory at a time. Empty chunks are allowed.
 
     Raises:
-        BrokenPath: no recorded span explains why a span on the path started when it did; the message
-            names it.
+        BrokenPath: no recorded span explains why a span on the path started when it did; the
+            message names it.
     """
     table = _Table(chunks)
     place = table.last()
@@ -172,7 +178,9 @@ def _gap(segment: Segment, queued_ps: int, ids: Sequence[int], end_ps: int) -> s
 
 
 class CriticalPath(NamedTuple):
-    """The path in the order of time, and what each part and kind contributes to it, largest first."""
+    """The path in the order of time, and what each part and kind contributes to it, largest
+    first.
+    """
 
     segments: tuple[Segment, ...]
     shares: tuple[Share, ...]

@@ -1,4 +1,5 @@
-"""The energy book: what every part spent on every kind of operation, and what it drew while waiting.
+"""The energy book: what every part spent on every kind of operation, and what it drew while
+waiting.
 
     total = sum over spans of energy_j + sum over static rows of power_w * makespan
 
@@ -24,8 +25,8 @@ _STRENGTH = ("assumed", "derived", "public", "paper", "given")
 class EnergyRow(NamedTuple):
     """One line of the book; ``origin`` is ``spans`` or ``static``.
 
-    ``status`` is that of the weakest constant behind the line (``assumed`` before ``derived``, ``public``, ``paper``,
-    ``given``), ``source`` the source of a static line's constant.
+    ``status`` is that of the weakest constant behind the line (``assumed`` before ``derived``,
+    ``public``, ``paper``, ``given``), ``source`` the source of a static line's constant.
     """
 
     part: str
@@ -39,7 +40,9 @@ class EnergyRow(NamedTuple):
 
 
 class EnergyBook:
-    """Adds up spans chunk by chunk; memory grows with the number of parts and kinds, not with the run."""
+    """Adds up spans chunk by chunk; memory grows with the number of parts and kinds, not with the
+    run.
+    """
 
     def __init__(self) -> None:
         self._labels = Labels()
@@ -64,10 +67,12 @@ class EnergyBook:
         """The lines of the book, spans first, each group sorted by part and kind.
 
         Args:
-            static_power: rows with ``part``, ``component``, ``power_w``, ``power_low_w``, ``power_high_w``,
-                ``status`` and ``source``; each draws its power over the whole makespan.
+            static_power: rows with ``part``, ``component``, ``power_w``, ``power_low_w``,
+                ``power_high_w``, ``status`` and ``source``; each draws its power over the whole
+                makespan.
             makespan_ps: end of the last span.
-            basis: rows with ``part``, ``lane`` and ``constants`` (name -> status): what the energy of a lane rests on.
+            basis: rows with ``part``, ``lane`` and ``constants`` (name -> status): what the energy
+                of a lane rests on.
         """
         statuses = {(row["part"], row["lane"]): list(row["constants"].values()) for row in basis}
         lines: dict[tuple[str, str], list[Any]] = {}
@@ -78,15 +83,30 @@ class EnergyBook:
             line[0] = line[0] + energy
             line[1] += known
         spans = [
-            EnergyRow(part, kind, *_three(energy.tolist()), "spans", min(known, key=_STRENGTH.index, default=""))
+            EnergyRow(
+                part,
+                kind,
+                *_three(energy.tolist()),
+                "spans",
+                min(known, key=_STRENGTH.index, default=""),
+            )
             for (part, kind), (energy, known) in sorted(lines.items(), key=lambda item: item[0])
         ]
         return spans + sorted(_static(row, to_s(makespan_ps)) for row in static_power)
 
 
 def _static(row: Mapping[str, Any], seconds: float) -> EnergyRow:
-    joules = _three([float(row[name]) * seconds for name in ("power_w", "power_low_w", "power_high_w")])
-    return EnergyRow(row["part"], row["component"], *joules, "static", row.get("status", ""), row.get("source", ""))
+    joules = _three(
+        [float(row[name]) * seconds for name in ("power_w", "power_low_w", "power_high_w")]
+    )
+    return EnergyRow(
+        row["part"],
+        row["component"],
+        *joules,
+        "static",
+        row.get("status", ""),
+        row.get("source", ""),
+    )
 
 
 def _three(values: Sequence[float]) -> tuple[float, float, float]:

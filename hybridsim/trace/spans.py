@@ -1,4 +1,6 @@
-"""The one span schema, and the recorder that streams spans, events and steps to whoever stores them."""
+"""The one span schema, and the recorder that streams spans, events and steps to whoever stores
+them.
+"""
 
 from __future__ import annotations
 
@@ -35,11 +37,12 @@ SPAN_COLUMNS: tuple[tuple[str, str], ...] = (
 )
 """Name and Arrow type of every column, in order.
 
-``parents`` are the producers of the arguments and the last span of the issuing process; ``blocker`` is the span that
-freed the resource, or -1 where nobody held it. ``queued_ps`` is when the operation was issued, ``start_ps`` when it
-got its resource. A lane that starts with ``~`` holds background spans: continuous relaxation, which overlaps
-whatever else happens and is never a parent. ``busy_ps`` is the part of the duration in which the resource did the
-work it is for (a GPU: roofline time without launch overhead).
+``parents`` are the producers of the arguments and the last span of the issuing process; ``blocker``
+is the span that freed the resource, or -1 where nobody held it. ``queued_ps`` is when the operation
+was issued, ``start_ps`` when it got its resource. A lane that starts with ``~`` holds background
+spans: continuous relaxation, which overlaps whatever else happens and is never a parent.
+``busy_ps`` is the part of the duration in which the resource did the work it is for (a GPU:
+roofline time without launch overhead).
 """
 
 EVENT_COLUMNS: tuple[tuple[str, str], ...] = (
@@ -67,16 +70,20 @@ class Sink(Protocol):
     """Where chunks of rows go; each call gets the rows recorded since the last one."""
 
     def write(
-        self, spans: Sequence[SpanRow], events: Sequence[tuple[Any, ...]], steps: Sequence[dict[str, Any]]
+        self,
+        spans: Sequence[SpanRow],
+        events: Sequence[tuple[Any, ...]],
+        steps: Sequence[dict[str, Any]],
     ) -> None:
         """Store one chunk."""
 
 
 class Trace:
-    """Collects rows and hands them on every ``chunk_rows`` spans or ``chunk_s`` seconds of host time.
+    """Collects rows and hands them on every ``chunk_rows`` spans or ``chunk_s`` seconds of host
+    time.
 
-    Energy is summed here as well, per part and kind as ``[nominal, low, high]`` joules, so that the cumulative energy
-    of a step needs no second pass.
+    Energy is summed here as well, per part and kind as ``[nominal, low, high]`` joules, so that the
+    cumulative energy of a step needs no second pass.
     """
 
     def __init__(
@@ -122,18 +129,30 @@ class Trace:
         if row[END] > self.end_ps:
             if row[END] > LAST_PS:
                 raise ClockOverflow(
-                    f"{row[3]}: '{row[5]}' ends after {row[END] / 1e12:.3g} s; the clock ends at 106 days"
+                    f"{row[3]}: '{row[5]}' ends after {row[END] / 1e12:.3g} s; the clock ends at "
+                    "106 days"
                 )
             self.end_ps = row[END]
         if len(self._rows) >= self._chunk_rows:
             self.flush()
 
-    def event(self, kind: str, part: str, step: int, *, layer: str = "", value: float = 0.0, note: str = "") -> None:
+    def event(
+        self,
+        kind: str,
+        part: str,
+        step: int,
+        *,
+        layer: str = "",
+        value: float = 0.0,
+        note: str = "",
+    ) -> None:
         """Store something that went wrong now."""
         self._events.append((self._now(), kind, part, step, layer, value, note))
 
     def step(self, row: dict[str, Any]) -> None:
-        """Store one line of the learning curve; also the moment to look at the clock for a flush."""
+        """Store one line of the learning curve; also the moment to look at the clock for a
+        flush.
+        """
         self._steps.append(row)
         if time.monotonic() - self._flushed_at >= self._chunk_s:
             self.flush()

@@ -1,4 +1,6 @@
-"""Images for workloads: CIFAR-10 from files, or drawn. No number depends on this file but through the data it gives."""
+"""Images for workloads: CIFAR-10 from files, or drawn. No number depends on this file but through
+the data it gives.
+"""
 
 from __future__ import annotations
 
@@ -14,21 +16,23 @@ from hybridsim.errors import InputError, Problem
 from hybridsim.tasks.task import Data
 
 PUBLISHED = "https://www.cs.toronto.edu/~kriz/cifar.html"
-# Means and deviations of the channels over CIFAR-10's 50,000 training images, pixels in [0, 1], as in AlgoPerf's
-# workload (arXiv 2306.07179).
+# Means and deviations of the channels over CIFAR-10's 50,000 training images, pixels in [0, 1], as
+# in AlgoPerf's workload (arXiv 2306.07179).
 _MEAN = (0.49139968, 0.48215827, 0.44653124)
 _DEVIATION = (0.24703233, 0.24348505, 0.26158768)
 
 
 def cifar10(workload: str, train_size: int, test_size: int, data_dir: str | None) -> Data:
-    """The first images of each part, float32 (n, 3, 32, 32), channels normalised to mean 0 and deviation 1.
+    """The first images of each part, float32 (n, 3, 32, 32), channels normalised to mean 0 and
+    deviation 1.
 
     Raises:
         InputError: the files are not there, hold something else, or hold fewer images.
     """
     root = data_dir or os.environ.get("HYBRIDSIM_DATA")
     expected = (
-        "cifar10-train*.npz and cifar10-test*.npz in <dir>/cifar10, with HYBRIDSIM_DATA=<dir>: arrays images "
+        "cifar10-train*.npz and cifar10-test*.npz in <dir>/cifar10, with HYBRIDSIM_DATA=<dir>: "
+        "arrays images "
         f"uint8 (n, 32, 32, 3) and labels uint8 (n,), made from CIFAR-10 (published at {PUBLISHED})"
     )
     if not root:
@@ -44,8 +48,8 @@ def cifar10(workload: str, train_size: int, test_size: int, data_dir: str | None
 
 
 def drawn(count: int, size: int, classes: int, coarse: int = 4) -> tuple[Tensor, Tensor]:
-    """Images float32 (count, 3, size, size) and labels: a random pattern of ``coarse`` x ``coarse`` for each class,
-    under noise as strong as itself.
+    """Images float32 (count, 3, size, size) and labels: a random pattern of ``coarse`` x ``coarse``
+    for each class, under noise as strong as itself.
     """
     labels = torch.arange(count)[torch.randperm(count)] % classes
     patterns = torch.randn(classes, 3, coarse, coarse)
@@ -59,7 +63,9 @@ def _read(workload: str, option: str, path: Path, size: int) -> list[Tensor]:
         with np.load(path, allow_pickle=False) as arrays:
             images, labels = arrays["images"], arrays["labels"]
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        problem = Problem(str(path), None, "", "an .npz file with arrays images and labels", f"{error}")
+        problem = Problem(
+            str(path), None, "", "an .npz file with arrays images and labels", f"{error}"
+        )
         raise InputError([problem]) from error
     found = f"{images.dtype} {images.shape} and {labels.dtype} {labels.shape}"
     fits = images.dtype == labels.dtype == np.uint8 and images.shape[1:] == (32, 32, 3)

@@ -20,7 +20,12 @@ def whole(workload: str, most: int | None = None, **options: int) -> None:
     """
     expected = "a whole number >= 1" if most is None else f"a whole number from 1 to {most}"
     for name, value in options.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1 or (most is not None and value > most):
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int)
+            or value < 1
+            or (most is not None and value > most)
+        ):
             refuse(workload, name, expected, repr(value))
 
 

@@ -1,7 +1,7 @@
 """scikit-learn's handwritten digits (1,797 images of 8 x 8), one convolution and two dense layers.
 
-conv 3x3 (``channels``) - ReLU - max pool 2 - dense (``hidden``) - ReLU - dense 10; N = 8,714 at the defaults.
-Split fixed and stratified: 1,500 for training, 297 for the test; pixels scaled to [0, 1].
+conv 3x3 (``channels``) - ReLU - max pool 2 - dense (``hidden``) - ReLU - dense 10; N = 8,714 at the
+defaults. Split fixed and stratified: 1,500 for training, 297 for the test; pixels scaled to [0, 1].
 """
 
 from __future__ import annotations

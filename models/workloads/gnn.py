@@ -1,18 +1,22 @@
-"""A graph network on synthetic graphs of a molecule's size: AlgoPerf's ogbg model without its dropout.
+"""A graph network on synthetic graphs of a molecule's size: AlgoPerf's ogbg model without its
+dropout.
 
-Linear embeddings of node and edge features - ``steps`` message-passing steps, each with its own edge, node and graph
-update (Linear - LayerNorm - ReLU, width ``latent``) on what meets there: edge with its two ends, node with the sums of
-its leaving and arriving edges, graph with the sums of all nodes and edges; each sees the graph's state too - Linear
-to ``outputs``. N = 20,744 at the defaults. AlgoPerf (arXiv 2306.07179), as in TKFAC's comparison: latent 256, steps 5,
-outputs 128 (N = 3,455,872). LayerNorm's parameters lie outside K-FAC.
+Linear embeddings of node and edge features - ``steps`` message-passing steps, each with its own
+edge, node and graph update (Linear - LayerNorm - ReLU, width ``latent``) on what meets there: edge
+with its two ends, node with the sums of its leaving and arriving edges, graph with the sums of all
+nodes and edges; each sees the graph's state too - Linear to ``outputs``. N = 20,744 at the
+defaults. AlgoPerf (arXiv 2306.07179), as in TKFAC's comparison: latent 256, steps 5, outputs 128 (N
+= 3,455,872). LayerNorm's parameters lie outside K-FAC.
 
-Graphs as in ogbg-molpcba (Hu et al., NeurIPS 2020: 26.0 atoms and 28.1 bonds on average, 9 atom and 3 bond features):
-a random tree of 5/8 to 8/8 of ``nodes`` nodes in which nearby numbers are joined, and three more bonds; every bond is
-two directed edges. Targets: a random two-step message passing, with mean 0 and variance 1 over the training graphs.
+Graphs as in ogbg-molpcba (Hu et al., NeurIPS 2020: 26.0 atoms and 28.1 bonds on average, 9 atom and
+3 bond features): a random tree of 5/8 to 8/8 of ``nodes`` nodes in which nearby numbers are joined,
+and three more bonds; every bond is two directed edges. Targets: a random two-step message passing,
+with mean 0 and variance 1 over the training graphs.
 
-An example is one float32 vector: node features, node mask, edge features, edge mask, sender and receiver numbers,
-padded to the largest graph. Padding is zero at the input and at the output of every update: it adds to the bias' own
-entry of A alone and nothing to G, but it does count among the positions that share a layer.
+An example is one float32 vector: node features, node mask, edge features, edge mask, sender and
+receiver numbers, padded to the largest graph. Padding is zero at the input and at the output of
+every update: it adds to the bias' own entry of A alone and nothing to G, but it does count among
+the positions that share a layer.
 """
 
 from __future__ import annotations
@@ -37,8 +41,18 @@ def build(
     train_size: int = 512,
     test_size: int = 128,
 ) -> Workload:
-    """Options: width, message-passing steps and outputs of the network, nodes of the largest graph, how many graphs."""
-    whole("gnn", latent=latent, steps=steps, outputs=outputs, nodes=nodes, train_size=train_size, test_size=test_size)
+    """Options: width, message-passing steps and outputs of the network, nodes of the largest graph,
+    how many graphs.
+    """
+    whole(
+        "gnn",
+        latent=latent,
+        steps=steps,
+        outputs=outputs,
+        nodes=nodes,
+        train_size=train_size,
+        test_size=test_size,
+    )
     if nodes < 4:
         refuse("gnn", "nodes", "at least 4 nodes", nodes)
     graph = _draw(train_size + test_size, nodes)
@@ -62,7 +76,14 @@ class Graphs(NamedTuple):
 def _shapes(nodes: int) -> tuple[tuple[int, int], ...]:
     """Shapes of the parts of ``Graphs`` for one example."""
     edges = 2 * (nodes - 1 + _RINGS)
-    return (nodes, _NODE_FEATURES), (nodes, 1), (edges, _EDGE_FEATURES), (edges, 1), (edges, 1), (edges, 1)
+    return (
+        (nodes, _NODE_FEATURES),
+        (nodes, 1),
+        (edges, _EDGE_FEATURES),
+        (edges, 1),
+        (edges, 1),
+        (edges, 1),
+    )
 
 
 def _draw(count: int, largest: int) -> Graphs:
@@ -75,7 +96,9 @@ def _draw(count: int, largest: int) -> Graphs:
     end = (start + 1 + (torch.rand(count, _RINGS) * (sizes - 1)).long()) % sizes
     real = torch.cat([child < sizes, torch.ones(count, _RINGS, dtype=torch.bool)], dim=1)
     one, other = (torch.cat(ends, dim=1) for ends in ((child, start), (parent, end)))
-    node_mask, edge_mask = (mask.float()[:, :, None] for mask in (number < sizes, real.repeat(1, 2)))
+    node_mask, edge_mask = (
+        mask.float()[:, :, None] for mask in (number < sizes, real.repeat(1, 2))
+    )
     bonds = torch.randn(count, real.shape[1], _EDGE_FEATURES).repeat(1, 2, 1)
     features = torch.randn(count, largest, _NODE_FEATURES)
     senders, receivers = torch.cat([one, other], dim=1), torch.cat([other, one], dim=1)
@@ -85,11 +108,18 @@ def _draw(count: int, largest: int) -> Graphs:
 
 def _targets(graph: Graphs, outputs: int) -> Tensor:
     """What is learned (count, outputs): nodes that know their neighbours, summed."""
-    widths = ((_NODE_FEATURES, _TEACHER), (_EDGE_FEATURES, 1), (_TEACHER, _TEACHER), (_TEACHER, outputs))
+    widths = (
+        (_NODE_FEATURES, _TEACHER),
+        (_EDGE_FEATURES, 1),
+        (_TEACHER, _TEACHER),
+        (_TEACHER, outputs),
+    )
     into, gate, onward, out = (torch.randn(width) / width[0] ** 0.5 for width in widths)
     states = torch.tanh(graph.nodes @ into)
     messages = _at(states, graph.senders) * (1 + graph.edges @ gate) * graph.edge_mask
-    states = torch.tanh(states + _sums(messages, graph.receivers, states) @ onward) * graph.node_mask
+    states = (
+        torch.tanh(states + _sums(messages, graph.receivers, states) @ onward) * graph.node_mask
+    )
     return states.sum(dim=1) @ out
 
 
@@ -109,14 +139,19 @@ class Gnn(nn.Module):
     def __init__(self, latent: int, steps: int, outputs: int, nodes: int) -> None:
         super().__init__()
         self.shapes = _shapes(nodes)
-        self.node_embedding, self.edge_embedding = nn.Linear(_NODE_FEATURES, latent), nn.Linear(_EDGE_FEATURES, latent)
+        self.node_embedding, self.edge_embedding = (
+            nn.Linear(_NODE_FEATURES, latent),
+            nn.Linear(_EDGE_FEATURES, latent),
+        )
         self.steps = nn.ModuleList(Step(latent, first=step == 0) for step in range(steps))
         self.decoder = nn.Linear(latent, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         """The graph's state after all steps, decoded."""
         parts = x.split([prod(shape) for shape in self.shapes], dim=1)
-        graph = Graphs(*(part.unflatten(1, shape) for part, shape in zip(parts, self.shapes, strict=True)))
+        graph = Graphs(
+            *(part.unflatten(1, shape) for part, shape in zip(parts, self.shapes, strict=True))
+        )
         nodes = self.node_embedding(graph.nodes) * graph.node_mask
         edges = self.edge_embedding(graph.edges) * graph.edge_mask
         whole: tuple[Tensor, ...] = ()  # AlgoPerf starts from zeros, which change nothing
@@ -137,7 +172,9 @@ class Step(nn.Module):
     def forward(
         self, graph: Graphs, nodes: Tensor, edges: Tensor, whole: tuple[Tensor, ...]
     ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
-        """New states of the nodes (b, V, h), the edges (b, E, h) and the graph, (b, h) once there is one."""
+        """New states of the nodes (b, V, h), the edges (b, E, h) and the graph, (b, h) once there
+        is one.
+        """
         everywhere = [state[:, None] for state in whole]
         met = [edges, _at(nodes, graph.senders), _at(nodes, graph.receivers)]
         edges = _masked(self.edge, graph.edge_mask, met, everywhere)

@@ -1,18 +1,20 @@
 """A decoder-only transformer that predicts the next token of a random Markov chain.
 
-token embedding + learned positions - ``depth`` blocks x + attention(norm(x)), x + MLP(norm(x)) with LayerNorm before
-each part (GPT-2) and GELU - LayerNorm - untied head without bias. Query, key and value are three Linear layers of
-their own, so that each has a Kronecker factor of order ``width``; the MLP's hidden width is 4 ``width``.
-N = 30,080 at the defaults. Initialised as GPT-2: normal with deviation 0.02, divided by sqrt(2 depth) where a part's
-output joins the residual stream; biases 0.
+token embedding + learned positions - ``depth`` blocks x + attention(norm(x)), x + MLP(norm(x)) with
+LayerNorm before each part (GPT-2) and GELU - LayerNorm - untied head without bias. Query, key and
+value are three Linear layers of their own, so that each has a Kronecker factor of order ``width``;
+the MLP's hidden width is 4 ``width``. N = 30,080 at the defaults. Initialised as GPT-2: normal with
+deviation 0.02, divided by sqrt(2 depth) where a part's output joins the residual stream; biases 0.
 
-Sizes of TKFAC (arXiv 2502.08603) Fig. on widths: vocabulary 10000, sequence 64, depth 3, and on a large vocabulary:
-vocabulary 10000, width 768, sequence 512, depth 12, heads 12.
+Sizes of TKFAC (arXiv 2502.08603) Fig. on widths: vocabulary 10000, sequence 64, depth 3, and on a
+large vocabulary: vocabulary 10000, width 768, sequence 512, depth 12, heads 12.
 
-LayerNorm's parameters and the learned positions lie outside K-FAC; the embedding's A is diagonal under expand.
+LayerNorm's parameters and the learned positions lie outside K-FAC; the embedding's A is diagonal
+under expand.
 
-Data: each token has four successors, drawn once, taken with probabilities 1/2, 1/4, 1/8, 1/8. No network can do better
-than the chain's entropy, 1.75 ln 2 = 1.213 nats, and one that knows nothing has ln ``vocabulary``.
+Data: each token has four successors, drawn once, taken with probabilities 1/2, 1/4, 1/8, 1/8. No
+network can do better than the chain's entropy, 1.75 ln 2 = 1.213 nats, and one that knows nothing
+has ln ``vocabulary``.
 """
 
 from __future__ import annotations
@@ -35,7 +37,9 @@ def build(
     train_size: int = 1024,
     test_size: int = 128,
 ) -> Workload:
-    """Options: number of tokens, width, positions, blocks and heads of the network, how many sequences."""
+    """Options: number of tokens, width, positions, blocks and heads of the network, how many
+    sequences.
+    """
     whole("gpt", vocabulary=vocabulary, width=width, sequence=sequence, depth=depth, heads=heads)
     whole("gpt", train_size=train_size, test_size=test_size)
     divides("gpt", "heads", heads, "width", width)
@@ -48,7 +52,9 @@ def build(
 def _chain(count: int, length: int, vocabulary: int) -> Tensor:
     """Sequences (count, length) int64, each started anywhere."""
     successors = torch.randint(vocabulary, (vocabulary, len(_PROBABILITIES)))
-    choices = torch.multinomial(torch.tensor(_PROBABILITIES), count * length, replacement=True).reshape(length, count)
+    choices = torch.multinomial(
+        torch.tensor(_PROBABILITIES), count * length, replacement=True
+    ).reshape(length, count)
     states = [torch.randint(vocabulary, (count,))]
     for choice in choices[1:]:
         states.append(successors[states[-1], choice])
@@ -111,7 +117,8 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """From (b, R, width) to (b, R, width)."""
         q, k, v = (
-            part(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (self.query, self.key, self.value)
+            part(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for part in (self.query, self.key, self.value)
         )
         scores = (q @ k.mT) * q.shape[-1] ** -0.5
         weights = scores.masked_fill(self.ahead, -torch.inf).softmax(dim=-1)

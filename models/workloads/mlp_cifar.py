@@ -1,15 +1,17 @@
-"""A deep MLP on CIFAR-10's pixels: ``depth`` hidden layers of ``width``, as in TKFAC's timing study (depth 50, b 512).
+"""A deep MLP on CIFAR-10's pixels: ``depth`` hidden layers of ``width``, as in TKFAC's timing study
+(depth 50, b 512).
 
 3,072 - ``width`` - ... - 10; N = 401,162 at the defaults; depth 50, width 2048: N = 211,935,242.
 
-Fifty layers of ReLU would make all inputs alike. Here leaky ReLUs have the slope (0.43 at depth 50) at which
-two unrelated inputs leave the last hidden layer of a wide network with correlation 0.9 (Tailored ReLU: Zhang, Botev,
-Martens, ICLR 2022, arXiv 2203.08120), and the weights the variance 2/((1 + slope²) inputs) that keeps
-the size of the signal; biases start at 0. It trains without normalisation layers, so every parameter belongs
-to a dense layer.
+Fifty layers of ReLU would make all inputs alike. Here leaky ReLUs have the slope (0.43 at depth 50)
+at which two unrelated inputs leave the last hidden layer of a wide network with correlation 0.9
+(Tailored ReLU: Zhang, Botev, Martens, ICLR 2022, arXiv 2203.08120), and the weights the variance
+2/((1 + slope²) inputs) that keeps the size of the signal; biases start at 0. It trains without
+normalisation layers, so every parameter belongs to a dense layer.
 
-Data: the first ``train_size`` and ``test_size`` images of ``cifar10/*.npz`` in the folder named by the option ``data_dir``
-or by HYBRIDSIM_DATA, channels normalised; with ``synthetic`` drawn patterns under noise, which need no files.
+Data: the first ``train_size`` and ``test_size`` images of ``cifar10/*.npz`` in the folder named by
+the option ``data_dir`` or by HYBRIDSIM_DATA, channels normalised; with ``synthetic`` drawn patterns
+under noise, which need no files.
 """
 
 from __future__ import annotations
@@ -34,7 +36,9 @@ def build(
     test_size: int = 500,
     data_dir: str | None = None,
 ) -> Workload:
-    """Options: hidden layers and their width, drawn images in place of CIFAR-10's, how many, data folder."""
+    """Options: hidden layers and their width, drawn images in place of CIFAR-10's, how many, data
+    folder.
+    """
     whole("mlp_cifar", depth=depth, width=width)
     whole("mlp_cifar", most=50_000, train_size=train_size, test_size=test_size)
     yes_or_no("mlp_cifar", synthetic=synthetic)
@@ -55,7 +59,9 @@ def _network(depth: int, width: int) -> nn.Module:
 
 
 def _dense(inputs: int, outputs: int, slope: float) -> nn.Linear:
-    """A layer that keeps the mean square of what a leaky ReLU of this slope makes of its outputs."""
+    """A layer that keeps the mean square of what a leaky ReLU of this slope makes of its
+    outputs.
+    """
     layer = nn.utils.skip_init(nn.Linear, inputs, outputs)
     nn.init.kaiming_uniform_(layer.weight, a=slope)
     nn.init.zeros_(layer.bias)

@@ -1,9 +1,12 @@
-"""MNIST, one convolution and two dense layers: the kind of network TNGD trains (widths not published).
+"""MNIST, one convolution and two dense layers: the kind of network TNGD trains (widths not
+published).
 
-conv 5x5 (``channels``) - ReLU - max pool 4 - dense (``hidden``) - ReLU - dense 10; N = 19,354 by default.
-The first ``train_size`` training and ``test_size`` test images (TNGD: 10,000 each), pixels scaled to [0, 1].
+conv 5x5 (``channels``) - ReLU - max pool 4 - dense (``hidden``) - ReLU - dense 10; N = 19,354 by
+default. The first ``train_size`` training and ``test_size`` test images (TNGD: 10,000 each), pixels
+scaled to [0, 1].
 
-Data: ``mnist/*.gz`` (the four IDX files) in the folder named by the option ``data_dir`` or by HYBRIDSIM_DATA.
+Data: ``mnist/*.gz`` (the four IDX files) in the folder named by the option ``data_dir`` or by
+HYBRIDSIM_DATA.
 """
 
 from __future__ import annotations
@@ -38,10 +41,14 @@ def build(
     hidden: int = 64,
     data_dir: str | None = None,
 ) -> Workload:
-    """Options: how many images, widths of the two hidden layers, the folder that holds ``mnist/``."""
+    """Options: how many images, widths of the two hidden layers, the folder that holds
+    ``mnist/``.
+    """
     for name, size, most in (("train_size", train_size, 60_000), ("test_size", test_size, 10_000)):
         if not 1 <= size <= most:
-            problem = Problem("mnist_cnn", None, f"options.{name}", f"1 to {most} images", str(size))
+            problem = Problem(
+                "mnist_cnn", None, f"options.{name}", f"1 to {most} images", str(size)
+            )
             raise InputError([problem])
     folder = _folder(data_dir)
     data = Data(
@@ -63,9 +70,13 @@ def _network(channels: int, hidden: int) -> nn.Module:
 def _folder(data_dir: str | None) -> Path:
     """The folder with the four files, all present."""
     root = data_dir or os.environ.get("HYBRIDSIM_DATA")
-    expected = f"the four MNIST files (published at {PUBLISHED}) in <dir>/mnist, with HYBRIDSIM_DATA=<dir>"
+    expected = (
+        f"the four MNIST files (published at {PUBLISHED}) in <dir>/mnist, with HYBRIDSIM_DATA=<dir>"
+    )
     if not root:
-        raise InputError([Problem("mnist_cnn", None, "data_dir", expected, "HYBRIDSIM_DATA not set")])
+        raise InputError(
+            [Problem("mnist_cnn", None, "data_dir", expected, "HYBRIDSIM_DATA not set")]
+        )
     folder = Path(root).expanduser() / "mnist"
     missing = [f"{name}.gz" for name in SHA256 if not (folder / f"{name}.gz").is_file()]
     if missing:
@@ -75,13 +86,17 @@ def _folder(data_dir: str | None) -> Path:
 
 
 def _read(folder: Path, stem: str, count: int) -> Tensor:
-    """The first ``count`` items of an IDX file, uint8 (count, ...), once its checksum is found right."""
+    """The first ``count`` items of an IDX file, uint8 (count, ...), once its checksum is found
+    right.
+    """
     name = f"{stem}-ubyte"
     path = folder / f"{name}.gz"
     try:
         raw = gzip.decompress(path.read_bytes())
     except (OSError, EOFError, zlib.error) as error:
-        raise InputError([Problem(str(path), None, "", "a readable gzip file", str(error))]) from error
+        raise InputError(
+            [Problem(str(path), None, "", "a readable gzip file", str(error))]
+        ) from error
     found = hashlib.sha256(raw).hexdigest()
     if found != SHA256[name]:
         expected = f"unpacked sha256 {SHA256[name]} (published at {PUBLISHED})"

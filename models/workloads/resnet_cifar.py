@@ -1,15 +1,18 @@
-"""A residual network for CIFAR-10 (He et al., CVPR 2016, section 4.2) with GroupNorm in place of BatchNorm.
+"""A residual network for CIFAR-10 (He et al., CVPR 2016, section 4.2) with GroupNorm in place of
+BatchNorm.
 
-conv 3x3 - three stages of ``blocks`` blocks, widths ``width``, 2 ``width``, 4 ``width``, the latter two starting at
-half the resolution - mean over positions - dense 10; 6 ``blocks`` + 2 layers. A block is conv 3x3 - GroupNorm - ReLU -
-conv 3x3 - GroupNorm, added to its input (through a conv 1x1 and GroupNorm where the shape changes), then ReLU; no conv
-has a bias. N = 19,954 at the defaults (ResNet-8); ResNet-20: blocks 3, width 16 (N = 272,474).
+conv 3x3 - three stages of ``blocks`` blocks, widths ``width``, 2 ``width``, 4 ``width``, the latter
+two starting at half the resolution - mean over positions - dense 10; 6 ``blocks`` + 2 layers. A
+block is conv 3x3 - GroupNorm - ReLU - conv 3x3 - GroupNorm, added to its input (through a conv 1x1
+and GroupNorm where the shape changes), then ReLU; no conv has a bias. N = 19,954 at the defaults
+(ResNet-8); ResNet-20: blocks 3, width 16 (N = 272,474).
 
-``groups``: of GroupNorm (Wu & He, ECCV 2018); one group is LayerNorm, one per channel InstanceNorm. Its parameters
-lie outside K-FAC.
+``groups``: of GroupNorm (Wu & He, ECCV 2018); one group is LayerNorm, one per channel InstanceNorm.
+Its parameters lie outside K-FAC.
 
-Data: CIFAR-10, the first ``train_size`` and ``test_size`` images of ``cifar10/*.npz`` in the folder named by the option
-``data_dir`` or by HYBRIDSIM_DATA, channels normalised to mean 0 and deviation 1.
+Data: CIFAR-10, the first ``train_size`` and ``test_size`` images of ``cifar10/*.npz`` in the folder
+named by the option ``data_dir`` or by HYBRIDSIM_DATA, channels normalised to mean 0 and deviation
+1.
 """
 
 from __future__ import annotations
@@ -30,7 +33,9 @@ def build(
     test_size: int = 2_000,
     data_dir: str | None = None,
 ) -> Workload:
-    """Options: channels of the first stage, blocks of a stage, groups of GroupNorm, how many images, data folder."""
+    """Options: channels of the first stage, blocks of a stage, groups of GroupNorm, how many
+    images, data folder.
+    """
     whole("resnet_cifar", width=width, blocks=blocks, groups=groups)
     whole("resnet_cifar", most=50_000, train_size=train_size, test_size=test_size)
     divides("resnet_cifar", "groups", groups, "width", width)
@@ -59,7 +64,9 @@ class Block(nn.Module):
             _conv(outputs, outputs, 3), nn.GroupNorm(groups, outputs),
         )  # fmt: skip
         changes = inputs != outputs or stride != 1
-        shortcut = [_conv(inputs, outputs, 1, stride), nn.GroupNorm(groups, outputs)] if changes else []
+        shortcut = (
+            [_conv(inputs, outputs, 1, stride), nn.GroupNorm(groups, outputs)] if changes else []
+        )
         self.shortcut = nn.Sequential(*shortcut)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -68,7 +75,9 @@ class Block(nn.Module):
 
 
 def _conv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
-    """A convolution that keeps the resolution, or halves it; initialised for ReLU (He et al., ICCV 2015)."""
+    """A convolution that keeps the resolution, or halves it; initialised for ReLU (He et al., ICCV
+    2015).
+    """
     conv = nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False)
     nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
     return conv

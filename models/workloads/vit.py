@@ -1,13 +1,15 @@
 """A plain vision transformer (Beyer, Zhai, Kolesnikov, arXiv 2205.01580) on drawn images.
 
-patch embedding as a convolution - fixed 2-D sine-cosine positions - ``depth`` blocks x + attention(norm(x)),
-x + MLP(norm(x)) with LayerNorm before each part and GELU - LayerNorm - mean over the patches (no class token) - dense
-``classes``. Query, key and value are three Linear layers of their own. N = 27,370 at the defaults.
+patch embedding as a convolution - fixed 2-D sine-cosine positions - ``depth`` blocks x +
+attention(norm(x)), x + MLP(norm(x)) with LayerNorm before each part and GELU - LayerNorm - mean
+over the patches (no class token) - dense ``classes``. Query, key and value are three Linear layers
+of their own. N = 27,370 at the defaults.
 
-ViT S/16, as in TKFAC's comparison: image 224, patch 16, width 384, mlp 1536, depth 12, heads 6, classes 1000
-(N = 21,974,632). LayerNorm's parameters lie outside K-FAC.
+ViT S/16, as in TKFAC's comparison: image 224, patch 16, width 384, mlp 1536, depth 12, heads 6,
+classes 1000 (N = 21,974,632). LayerNorm's parameters lie outside K-FAC.
 
-Data: a random 4 x 4 pattern for each class, blown up to the image's size, under noise as strong as itself.
+Data: a random 4 x 4 pattern for each class, blown up to the image's size, under noise as strong as
+itself.
 """
 
 from __future__ import annotations
@@ -31,8 +33,19 @@ def build(
     train_size: int = 500,
     test_size: int = 100,
 ) -> Workload:
-    """Options: side of image and patch, width, width of the MLP, blocks and heads, classes, how many images."""
-    whole("vit", image=image, patch=patch, width=width, mlp=mlp, depth=depth, heads=heads, classes=classes)
+    """Options: side of image and patch, width, width of the MLP, blocks and heads, classes, how
+    many images.
+    """
+    whole(
+        "vit",
+        image=image,
+        patch=patch,
+        width=width,
+        mlp=mlp,
+        depth=depth,
+        heads=heads,
+        classes=classes,
+    )
     whole("vit", train_size=train_size, test_size=test_size)
     divides("vit", "patch", patch, "image", image)
     divides("vit", "heads", heads, "width", width)
@@ -40,13 +53,17 @@ def build(
         refuse("vit", "width", "a multiple of 4 (sine and cosine in two directions)", width)
     x, y = drawn(train_size + test_size, image, classes)
     data = Data(x[:train_size], y[:train_size], x[train_size:], y[train_size:])
-    return Workload(lambda: Vit(image // patch, patch, width, mlp, depth, heads, classes), data, "cross_entropy")
+    return Workload(
+        lambda: Vit(image // patch, patch, width, mlp, depth, heads, classes), data, "cross_entropy"
+    )
 
 
 class Vit(nn.Module):
     """Images (b, 3, h, h) to scores (b, classes)."""
 
-    def __init__(self, side: int, patch: int, width: int, mlp: int, depth: int, heads: int, classes: int) -> None:
+    def __init__(
+        self, side: int, patch: int, width: int, mlp: int, depth: int, heads: int, classes: int
+    ) -> None:
         super().__init__()
         self.patches = nn.Conv2d(3, width, patch, stride=patch)
         self.register_buffer("positions", _positions(side, width), persistent=False)
@@ -88,7 +105,8 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """From (b, patches, width) to (b, patches, width)."""
         q, k, v = (
-            part(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (self.query, self.key, self.value)
+            part(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for part in (self.query, self.key, self.value)
         )
         weights = ((q @ k.mT) * q.shape[-1] ** -0.5).softmax(dim=-1)
         mixed: Tensor = self.out((weights @ v).transpose(1, 2).flatten(2))
@@ -96,7 +114,9 @@ class Attention(nn.Module):
 
 
 def _positions(side: int, width: int) -> Tensor:
-    """Sines and cosines (side², width) of row and column at width/4 frequencies from 1 down to 1e-4."""
+    """Sines and cosines (side², width) of row and column at width/4 frequencies from 1 down to
+    1e-4.
+    """
     frequencies = 1e-4 ** (torch.arange(width // 4) / max(width // 4 - 1, 1))
     row, column = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
     angles = [place.flatten()[:, None] * frequencies for place in (row, column)]

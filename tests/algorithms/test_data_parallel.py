@@ -1,4 +1,5 @@
-"""Data-parallel first-order training: the numbers of one GPU with the whole batch, in the time of its parts."""
+"""Data-parallel first-order training: the numbers of one GPU with the whole batch, in the time of
+its parts."""
 
 from __future__ import annotations
 
@@ -23,7 +24,9 @@ KINDS = ("sgd", "nesterov", "adam", "nadamw")
 PART = "a100-sxm4-80gb"
 
 
-def parallel_document(kind: str, gpus: int, batch_size: int = 8, steps: int = 4, **machine: Any) -> dict[str, Any]:
+def parallel_document(
+    kind: str, gpus: int, batch_size: int = 8, steps: int = 4, **machine: Any
+) -> dict[str, Any]:
     algorithm = {"kind": kind, "learning_rate": 0.05}
     # Where a gradient is nearly zero, Adam divides its rounding error by epsilon.
     algorithm |= {"epsilon": 1e-3} if kind in ("adam", "nadamw") else {}
@@ -58,7 +61,9 @@ def test_the_shares_of_a_batch_are_the_batch():
         indices = batch_indices(made.seed, len(made.task.data.train_x), 8, step - 1)
         torch.testing.assert_close(whole.value[0], made.task.data.train_x[indices], rtol=0, atol=0)
         for part in (0, 1):
-            torch.testing.assert_close(torch.cat([s.value[part] for s in shares]), whole.value[part], rtol=0, atol=0)
+            torch.testing.assert_close(
+                torch.cat([s.value[part] for s in shares]), whole.value[part], rtol=0, atol=0
+            )
         assert len({whole.key, *(share.key for share in shares)}) == 5
     with pytest.raises(InputError, match="a multiple of 3, the number of GPUs, got 8"):
         made.batch(1, shard=(0, 3))
@@ -67,16 +72,21 @@ def test_the_shares_of_a_batch_are_the_batch():
 @settings(deadline=None, max_examples=10)
 @given(gpus=st.sampled_from([2, 4, 8]), bandwidth=st.floats(1, 2000), latency=st.floats(0, 5))
 def test_a_step_is_gradient_all_reduce_update(gpus, bandwidth, latency):
-    """2 (G - 1) hops of N/G numbers of 32 bits between two prices that one GPU would ask for its share."""
+    """2 (G - 1) hops of N/G numbers of 32 bits between two prices that one GPU would ask for its
+    share."""
     wire = {"interconnect": {"bandwidth": f"{bandwidth!r} Gb/s", "latency": f"{latency!r} us"}}
     done, memory = execute(parallel_document("adam", gpus, steps=3, **wire), live=False)
     spans = [span for span in memory.spans if span["part"] == "gpu0" and span["lane"] == "compute"]
     lengths = {span["kind"]: (span["end_ps"] - span["start_ps"]) * 1e-12 for span in spans}
     piece = -(-32 * done.task.layout.size // gpus)
     hops_s = 2 * (gpus - 1) * (piece / (bandwidth * 1e9) + 2 * latency * 1e-6)
-    expected_s = lengths["gradient"] + hops_s + (gpus - 1) * lengths["all-reduce add"] + lengths["update"]
+    expected_s = (
+        lengths["gradient"] + hops_s + (gpus - 1) * lengths["all-reduce add"] + lengths["update"]
+    )
     for row in memory.steps:
-        assert (row["end_ps"] - row["start_ps"]) * 1e-12 == pytest.approx(expected_s, rel=1e-9, abs=1e-10)
+        assert (row["end_ps"] - row["start_ps"]) * 1e-12 == pytest.approx(
+            expected_s, rel=1e-9, abs=1e-10
+        )
     alone, _ = session(parallel_document("adam", 1, batch_size=8 // gpus), live=False)
     args = (alone.task_ref, alone.theta, alone.batch(1))
     price = alone.machine.gpu.price(alone.backend.work(GRADIENT, args)[0])
@@ -151,7 +161,11 @@ def test_the_slower_of_two_gpus_sets_the_pace(launch):
     made = parallel_document("adam", 2, steps=1)
     made["machine"] = general({"a": {}, "b": {"launch_asynchronous": f"{launch!r} us"}})
     done, memory = execute(made, live=False)
-    computed = sum(s["end_ps"] - s["start_ps"] for s in memory.spans if (s["part"], s["lane"]) == ("b", "compute"))
+    computed = sum(
+        s["end_ps"] - s["start_ps"]
+        for s in memory.spans
+        if (s["part"], s["lane"]) == ("b", "compute")
+    )
     route = done.machine.route("a", "b")
     hop_ps = route.occupancy_ps(16 * done.task.layout.size) + route.latency_ps
     assert memory.steps[0]["end_ps"] == computed + 2 * hop_ps
@@ -173,7 +187,12 @@ def test_tngd_stays_on_the_first_gpu():
         made["machine"]["gpu"] = {"part": PART, "count": count}
         done, memory = execute(made)
         runs.append((done.theta.key, [row["end_ps"] for row in memory.steps]))
-        assert {span["part"] for span in memory.spans} & {"gpu1", "gpu2", "fabric", "gpu0-fabric"} == set()
+        assert {span["part"] for span in memory.spans} & {
+            "gpu1",
+            "gpu2",
+            "fabric",
+            "gpu0-fabric",
+        } == set()
     assert runs[0] == runs[1]
     made["machine"]["gpu"]["count"] = 3
     (found,) = unused_fields(hybridsim.load(made))

@@ -13,23 +13,34 @@ from hybridsim.algorithms.natural_gradient.linearization import (
     linearize,
     out_of_range,
     range_coordinates,
-)  # fmt: skip
+)
 from hybridsim.tasks.task import Data, Workload, as_task, batch_loss
 
 
 def small_task(loss, seed, terms=None, size=5, outputs=3, dtype=torch.float32):
-    """A small CNN with random data; its batch is the training data. Outputs (b, 3), or (b, terms, 3)."""
+    """A small CNN with random data; its batch is the training data. Outputs (b, 3), or (b, terms,
+    3)."""
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(size, 1, 5, 5, generator=generator)
     places = () if terms is None else (terms,)
     labels = torch.randint(outputs, (size, *places), generator=generator)
-    y = labels if loss == "cross_entropy" else torch.randn(size, *places, outputs, generator=generator)
+    y = (
+        labels
+        if loss == "cross_entropy"
+        else torch.randn(size, *places, outputs, generator=generator)
+    )
 
     def network():
         return nn.Sequential(
-            nn.Conv2d(1, 2, 3), nn.Tanh(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(2, 4), nn.Tanh(),
-            nn.Linear(4, (terms or 1) * outputs), nn.Unflatten(1, (*places, outputs)),
-        )  # fmt: skip
+            nn.Conv2d(1, 2, 3),
+            nn.Tanh(),
+            nn.MaxPool2d(2),
+            nn.Flatten(),
+            nn.Linear(2, 4),
+            nn.Tanh(),
+            nn.Linear(4, (terms or 1) * outputs),
+            nn.Unflatten(1, (*places, outputs)),
+        )
 
     task = as_task("small", Workload(network, Data(x, y, x, y), loss)).to("cpu", dtype)
     return task, task.initial_parameters(seed), (task.data.train_x, task.data.train_y)
@@ -78,11 +89,17 @@ def test_gradient_and_linearization_against_float64_autograd(case):
     close(gradient(task, theta, batch).value, expected, 1e-5)
     lin, facts = linearize(task, theta, batch, curvature="ggn")
     close(lin.gradient, expected, 1e-5)
-    close(lin.jacobian, jacrev(lambda t: outputs(t, x))(theta.double()).reshape(len(x) * task.terms * 3, -1))
+    close(
+        lin.jacobian,
+        jacrev(lambda t: outputs(t, x))(theta.double()).reshape(len(x) * task.terms * 3, -1),
+    )
     z = outputs(theta.double(), x).reshape(-1, 3)
     targets = y64.reshape(-1, 3) if task.loss == "mse" else y.flatten()
     blocks = torch.stack(
-        [hessian(lambda v, i=i: batch_loss(task.loss, v[None], targets[i : i + 1]))(z[i]) for i in range(len(z))]
+        [
+            hessian(lambda v, i=i: batch_loss(task.loss, v[None], targets[i : i + 1]))(z[i])
+            for i in range(len(z))
+        ]
     )
     close(lin.hessian, blocks, 1e-5)
     assert torch.isclose(facts["train_loss"].double(), mean_loss(theta.double()), rtol=1e-5)
@@ -100,7 +117,9 @@ def test_empirical_fisher_rows_are_the_examples_own_gradients(case):
         alone = gradient(task, theta, (x[i : i + 1], y[i : i + 1]))
         close(row, alone.value.double(), 1e-5)
     close(lin.gradient, gradient(task, theta, (x, y)).value.double(), 1e-5)
-    assert torch.isclose(facts["train_loss"].double(), gradient(task, theta, (x, y))[1]["train_loss"].double())
+    assert torch.isclose(
+        facts["train_loss"].double(), gradient(task, theta, (x, y))[1]["train_loss"].double()
+    )
 
 
 @settings(deadline=None, max_examples=15)
@@ -127,8 +146,18 @@ def test_float64_goes_all_the_way(case):
     assert torch.equal(theta.float().double(), theta)  # drawn in float32
     slope = gradient(task, theta, batch).value
     lin = linearize(task, theta, batch).value
-    assert {theta.dtype, slope.dtype, lin.jacobian.dtype, lin.hessian.dtype, lin.gradient.dtype} == {torch.float64}
-    for found in (slope, lin.gradient, linearize(task, theta, batch, curvature="empirical_fisher").value.gradient):
+    assert {
+        theta.dtype,
+        slope.dtype,
+        lin.jacobian.dtype,
+        lin.hessian.dtype,
+        lin.gradient.dtype,
+    } == {torch.float64}
+    for found in (
+        slope,
+        lin.gradient,
+        linearize(task, theta, batch, curvature="empirical_fisher").value.gradient,
+    ):
         close(found, reference, 1e-12)
     root, beta = range_coordinates(lin)
     close(rooted(lin, root).T @ beta, reference, 1e-10)
@@ -160,9 +189,12 @@ def test_coordinates_hold_when_a_probability_underflows(margin):
 
 @given(st.integers(0, 2**31), st.integers(0, 3))
 def test_coordinates_of_a_given_hessian(seed, lost):
-    """A given Hessian of any rank: its root squares to it, and what it cannot reach is out of range."""
+    """A given Hessian of any rank: its root squares to it, and what it cannot reach is out of
+    range."""
     generator = torch.Generator().manual_seed(seed)
-    lin = linearization_at(torch.randn(3, 4, dtype=torch.float64, generator=generator), torch.tensor([0, 3, 1]))
+    lin = linearization_at(
+        torch.randn(3, 4, dtype=torch.float64, generator=generator), torch.tensor([0, 3, 1])
+    )
     half = torch.randn(3, 4, 4 - lost, dtype=torch.float64, generator=generator)
     given_hessian = half @ half.mT
     root, beta = range_coordinates(lin, hessian=given_hessian)

@@ -13,7 +13,8 @@ decays = st.sampled_from([0.0, 0.01, 0.3])
 
 
 def compare(kind, ours, make, seed, steps=12):
-    """Feed the same directions to ours and to torch's, and compare the parameters after every step."""
+    """Feed the same directions to ours and to torch's, and compare the parameters after every
+    step."""
     generator = torch.Generator().manual_seed(seed)
     theta = torch.randn(17, generator=generator)
     parameter = torch.nn.Parameter(theta.clone())
@@ -32,32 +33,46 @@ def compare(kind, ours, make, seed, steps=12):
 @settings(deadline=None, max_examples=20)
 @given(rates, decays, st.integers(0, 2**31))
 def test_sgd(rate, decay, seed):
-    compare("sgd", {"learning_rate": rate, "weight_decay": decay},
-            lambda p: torch.optim.SGD(p, lr=rate, weight_decay=decay), seed)  # fmt: skip
+    compare(
+        "sgd",
+        {"learning_rate": rate, "weight_decay": decay},
+        lambda p: torch.optim.SGD(p, lr=rate, weight_decay=decay),
+        seed,
+    )
 
 
 @settings(deadline=None, max_examples=20)
 @given(rates, st.floats(0.01, 0.95), decays, st.integers(0, 2**31))
 def test_nesterov(rate, momentum, decay, seed):
-    compare("nesterov", {"learning_rate": rate, "momentum": momentum, "weight_decay": decay},
-            lambda p: torch.optim.SGD(p, lr=rate, momentum=momentum, weight_decay=decay, nesterov=True),
-            seed)  # fmt: skip
+    compare(
+        "nesterov",
+        {"learning_rate": rate, "momentum": momentum, "weight_decay": decay},
+        lambda p: torch.optim.SGD(p, lr=rate, momentum=momentum, weight_decay=decay, nesterov=True),
+        seed,
+    )
 
 
 @settings(deadline=None, max_examples=20)
 @given(rates, betas, betas, decays, st.integers(0, 2**31))
 def test_adam(rate, beta1, beta2, decay, seed):
     ours = {"learning_rate": rate, "beta1": beta1, "beta2": beta2, "weight_decay": decay}
-    compare("adam", ours, lambda p: torch.optim.Adam(p, rate, (beta1, beta2), weight_decay=decay), seed)
+    compare(
+        "adam", ours, lambda p: torch.optim.Adam(p, rate, (beta1, beta2), weight_decay=decay), seed
+    )
 
 
 @settings(deadline=None, max_examples=20)
 @given(rates, betas, betas, decays, st.integers(0, 2**31))
 def test_nadamw(rate, beta1, beta2, decay, seed):
     ours = {"learning_rate": rate, "beta1": beta1, "beta2": beta2, "weight_decay": decay}
-    compare("nadamw", ours,
-            lambda p: torch.optim.NAdam(p, lr=rate, betas=(beta1, beta2), weight_decay=decay,
-                                        decoupled_weight_decay=True), seed)  # fmt: skip
+    compare(
+        "nadamw",
+        ours,
+        lambda p: torch.optim.NAdam(
+            p, lr=rate, betas=(beta1, beta2), weight_decay=decay, decoupled_weight_decay=True
+        ),
+        seed,
+    )
 
 
 @pytest.mark.parametrize("kind", ["adam", "nadamw"])

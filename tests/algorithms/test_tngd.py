@@ -1,4 +1,5 @@
-"""TNGD's limits (T8), its circuit's size (T11), its asynchronous machine (T7, T15): arXiv 2405.13817."""
+"""TNGD's limits (T8), its circuit's size (T11), its asynchronous machine (T7, T15): arXiv
+2405.13817."""
 
 from __future__ import annotations
 
@@ -52,7 +53,9 @@ def test_no_time_is_sgd(seed):
 @settings(max_examples=5, deadline=None)
 @given(seed=SEEDS, damping=st.floats(0.02, 1.0))
 def test_long_time_is_natural_gradient_descent(seed, damping):
-    made, _ = execute(document({**TNGD, "damping": damping, "settle": "10000 tau"}, seed=seed, steps=1))
+    made, _ = execute(
+        document({**TNGD, "damping": damping, "settle": "10000 tau"}, seed=seed, steps=1)
+    )
     theta = made.parameters().value
     x, y = next(batches(made, 1))
     exact = exact_step(made.task, theta.double(), (x.double(), y), damping, 0.1)
@@ -75,17 +78,24 @@ def test_resistors_of_the_papers_circuit(size, hidden):
     """T11: b d_z (b d_z + 2 N) resistors are written when H is uploaded in full."""
     workload = {"source": "digits_mlp", "options": {"hidden": hidden, "depth": 1}}
     algorithm = {**TNGD, "hessian_upload": "full", "jacobian_upload": "twice"}
-    made, sink = execute(document(algorithm, workload=workload, batch_size=size, steps=1), live=False)
+    made, sink = execute(
+        document(algorithm, workload=workload, batch_size=size, steps=1), live=False
+    )
     parameters = 64 * hidden + hidden + hidden * 10 + 10
     written = next(s for s in sink.spans if s["kind"] == "program")
     assert written["writes"] == 10 * size * (10 * size + 2 * parameters)
     assert made.machine.spus[0].load.resistors == written["writes"]
-    sent = [s["bits"] for s in sink.spans if s["kind"] in ("upload jacobian", "upload hessian") and s["bits"]]
+    sent = [
+        s["bits"]
+        for s in sink.spans
+        if s["kind"] in ("upload jacobian", "upload hessian") and s["bits"]
+    ]
     assert sum(sent) == 16 * written["writes"]
 
 
 def test_the_asynchronous_machine_idles_nowhere_when_the_delay_is_the_settling_time():
-    """T15: with t_d = t (no wait) and a link that is fast enough, GPU and SPU are both busy 95 % of the time."""
+    """T15: with t_d = t (no wait) and a link that is fast enough, GPU and SPU are both busy 95 % of
+    the time."""
     machine = {"link": FAST, "spus": {**IDEAL, "buffering": "double"}}
     _, sink = execute(document(ASYNCHRONOUS, steps=60, machine=machine), live=False)
     end = max(s["end_ps"] for s in sink.spans)
@@ -132,8 +142,14 @@ def test_a_forced_delay_splits_the_settling_time(delay):
 def test_the_delay_that_emerges_is_what_gpu_and_link_take():
     _, sink = execute(document(ASYNCHRONOUS, steps=4), live=False)
     for step in (1, 2, 3):
-        start = next(s["start_ps"] for s in sink.spans if s["kind"] == "measure" and s["step"] == step)
-        end = max(s["end_ps"] for s in sink.spans if s["kind"] == "convert gradient" and s["step"] == step + 1)
+        start = next(
+            s["start_ps"] for s in sink.spans if s["kind"] == "measure" and s["step"] == step
+        )
+        end = max(
+            s["end_ps"]
+            for s in sink.spans
+            if s["kind"] == "convert gradient" and s["step"] == step + 1
+        )
         assert sink.steps[step - 1]["delay_ps"] == end - start
 
 
@@ -151,7 +167,9 @@ def test_a_kept_state_starts_where_the_last_reading_was(seed):
 def test_readings_that_are_averaged_take_time_and_conversions():
     readout = {"samples": 3, "spacing": "2 tau"}
     _, sink = execute(document({**TNGD, "readout": readout, "noise": 1e-3}, steps=1))
-    kinds = [s["kind"] for s in sink.spans if s["part"] == "spu0" and s["kind"] in ("settle", "measure")]
+    kinds = [
+        s["kind"] for s in sink.spans if s["part"] == "spu0" and s["kind"] in ("settle", "measure")
+    ]
     assert kinds == ["settle", "measure"] * 3
     settles = [s["end_ps"] - s["start_ps"] for s in sink.spans if s["kind"] == "settle"]
     assert settles == [50_000_000, 2_000_000, 2_000_000]
@@ -159,7 +177,8 @@ def test_readings_that_are_averaged_take_time_and_conversions():
 
 @pytest.fixture
 def _no_solver_on_an_spu(monkeypatch):
-    """While an SPU computes (functions of its algorithm), no solver may run; diagnostics may use one."""
+    """While an SPU computes (functions of its algorithm), no solver may run; diagnostics may use
+    one."""
     evaluate = Live.evaluate
 
     def watched(self, computation, args, shape=None):
@@ -175,16 +194,26 @@ def _no_solver_on_an_spu(monkeypatch):
 @pytest.mark.parametrize("curvature", ["ggn", "empirical_fisher"])
 @pytest.mark.parametrize("bits", ["ideal", 8])
 def test_no_solver_runs_while_an_spu_works(curvature, bits):
-    spus = {"count": 1, "part": "rc-1us", "input_bits": bits, "bias_bits": bits, "output_bits": bits}
+    spus = {
+        "count": 1,
+        "part": "rc-1us",
+        "input_bits": bits,
+        "bias_bits": bits,
+        "output_bits": bits,
+    }
     execute(document({**TNGD, "curvature": curvature, "noise": 1e-4}, machine={"spus": spus}))
 
 
 @pytest.mark.usefixtures("_no_solver_on_an_spu")
-@pytest.mark.parametrize("solver", [torch.linalg.solve, torch.linalg.inv, torch.linalg.pinv, torch.cholesky_solve])
+@pytest.mark.parametrize(
+    "solver", [torch.linalg.solve, torch.linalg.inv, torch.linalg.pinv, torch.cholesky_solve]
+)
 def test_the_prohibition_would_catch_a_solver_on_the_spus_path(monkeypatch, solver):
     eye = torch.eye(2)
     needs_two = solver in (torch.linalg.solve, torch.cholesky_solve)
-    monkeypatch.setattr(analog, "relax", lambda *_, **__: solver(eye, eye) if needs_two else solver(eye))
+    monkeypatch.setattr(
+        analog, "relax", lambda *_, **__: solver(eye, eye) if needs_two else solver(eye)
+    )
     with pytest.raises(SolverUsed):
         execute(document(TNGD, steps=1))
 
@@ -192,7 +221,8 @@ def test_the_prohibition_would_catch_a_solver_on_the_spus_path(monkeypatch, solv
 @settings(max_examples=5, deadline=None)
 @given(seed=SEEDS)
 def test_fidelity_tells_how_far_the_reading_is_from_the_exact_solution(seed):
-    """Against a dense float64 solve; the answer of a long settle is exact, that of none is the gradient's."""
+    """Against a dense float64 solve; the answer of a long settle is exact, that of none is the
+    gradient's."""
     errors = {}
     for settle in ("0 tau", "10000 tau"):
         made, sink = execute(document({**TNGD, "settle": settle}, seed=seed, steps=1))
@@ -201,7 +231,9 @@ def test_fidelity_tells_how_far_the_reading_is_from_the_exact_solution(seed):
         x, y = next(batches(made, 1))
         exact = (theta.double() - exact_step(made.task, theta, (x, y), 0.1, 0.1)) / 0.1
         given = (theta.double() - made.theta.value.double()) / 0.1
-        assert errors[settle] == pytest.approx(float((given - exact).norm() / exact.norm()), abs=1e-4)
+        assert errors[settle] == pytest.approx(
+            float((given - exact).norm() / exact.norm()), abs=1e-4
+        )
         cosine = float(given @ exact / given.norm() / exact.norm())
         assert sink.steps[0]["solver_cosine"] == pytest.approx(cosine, abs=1e-5)
     assert errors["10000 tau"] < 1e-5 < errors["0 tau"]
@@ -216,10 +248,13 @@ def relaxing(sink):
 @pytest.mark.parametrize("samples", [1, 3])
 @pytest.mark.parametrize("channels", [0, 1])
 def test_a_free_running_state_moves_exactly_by_the_clock(samples, channels):
-    """No time is lost and none counted twice, however slow the converter and however many the readings."""
+    """No time is lost and none counted twice, however slow the converter and however many the
+    readings."""
     readout = {"samples": samples, "spacing": "1 tau"}
     machine = {"spus": {**IDEAL, "buffering": "double", "adc_channels": channels}}
-    _, sink = execute(document({**ASYNCHRONOUS, "readout": readout}, steps=3, machine=machine), live=False)
+    _, sink = execute(
+        document({**ASYNCHRONOUS, "readout": readout}, steps=3, machine=machine), live=False
+    )
     moved = relaxing(sink)
     assert all(before[1] == after[0] for before, after in pairwise(moved))
     assert moved[-1][1] == max(s["end_ps"] for s in sink.spans)
@@ -227,9 +262,12 @@ def test_a_free_running_state_moves_exactly_by_the_clock(samples, channels):
 
 @pytest.mark.parametrize("samples", [1, 3])
 @pytest.mark.parametrize(("delay", "link"), [("0.9 tau", {}), ("300 tau", FAST), ("5 tau", FAST)])
-def test_with_a_forced_delay_the_state_moves_by_the_settling_time_and_never_ahead_of_the_clock(samples, delay, link):
+def test_with_a_forced_delay_the_state_moves_by_the_settling_time_and_never_ahead_of_the_clock(
+    samples, delay, link
+):
     algorithm = {
-        **ASYNCHRONOUS, "settle": "800 tau", "delay": delay, "readout": {"samples": samples, "spacing": "0.4 tau"}
+        **ASYNCHRONOUS, "settle": "800 tau", "delay": delay, "readout": {"samples": samples,
+            "spacing": "0.4 tau"}
     }  # fmt: skip
     machine = {"link": {"part": "paper-50gbps", **link}, "spus": {**IDEAL, "buffering": "double"}}
     _, sink = execute(document(algorithm, steps=3, machine=machine), live=False)
@@ -250,7 +288,9 @@ def test_a_reset_state_read_at_once_is_fresh_and_is_sgd():
     _, sink = execute(document({**ASYNCHRONOUS, "state": "reset"}, steps=3))
     assert [row["staleness_steps"] for row in sink.steps] == [0, 0, 0]
     _, plain = execute(document({"kind": "sgd", "learning_rate": 0.1}, steps=3))
-    assert [r["train_loss"] for r in sink.steps] == pytest.approx([r["train_loss"] for r in plain.steps], rel=1e-5)
+    assert [r["train_loss"] for r in sink.steps] == pytest.approx(
+        [r["train_loss"] for r in plain.steps], rel=1e-5
+    )
 
 
 def test_averaged_readings_carry_more_bits():

@@ -1,4 +1,5 @@
-"""The costs of digital K-FAC at tiny sizes: kinds of steps, GPUs that share or repeat work, networks extended, verdicts."""
+"""The costs of digital K-FAC at tiny sizes: kinds of steps, GPUs that share or repeat work,
+networks extended, verdicts."""
 
 from __future__ import annotations
 
@@ -63,7 +64,9 @@ def test_steps_at_any_intervals_are_made_of_three_kinds(network, count, every):
     start_ps, end_ps = (int(run.steps["end_ps"].iloc[k]) for k in (inverses - 1, -1))
     groups = costs(network, A100, count).per_step(factors, inverses)
     assert sum(groups.values()) == pytest.approx((end_ps - start_ps) * 1e-12 / inverses, rel=1e-3)
-    inverting = sum(s.end_ps - s.start_ps for s in run.path if s.kind == "invert" and s.start_ps >= start_ps)
+    inverting = sum(
+        s.end_ps - s.start_ps for s in run.path if s.kind == "invert" and s.start_ps >= start_ps
+    )
     assert groups[INVERSION] == pytest.approx(inverting * 1e-12 / inverses, rel=1e-9)
 
 
@@ -81,25 +84,36 @@ def test_shares_add_up(values):
     assert share(groups, PASSES) == pytest.approx(groups[PASSES] / sum(values))
 
 
-# ---------------------------------------------------------------- what a price changes, and what it leaves
+# ---------------------------------------------------------------- what a price changes, and what it
+# leaves
 
 
 @pytest.mark.parametrize("network", sorted(NETWORKS))
 def test_a_microsecond_more_per_column_is_a_microsecond_per_order_of_every_factor(network):
     """By block; the embedding's diagonal A is not factorised."""
-    orders = {"head": 24 + 8, "tokens": 8, "blocks.0.attention.query": 8 + 9, "decoder": 3 + 9, "2": 12 + 13}
+    orders = {
+        "head": 24 + 8,
+        "tokens": 8,
+        "blocks.0.attention.query": 8 + 9,
+        "decoder": 3 + 9,
+        "2": 12 + 13,
+    }
     base, slower = costs(network), costs(network, inverse_step="4 us")
     assert base.inversions.keys() == slower.inversions.keys()
     known = {name: order for name, order in orders.items() if name in base.inversions}
     assert known
     for name, order in known.items():
-        assert slower.inversions[name] - base.inversions[name] == pytest.approx(order * 1e-6, rel=1e-6)
+        assert slower.inversions[name] - base.inversions[name] == pytest.approx(
+            order * 1e-6, rel=1e-6
+        )
 
 
 @pytest.mark.parametrize("part", [A100, V100])
 def test_tensor_cores_leave_inversions_as_they_are(part):
     options = {"depth": 2, "width": 256, "synthetic": True}
-    base, fast = (measure("mlp_cifar", options, 512, gpus(part, tensor_cores=t)) for t in (False, True))
+    base, fast = (
+        measure("mlp_cifar", options, 512, gpus(part, tensor_cores=t)) for t in (False, True)
+    )
     assert fast.inversions == pytest.approx(base.inversions, rel=1e-6)
     assert fast.full[PASSES] < base.full[PASSES]
     assert fast.full["factors"] < base.full["factors"]
@@ -113,7 +127,9 @@ def test_replicated_inversions_are_those_of_one_gpu_with_a_share_of_the_batch(ne
         assert together.full[group] == pytest.approx(alone.full[group], rel=1e-9)
     assert together.full[GATHER] == 0 < apart.full[GATHER]
     assert together.full[REDUCE] == apart.full[REDUCE] > alone.full[REDUCE]
-    assert apart.full[INVERSION] < together.full[INVERSION] <= 2 * apart.full[INVERSION] * (1 + 1e-9)
+    assert (
+        apart.full[INVERSION] < together.full[INVERSION] <= 2 * apart.full[INVERSION] * (1 + 1e-9)
+    )
 
 
 def test_what_does_not_fit_is_refused_and_priced_alike():
@@ -136,7 +152,11 @@ def test_a_network_extended_layer_by_layer_costs_what_it_costs_whole(width, dept
     assert made.parameters == k5_widths.mlp(width, depth, BATCH).parameters
 
 
-@given(power=st.floats(0, 4), factor=st.floats(1e-6, 10), widths=st.sets(st.integers(2, 9000), min_size=2, max_size=6))
+@given(
+    power=st.floats(0, 4),
+    factor=st.floats(1e-6, 10),
+    widths=st.sets(st.integers(2, 9000), min_size=2, max_size=6),
+)
 def test_the_local_exponent_of_a_power_law_is_its_power(power, factor, widths):
     found = k5_widths.exponents({n: factor * n**power for n in widths})
     assert len(found) == len(widths) - 1
@@ -150,10 +170,15 @@ def line(network: str, width: int, inversion: float, layer_s: float) -> dict:
 
 
 def test_main_cost_and_cubic_growth_are_found_where_they_are():
-    rows = [line("mlp", n, s, n**p) for n, s, p in ((100, 0.7, 1.0), (200, 0.3, 1.2), (400, 0.5, 1.5))]
+    rows = [
+        line("mlp", n, s, n**p) for n, s, p in ((100, 0.7, 1.0), (200, 0.3, 1.2), (400, 0.5, 1.5))
+    ]
     found = k5_widths.summarise([*rows, line("gpt", 100, 0.7, 1.0), line("gpt", 200, 0.6, 7.9)])
     assert found["mlp"]["main cost"] == "at widths [100, 400] of [100, 200, 400]"
-    assert found["mlp"]["largest other group"][200] == {"group": PASSES, "share": pytest.approx(0.45)}
+    assert found["mlp"]["largest other group"][200] == {
+        "group": PASSES,
+        "share": pytest.approx(0.45),
+    }
     assert found["gpt"]["main cost"] == "holds"
     assert found["gpt"]["nearly cubic"] == ["100 - 200"]
     assert found["mlp"]["nearly cubic"] == ["200 - 400"]  # 400^1.5 / 200^1.2
@@ -167,17 +192,20 @@ def test_a_larger_vocabulary_means_more_inversion_and_under_reduce_twice(tmp_pat
     found = {
         (row["setting"], row["vocabulary"]): row
         for row in k6_vocabulary.rows((16, 512), sizes, BATCH)
-    }  # fmt: skip
+    }
     assert len(found) == 2 * len(k6_vocabulary.SETTINGS)
     for setting in k6_vocabulary.SETTINGS:
         small, large = (found[setting, v]["shares"][INVERSION] for v in (16, 512))
         assert large > small
     inverted = {
-        s: found[s, 512]["step_s"] * found[s, 512]["shares"][INVERSION] - found[s, 16]["step_s"] * found[s, 16]["shares"][INVERSION]
+        s: found[s, 512]["step_s"] * found[s, 512]["shares"][INVERSION]
+        - found[s, 16]["step_s"] * found[s, 16]["shares"][INVERSION]
         for s in ("expand", "reduce")
-    }  # fmt: skip
+    }
     assert inverted["reduce"] == pytest.approx(2 * inverted["expand"], rel=0.1)
-    kfac_figure.draw(tmp_path / "page.html", "shares", [(list(found.values()), "vocabulary", "caption")])
+    kfac_figure.draw(
+        tmp_path / "page.html", "shares", [(list(found.values()), "vocabulary", "caption")]
+    )
     assert (tmp_path / "page.html").stat().st_size > 1000
 
 
@@ -214,8 +242,17 @@ def test_combinations_are_ranked_by_the_workload_asked_for():
     names = [f"{w}, {m}" for w, m in k1_shares.PAPER]
     paper = [*k1_shares.PAPER.values()]
     lines = [
-        {"name": name, "shares": dict(zip(names, (p * f for p, f in zip(paper, factors, strict=True)), strict=True))}
-        for name, factors in {"vit": (1, 1.2, 3, 1), "gnn": (4, 1, 1.1, 1), "both": (1.4, 1.3, 1.4, 1.45)}.items()
+        {
+            "name": name,
+            "shares": dict(
+                zip(names, (p * f for p, f in zip(paper, factors, strict=True)), strict=True)
+            ),
+        }
+        for name, factors in {
+            "vit": (1, 1.2, 3, 1),
+            "gnn": (4, 1, 1.1, 1),
+            "both": (1.4, 1.3, 1.4, 1.45),
+        }.items()
     ]
     for workload, best in (("vit", "vit"), ("gnn", "gnn"), ("", "both")):
         found = k1_shares.closest(lines, workload)
@@ -260,10 +297,14 @@ def test_shipped_summaries_are_those_of_the_shipped_runs(name):
     result = json.loads((RESULTS / f"{name}.json").read_text())
     rows = [dict(zip(result["columns"], values, strict=True)) for values in result["runs"]]
     again = json.loads(
-        json.dumps(short({"k5_widths": k5_widths, "k6_vocabulary": k6_vocabulary}[name].summarise(rows)))
+        json.dumps(
+            short({"k5_widths": k5_widths, "k6_vocabulary": k6_vocabulary}[name].summarise(rows))
+        )
     )
     for key, value in _leaves(again):
-        assert dict(_leaves(result["summary"]))[key] == (pytest.approx(value, abs=2e-3) if _number(value) else value)
+        assert dict(_leaves(result["summary"]))[key] == (
+            pytest.approx(value, abs=2e-3) if _number(value) else value
+        )
 
 
 def test_shipped_shares_are_ranked_as_their_runs_say():

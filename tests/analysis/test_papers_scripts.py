@@ -1,4 +1,5 @@
-"""The claim scripts: their statistics against scipy and closed forms, their exact solve against a dense one."""
+"""The claim scripts: their statistics against scipy and closed forms, their exact solve against a
+dense one."""
 
 from __future__ import annotations
 
@@ -25,7 +26,13 @@ SEEDS = st.integers(0, 10_000)
 
 
 def curve(setting: str, seed: int, loss: float, **changes) -> Curve:
-    fields = {"train_loss": [loss], "step": [1], "test_loss": [loss], "test_accuracy": [0.5], "seconds": [1.0]}
+    fields = {
+        "train_loss": [loss],
+        "step": [1],
+        "test_loss": [loss],
+        "test_accuracy": [0.5],
+        "seconds": [1.0],
+    }
     return Curve(setting, seed, None, **{**fields, "joules": [1.0], **changes})
 
 
@@ -37,7 +44,9 @@ def test_mean_interval_is_scipys_one_sample_t_interval(values):
     assume(np.std(values) > 1e-6)
     expected = stats.ttest_1samp(values, 0).confidence_interval(0.95)
     found = mean_interval(values)
-    assert (found["low"], found["high"]) == pytest.approx((expected.low, expected.high), rel=1e-9, abs=1e-9)
+    assert (found["low"], found["high"]) == pytest.approx(
+        (expected.low, expected.high), rel=1e-9, abs=1e-9
+    )
 
 
 def test_mean_interval_of_two_values_in_closed_form():
@@ -93,7 +102,8 @@ def tiny(seed: int):
 
 
 def dense_step(task, theta, x, y, rate, damping):
-    """theta - rate (GGN + damping I)⁻¹ gradient, the GGN summed example by example, the loss Hessian by autograd."""
+    """theta - rate (GGN + damping I)⁻¹ gradient, the GGN summed example by example, the loss
+    Hessian by autograd."""
 
     def outputs(flat, one):
         return task.apply(task.layout.unflatten(flat), one[None])[0]
@@ -127,18 +137,23 @@ def test_exact_training_equals_dense_solves_step_for_step(seed, damping):
     z = task.apply(task.layout.unflatten(theta), task.data.test_x.double())
     assert found["train_loss"] == pytest.approx(losses, rel=1e-8)
     assert list(found["test"]) == [2, 4, 5]
-    assert found["test"][5][0] == pytest.approx(float(nn.functional.cross_entropy(z, task.data.test_y)), rel=1e-8)
+    assert found["test"][5][0] == pytest.approx(
+        float(nn.functional.cross_entropy(z, task.data.test_y)), rel=1e-8
+    )
     assert found["test"][5][1] == float((z.argmax(dim=1) == task.data.test_y).double().mean())
 
 
 @given(seed=SEEDS, step=st.integers(0, 30), size=st.integers(1, 7))
 def test_exact_training_sees_the_simulators_batches(seed, step, size):
-    assert torch.equal(exact_gradient.batch_order(seed, 20, size, step), batch_indices(seed, 20, size, step))
+    assert torch.equal(
+        exact_gradient.batch_order(seed, 20, size, step), batch_indices(seed, 20, size, step)
+    )
 
 
 @pytest.mark.parametrize("settle", ["0 tau", "100000 tau"])
 def test_only_a_long_settle_trains_like_the_exact_solve(settle):
-    """The whole path of the claim scripts on the digits: the simulated SPU at rest, against the solve."""
+    """The whole path of the claim scripts on the digits: the simulated SPU at rest, against the
+    solve."""
     overrides = [
         "workload={source: digits_mlp, options: {hidden: 4, depth: 1}}",
         "training={batch_size: 6, steps: 4, evaluate_every: 2}",
@@ -170,12 +185,23 @@ def test_values_are_paired_by_seed_whatever_the_order_of_the_runs():
 
 
 def settling(losses: dict[str, float]) -> dict:
-    curves = [curve(name, seed, loss * (1 + 0.1 * seed)) for name, loss in losses.items() for seed in range(4)]
+    curves = [
+        curve(name, seed, loss * (1 + 0.1 * seed))
+        for name, loss in losses.items()
+        for seed in range(4)
+    ]
     return t6_settling.summarise(curves)["test_loss"]
 
 
 def test_settling_verdicts_follow_the_losses():
-    losses = {"5 tau": 5.0, "10 tau": 4.0, "20 tau": 3.0, "50 tau": 1.01, "1e9 tau": 1.0, "exact": 1.0}
+    losses = {
+        "5 tau": 5.0,
+        "10 tau": 4.0,
+        "20 tau": 3.0,
+        "50 tau": 1.01,
+        "1e9 tau": 1.0,
+        "exact": 1.0,
+    }
     found = settling(losses)
     assert (found["monotone"], found["50 tau within 5 % of exact"]) == ("holds", "holds")
     found = settling({**losses, "20 tau": 4.5, "50 tau": 1.2})
@@ -184,13 +210,20 @@ def test_settling_verdicts_follow_the_losses():
 
 def test_noise_is_harmless_only_within_its_margin():
     losses = {"0": 1.0, "1e-3": 1.0, "1e-2": 1.02, "1e-1": 1.5}
-    curves = [curve(name, seed, loss * (1 + 0.1 * seed)) for name, loss in losses.items() for seed in range(4)]
+    curves = [
+        curve(name, seed, loss * (1 + 0.1 * seed))
+        for name, loss in losses.items()
+        for seed in range(4)
+    ]
     verdicts = t9_noise.summarise(curves)["test_loss"]["harmless"]
     assert verdicts == {"1e-3": "holds", "1e-2": "holds", "1e-1": "does not"}
 
 
 def test_a_limit_is_missed_by_one_step_that_differs():
-    curves = [curve(name, 0, loss) for name, loss in (("0 tau", 2), ("sgd", 2), ("1e9 tau", 1), ("exact", 1.001))]
+    curves = [
+        curve(name, 0, loss)
+        for name, loss in (("0 tau", 2), ("sgd", 2), ("1e9 tau", 1), ("exact", 1.001))
+    ]
     found = t8_limits.summarise(curves)
     assert found["0 tau against sgd"]["verdict"] == "holds"
     assert found["1e9 tau against exact"]["verdict"] == "does not"
@@ -198,14 +231,21 @@ def test_a_limit_is_missed_by_one_step_that_differs():
 
 
 def test_algorithms_are_compared_where_they_have_used_as_much():
-    """Adam's loss falls by 1 per step of one second; TNGD's steps take ten seconds each and leave a loss of about 1."""
+    """Adam's loss falls by 1 per step of one second; TNGD's steps take ten seconds each and leave a
+    loss of about 1."""
     steps = list(t5_adam.CHECKED_AT)
     last = 10 * steps[-1]
     long = {"step": [1, last], "seconds": [1.0, float(last)], "joules": [1.0, float(last)]}
     curves = []
     for seed in range(3):
         spent = [10.0 * step for step in steps]
-        flat = {"step": steps, "seconds": spent, "joules": spent, "test_loss": [0.0] * 4, "test_accuracy": [0.5] * 4}
+        flat = {
+            "step": steps,
+            "seconds": spent,
+            "joules": spent,
+            "test_loss": [0.0] * 4,
+            "test_accuracy": [0.5] * 4,
+        }
         curves.append(curve(t5_adam.TNGD, seed, 0.0, **flat))
         falling = {"test_loss": [last + seed, 1 + seed], "test_accuracy": [0.5, 0.5]}
         curves.append(curve(t5_adam.ADAM, seed, 0.0, **long, **falling))
@@ -215,8 +255,12 @@ def test_algorithms_are_compared_where_they_have_used_as_much():
     solved = found["tngd over exact, test loss at equal steps"][steps[0]]
     assert (solved["low"], solved["high"]) == pytest.approx((1.2, 1.2))
     first = f"after {steps[0]} steps of tngd"
-    assert found["at equal step"][first]["test_loss"]["adam"]["mean"] == pytest.approx(last - steps[0] + 2)
-    assert found["at equal seconds"][first]["test_loss"]["adam"]["mean"] == pytest.approx(last - 10 * steps[0] + 2)
+    assert found["at equal step"][first]["test_loss"]["adam"]["mean"] == pytest.approx(
+        last - steps[0] + 2
+    )
+    assert found["at equal seconds"][first]["test_loss"]["adam"]["mean"] == pytest.approx(
+        last - 10 * steps[0] + 2
+    )
     assert found["at equal joules"][first]["test_loss"]["better"] == "tngd"
     assert found["at equal step"][first]["test_accuracy"]["better"] == "not separable"
 

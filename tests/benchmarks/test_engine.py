@@ -22,7 +22,8 @@ STEPS = 4_000
 
 
 def holds_per_second(holds: int, contended: bool) -> float:
-    """Raw SimPy: one process that holds a resource (contended: request, timeout, release) or only lets time pass."""
+    """Raw SimPy: one process that holds a resource (contended: request, timeout, release) or only
+    lets time pass."""
     env = simpy.Environment()
     server = simpy.Resource(env)
 
@@ -55,7 +56,8 @@ def test_spans_per_second_beside_raw_simpy(tmp_path):
         rate = spans / seconds
         bare, held = holds_per_second(300_000, False), holds_per_second(300_000, True)
         print(
-            f"\n[{repeat}] {spans} spans to parquet: {rate:,.0f} spans/s; raw SimPy {held:,.0f} resource holds/s "
+            f"\n[{repeat}] {spans} spans to parquet: {rate:,.0f} spans/s; raw SimPy {held:,.0f} "
+            "resource holds/s "
             f"(ratio {rate / held:.2f}), {bare:,.0f} bare timeouts/s (ratio {rate / bare:.3f})"
         )
 
@@ -71,7 +73,8 @@ def test_host_time_outside_numerics(tmp_path):
         bare = bare_loop(scenario, algorithm)
         print(
             f"\n[{repeat}] live: {host['wall_s']:.2f} s, outside numerics "
-            f"{100 * (1 - host['numeric_s'] / host['wall_s']):.1f} % (with set-up, capacity check and files: "
+            f"{100 * (1 - host['numeric_s'] / host['wall_s']):.1f} % (with set-up, capacity "
+            "check and files: "
             f"{100 * (1 - host['numeric_s'] / whole):.1f} %); bare torch loop {bare:.2f} s "
             f"(ratio {host['wall_s'] / bare:.3f})"
         )
@@ -106,14 +109,17 @@ def test_memory_from_1e5_to_1e6_spans(tmp_path):
     """Peak resident memory of two processes that record ten times as many spans."""
     program = (
         "import sys, resource, hybridsim\n"
-        "s = hybridsim.load('tngd-digits', [f'training.steps={sys.argv[1]}', 'training.evaluate_every=1000'])\n"
+        "s = hybridsim.load('tngd-digits', [f'training.steps={sys.argv[1]}', "
+        "'training.evaluate_every=1000'])\n"
         "r = hybridsim.run(s, sys.argv[2], backend='timing', force=True)\n"
         "print(r.summary['spans'], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
     )
     peaks = []
     for steps in (7_150, 71_500):
         command = [sys.executable, "-c", program, str(steps), str(tmp_path / "run")]
-        spans, peak_kib = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+        spans, peak_kib = subprocess.run(
+            command, capture_output=True, text=True, check=True
+        ).stdout.split()
         peaks.append(int(peak_kib))
         print(f"\n{int(spans):,} spans: peak {int(peak_kib) / 1024:.0f} MiB")
     print(f"growth {100 * (peaks[1] / peaks[0] - 1):.1f} %")

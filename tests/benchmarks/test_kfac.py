@@ -1,8 +1,10 @@
-"""K-FAC's host time beside lean curvlinops and plain torch, and how fast a machine too large to train is simulated.
+"""K-FAC's host time beside lean curvlinops and plain torch, and how fast a machine too large to
+train is simulated.
 
-Ratios of things measured side by side in one run; nothing here asserts a timing. Run by `make bench`. Set-up, the
-counting of work and evaluation are taken out as the difference of two lengths of run. Processor time stands beside the
-clock's: it is the one to read where others use the machine.
+Ratios of things measured side by side in one run; nothing here asserts a timing. Run by `make
+bench`. Set-up, the counting of work and evaluation are taken out as the difference of two lengths
+of run. Processor time stands beside the clock's: it is the one to read where others use the
+machine.
 """
 
 from __future__ import annotations
@@ -28,13 +30,18 @@ REPEATS = 3
 
 NETWORKS = {
     "digits_mlp": ({"source": "digits_mlp"}, 32, 60),
-    "digits_mlp 3 x 512": ({"source": "digits_mlp", "options": {"hidden": 512, "depth": 3}}, 128, 8),
+    "digits_mlp 3 x 512": (
+        {"source": "digits_mlp", "options": {"hidden": 512, "depth": 3}},
+        128,
+        8,
+    ),
     "resnet_cifar width 16": ({"source": "resnet_cifar", "options": {"width": 16}}, 32, 4),
 }
 
 
 class Lean:
-    """Digital K-FAC as one would write it by hand: curvlinops' factors, torch's Cholesky, Nesterov; no simulator."""
+    """Digital K-FAC as one would write it by hand: curvlinops' factors, torch's Cholesky, Nesterov;
+    no simulator."""
 
     def __init__(self, scenario, task):
         self.scenario, self.task, self.settings = scenario, task, scenario.training.algorithm
@@ -46,7 +53,10 @@ class Lean:
             parameter.requires_grad_(True)
         self.blocks = blocks(task, sharing="expand")
         self.free = outside(task, sharing="expand")
-        self.factors, self.momentum = None, {name: torch.zeros_like(p) for name, p in self.parameters.items()}
+        self.factors, self.momentum = (
+            None,
+            {name: torch.zeros_like(p) for name, p in self.parameters.items()},
+        )
         self.gradient_s = 0.0
 
     def train(self, steps):
@@ -59,17 +69,28 @@ class Lean:
         a, g = self.curvature(x, y)
         started = time.process_time()
         loss = nn.functional.cross_entropy(self.model(x), y)
-        slopes = dict(zip(self.parameters, torch.autograd.grad(loss, list(self.parameters.values())), strict=True))
+        slopes = dict(
+            zip(
+                self.parameters,
+                torch.autograd.grad(loss, list(self.parameters.values())),
+                strict=True,
+            )
+        )
         self.gradient_s += time.process_time() - started
         new, decay = {b.name: (a[b.name], g[b.name]) for b in self.blocks}, self.settings.ema
         kept = self.factors or new
-        self.factors = {n: tuple(torch.lerp(f, o, decay) for f, o in zip(new[n], kept[n], strict=True)) for n in new}
+        self.factors = {
+            n: tuple(torch.lerp(f, o, decay) for f, o in zip(new[n], kept[n], strict=True))
+            for n in new
+        }
         for block in self.blocks:
             slopes |= self.preconditioned(block, slopes)
         with torch.no_grad():
             for name, parameter in self.parameters.items():
                 m = self.momentum[name].mul_(self.settings.momentum).add_(slopes[name])
-                parameter -= self.settings.learning_rate * (slopes[name] + self.settings.momentum * m)
+                parameter -= self.settings.learning_rate * (
+                    slopes[name] + self.settings.momentum * m
+                )
 
     def curvature(self, x, y):
         operator = KFACLinearOperator(
@@ -106,10 +127,18 @@ def inverse(factor, shift):
 
 
 def digital(workload, size, steps):
-    algorithm = {"kind": "kfac", "method": "digital", "learning_rate": 0.01, "damping": 0.1, "update": "nesterov"}
+    algorithm = {
+        "kind": "kfac",
+        "method": "digital",
+        "learning_rate": 0.01,
+        "damping": 0.1,
+        "update": "nesterov",
+    }
     training = {"batch_size": size, "steps": steps, "evaluate_every": steps, "algorithm": algorithm}
     machine = {"constants": "realistic", "gpu": "a100-sxm4-80gb"}
-    return hybridsim.load({"name": "bench", "seed": 0, "workload": workload, "training": training, "machine": machine})
+    return hybridsim.load(
+        {"name": "bench", "seed": 0, "workload": workload, "training": training, "machine": machine}
+    )
 
 
 class Seconds(NamedTuple):
@@ -137,7 +166,9 @@ def test_a_digital_step_beside_lean_curvlinops(name, tmp_path):
     torch.set_num_threads(many.host.threads)
 
     def live(scenario):
-        return seconds_of(lambda: hybridsim.run(scenario, tmp_path / "run", force=True, task=task))[0]
+        return seconds_of(lambda: hybridsim.run(scenario, tmp_path / "run", force=True, task=task))[
+            0
+        ]
 
     live(one)
     Lean(many, task).train(1)
@@ -148,7 +179,8 @@ def test_a_digital_step_beside_lean_curvlinops(name, tmp_path):
         print(
             f"\n[{name}, {repeat}] a step: hybridsim {1e3 * ours.processor / steps:.1f} ms, lean "
             f"{1e3 * theirs.processor / steps:.1f} ms, of it the gradient's own pass "
-            f"{1e3 * lean.gradient_s / steps:.1f} ms; ratio {ours.processor / theirs.processor:.2f} "
+            f"{1e3 * lean.gradient_s / steps:.1f} ms; ratio "
+            f"{ours.processor / theirs.processor:.2f} "
             f"(by the clock {ours.clock / theirs.clock:.2f}), without that pass "
             f"{ours.processor / (theirs.processor - lean.gradient_s):.2f}"
         )
@@ -156,7 +188,9 @@ def test_a_digital_step_beside_lean_curvlinops(name, tmp_path):
 
 def timing_only(scenario, folder, task=None):
     def run():
-        return hybridsim.run(scenario, folder, backend="timing", force=True, task=task).summary["spans"]
+        return hybridsim.run(scenario, folder, backend="timing", force=True, task=task).summary[
+            "spans"
+        ]
 
     return seconds_of(run)
 
@@ -164,10 +198,13 @@ def timing_only(scenario, folder, task=None):
 def print_rates(name, repeat, scenarios, steps, folder):
     """Of what ``steps`` more steps add."""
     task = load_task(scenarios[0])
-    (seconds, spans), (longer, more) = (timing_only(scenario, folder, task) for scenario in scenarios)
+    (seconds, spans), (longer, more) = (
+        timing_only(scenario, folder, task) for scenario in scenarios
+    )
     taken, made = longer - seconds, more - spans
     print(
-        f"\n[{name}, {repeat}] {steps / taken.processor:.1f} steps/s (by the clock {steps / taken.clock:.1f}), "
+        f"\n[{name}, {repeat}] {steps / taken.processor:.1f} steps/s (by the clock "
+        f"{steps / taken.clock:.1f}), "
         f"{made / steps:.0f} spans a step, {made / taken.processor:,.0f} spans/s to parquet"
     )
 
@@ -192,20 +229,40 @@ GPT_MACHINES = {
 def test_steps_per_second_of_a_transformer_of_twelve_layers(name, tmp_path):
     steps = 600 if "digital" in name else 40
     lengths = (11, 11 + steps)
-    scenarios = [hybridsim.load("kfac-gpt", [*GPT_MACHINES[name], f"training.steps={n}"]) for n in lengths]
+    scenarios = [
+        hybridsim.load("kfac-gpt", [*GPT_MACHINES[name], f"training.steps={n}"]) for n in lengths
+    ]
     for repeat in range(REPEATS):
         print_rates(name, repeat, scenarios, steps, tmp_path / "run")
 
 
 def many_spus(sharing, steps):
-    spus = {"count": 64, "part": "rc-1us", "buffering": "double", "input_bits": 8, "bias_bits": 12, "output_bits": 12}
-    algorithm = {"kind": "kfac", "learning_rate": 0.01, "damping": 0.1, "settle": "1 tau", "placement": "columns"}
+    spus = {
+        "count": 64,
+        "part": "rc-1us",
+        "buffering": "double",
+        "input_bits": 8,
+        "bias_bits": 12,
+        "output_bits": 12,
+    }
+    algorithm = {
+        "kind": "kfac",
+        "learning_rate": 0.01,
+        "damping": 0.1,
+        "settle": "1 tau",
+        "placement": "columns",
+    }
     return hybridsim.load(
         {
             "name": "bench",
             "seed": 0,
             "workload": {"source": "digits_mlp", "options": {"hidden": 128, "depth": 3}},
-            "training": {"batch_size": 32, "steps": steps, "evaluate_every": steps, "algorithm": algorithm},
+            "training": {
+                "batch_size": 32,
+                "steps": steps,
+                "evaluate_every": steps,
+                "algorithm": algorithm,
+            },
             "machine": {
                 "gpu": "a100-sxm4-80gb",
                 "link": {"part": "paper-50gbps", "sharing": sharing},

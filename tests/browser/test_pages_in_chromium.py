@@ -1,6 +1,8 @@
-"""Reports and comparisons in a real browser: everything drawn, nothing executed, nothing fetched, nothing complained.
+"""Reports and comparisons in a real browser: everything drawn, nothing executed, nothing fetched,
+nothing complained.
 
-Chromium and its driver must be installed (Debian: chromium, chromium-driver): without them these tests fail.
+Chromium and its driver must be installed (Debian: chromium, chromium-driver): without them these
+tests fail.
 """
 
 from __future__ import annotations
@@ -36,9 +38,18 @@ def rows_of(evil: bool):
 @pytest.fixture(scope="module", params=["report", "evil report", "comparison"])
 def page(request, tmp_path_factory) -> Path:
     folder, evil = tmp_path_factory.mktemp("pages"), request.param.startswith("evil")
-    name, events = (EVIL if evil else "made up"), [(5, EVIL, EVIL, 1, EVIL, 3.0, EVIL)] if evil else []
+    name, events = (
+        (EVIL if evil else "made up"),
+        [(5, EVIL, EVIL, 1, EVIL, 3.0, EVIL)] if evil else [],
+    )
     for index in range(3):
-        write_run(folder / str(index), rows_of(evil), name=f"{name} {'ab'[index % 2]}", events=events, target=TARGET)
+        write_run(
+            folder / str(index),
+            rows_of(evil),
+            name=f"{name} {'ab'[index % 2]}",
+            events=events,
+            target=TARGET,
+        )
     runs = [Run.open(folder / str(index)) for index in range(3)]
     if request.param == "comparison":
         write_comparison(runs, folder / "page.html")
@@ -48,12 +59,16 @@ def page(request, tmp_path_factory) -> Path:
 
 
 def visit(browser: Chrome, page: Path, width: int = 1280) -> None:
-    """Open a page at a width and wait until its last chart is there; forget what was logged before."""
+    """Open a page at a width and wait until its last chart is there; forget what was logged
+    before."""
     metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     browser.get_log("browser"), browser.get_log("performance")
     browser.get(page.as_uri())
-    drawn = f"return [...document.querySelectorAll('figure.chart')].every(f => f.querySelector('{MARKS}'))"
+    drawn = (
+        "return [...document.querySelectorAll('figure.chart')].every(f => "
+        f"f.querySelector('{MARKS}'))"
+    )
     WebDriverWait(browser, 30).until(lambda b: b.execute_script(drawn))
 
 
@@ -61,8 +76,10 @@ def visit(browser: Chrome, page: Path, width: int = 1280) -> None:
 def test_every_chart_is_drawn_and_nothing_overflows(browser, page, width):
     visit(browser, page, width)
     charts = browser.execute_script(
-        f"return [...document.querySelectorAll('figure.chart')].map(f => [f.querySelectorAll('{MARKS}').length,"
-        " f.querySelector('.main-svg').getBoundingClientRect().width, f.getBoundingClientRect().width])"
+        "return [...document.querySelectorAll('figure.chart')].map(f => "
+        f"[f.querySelectorAll('{MARKS}').length,"
+        " f.querySelector('.main-svg').getBoundingClientRect().width, "
+        "f.getBoundingClientRect().width])"
     )
     assert len(charts) >= 6
     for marks, drawn_width, room in charts:
@@ -76,7 +93,11 @@ def test_the_console_stays_silent_and_nothing_is_fetched(browser, page):
     visit(browser, page)
     assert browser.get_log("browser") == []
     messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-    asked = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
+    asked = [
+        m["params"]["request"]["url"]
+        for m in messages
+        if m["method"] == "Network.requestWillBeSent"
+    ]
     assert all(url.startswith(("file://", "data:", "blob:")) for url in asked), asked
     assert [url for url in asked if url.startswith("file://")] == [page.as_uri()]
 
@@ -84,12 +105,19 @@ def test_the_console_stays_silent_and_nothing_is_fetched(browser, page):
 def test_text_stays_text(browser, page):
     visit(browser, page)
     assert browser.execute_script("return window.hacked") is None
-    assert browser.execute_script("return document.querySelectorAll('img, main script:not([type])').length") == 0
+    assert (
+        browser.execute_script(
+            "return document.querySelectorAll('img, main script:not([type])').length"
+        )
+        == 0
+    )
     name = Run.open(page.parent / "0").name
     if EVIL in name:
         assert browser.title == f"{name} – hybridsim"
         assert browser.execute_script("return document.querySelector('h1').textContent") == name
-        labels = browser.execute_script("return [...document.querySelectorAll('.ytick text')].map(t => t.textContent)")
+        labels = browser.execute_script(
+            "return [...document.querySelectorAll('.ytick text')].map(t => t.textContent)"
+        )
         assert any(EVIL in label for label in labels), labels
 
 

@@ -29,7 +29,9 @@ def case(root: bool = True):  # noqa: ANN201
         0.7,
         0.05,
     )
-    return system, *(system.vector(torch.randn(30, generator=g), torch.randn(6, generator=g)) for _ in range(2))
+    return system, *(
+        system.vector(torch.randn(30, generator=g), torch.randn(6, generator=g)) for _ in range(2)
+    )
 
 
 @given(st.floats(0.01, 20), st.floats(0.01, 20))
@@ -39,10 +41,15 @@ def test_consecutive_intervals_add_up(first: float, second: float) -> None:
     scales = FullScales(10.0, 20.0, 30.0)
     run = {"kappa0": 0.0, "full_scales": scales}
     middle = relax(system, state, drive, tau=first, kappa0=0.0, noise_seed=0)
-    parts = [dissipation(system, s, drive, tau=t, **run).stages for s, t in ((state, first), (middle, second))]
+    parts = [
+        dissipation(system, s, drive, tau=t, **run).stages
+        for s, t in ((state, first), (middle, second))
+    ]
     whole = dissipation(system, state, drive, tau=first + second, **run).stages
     for stage, energy in whole.items():
-        assert float(parts[0][stage] + parts[1][stage]) == pytest.approx(float(energy), rel=1e-6), stage
+        assert float(parts[0][stage] + parts[1][stage]) == pytest.approx(float(energy), rel=1e-6), (
+            stage
+        )
 
 
 @given(st.floats(0.1, 100.0))
@@ -69,7 +76,9 @@ def test_full_scales_must_be_positive() -> None:
         dissipation(system, state, drive, tau=1.0, kappa0=0.0, full_scales=FullScales(x=-1.0))
     x = torch.ones(2, 1, dtype=torch.float64)
     with pytest.raises(ValueError, match="expected a full scale > 0"):
-        dense_dissipation(dense(torch.eye(2)), x, x, tau=1.0, kappa0=0.0, full_scales=FullScales(x=0.0))
+        dense_dissipation(
+            dense(torch.eye(2)), x, x, tau=1.0, kappa0=0.0, full_scales=FullScales(x=0.0)
+        )
 
 
 def test_a_quiet_dense_circuit() -> None:
@@ -79,8 +88,14 @@ def test_a_quiet_dense_circuit() -> None:
         assert got.total.shape == (3,) and float(got.total.sum()) == 0
 
 
-@given(st.floats(-3, 12).map(lambda e: 10.0**e), st.floats(-6, 6).map(lambda e: 10.0**e), st.floats(0, 1))
-def test_quadrature_of_an_exponential_of_any_slower_rate(tau: float, rate: float, part: float) -> None:
+@given(
+    st.floats(-3, 12).map(lambda e: 10.0**e),
+    st.floats(-6, 6).map(lambda e: 10.0**e),
+    st.floats(0, 1),
+)
+def test_quadrature_of_an_exponential_of_any_slower_rate(
+    tau: float, rate: float, part: float
+) -> None:
     """Rates up to twice the fastest, as squares of modes have."""
     t, w = instants(tau, rate)
     a = 2 * rate * 10.0 ** (-12 * part)

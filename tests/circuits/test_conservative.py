@@ -1,4 +1,5 @@
-"""Claim K8: rounded conservatively, every semidefinite factor stays semidefinite; rounded plainly, some do not."""
+"""Claim K8: rounded conservatively, every semidefinite factor stays semidefinite; rounded plainly,
+some do not."""
 
 from __future__ import annotations
 
@@ -98,14 +99,17 @@ def test_semidefinite_stays_semidefinite(a: Tensor, bits: int) -> None:
     bound = len(a) * EPS * size(a)
     assert least(q) >= min(0.0, least(a)) - bound - TINY
     growth = (q - a).diagonal()
-    assert float(shift) == pytest.approx(float(growth.mean()), rel=1e-9, abs=EPS * float(a.diagonal().abs().max()))
+    assert float(shift) == pytest.approx(
+        float(growth.mean()), rel=1e-9, abs=EPS * float(a.diagonal().abs().max())
+    )
     assert float(growth.min()) >= -EPS * float(q.diagonal().max())
 
 
 @settings(max_examples=60, deadline=None)
 @given(matrices, BITS)
 def test_why_the_growth_is_diagonally_dominant(a: Tensor, bits: int) -> None:
-    """In 64-bit mantissas: each diagonal entry grows by at least the sum of the row's |errors|, the last bit aside."""
+    """In 64-bit mantissas: each diagonal entry grows by at least the sum of the row's |errors|, the
+    last bit aside."""
     q, _ = (part.numpy().astype(np.longdouble) for part in conservative(a, bits))
     error = q - a.numpy().astype(np.longdouble)
     diagonal = error.diagonal()
@@ -118,7 +122,10 @@ def test_why_the_growth_is_diagonally_dominant(a: Tensor, bits: int) -> None:
 def test_both_parts_have_only_so_many_levels(a: Tensor, bits: int) -> None:
     q, _ = conservative(a, bits)
     rest = q - torch.diag(q.diagonal())
-    for part, full_scale in ((rest, (a - torch.diag(a.diagonal())).abs().max()), (q.diagonal(), q.diagonal().max())):
+    for part, full_scale in (
+        (rest, (a - torch.diag(a.diagonal())).abs().max()),
+        (q.diagonal(), q.diagonal().max()),
+    ):
         steps = part / (full_scale / levels(bits)) if full_scale > 0 else part
         assert float((steps - steps.round()).abs().max()) <= 1e-6
         assert float(steps.abs().max()) <= levels(bits) + 1e-6
@@ -132,7 +139,9 @@ def test_the_scale_of_a_factor_does_not_matter(a: Tensor, bits: int, exponent: i
     largest = float(q.abs().max())
     if largest and largest > 1e-200:
         torch.testing.assert_close(larger, q * 2.0**exponent, rtol=0, atol=1e-290)
-        assert float(larger_shift) == pytest.approx(float(shift) * 2.0**exponent, rel=1e-12, abs=1e-290)
+        assert float(larger_shift) == pytest.approx(
+            float(shift) * 2.0**exponent, rel=1e-12, abs=1e-290
+        )
 
 
 def plain(a: Tensor, bits: int, own_range: bool) -> Tensor:
@@ -146,7 +155,8 @@ def plain(a: Tensor, bits: int, own_range: bool) -> Tensor:
 @pytest.mark.parametrize("bits", range(3, 17))
 @pytest.mark.parametrize("own_range", [False, True])
 def test_plain_rounding_fails_on_some(bits: int, own_range: bool) -> None:
-    """A search: among 50 random factors of low rank there is one that nearest levels make clearly indefinite."""
+    """A search: among 50 random factors of low rank there is one that nearest levels make clearly
+    indefinite."""
     found = 0
     for seed in range(50):
         a = low_rank(24, generator(seed))
@@ -157,10 +167,13 @@ def test_plain_rounding_fails_on_some(bits: int, own_range: bool) -> None:
 
 
 def test_a_factor_that_plain_rounding_breaks_by_hand() -> None:
-    """Three bits, levels in thirds: (1, 0.6; 0.6, 0.36) is singular, (1, 2/3; 2/3, 1/3) is not even semidefinite."""
+    """Three bits, levels in thirds: (1, 0.6; 0.6, 0.36) is singular, (1, 2/3; 2/3, 1/3) is not even
+    semidefinite."""
     a = torch.tensor([[1.0, 0.6], [0.6, 0.36]], dtype=torch.float64)
     broken = plain(a, 3, own_range=False)
-    torch.testing.assert_close(broken, torch.tensor([[3.0, 2.0], [2.0, 1.0]], dtype=torch.float64) / 3)
+    torch.testing.assert_close(
+        broken, torch.tensor([[3.0, 2.0], [2.0, 1.0]], dtype=torch.float64) / 3
+    )
     assert least(broken) < -0.07
     assert least(conservative(a, 3)[0]) >= 0
 
@@ -173,13 +186,17 @@ def test_the_ends_of_the_number_range(entry: float, bits: int, n: int) -> None:
     q, shift = conservative(a, bits)
     assert q.isfinite().all() and bool(shift.isfinite())
     assert least(q / q.max().clamp(min=TINY)) >= -n * EPS * n
-    assert q.diagonal().min() >= entry * (1 - 2 * EPS) - 5e-324  # the last bit of a denormal is lost in halving
+    assert (
+        q.diagonal().min() >= entry * (1 - 2 * EPS) - 5e-324
+    )  # the last bit of a denormal is lost in halving
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
 @pytest.mark.parametrize("place", [(0, 0), (1, 2)])
 @pytest.mark.parametrize("bits", [None, 8])
-def test_what_is_not_finite_is_refused_by_name(bad: float, place: tuple[int, int], bits: int | None) -> None:
+def test_what_is_not_finite_is_refused_by_name(
+    bad: float, place: tuple[int, int], bits: int | None
+) -> None:
     a = torch.eye(4)
     a[place] = bad
     shift = torch.tensor(0.1)

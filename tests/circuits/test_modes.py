@@ -44,7 +44,8 @@ def test_response_of_a_runaway_mode(a: float, h: float) -> None:
 
 @given(rates, dampings, times)
 def test_slopes_do_not_cancel(s: float, damping: float, h: float) -> None:
-    """Relative accuracy, with rounding allowed for where s times the slope vanishes beside f(damping)."""
+    """Relative accuracy, with rounding allowed for where s times the slope vanishes beside
+    f(damping)."""
     with mp.workdps(120):
         hh = mp.mpf(h)
         slopes = {
@@ -69,6 +70,10 @@ def test_spread_slope(s: float, damping: float, h: float, kappa0: float) -> None
 
 
 @given(dampings, times, st.floats(0.1, 10))
-def test_variance_is_kappa0_times_response_of_twice_the_time(a: float, h: float, kappa0: float) -> None:
+def test_variance_is_kappa0_times_response_of_twice_the_time(
+    a: float, h: float, kappa0: float
+) -> None:
     got = modes.spread(tensor(a), tensor(h), kappa0) ** 2
-    assert float(got) == pytest.approx(float(kappa0 * modes.response(tensor(a), tensor(2 * h))), rel=1e-14)
+    assert float(got) == pytest.approx(
+        float(kappa0 * modes.response(tensor(a), tensor(2 * h))), rel=1e-14
+    )

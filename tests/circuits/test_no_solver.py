@@ -65,7 +65,16 @@ def test_the_path_of_kfac_solves_nothing(no_solver: None) -> None:
 
 
 def test_no_source_file_names_a_solver() -> None:
-    words = {"solve", "inv", "pinv", "lstsq", "cholesky_solve", "cholesky_inverse", "inverse", "lu_solve"}
+    words = {
+        "solve",
+        "inv",
+        "pinv",
+        "lstsq",
+        "cholesky_solve",
+        "cholesky_inverse",
+        "inverse",
+        "lu_solve",
+    }
     for file in Path(hybridsim.circuits.__path__[0]).glob("*.py"):
         tree = ast.parse(file.read_text())
         used = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}

@@ -68,9 +68,13 @@ def test_bad_bits(bits: float) -> None:
 
 
 @given(st.integers(0, 2**31), bits_, st.floats(0.1, 4))
-def test_a_rounded_jacobian_keeps_the_curvature_semidefinite(seed: int, bits: int, spread: float) -> None:
+def test_a_rounded_jacobian_keeps_the_curvature_semidefinite(
+    seed: int, bits: int, spread: float
+) -> None:
     g = generator(seed)
-    j = torch.randn(6, 20, generator=g, dtype=torch.float64) * torch.logspace(0, -spread, 20, dtype=torch.float64)
+    j = torch.randn(6, 20, generator=g, dtype=torch.float64) * torch.logspace(
+        0, -spread, 20, dtype=torch.float64
+    )
     p = torch.softmax(torch.randn(2, 3, generator=g, dtype=torch.float64), dim=1)
     h, _ = conservative(torch.diag_embed(p) - p[:, :, None] * p[:, None, :], bits)
     jq = quantize_jacobian(j, bits)
@@ -78,8 +82,16 @@ def test_a_rounded_jacobian_keeps_the_curvature_semidefinite(seed: int, bits: in
     assert float(torch.linalg.eigvalsh(a)[0]) >= -20 * EPS * float(a.norm())
 
 
-@given(st.integers(0, 2**31), st.integers(1, 60), st.integers(1, 60), st.integers(2, 16), st.floats(-8, 8))
-def test_semidefinite_stays_semidefinite(seed: int, n: int, rank: int, bits: int, exponent: float) -> None:
+@given(
+    st.integers(0, 2**31),
+    st.integers(1, 60),
+    st.integers(1, 60),
+    st.integers(2, 16),
+    st.floats(-8, 8),
+)
+def test_semidefinite_stays_semidefinite(
+    seed: int, n: int, rank: int, bits: int, exponent: float
+) -> None:
     factor = torch.randn(n, rank, generator=generator(seed), dtype=torch.float64) * 10.0**exponent
     a = factor @ factor.T
     q, shift = conservative(a, bits)
@@ -98,19 +110,28 @@ def test_entries_lie_on_levels_and_errors_are_small(seed: int, bits: int) -> Non
     rest, rest_q = a - torch.diag(a.diagonal()), q - torch.diag(q.diagonal())
     step = float(rest.abs().max()) / levels(bits)
     assert float((rest_q - rest).abs().max()) <= step / 2 * (1 + 1e-9)
-    for values, unit in ((rest_q / step, 1.0), (q.diagonal() / (q.diagonal().max() / levels(bits)), 1.0)):
+    for values, unit in (
+        (rest_q / step, 1.0),
+        (q.diagonal() / (q.diagonal().max() / levels(bits)), 1.0),
+    ):
         assert float((values - values.round()).abs().max()) < 1e-9 * unit
     errors = (rest_q - rest).abs().sum(dim=1)
     diagonal_step = float((a.diagonal() + errors).max()) / levels(bits)
     growth = q.diagonal() - a.diagonal() - errors
-    assert float(growth.min()) >= -1e-12 * float(a.max()) and float(growth.max()) <= diagonal_step * (1 + 1e-9)
+    assert float(growth.min()) >= -1e-12 * float(a.max()) and float(
+        growth.max()
+    ) <= diagonal_step * (1 + 1e-9)
 
 
 @given(st.integers(0, 2**31), st.integers(2, 12))
 def test_each_block_has_its_own_scale(seed: int, bits: int) -> None:
     """A confident sample's tiny Hessian is rounded as if it stood alone."""
     g = generator(seed)
-    p = torch.softmax(torch.randn(4, 5, generator=g, dtype=torch.float64) * torch.tensor([[1.0], [5], [20], [40]]), 1)
+    p = torch.softmax(
+        torch.randn(4, 5, generator=g, dtype=torch.float64)
+        * torch.tensor([[1.0], [5], [20], [40]]),
+        1,
+    )
     h = torch.diag_embed(p) - p[:, :, None] * p[:, None, :]
     together, shifts = conservative(h, bits)
     for block, q, shift in zip(h, together, shifts, strict=True):
@@ -129,7 +150,8 @@ def test_zero_ideal_single_and_asymmetric_matrices() -> None:
 
 
 def test_the_shift_grows_as_n_quarters_of_a_step() -> None:
-    """Mean |rounding error| is a quarter of a step; the diagonal's own rounding up adds half of its step."""
+    """Mean |rounding error| is a quarter of a step; the diagonal's own rounding up adds half of its
+    step."""
     factor = torch.randn(300, 300, generator=generator(0), dtype=torch.float64)
     a = factor @ factor.T / 300
     _, shift = conservative(a, 8)

@@ -9,7 +9,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybridsim.circuits.transitions import dense, lowrank, mode_margin, relax, relax_dense, settling_tau
+from hybridsim.circuits.transitions import (
+    dense,
+    lowrank,
+    mode_margin,
+    relax,
+    relax_dense,
+    settling_tau,
+)
 from hybridsim.errors import HybridsimError
 
 
@@ -24,14 +31,18 @@ def test_no_time_changes_nothing_even_with_noise() -> None:
     same = relax(system, state, state, tau=0.0, kappa0=1.0, noise_seed=1)
     assert torch.equal(same.perp, state.perp) and torch.equal(same.coeff, state.coeff)
     x = torch.randn(3, 2, dtype=torch.float64)
-    assert torch.equal(relax_dense(dense(torch.eye(3)), x, x, tau=0, kappa0=1.0, noise_seeds=[1, 2]), x)
+    assert torch.equal(
+        relax_dense(dense(torch.eye(3)), x, x, tau=0, kappa0=1.0, noise_seeds=[1, 2]), x
+    )
 
 
 def test_a_short_time_is_one_euler_step() -> None:
     system, h = small(), 1e-7
     x, b = torch.randn(2, 12, dtype=torch.float64)
     a = system.jacobian.T @ system.jacobian / 4 + 0.1 * torch.eye(12, dtype=torch.float64)
-    got = system.full(relax(system, system.vector(x), system.vector(b), tau=h, kappa0=0.0, noise_seed=0))
+    got = system.full(
+        relax(system, system.vector(x), system.vector(b), tau=h, kappa0=0.0, noise_seed=0)
+    )
     torch.testing.assert_close((got - x) / h, b - a @ x, rtol=1e-5, atol=1e-5)
 
 
@@ -46,7 +57,9 @@ def test_zero_damping_and_zero_jacobian_diffuse_freely() -> None:
     torch.testing.assert_close(noise, math.sqrt(3.0) * z)
 
 
-@pytest.mark.parametrize("bad", [{"tau": -1.0}, {"tau": math.inf}, {"tau": math.nan}, {"kappa0": -1.0}])
+@pytest.mark.parametrize(
+    "bad", [{"tau": -1.0}, {"tau": math.inf}, {"tau": math.nan}, {"kappa0": -1.0}]
+)
 def test_bad_numbers_are_refused(bad: dict[str, float]) -> None:
     numbers = {"tau": 1.0, "kappa0": 0.0} | bad
     system = small()
@@ -71,7 +84,14 @@ def test_bad_systems_are_refused() -> None:
     with pytest.raises(HybridsimError, match="finite"):
         dense(torch.full((2, 2), math.inf))
     with pytest.raises(ValueError, match="expected 1 noise seeds, got none"):
-        relax_dense(dense(torch.eye(2)), torch.ones(2, 1), torch.ones(2, 1), tau=1.0, kappa0=0.1, noise_seeds=None)
+        relax_dense(
+            dense(torch.eye(2)),
+            torch.ones(2, 1),
+            torch.ones(2, 1),
+            tau=1.0,
+            kappa0=0.1,
+            noise_seeds=None,
+        )
 
 
 @given(st.integers(1, 12), st.integers(1, 20), st.floats(0.001, 1.0))
@@ -79,7 +99,9 @@ def test_margin_is_the_smallest_eigenvalue(rank: int, size: int, damping: float)
     jacobian = torch.randn(rank, size, dtype=torch.float64)
     a = jacobian.T @ jacobian + damping * torch.eye(size, dtype=torch.float64)
     expected = torch.linalg.eigvalsh(a)[0]
-    torch.testing.assert_close(mode_margin(lowrank(jacobian, None, 1.0, damping)), expected, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(
+        mode_margin(lowrank(jacobian, None, 1.0, damping)), expected, rtol=1e-9, atol=1e-12
+    )
     torch.testing.assert_close(mode_margin(dense(a)), expected, rtol=1e-9, atol=1e-12)
 
 
@@ -101,7 +123,8 @@ def test_shapes_follow_without_data() -> None:
 
 
 def test_rounding_never_makes_a_semidefinite_system_unstable() -> None:
-    """K of 12 rows and rank 2: its zero eigenvalues are computed as about ±1e-15 times the largest."""
+    """K of 12 rows and rank 2: its zero eigenvalues are computed as about ±1e-15 times the
+    largest."""
     thin = 1e4 * torch.randn(12, 2, dtype=torch.float64) @ torch.randn(2, 50, dtype=torch.float64)
     assert float(lowrank(thin, None, 1.0, 0.0).eigenvalues.min()) >= 0
 

@@ -17,7 +17,8 @@ from hybridsim import cli
 from hybridsim.results.read import Run
 
 SMALL = [
-    "--set", "training.steps=3", "--set", "training.batch_size=4", "--set", "workload.options.hidden=6",
+    "--set", "training.steps=3", "--set", "training.batch_size=4", "--set",
+        "workload.options.hidden=6",
     "--set", "workload.options.channels=2",
 ]  # fmt: skip
 
@@ -49,7 +50,8 @@ def test_run_writes_the_folder_and_prints_one_table(monkeypatch, capsys, tmp_pat
     code, out, err = call(monkeypatch, capsys, "run", "tngd-digits", "--out", folder, *SMALL)
     assert code == 0, err
     assert {p.name for p in folder.iterdir()} == {
-        "scenario.yaml", "manifest.json", "steps.parquet", "spans.parquet", "events.parquet", "summary.json",
+        "scenario.yaml", "manifest.json", "steps.parquet", "spans.parquet", "events.parquet",
+            "summary.json",
         "report.html",
     }  # fmt: skip
     assert out.count("\n") >= 8
@@ -72,7 +74,9 @@ def test_nothing_is_overwritten_without_force(monkeypatch, capsys, tmp_path):
 
 def test_force_never_deletes_what_is_not_a_run(monkeypatch, capsys, tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
-    code, _, err = call(monkeypatch, capsys, "run", "tngd-digits", "--out", tmp_path, "--force", *SMALL)
+    code, _, err = call(
+        monkeypatch, capsys, "run", "tngd-digits", "--out", tmp_path, "--force", *SMALL
+    )
     assert code == 2
     assert (tmp_path / "thesis.tex").read_text() == "years of work"
     assert "expected an empty folder or a run folder" in err
@@ -85,7 +89,10 @@ def test_force_never_deletes_what_is_not_a_run(monkeypatch, capsys, tmp_path):
         (["check", "tngd-digits", "--set", "machine.link.bandwidth=50"], "bare number"),
         (["run", "tngd-digits", "--backend", "quick"], "expected live, timing or replay"),
         (["run", "tngd-digits", "--backend", "replay"], "expected an existing fact store"),
-        (["run", "tngd-digits", "--backend", "replay", "--facts", "nothing.sqlite"], "expected an existing fact store"),
+        (
+            ["run", "tngd-digits", "--backend", "replay", "--facts", "nothing.sqlite"],
+            "expected an existing fact store",
+        ),
         (["run", "tngd-digits", "--set", "training.batch_size=100000"], "training.batch_size"),
         (["run", "mse.yaml"], "expected test_loss"),
         (["compare", "run", "--out", "nowhere/page.html"], "expected a run folder"),
@@ -104,7 +111,8 @@ def test_mistakes_are_one_message_and_exit_code_2(monkeypatch, capsys, tmp_path,
     (tmp_path / "mse.py").write_text(MSE)
     (tmp_path / "mse.yaml").write_text("extends: tngd-digits\nworkload: mse.py\n")
     (tmp_path / "spu.yaml").write_text(
-        "kind: spu\nextends: rc-1us\nconstants:\n  adc_rate: {value: 1 s, low: 1 s, high: 1 s, status: assumed, source: me}\n"
+        "kind: spu\nextends: rc-1us\nconstants:\n  adc_rate: {value: 1 s, low: 1 s, high: 1 s, "
+        "status: assumed, source: me}\n"
     )
     code, _, err = call(monkeypatch, capsys, *words)
     assert code == 2
@@ -179,22 +187,42 @@ def test_compare_overlays_runs(monkeypatch, capsys, tmp_path):
 
 def test_timelines_of_every_format(monkeypatch, capsys, tmp_path):
     folder = tmp_path / "run"
-    assert call(monkeypatch, capsys, "run", "tngd-digits", "--out", folder, "--backend", "timing", *SMALL)[0] == 0
+    assert (
+        call(
+            monkeypatch,
+            capsys,
+            "run",
+            "tngd-digits",
+            "--out",
+            folder,
+            "--backend",
+            "timing",
+            *SMALL,
+        )[0]
+        == 0
+    )
     for form, size in (("html", 1_000_000), ("perfetto", 1_000), ("chrome", 1_000)):
         file = tmp_path / form
-        assert call(monkeypatch, capsys, "timeline", folder, "--format", form, "--out", file)[0] == 0
+        assert (
+            call(monkeypatch, capsys, "timeline", folder, "--format", form, "--out", file)[0] == 0
+        )
         assert file.stat().st_size > size
     assert call(monkeypatch, capsys, "timeline", folder, "--format", "picture")[0] == 2
     assert call(monkeypatch, capsys, "timeline", folder, "--step", "99")[0] == 2
-    assert call(monkeypatch, capsys, "timeline", folder, "--step", "1", "--format", "chrome")[0] == 2
+    assert (
+        call(monkeypatch, capsys, "timeline", folder, "--step", "1", "--format", "chrome")[0] == 2
+    )
 
 
 def started(tmp_path: Path, *words: str) -> subprocess.Popen[str]:
     """A long timing-only run in a process of its own, once it has written a part."""
     folder = tmp_path / "run"
-    command = [sys.executable, "-m", "hybridsim", "run", "tngd-digits", "--out", str(folder), "--backend", "timing",
+    command = [sys.executable, "-m", "hybridsim", "run", "tngd-digits", "--out", str(folder),
+        "--backend", "timing",
                "--set", "training.steps=100000000", *words]  # fmt: skip
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"})
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}
+    )
     deadline = time.monotonic() + 120
     while not list(folder.glob("steps/part-*.parquet")):
         assert process.poll() is None, process.stderr.read()

@@ -18,13 +18,22 @@ def blocks(page: str, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text(), re.S)
 
 
-SCENARIOS = [(page, text) for page in PAGES for text in blocks(page, "yaml") if "kind: spu\ndescription" not in text]
+SCENARIOS = [
+    (page, text)
+    for page in PAGES
+    for text in blocks(page, "yaml")
+    if "kind: spu\ndescription" not in text
+]
 
 
-@pytest.mark.parametrize(("page", "text"), SCENARIOS, ids=[f"{p}-{i}" for i, (p, _) in enumerate(SCENARIOS)])
+@pytest.mark.parametrize(
+    ("page", "text"), SCENARIOS, ids=[f"{p}-{i}" for i, (p, _) in enumerate(SCENARIOS)]
+)
 def test_a_scenario_of_the_documentation_loads(tmp_path, page, text):
     """Fragments that show only the machine are put into the rest of a shipped scenario."""
-    part = next(b for b in blocks("models/parts/README.md", "yaml") if "kind: spu\ndescription" in b)
+    part = next(
+        b for b in blocks("models/parts/README.md", "yaml") if "kind: spu\ndescription" in b
+    )
     (tmp_path / "my-spu.yaml").write_text(part)
     file = tmp_path / "scenario.yaml"
     file.write_text(text if "training:" in text else f"extends: tngd-digits\n{text}")
@@ -33,7 +42,9 @@ def test_a_scenario_of_the_documentation_loads(tmp_path, page, text):
 
 
 def test_the_part_of_the_documentation_loads(tmp_path):
-    part = next(b for b in blocks("models/parts/README.md", "yaml") if "kind: spu\ndescription" in b)
+    part = next(
+        b for b in blocks("models/parts/README.md", "yaml") if "kind: spu\ndescription" in b
+    )
     (tmp_path / "my-spu.yaml").write_text(part)
     sheet = load_part("spu", "my-spu.yaml", tmp_path)
     assert sheet.value("write_time_s") == 100e-9
@@ -44,7 +55,11 @@ def test_the_part_of_the_documentation_loads(tmp_path):
 def test_a_workload_of_the_documentation_trains(tmp_path, page):
     text = next(b for b in blocks(page, "python") if "def build" in b)
     (tmp_path / "mine.py").write_text(text)
-    overrides = [f"workload={tmp_path / 'mine.py'}", "training.steps=3", "training.target={test_loss: 0.5}"]
+    overrides = [
+        f"workload={tmp_path / 'mine.py'}",
+        "training.steps=3",
+        "training.target={test_loss: 0.5}",
+    ]
     run = hybridsim.run(hybridsim.load("tngd-digits", overrides))
     assert run.steps.train_loss.notna().all()
 

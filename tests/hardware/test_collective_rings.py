@@ -1,4 +1,5 @@
-"""Ring collectives: closed forms on a fabric of their own, contention on a shared one, books that balance anywhere."""
+"""Ring collectives: closed forms on a fabric of their own, contention on a shared one, books that
+balance anywhere."""
 
 from __future__ import annotations
 
@@ -29,7 +30,11 @@ NAMES = [name for name, _ in SPAN_COLUMNS]
 MEAN = Computation(parallel.mean)
 GPU = load_part("gpu", "a100-sxm4-80gb")
 IDEAL = GPU.overridden(
-    {"launch_asynchronous_s": 0.0, "memory_bandwidth_byte_per_s": 1e30, "peak_fp32_flop_per_s": 1e30}
+    {
+        "launch_asynchronous_s": 0.0,
+        "memory_bandwidth_byte_per_s": 1e30,
+        "peak_fp32_flop_per_s": 1e30,
+    }
 )
 
 
@@ -80,10 +85,14 @@ class Bench:
 
     def all_reduce(self, bits: int, issuers: list[Issuer] | None = None) -> Any:
         label, issuers = Label("sum", 1), issuers or self.issuers
-        return collective.all_reduce(self.machine, issuers, label, self.gpus, self.payloads, bits, MEAN)
+        return collective.all_reduce(
+            self.machine, issuers, label, self.gpus, self.payloads, bits, MEAN
+        )
 
     def all_gather(self, bits: list[int]) -> Any:
-        return collective.all_gather(self.machine, self.issuers, Label("all", 1), self.gpus, self.payloads, bits)
+        return collective.all_gather(
+            self.machine, self.issuers, Label("all", 1), self.gpus, self.payloads, bits
+        )
 
 
 @settings(deadline=None, max_examples=40)
@@ -111,7 +120,9 @@ def test_an_all_reduce_takes_2_g_minus_1_hops_and_g_minus_1_adds(size, bits, ban
     assert {issuer.last for issuer in bench.issuers} <= ended_last
     assert len({r.key for r in results}) == 1
     for result in results:
-        torch.testing.assert_close(result.value, torch.stack(bench.values).mean(0), rtol=1e-14, atol=1e-15)
+        torch.testing.assert_close(
+            result.value, torch.stack(bench.values).mean(0), rtol=1e-14, atol=1e-15
+        )
 
 
 def test_eight_a100_reach_what_nccl_reckons_with():
@@ -134,7 +145,8 @@ def test_with_one_gpu_nothing_happens():
 @settings(deadline=None, max_examples=20)
 @given(size=st.integers(2, 5), piece_bits=st.integers(32, 10**8), bandwidth=st.floats(1e9, 1e12))
 def test_two_at_once_take_turns_on_the_wires(size, piece_bits, bandwidth):
-    """Without latency and with additions that cost nothing, two take exactly twice as long as one."""
+    """Without latency and with additions that cost nothing, two take exactly twice as long as
+    one."""
     alone = Bench(fabric([(bandwidth, 0.0)] * size, IDEAL))
     alone.finish(alone.all_reduce(piece_bits * size))
     both = Bench(fabric([(bandwidth, 0.0)] * size, IDEAL))
@@ -143,13 +155,20 @@ def test_two_at_once_take_turns_on_the_wires(size, piece_bits, bandwidth):
     assert both.env.now == 2 * alone.env.now
 
 
-WIRES = st.lists(st.tuples(st.floats(1e9, 1e12), st.floats(0, 1e-6)) | st.none(), min_size=2, max_size=5)
+WIRES = st.lists(
+    st.tuples(st.floats(1e9, 1e12), st.floats(0, 1e-6)) | st.none(), min_size=2, max_size=5
+)
 
 
 @settings(deadline=None, max_examples=60)
-@given(wires=WIRES, bits=st.integers(0, 10**7), starts=st.lists(st.integers(0, 10**6), min_size=5, max_size=5))
+@given(
+    wires=WIRES,
+    bits=st.integers(0, 10**7),
+    starts=st.lists(st.integers(0, 10**6), min_size=5, max_size=5),
+)
 def test_books_balance_on_any_fabric(wires, bits, starts):
-    """Payloads that are ready at different times, unequal and free wires: what was sent arrives, no gap, no overlap."""
+    """Payloads that are ready at different times, unequal and free wires: what was sent arrives, no
+    gap, no overlap."""
     bench = Bench(fabric(wires))
     size = len(wires)
 
@@ -162,7 +181,10 @@ def test_books_balance_on_any_fabric(wires, bits, starts):
         yield bench.env.all_of(running)
         bench.payloads = [process.value for process in running]
         results = yield from bench.all_reduce(bits)
-        after = [g.execute(i, Label("use", 1), Computation(double), (r,)) for g, i, r in triples(bench, results)]
+        after = [
+            g.execute(i, Label("use", 1), Computation(double), (r,))
+            for g, i, r in triples(bench, results)
+        ]
         yield from collective.side_by_side(bench.env, bench.issuers, after)
         yield from bench.all_gather([bits * k for k in range(size)])
 
@@ -214,16 +236,27 @@ def test_an_all_gather_brings_every_piece_to_everyone(bits, latency):
     assert [r.key for r in results] == [p.key for p in bench.payloads]
     busiest_s = max(sum(bits) - own for own in bits) / bandwidth
     seconds, rounding_s = bench.env.now * 1e-12, 1e-11 * size
-    assert busiest_s - rounding_s <= seconds <= (size - 1) * (max(bits) / bandwidth + 2 * latency) + rounding_s
+    assert (
+        busiest_s - rounding_s
+        <= seconds
+        <= (size - 1) * (max(bits) / bandwidth + 2 * latency) + rounding_s
+    )
     if len(set(bits)) == 1 and bits[0]:
-        assert seconds == pytest.approx((size - 1) * (bits[0] / bandwidth + 2 * latency), rel=1e-9, abs=rounding_s)
+        assert seconds == pytest.approx(
+            (size - 1) * (bits[0] / bandwidth + 2 * latency), rel=1e-9, abs=rounding_s
+        )
 
 
 @settings(deadline=None, max_examples=20)
 @given(data=st.data(), count=st.integers(1, 5))
 def test_the_mean_of_pytrees_is_leaf_by_leaf(data, count):
-    shapes = data.draw(st.lists(st.lists(st.integers(0, 3), max_size=2).map(tuple), min_size=1, max_size=3))
-    trees = [{"a": [torch.randn(s, dtype=torch.float64) for s in shapes], "b": (torch.randn(2),)} for _ in range(count)]
+    shapes = data.draw(
+        st.lists(st.lists(st.integers(0, 3), max_size=2).map(tuple), min_size=1, max_size=3)
+    )
+    trees = [
+        {"a": [torch.randn(s, dtype=torch.float64) for s in shapes], "b": (torch.randn(2),)}
+        for _ in range(count)
+    ]
     found = parallel.mean(*trees).value
     for k in range(len(shapes)):
         torch.testing.assert_close(

@@ -47,7 +47,9 @@ def test_a_kernel_takes_its_launch_and_its_roofline(flop, size, count):
     part = gpu()
     value = part.sheet.value
     price = part.price(Work((Kernel("k", flop, size, matrix=True, count=count),)))
-    roof = max(flop / (value("flop_efficiency") * 19.5e12), size / (value("bandwidth_efficiency") * 2039e9))
+    roof = max(
+        flop / (value("flop_efficiency") * 19.5e12), size / (value("bandwidth_efficiency") * 2039e9)
+    )
     assert price.duration_ps == pytest.approx(count * (5e-6 + roof) * 1e12, rel=1e-9, abs=1)
     assert price.busy_ps == pytest.approx(count * roof * 1e12, rel=1e-9, abs=1)
     nominal, low, high = price.energy_j
@@ -60,7 +62,8 @@ PUBLISHED_A100_CHOLESKY_US = {64: 99, 128: 155, 256: 275, 512: 526, 1024: 1351}
 
 @pytest.mark.parametrize("size", PUBLISHED_A100_CHOLESKY_US)
 def test_cholesky_time_is_near_published_a100_points(size):
-    """FP64 linalg.cholesky on an A100: the model's sheet values stay within a factor of two of the published points."""
+    """FP64 linalg.cholesky on an A100: the model's sheet values stay within a factor of two of the
+    published points."""
     kernel = Kernel("cholesky", size**3 / 3, 0, True, "fp64", "cholesky", size)
     seconds = gpu().price(Work((kernel,))).duration_ps * 1e-12
     assert 0.5 <= seconds / (PUBLISHED_A100_CHOLESKY_US[size] * 1e-6) <= 2
@@ -83,15 +86,22 @@ def test_precisions_run_at_their_own_peak():
 
 
 def test_what_does_not_fit_is_refused_with_tensor_bytes_and_knob():
-    scenario = hybridsim.load("tngd-digits", ["training.batch_size=1400", "workload.options.hidden=4000"])
-    with pytest.raises(CapacityError, match=r"gpu0: operation 'linearize' needs .*bytes.*training.batch_size"):
+    scenario = hybridsim.load(
+        "tngd-digits", ["training.batch_size=1400", "workload.options.hidden=4000"]
+    )
+    with pytest.raises(
+        CapacityError, match=r"gpu0: operation 'linearize' needs .*bytes.*training.batch_size"
+    ):
         hybridsim.run(scenario, backend="timing")
 
 
 def graph(links: dict[tuple[str, str], dict]) -> dict:
     nodes = {"gpu": {"kind": "gpu", "part": "a100-sxm4-80gb"}, "hub": {"kind": "switch"}}
     nodes |= {name: {"kind": "spu", "part": "rc-1us"} for name in ("a", "b")}
-    edges = [{"between": list(pair), "link": {"part": "paper-50gbps", **link}} for pair, link in links.items()]
+    edges = [
+        {"between": list(pair), "link": {"part": "paper-50gbps", **link}}
+        for pair, link in links.items()
+    ]
     return {"nodes": nodes, "edges": edges}
 
 
@@ -119,13 +129,19 @@ def send(net, source, target, bits, issuer=None):
     bits=st.integers(1, 10**9),
 )
 def test_several_hops_are_cut_through(rates, latencies, bits):
-    """Time = bits over the slowest hop + the sum of latencies; every hop carries all bits and is held throughout."""
-    hops = [{"bandwidth": f"{r} Gb/s", "latency": f"{t} ns"} for r, t in zip(rates, latencies, strict=True)]
+    """Time = bits over the slowest hop + the sum of latencies; every hop carries all bits and is
+    held throughout."""
+    hops = [
+        {"bandwidth": f"{r} Gb/s", "latency": f"{t} ns"}
+        for r, t in zip(rates, latencies, strict=True)
+    ]
     net, sink = machine({("gpu", "hub"): hops[0], ("hub", "a"): hops[1], ("hub", "b"): {}})
     send(net, "gpu", "a", bits)
     net.context.env.run()
     net.context.trace.close()
-    assert net.context.env.now == pytest.approx(bits / min(rates) * 1e3 + sum(latencies) * 1e3, abs=2)
+    assert net.context.env.now == pytest.approx(
+        bits / min(rates) * 1e3 + sum(latencies) * 1e3, abs=2
+    )
     wires = [s for s in sink.spans if s["lane"].startswith("to ")]
     assert [s["bits"] for s in wires] == [bits, bits]
     assert len({(s["start_ps"], s["end_ps"]) for s in wires}) == 1
@@ -159,10 +175,18 @@ def test_chunks_let_others_in_between():
     nets = {}
     for chunk in (None, "1 KiB"):
         link = {"latency": "0 s"} | ({"chunk": chunk} if chunk else {})
-        net, sink = machine({("gpu", "hub"): link, ("hub", "a"): {"latency": "0 s"}, ("hub", "b"): {"latency": "0 s"}})
+        net, sink = machine(
+            {
+                ("gpu", "hub"): link,
+                ("hub", "a"): {"latency": "0 s"},
+                ("hub", "b"): {"latency": "0 s"},
+            }
+        )
         long, short = send(net, "gpu", "a", 10**7), send(net, "gpu", "b", 8192)
         finished = []
-        short.callbacks.append(lambda _, net=net, finished=finished: finished.append(net.context.env.now))
+        short.callbacks.append(
+            lambda _, net=net, finished=finished: finished.append(net.context.env.now)
+        )
         net.context.env.run()
         assert long.triggered
         nets[chunk] = (finished[0], net.context.env.now)
@@ -171,9 +195,15 @@ def test_chunks_let_others_in_between():
 
 
 @settings(max_examples=30, deadline=None)
-@given(bits=st.integers(2, 16), cells=st.integers(1, 1000), count=st.integers(1, 20), channels=st.integers(0, 64))
+@given(
+    bits=st.integers(2, 16),
+    cells=st.integers(1, 1000),
+    count=st.integers(1, 20),
+    channels=st.integers(0, 64),
+)
 def test_converters_follow_the_survey(bits, cells, count, channels):
-    """DAC: 0.3 pJ at 8 bit, doubled per bit. ADC: 10 (0.267 pJ + 0.145 aJ 4^(bits-1)). Rounds over the channels."""
+    """DAC: 0.3 pJ at 8 bit, doubled per bit. ADC: 10 (0.267 pJ + 0.145 aJ 4^(bits-1)). Rounds over
+    the channels."""
     spus = {
         "part": "rc-1us",
         "bias_bits": bits,
@@ -201,7 +231,13 @@ def test_converters_follow_the_survey(bits, cells, count, channels):
 @given(chunk=st.integers(1, 64), rate=st.integers(100, 50_000), bits=st.integers(1, 4000))
 def test_chunks_lose_no_time_to_rounding(chunk, rate, bits):
     link = {"latency": "0 s", "bandwidth": f"{rate} Gb/s", "chunk": f"{chunk} B"}
-    net, _ = machine({("gpu", "hub"): link, ("hub", "a"): {"bandwidth": "1 Pb/s", "latency": "0 s"}, ("hub", "b"): {}})
+    net, _ = machine(
+        {
+            ("gpu", "hub"): link,
+            ("hub", "a"): {"bandwidth": "1 Pb/s", "latency": "0 s"},
+            ("hub", "b"): {},
+        }
+    )
     send(net, "gpu", "a", bits)
     net.context.env.run()
     assert net.context.env.now == round(bits / rate * 1e3)
@@ -217,7 +253,10 @@ def test_ideal_converters_behind_a_free_connection_are_priced_like_others():
             "name": "free",
             "workload": "digits_mlp",
             "training": {"algorithm": {"kind": "tngd"}},
-            "machine": {"nodes": nodes | spu, "edges": [{"between": ["gpu", "spu"], "link": "free"}]},
+            "machine": {
+                "nodes": nodes | spu,
+                "edges": [{"between": ["gpu", "spu"], "link": "free"}],
+            },
         }
         part = Machine(context()[0], hybridsim.load(document).machine.expand()).spus[0]
         prices.append([part._converter_price(kind, 310, 1).energy_j for kind in ("dac", "adc")])

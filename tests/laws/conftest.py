@@ -19,7 +19,14 @@ TNGD = {
     "noise": 1e-4,
     "readout": {"samples": 2, "spacing": "1 tau"},
 }
-KFAC = {"kind": "kfac", "learning_rate": 0.05, "damping": 0.1, "settle": "5 tau", "noise": 1e-4, "placement": "layers"}
+KFAC = {
+    "kind": "kfac",
+    "learning_rate": 0.05,
+    "damping": 0.1,
+    "settle": "5 tau",
+    "noise": 1e-4,
+    "placement": "layers",
+}
 DIGITAL = {"kind": "kfac", "learning_rate": 0.05, "damping": 0.1, "method": "digital"}
 GPUS = {"gpu": {"part": "a100-sxm4-80gb", "count": 4, "interconnect": "nvlink3"}}
 SPUS = {"count": 1, "part": "rc-1us", "input_bits": 8, "bias_bits": 10, "output_bits": 9}
@@ -33,7 +40,13 @@ MACHINE = {
 def document(algorithm: dict[str, Any], machine: dict[str, Any]) -> dict[str, Any]:
     training = {"batch_size": 4, "steps": 4, "evaluate_every": 2, "algorithm": algorithm}
     return copy.deepcopy(
-        {"name": algorithm["kind"], "seed": 1, "workload": WORKLOAD, "training": training, "machine": machine}
+        {
+            "name": algorithm["kind"],
+            "seed": 1,
+            "workload": WORKLOAD,
+            "training": training,
+            "machine": machine,
+        }
     )
 
 
@@ -46,34 +59,53 @@ PROGRAMS = {
     ),
     "kfac": document(KFAC, {**MACHINE, "spus": {**SPUS, "count": 4}}),
     "kfac-auto": document(
-        {**KFAC, "placement": "auto"}, {**MACHINE, "spus": {**SPUS, "count": 3, "buffering": "double"}}
+        {**KFAC, "placement": "auto"},
+        {**MACHINE, "spus": {**SPUS, "count": 3, "buffering": "double"}},
     ),
     "kfac-inverse": document(
         {**KFAC, "method": "inverse", "placement": "columns", "inverses_every": 2, "stale": True},
         {**MACHINE, "spus": {**SPUS, "count": 3, "buffering": "double"}},
     ),
     "kfac-noise": document(
-        {**KFAC, "method": "noise", "noise": 1e-2, "covariance": {"samples": 50, "spacing": "1 tau"}},
+        {
+            **KFAC,
+            "method": "noise",
+            "noise": 1e-2,
+            "covariance": {"samples": 50, "spacing": "1 tau"},
+        },
         {**MACHINE, "spus": {**SPUS, "count": 2}},
     ),
     "kfac-stale": document(
         {**KFAC, "stale": True, "placement": "layers", "update": "adam", "fisher": "mc"},
         {**MACHINE, "spus": {**SPUS, "count": 2, "buffering": "double"}},
     ),
-    "kfac-tiles": document({**KFAC, "tiling": True}, {**MACHINE, "spus": {**SPUS, "count": 2, "cells": 20}}),
+    "kfac-tiles": document(
+        {**KFAC, "tiling": True}, {**MACHINE, "spus": {**SPUS, "count": 2, "cells": 20}}
+    ),
     "kfac-activations": document(
         {**KFAC, "upload": "activations", "ema": 0.0}, {**MACHINE, "spus": {**SPUS, "count": 2}}
     ),
     "kfac-64-spus": document(
-        {**KFAC, "placement": "columns"}, {**MACHINE, "spus": {**SPUS, "count": 64, "buffering": "double"}}
+        {**KFAC, "placement": "columns"},
+        {**MACHINE, "spus": {**SPUS, "count": 64, "buffering": "double"}},
     ),
-    "kfac-digital": document({**DIGITAL, "damping_rule": "exact", "kl_clip": 1e-3}, {"gpu": "a100-sxm4-80gb"}),
-    "kfac-digital-4-gpus": document({**DIGITAL, "factors_every": 2, "inverses_every": 3, "stale": True}, GPUS),
+    "kfac-digital": document(
+        {**DIGITAL, "damping_rule": "exact", "kl_clip": 1e-3}, {"gpu": "a100-sxm4-80gb"}
+    ),
+    "kfac-digital-4-gpus": document(
+        {**DIGITAL, "factors_every": 2, "inverses_every": 3, "stale": True}, GPUS
+    ),
     "kfac-4-gpus": document(KFAC, {**MACHINE, **GPUS, "spus": {**SPUS, "count": 6}}),
     "adam": document({"kind": "adam", "learning_rate": 0.01}, {"gpu": "a100-sxm4-80gb"}),
     "adam-four-gpus": document(
         {"kind": "adam", "learning_rate": 0.01},
-        {"gpu": {"part": "a100-sxm4-80gb", "count": 4, "interconnect": {"bandwidth": "10 Gb/s", "latency": "1 us"}}},
+        {
+            "gpu": {
+                "part": "a100-sxm4-80gb",
+                "count": 4,
+                "interconnect": {"bandwidth": "10 Gb/s", "latency": "1 us"},
+            }
+        },
     ),
 }
 

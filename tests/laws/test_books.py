@@ -1,4 +1,5 @@
-"""Books that must balance, for every program: energy, time, capacity, causality, queues, scaling, determinism."""
+"""Books that must balance, for every program: energy, time, capacity, causality, queues, scaling,
+determinism."""
 
 from __future__ import annotations
 
@@ -66,7 +67,8 @@ def test_critical_path_covers_the_run_without_a_gap(program):
 
 
 def test_wires_carry_the_same_bits_at_both_ends(program):
-    """Whatever a direction carried, its far end received: payload sizes follow from the task alone."""
+    """Whatever a direction carried, its far end received: payload sizes follow from the task
+    alone."""
     name, document, run, _ = program
     wires = serving(run.spans[run.spans.bits > 0])
     wires = wires[wires.lane.str.startswith("to ")]
@@ -104,7 +106,9 @@ def test_littles_law_on_every_queue(program):
 
 
 def test_the_same_scenario_gives_the_same_digest(program, tmp_path):
-    assert simulate(program[1], tmp_path / "again").manifest["digest"] == program[2].manifest["digest"]
+    assert (
+        simulate(program[1], tmp_path / "again").manifest["digest"] == program[2].manifest["digest"]
+    )
 
 
 def test_timing_only_gives_the_live_schedule_and_keys(program, tmp_path):
@@ -139,14 +143,23 @@ SCALED = {
 
 
 @pytest.mark.parametrize("what", sorted(SCALED))
-@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(k=st.floats(0.05, 50))
 def test_scaling_a_constant_scales_its_spans_and_no_others(program, tmp_path, what, k):
-    """Bandwidth by 1/k, R or C by k: the matching spans take k times as long, within 1 ps of the shorter one."""
+    """Bandwidth by 1/k, R or C by k: the matching spans take k times as long, within 1 ps of the
+    shorter one."""
     name, document, run, _ = program
     path, value, matching = SCALED[what]
-    if "spus" not in document["machine"] and "interconnect" in document["machine"]["gpu"] and what == "bandwidth":
-        own = run.manifest["machine"]["edges"][0]["sheet"]["constants"]["bandwidth_bit_per_s"]["value"]
+    if (
+        "spus" not in document["machine"]
+        and "interconnect" in document["machine"]["gpu"]
+        and what == "bandwidth"
+    ):
+        own = run.manifest["machine"]["edges"][0]["sheet"]["constants"]["bandwidth_bit_per_s"][
+            "value"
+        ]
         path, value = "machine.gpu.interconnect.bandwidth", lambda k: f"{own * 1e-9 / k!r} Gb/s"
     elif "spus" not in document["machine"] or ("asynchronous" in name and what != "bandwidth"):
         return
@@ -160,7 +173,9 @@ def test_scaling_a_constant_scales_its_spans_and_no_others(program, tmp_path, wh
     assert before[order[:-1]].equals(after[order[:-1]])
     lengths = [(spans.end_ps - spans.start_ps).to_numpy() for spans in (before, after)]
     hit = matching(before).to_numpy()
-    np.testing.assert_allclose(lengths[1][hit] / max(k, 1), lengths[0][hit] * k / max(k, 1), rtol=1e-12, atol=1)
+    np.testing.assert_allclose(
+        lengths[1][hit] / max(k, 1), lengths[0][hit] * k / max(k, 1), rtol=1e-12, atol=1
+    )
     np.testing.assert_array_equal(lengths[1][~hit], lengths[0][~hit])
 
 
@@ -173,5 +188,6 @@ def test_four_spus_change_no_number_of_a_synchronous_run(program, tmp_path):
         other = simulate(changed(document, "machine.spus.count", count), tmp_path / str(count))
         columns = [c for c in run.steps.columns if not c.endswith(("_ps", "_s", "energy_j"))]
         pd.testing.assert_frame_equal(other.steps[columns], run.steps[columns])
-        # columns solved apart are other computations: equal numbers up to the rounding of a matrix product
+        # columns solved apart are other computations: equal numbers up to the rounding of a matrix
+        # product
         assert spread or other.manifest["last_key"] == run.manifest["last_key"]

@@ -1,4 +1,5 @@
-"""Replay equals live, whatever field of the scenario is changed: keys miss nothing that matters, facts suffice."""
+"""Replay equals live, whatever field of the scenario is changed: keys miss nothing that matters,
+facts suffice."""
 
 from __future__ import annotations
 
@@ -48,20 +49,28 @@ SKIPPED = {
     "host.device": "the other device is not present on every machine",
 }
 VARIED = (
-    "method", "stale", "placement", "upload", "pipelining", "inverses_every", "factors_every", "covariance.samples",
+    "method", "stale", "placement", "upload", "pipelining", "inverses_every", "factors_every",
+        "covariance.samples",
     "covariance.spacing", "fisher", "fisher_samples", "moments.beta1", "damping_rule", "update",
 )  # fmt: skip
-"""What is changed of the variants of K-FAC, beside the number of parts; all fields are changed of ``kfac`` itself."""
+"""What is changed of the variants of K-FAC, beside the number of parts; all fields are changed of
+``kfac`` itself."""
 
 
 def varied(path: str) -> bool:
-    return path.removeprefix("training.algorithm.") in VARIED or path.endswith((".buffering", ".count"))
+    return path.removeprefix("training.algorithm.") in VARIED or path.endswith(
+        (".buffering", ".count")
+    )
 
 
 def leaves(node: Any, path: str = "") -> list[tuple[str, Any]]:
     """Every field of a resolved scenario, defaults included."""
     if isinstance(node, dict):
-        return [leaf for key, value in node.items() for leaf in leaves(value, f"{path}.{key}" if path else key)]
+        return [
+            leaf
+            for key, value in node.items()
+            for leaf in leaves(value, f"{path}.{key}" if path else key)
+        ]
     return [(path, node)]
 
 
@@ -86,10 +95,17 @@ def cases() -> list[Any]:
     for name, document in PROGRAMS.items():
         resolved = YAML(typ="safe").load(hybridsim.load(document).to_yaml())
         fields = dict(leaves(resolved))
-        optional = ("training.target", "machine.link.chunk") if not name.startswith("adam") else ("training.target",)
+        optional = (
+            ("training.target", "machine.link.chunk")
+            if not name.startswith("adam")
+            else ("training.target",)
+        )
         fields |= dict.fromkeys(optional)
         if name == "adam-four-gpus":
-            fields |= {"machine.gpu.interconnect.chunk": None, "training.batch_size": 7}  # the next is 8 = 2 * 4
+            fields |= {
+                "machine.gpu.interconnect.chunk": None,
+                "training.batch_size": 7,
+            }  # the next is 8 = 2 * 4
         if name == "tngd-asynchronous":
             fields["training.algorithm.delay"] = None
         for path, value in fields.items():
@@ -137,10 +153,18 @@ def test_replay_equals_live(stores, tmp_path, name, path, value):
 
 
 def test_the_cases_cover_every_part_of_a_scenario():
-    """What the schema forbids is left out above; this would notice if that were nearly everything."""
+    """What the schema forbids is left out above; this would notice if that were nearly
+    everything."""
     paths = {case.values[1] for case in cases()}
     assert len(paths) >= 40
-    assert {path.split(".")[0] for path in paths} >= {"name", "seed", "workload", "host", "training", "machine"}
+    assert {path.split(".")[0] for path in paths} >= {
+        "name",
+        "seed",
+        "workload",
+        "host",
+        "training",
+        "machine",
+    }
     assert {
         "training.algorithm.settle",
         "training.algorithm.delay",
@@ -153,7 +177,8 @@ def test_the_cases_cover_every_part_of_a_scenario():
 
 @pytest.mark.parametrize("name", ["tngd", "kfac"])
 def test_a_faster_link_needs_no_new_numbers(stores, tmp_path, name):
-    """In a synchronous program no number depends on the link, so the facts of the base run suffice."""
+    """In a synchronous program no number depends on the link, so the facts of the base run
+    suffice."""
     document = changed(PROGRAMS[name], "machine.link.bandwidth", "400 Gb/s")
     run = simulate(document, tmp_path / "run", backend="replay", facts=stores / f"{name}.sqlite")
     assert run.summary["host"]["backend"] == "replay"
@@ -161,6 +186,8 @@ def test_a_faster_link_needs_no_new_numbers(stores, tmp_path, name):
 
 def test_an_asynchronous_run_on_another_link_falls_back_and_says_so(stores, tmp_path):
     document = changed(PROGRAMS["tngd-asynchronous"], "machine.link.bandwidth", "400 Gb/s")
-    run = simulate(document, tmp_path / "run", backend="replay", facts=stores / "tngd-asynchronous.sqlite")
+    run = simulate(
+        document, tmp_path / "run", backend="replay", facts=stores / "tngd-asynchronous.sqlite"
+    )
     assert run.summary["host"]["backend"] == "live"
     assert "no facts of settle" in run.summary["host"]["replay_missing"]

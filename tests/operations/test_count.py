@@ -45,8 +45,8 @@ def forward(task, theta, x):
 @settings(deadline=None, max_examples=10)
 @given(st.integers(2, 9), st.lists(st.integers(2, 9), min_size=3, max_size=4))
 def test_mlp_flop_are_the_closed_forms(b, widths):
-    """Forward 2bΣnm; the gradient as much for weights and for inputs, less the first layer's; the Jacobian
-    does both for d_z rows per example, and its gradient is one product rᵀJ more."""
+    """Forward 2bΣnm; the gradient as much for weights and for inputs, less the first layer's; the
+    Jacobian does both for d_z rows per example, and its gradient is one product rᵀJ more."""
     task = mlp(b, widths)
     theta, examples = task.initial_parameters(0), batch(task.data, torch.arange(b))
     products = [2 * b * n * m for n, m in zip(widths, widths[1:], strict=False)]
@@ -65,13 +65,20 @@ def test_mlp_flop_are_the_closed_forms(b, widths):
 
 
 @settings(deadline=None, max_examples=10)
-@given(st.integers(2, 6), st.integers(1, 3), st.integers(1, 4), st.integers(1, 3), st.integers(2, 5))
+@given(
+    st.integers(2, 6), st.integers(1, 3), st.integers(1, 4), st.integers(1, 3), st.integers(2, 5)
+)
 def test_cnn_flop_are_the_closed_forms(b, c0, c1, c2, outputs):
-    """Two convolutions 3x3 on 8x8 without padding, then a dense layer: every tap once per output pixel."""
+    """Two convolutions 3x3 on 8x8 without padding, then a dense layer: every tap once per output
+    pixel."""
 
     def network():
         return nn.Sequential(
-            nn.Conv2d(c0, c1, 3), nn.Tanh(), nn.Conv2d(c1, c2, 3), nn.Flatten(), nn.Linear(c2 * 16, outputs)
+            nn.Conv2d(c0, c1, 3),
+            nn.Tanh(),
+            nn.Conv2d(c1, c2, 3),
+            nn.Flatten(),
+            nn.Linear(c2 * 16, outputs),
         )
 
     task = task_of(network, torch.randn(b, c0, 8, 8), outputs)
@@ -84,7 +91,9 @@ def test_cnn_flop_are_the_closed_forms(b, c0, c1, c2, outputs):
     slack = matrix_flop(run) - (3 * sum(parts) - parts[0])
     assert 0 <= slack <= biases
     run, _ = count(linearize, (task, theta, examples), {"curvature": "ggn"})
-    expected = sum(parts) + outputs * (2 * sum(parts) - parts[0]) + 2 * b * outputs * task.layout.size
+    expected = (
+        sum(parts) + outputs * (2 * sum(parts) - parts[0]) + 2 * b * outputs * task.layout.size
+    )
     assert 0 <= matrix_flop(run) - expected <= outputs * biases
 
 
@@ -136,7 +145,9 @@ def test_contractions(b, n, m, k):
         run, _ = count(fn, tuple(torch.randn(s, dtype=torch.float64) for s in shapes), {})
         assert matrix_flop(run) == flop
         assert {kernel.precision for kernel in run.kernels} == {"fp64"}
-    run, _ = count(lambda x, y: x @ y, (torch.randn(n, m).bfloat16(), torch.randn(m, k).bfloat16()), {})
+    run, _ = count(
+        lambda x, y: x @ y, (torch.randn(n, m).bfloat16(), torch.randn(m, k).bfloat16()), {}
+    )
     assert run.kernels[0].precision == "bf16"
 
 
@@ -151,7 +162,8 @@ def staged(x, names):
 
 @given(st.lists(st.sampled_from("abc"), max_size=6))
 def test_stages_add_up_in_order_of_appearance(names):
-    """What precedes the first name counts to it; a name may come back; without names there are no stages."""
+    """What precedes the first name counts to it; a name may come back; without names there are no
+    stages."""
     run, _ = count(staged, (torch.randn(7),), {"names": tuple(names)})
     assert run.launches == 1 + len(names) and run.flop == 7 * run.launches
     assert [name for name, _ in run.stages] == list(dict.fromkeys(names))
@@ -202,7 +214,12 @@ def test_factorisations():
     spd = torch.eye(30, dtype=torch.float64)
     run, _ = count(torch.linalg.cholesky, (spd,), {})
     (kernel,) = [k for k in run.kernels if k.routine != "roofline"]
-    assert (kernel.routine, kernel.size, kernel.flop, kernel.count) == ("cholesky", 30, 30**3 / 3, 1)
+    assert (kernel.routine, kernel.size, kernel.flop, kernel.count) == (
+        "cholesky",
+        30,
+        30**3 / 3,
+        1,
+    )
     assert kernel.precision == "fp64"
     run, _ = count(lambda a: torch.cholesky_inverse(torch.linalg.cholesky(a)), (spd,), {})
     (kernel,) = [k for k in run.kernels if k.routine != "roofline"]
@@ -210,7 +227,9 @@ def test_factorisations():
     run, _ = count(lambda a: torch.linalg.eigh(a)[1], (torch.zeros(4, 6, 6),), {})
     (kernel,) = [k for k in run.kernels if k.routine == "eigh"]
     assert (kernel.size, kernel.count, kernel.flop) == (6, 4, 9 * 6**3)
-    run, _ = count(lambda a, b: torch.cholesky_solve(b, a), (spd, torch.zeros(30, 5, dtype=torch.float64)), {})
+    run, _ = count(
+        lambda a, b: torch.cholesky_solve(b, a), (spd, torch.zeros(30, 5, dtype=torch.float64)), {}
+    )
     assert matrix_flop(run) == 2 * 30 * 30 * 5
     upper = torch.zeros(30, 5, dtype=torch.float64)
     run, _ = count(lambda a, b: torch.linalg.solve_triangular(a, b, upper=False), (spd, upper), {})
@@ -218,7 +237,8 @@ def test_factorisations():
 
 
 def test_peak_memory_by_hand():
-    """x (1000 floats) stays; y = 2x and z = y + 1 live together, then y dies before the wide one is made."""
+    """x (1000 floats) stays; y = 2x and z = y + 1 live together, then y dies before the wide one is
+    made."""
 
     def steps(x):
         y = x * 2
@@ -272,7 +292,9 @@ def test_meta_goes_into_pytrees_and_signatures_ignore_data():
     same = Pair(torch.randn(2, 3).T, (torch.ones(4, dtype=torch.int64), 8))
     other = Pair(torch.randn(3, 2), (torch.ones(4, dtype=torch.int64), 8))
     assert signature((pair, None), {"a": 1}) == signature((same, None), {"a": 1})
-    assert signature((pair,), {}) != signature((other,), {}) and signature((pair,), {"a": 1}) != signature((pair,), {})
+    assert signature((pair,), {}) != signature((other,), {}) and signature(
+        (pair,), {"a": 1}
+    ) != signature((pair,), {})
     assert signature((meta,), {}) == signature((pair,), {})
     hash(signature(({"a": [pair]},), {"b": "c"}))
 
@@ -295,7 +317,8 @@ def test_what_the_gpu_runs_gives_the_shapes_that_it_really_has(name):
 
 
 def test_optimizer_bytes():
-    """SGD reads two vectors and writes one; Adam's moments and update are counted operator by operator."""
+    """SGD reads two vectors and writes one; Adam's moments and update are counted operator by
+    operator."""
     theta = torch.zeros(1000)
     run, _ = count(optimizers.sgd, (theta, optimizers.State(), theta), {"learning_rate": 0.1})
     assert (run.flop, run.bytes, run.launches) == (1000, 12000, 1)

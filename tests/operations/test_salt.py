@@ -19,7 +19,9 @@ SHOWN_ONLY = ("reports/", "cli.py", "progress.py", "__main__.py")
 def copy(tmp_path_factory):
     """A package with the sources of this one."""
     folder = tmp_path_factory.mktemp("package") / "hybridsim"
-    shutil.copytree(PACKAGE, folder, ignore=shutil.ignore_patterns("__pycache__", "*.yaml", "*.json"))
+    shutil.copytree(
+        PACKAGE, folder, ignore=shutil.ignore_patterns("__pycache__", "*.yaml", "*.json")
+    )
     return folder
 
 
@@ -45,7 +47,10 @@ def test_a_source_that_is_edited_or_moved_changes_the_salt(copy, path):
 
 def test_nothing_is_left_out_but_what_shows_results():
     every = {p.relative_to(PACKAGE).as_posix() for p in PACKAGE.glob("**/*.py")}
-    every |= {f"models/{p.relative_to(PACKAGE / 'models').as_posix()}" for p in (PACKAGE / "models").glob("**/*.py")}
+    every |= {
+        f"models/{p.relative_to(PACKAGE / 'models').as_posix()}"
+        for p in (PACKAGE / "models").glob("**/*.py")
+    }
     left_out = every - set(PATHS)
     assert left_out and all(path.startswith(SHOWN_ONLY) for path in left_out)
     assert {"models/workloads/digits_cnn.py", "rng.py", "simulate.py"} <= set(PATHS)

@@ -1,4 +1,5 @@
-"""Dissipation against a sum over every single resistor, with exact dense moments and a fine quadrature."""
+"""Dissipation against a sum over every single resistor, with exact dense moments and a fine
+quadrature."""
 
 from __future__ import annotations
 
@@ -21,7 +22,9 @@ def dense_nodes(tau: float, rate: float) -> tuple[np.ndarray, np.ndarray]:
     """Panels of ratio 1.5 with 12 nodes each: far finer than what is tested."""
     edges = [
         0.0,
-        *np.geomspace(min(tau, 0.1 / rate), tau, 2 + int(np.log(max(1, 10 * rate * tau)) / np.log(1.5))),
+        *np.geomspace(
+            min(tau, 0.1 / rate), tau, 2 + int(np.log(max(1, 10 * rate * tau)) / np.log(1.5))
+        ),
     ]
     x, w = np.polynomial.legendre.leggauss(12)
     half = np.diff(np.unique(edges))[:, None] / 2
@@ -38,7 +41,13 @@ def second_moments(
 
 
 def resistor_by_resistor(
-    j: np.ndarray, h: np.ndarray | None, jt_gain: float, damping: float, v: dict, b: np.ndarray, fs: dict
+    j: np.ndarray,
+    h: np.ndarray | None,
+    jt_gain: float,
+    damping: float,
+    v: dict,
+    b: np.ndarray,
+    fs: dict,
 ) -> dict[str, float]:
     """Power in V_fs² G0 of every resistor from the second moments v[stage] of what drives it."""
     power = dict.fromkeys(("j_array", "jt_array", "damping", "input", "feedback_u"), 0.0)
@@ -64,7 +73,11 @@ def reference(system, x, b, tau, kappa0, fs) -> dict[str, float]:  # noqa: ANN00
     """All stages' energies; J, H/b and A as dense matrices."""
     j = system.jacobian.double().numpy()
     gain = system.scale**2
-    h = None if system.root is None else torch.block_diag(*(gain * system.root @ system.root.mT)).numpy()
+    h = (
+        None
+        if system.root is None
+        else torch.block_diag(*(gain * system.root @ system.root.mT)).numpy()
+    )
     middle = gain * np.eye(len(j)) if h is None else h
     a = j.T @ middle @ j + system.damping * np.eye(j.shape[1])
     total: dict[str, float] = {}
@@ -113,7 +126,9 @@ def test_tngd_circuit(seed, fisher, condition, periods, kappa0, fixed, dtype) ->
     got = dissipation(system, state, drive, tau=tau, kappa0=kappa0, full_scales=scales)
     fs = {stage: float(value) for stage, value in got.full_scales.items()}
     if fixed:
-        assert fs == pytest.approx({"x": 2.0, "u": 3.0, "w": 3.0 / B if fisher else 5.0, "b": fs["b"]})
+        assert fs == pytest.approx(
+            {"x": 2.0, "u": 3.0, "w": 3.0 / B if fisher else 5.0, "b": fs["b"]}
+        )
     x, b = system.full(state).double().numpy(), system.full(drive).double().numpy()
     assert fs["b"] == pytest.approx(max(fs["x"], np.abs(b).max()), rel=1e-6)
     check(got, reference(system, x, b, tau, kappa0, fs), 1e-5)
@@ -140,9 +155,9 @@ def test_full_scales_cover_the_whole_trajectory(fisher: bool) -> None:
         assert float(got.full_scales[name]) == pytest.approx(peak, rel=0.01), name
         assert float(got.saturation[name]) == pytest.approx(1.0)
     fixed = FullScales(peaks["x"] / 2, peaks["u"] / 2, peaks["w"] / 2)
-    assert float(dissipation(system, state, drive, tau=tau, kappa0=kappa0, full_scales=fixed).saturation["u"]) == (
-        pytest.approx(2.0, rel=0.01)
-    )
+    assert float(
+        dissipation(system, state, drive, tau=tau, kappa0=kappa0, full_scales=fixed).saturation["u"]
+    ) == (pytest.approx(2.0, rel=0.01))
     narrow = FullScales(b=np.abs(b).max() / 4)
     found = dissipation(system, state, drive, tau=tau, kappa0=kappa0, full_scales=narrow)
     assert float(found.saturation["b"]) == pytest.approx(4.0)
@@ -163,7 +178,9 @@ def test_dense_circuit(seed, n, damping, periods, kappa0, full_scale) -> None:  
     matrix = factor @ factor.T / n
     x, b = torch.randn(2, n, 3, generator=g, dtype=torch.float64)
     tau = periods / damping
-    got = dense_dissipation(dense(matrix, damping), x, b, tau=tau, kappa0=kappa0, full_scales=FullScales(x=full_scale))
+    got = dense_dissipation(
+        dense(matrix, damping), x, b, tau=tau, kappa0=kappa0, full_scales=FullScales(x=full_scale)
+    )
     a = matrix.numpy() + damping * np.eye(n)
     for k in range(3):
         fs = float(got.full_scales["x"][k])
@@ -173,7 +190,9 @@ def test_dense_circuit(seed, n, damping, periods, kappa0, full_scale) -> None:  
             v = mean**2 + np.diag(covariance)
             for i in range(n):
                 expected["damping"] += weight * damping * v[i] / fs**2
-                expected["input"] += weight * float(b[i, k]) ** 2 / (fs * max(fs, float(b[:, k].abs().max())))
+                expected["input"] += (
+                    weight * float(b[i, k]) ** 2 / (fs * max(fs, float(b[:, k].abs().max())))
+                )
                 for m in range(n):
                     expected["array"] += weight * abs(float(matrix[m, i])) * v[i] / fs**2
         check(Dissipation({s: e[k] for s, e in got.stages.items()}, {}, {}), expected, 1e-5)
@@ -190,7 +209,8 @@ def test_dense_circuit(seed, n, damping, periods, kappa0, full_scale) -> None:  
     fixed=st.booleans(),
 )
 def test_two_arrays_of_rows(seed, r, n, damping, periods, kappa0, fixed) -> None:  # noqa: ANN001
-    """Activations X in one array, Xᵀ in the other: every resistor of both, of the feedback, damping and input."""
+    """Activations X in one array, Xᵀ in the other: every resistor of both, of the feedback, damping
+    and input."""
     g = torch.Generator().manual_seed(seed)
     rows = torch.randn(r, n, generator=g, dtype=torch.float64)
     x, b = torch.randn(2, n, 3, generator=g, dtype=torch.float64)
@@ -199,34 +219,51 @@ def test_two_arrays_of_rows(seed, r, n, damping, periods, kappa0, fixed) -> None
     for k in range(3):
         fs = {stage: float(value[k]) for stage, value in got.full_scales.items()}
         fs["w"] = fs["u"]  # u drives the transposed array itself
-        parts = reference(lowrank(rows, None, 1.0, damping), x[:, k].numpy(), b[:, k].numpy(), tau, kappa0, fs)
+        parts = reference(
+            lowrank(rows, None, 1.0, damping), x[:, k].numpy(), b[:, k].numpy(), tau, kappa0, fs
+        )
         check(Dissipation({s: e[k] for s, e in got.stages.items()}, {}, {}), parts, 1e-5)
 
 
 @pytest.mark.parametrize("form", ["factor", "rows"])
 def test_sampling_dissipates_over_all_of_its_time(form: str) -> None:
-    """From rest, no drive: the noise alone, over the first settling and what lies between the samples."""
+    """From rest, no drive: the noise alone, over the first settling and what lies between the
+    samples."""
     rows = torch.randn(9, 5, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     damping, kappa0, settle_tau, spacing_tau, samples = 0.2, 0.3, 1.5, 0.4, 11
-    make, held = (kronecker.program, rows.T @ rows) if form == "factor" else (kronecker.program_roots, rows)
+    make, held = (
+        (kronecker.program, rows.T @ rows) if form == "factor" else (kronecker.program_roots, rows)
+    )
     system = make(held, torch.tensor(damping, dtype=torch.float64), input_bits=None).value
     taken = kronecker.sample(
-        system, None, None, samples=samples, spacing_tau=spacing_tau, settle_tau=settle_tau, kappa0=kappa0, noise_seed=1
+        system,
+        None,
+        None,
+        samples=samples,
+        spacing_tau=spacing_tau,
+        settle_tau=settle_tau,
+        kappa0=kappa0,
+        noise_seed=1,
     )
     a, tau = (rows.T @ rows).numpy() + damping * np.eye(5), settle_tau + (samples - 1) * spacing_tau
     zero, end = np.zeros(5), second_moments(a, np.zeros(5), np.zeros(5), kappa0, tau)[1]
     fs = {"x": 3 * np.sqrt(np.diag(end).max()), "b": 1.0}
     fs["u"] = fs["w"] = 3 * np.sqrt(np.diag(rows.numpy() @ end @ rows.numpy().T).max())
-    expected = sum(reference(lowrank(rows, None, 1.0, damping), zero, zero, tau, kappa0, fs).values())
+    expected = sum(
+        reference(lowrank(rows, None, 1.0, damping), zero, zero, tau, kappa0, fs).values()
+    )
     if form == "factor":
         nodes = zip(*dense_nodes(tau, np.linalg.eigvalsh(a)[-1]), strict=True)
-        v = sum(weight * np.diag(second_moments(a, zero, zero, kappa0, t)[1]) for t, weight in nodes)
+        v = sum(
+            weight * np.diag(second_moments(a, zero, zero, kappa0, t)[1]) for t, weight in nodes
+        )
         expected = float((np.abs((rows.T @ rows).numpy()).sum(axis=0) + damping) @ v) / fs["x"] ** 2
     assert float(taken.facts["dissipation"]) == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_runaway_mode_dissipates_what_its_growth_says() -> None:
-    """X = e^t of a single node with conductance 1 against -2 of the feedback: the integral of e^2t."""
+    """X = e^t of a single node with conductance 1 against -2 of the feedback: the integral of
+    e^2t."""
     system = dense(torch.tensor([[-1.0]]), 0.0)
     one, zero = torch.ones(1, 1, dtype=torch.float64), torch.zeros(1, 1, dtype=torch.float64)
     got = dense_dissipation(system, one, zero, tau=3.0, kappa0=0.0, full_scales=FullScales(x=1.0))

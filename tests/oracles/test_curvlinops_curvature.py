@@ -61,6 +61,8 @@ def test_empirical_fisher(seed):
 
 def test_the_oracle_model_is_the_tasks():
     task, theta, (x, _), (model, *_) = random_task("mse", 0)
-    assert torch.equal(functional_call(model, {}, (x,)), task.apply(task.layout.unflatten(theta), x))
+    assert torch.equal(
+        functional_call(model, {}, (x,)), task.apply(task.layout.unflatten(theta), x)
+    )
     with pytest.raises(AssertionError):
         close(torch.zeros(2), torch.ones(2))

@@ -1,6 +1,7 @@
 """Kronecker factors against curvlinops 3 (Dangel et al.), independently implemented.
 
-curvlinops computes in float64 from the same numbers: in float32 its own sums over pixels are no better than 1e-6.
+curvlinops computes in float64 from the same numbers: in float32 its own sums over pixels are no
+better than 1e-6.
 """
 
 from __future__ import annotations
@@ -102,7 +103,11 @@ def oracle(network, task, theta, batch, case):
     operator.draw_label = SameDraws(case, y)
     operator.compute_kronecker_factors()
     assume(operator.draw_label.margin > 1e-5)  # or rounding may decide on a label
-    return operator._input_covariances, operator._gradient_covariances, "network." if classes else "0."
+    return (
+        operator._input_covariances,
+        operator._gradient_covariances,
+        "network." if classes else "0.",
+    )
 
 
 def assert_equal_factors(network, shape, outputs, case, tolerance=TOLERANCE):
@@ -120,11 +125,14 @@ def assert_equal_factors(network, shape, outputs, case, tolerance=TOLERANCE):
 @settings(deadline=None, max_examples=40)
 @given(cases, st.lists(st.integers(3, 8), min_size=2, max_size=4), st.integers(0, 2), st.booleans())
 def test_dense_layers_and_shared_positions(case, widths, positions, bias):
-    """Loss terms at no, 2 or 2 x 3 positions; not too narrow, where a single sum may cancel beyond float32."""
+    """Loss terms at no, 2 or 2 x 3 positions; not too narrow, where a single sum may cancel beyond
+    float32."""
 
     def network():
         pairs = zip(widths, [*widths[1:], 3], strict=True)
-        return nn.Sequential(*[m for n, k in pairs for m in (nn.Linear(n, k, bias=bias), nn.Tanh())])
+        return nn.Sequential(
+            *[m for n, k in pairs for m in (nn.Linear(n, k, bias=bias), nn.Tanh())]
+        )
 
     middle = (2, 3)[:positions]
     assert_equal_factors(network, (*middle, widths[0]), (*middle, 3), case)
@@ -193,7 +201,10 @@ class Residual(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.first, self.second = nn.Conv2d(2, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1, bias=False)
+        self.first, self.second = (
+            nn.Conv2d(2, 4, 3, padding=1),
+            nn.Conv2d(4, 4, 3, padding=1, bias=False),
+        )
         self.norm, self.relu, self.head = nn.GroupNorm(2, 4), nn.ReLU(inplace=True), nn.Linear(4, 3)
 
     def forward(self, x):

@@ -14,7 +14,8 @@ from hybridsim.circuits.transitions import dense, mode_margin, normal, relax_den
 
 
 def spd(seed: int, n: int, spread: float) -> torch.Tensor:
-    """Eigenvalues over ``spread`` decades below 1; the half of them equal, as in a low-rank factor."""
+    """Eigenvalues over ``spread`` decades below 1; the half of them equal, as in a low-rank
+    factor."""
     g = torch.Generator().manual_seed(seed)
     q = torch.linalg.qr(torch.randn(n, n, generator=g, dtype=torch.float64))[0]
     values = torch.logspace(0, -spread, n, dtype=torch.float64)
@@ -23,11 +24,19 @@ def spd(seed: int, n: int, spread: float) -> torch.Tensor:
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.integers(0, 2**31), st.integers(1, 24), st.floats(0, 4), st.floats(-2, 2).map(lambda e: 10.0**e))
+@given(
+    st.integers(0, 2**31),
+    st.integers(1, 24),
+    st.floats(0, 4),
+    st.floats(-2, 2).map(lambda e: 10.0**e),
+)
 def test_mean_and_covariance(seed: int, n: int, spread: float, h: float) -> None:
     damping, kappa0 = 0.05, 0.3
     matrix = spd(seed, n, spread)
-    system, a = dense(matrix, damping), (matrix + damping * torch.eye(n, dtype=torch.float64)).numpy()
+    system, a = (
+        dense(matrix, damping),
+        (matrix + damping * torch.eye(n, dtype=torch.float64)).numpy(),
+    )
     g = torch.Generator().manual_seed(seed)
     x, b = (torch.randn(n, 3, generator=g, dtype=torch.float64) for _ in range(2))
     e = scipy.linalg.expm(-a * h)
@@ -36,7 +45,9 @@ def test_mean_and_covariance(seed: int, n: int, spread: float, h: float) -> None
     np.testing.assert_allclose(got, expected, atol=1e-10 * np.abs(expected).max())
     stationary = scipy.linalg.solve_continuous_lyapunov(a, 2 * kappa0 * np.eye(n))
     m = noise_map(system, n, h, kappa0)
-    np.testing.assert_allclose(m @ m.T, stationary - e @ stationary @ e.T, atol=1e-10 * kappa0 / damping)
+    np.testing.assert_allclose(
+        m @ m.T, stationary - e @ stationary @ e.T, atol=1e-10 * kappa0 / damping
+    )
 
 
 def noise_map(system, n: int, h: float, kappa0: float) -> np.ndarray:  # noqa: ANN001

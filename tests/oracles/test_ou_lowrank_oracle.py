@@ -1,4 +1,5 @@
-"""The low-rank system's transitions against dense references: singular values, expm, Lyapunov equation."""
+"""The low-rank system's transitions against dense references: singular values, expm, Lyapunov
+equation."""
 
 from __future__ import annotations
 
@@ -24,8 +25,11 @@ class Case(NamedTuple):
     rooted: np.ndarray  # J̃ (r, N) float64
 
 
-def build(seed: int, dtype: torch.dtype, root: str, condition: float, damping: float, size: int = N) -> Case:
-    """A random system whose largest s is ``condition`` times the damping, the others spread below."""
+def build(
+    seed: int, dtype: torch.dtype, root: str, condition: float, damping: float, size: int = N
+) -> Case:
+    """A random system whose largest s is ``condition`` times the damping, the others spread
+    below."""
     g = torch.Generator().manual_seed(seed)
     rank = B * D
     u = torch.linalg.qr(torch.randn(rank, rank, generator=g, dtype=torch.float64))[0]
@@ -40,7 +44,9 @@ def build(seed: int, dtype: torch.dtype, root: str, condition: float, damping: f
     top = lowrank(jacobian, blocks, scale, 0.0).eigenvalues[-1]
     jacobian = (jacobian * torch.sqrt(condition * damping / top)).to(dtype)
     full = torch.block_diag(*blocks) if blocks is not None else torch.eye(rank, dtype=torch.float64)
-    return Case(lowrank(jacobian, blocks, scale, damping), (scale * full.T @ jacobian.double()).numpy())
+    return Case(
+        lowrank(jacobian, blocks, scale, damping), (scale * full.T @ jacobian.double()).numpy()
+    )
 
 
 def apply(rooted: np.ndarray, damping: float, f, vector: np.ndarray) -> np.ndarray:  # noqa: ANN001
@@ -86,7 +92,11 @@ def test_every_function_of_a(seed, dtype, root, condition, damping, h, given_as,
     coeff = torch.randn(B * D, generator=g, dtype=torch.float64)
     random = torch.randn(N, generator=g, dtype=torch.float64)
     in_span = torch.from_numpy(rooted.T) @ coeff
-    v = system.vector(coeff=coeff) if given_as == "coeff" else system.vector(in_span if given_as == "span" else random)
+    v = (
+        system.vector(coeff=coeff)
+        if given_as == "coeff"
+        else system.vector(in_span if given_as == "span" else random)
+    )
     true = (v.perp.double() + torch.from_numpy(rooted.T) @ v.coeff).numpy()
     for which, f in functions(h, kappa0).items():
         if which == "spread" and given_as == "coeff":
@@ -104,8 +114,15 @@ def matrices(case: Case) -> np.ndarray:
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.integers(0, 2**31), st.sampled_from(["softmax", "none"]), st.floats(0.01, 20), st.integers(6, 40))
-def test_mean_and_covariance_against_expm_and_lyapunov(seed: int, root: str, h: float, size: int) -> None:
+@given(
+    st.integers(0, 2**31),
+    st.sampled_from(["softmax", "none"]),
+    st.floats(0.01, 20),
+    st.integers(6, 40),
+)
+def test_mean_and_covariance_against_expm_and_lyapunov(
+    seed: int, root: str, h: float, size: int
+) -> None:
     """Also for fewer parameters than rows of J, where K is singular."""
     case, kappa0 = build(seed, torch.float64, root, 100.0, 0.05, size), 0.3
     system, a = case.system, matrices(case)
@@ -147,17 +164,25 @@ def test_unequal_sub_intervals_have_the_law_of_one(seed: int, steps: list[float]
         e = scipy.linalg.expm(-a * h)
         chained = e @ chained @ e + covariance(system, h, kappa0)
     once = system.full(relax(system, start, drive, tau=sum(steps), kappa0=0.0, noise_seed=0))
-    torch.testing.assert_close(system.full(state), once, rtol=0, atol=1e-10 * float(once.abs().max()))
-    np.testing.assert_allclose(chained, covariance(system, sum(steps), kappa0), atol=1e-10 * kappa0 / 0.1)
+    torch.testing.assert_close(
+        system.full(state), once, rtol=0, atol=1e-10 * float(once.abs().max())
+    )
+    np.testing.assert_allclose(
+        chained, covariance(system, sum(steps), kappa0), atol=1e-10 * kappa0 / 0.1
+    )
 
 
 def test_drawn_noise_has_the_exact_law() -> None:
-    """Whitened samples: chi square of all squares, two-sided at significance 1e-6; correlations likewise."""
+    """Whitened samples: chi square of all squares, two-sided at significance 1e-6; correlations
+    likewise."""
     case, kappa0, h, draws = build(7, torch.float64, "softmax", 300.0, 0.1, 16), 0.5, 2.0, 4000
     system = case.system
     start = system.vector(torch.ones(16))
     mean = system.full(relax(system, start, start, tau=h, kappa0=0.0, noise_seed=0)).numpy()
-    x = [system.full(relax(system, start, start, tau=h, kappa0=kappa0, noise_seed=k)).numpy() for k in range(draws)]
+    x = [
+        system.full(relax(system, start, start, tau=h, kappa0=kappa0, noise_seed=k)).numpy()
+        for k in range(draws)
+    ]
     factor = np.linalg.cholesky(covariance(system, h, kappa0))
     white = np.linalg.solve(factor, (np.array(x) - mean).T)
     low, high = scipy.stats.chi2.ppf([5e-7, 1 - 5e-7], df=white.size)
@@ -198,4 +223,6 @@ def test_project_and_full_are_adjoint(dtype: torch.dtype) -> None:
     torch.testing.assert_close(system.project(v), expected, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(system.project(v[:, 0]), expected[:, 0], rtol=1e-12, atol=1e-12)
     full = system.full(system.vector(coeff=torch.ones(B * D)))
-    np.testing.assert_allclose(full.double().numpy(), rooted.sum(axis=0), atol=1e-6 * np.abs(rooted).max())
+    np.testing.assert_allclose(
+        full.double().numpy(), rooted.sum(axis=0), atol=1e-6 * np.abs(rooted).max()
+    )

@@ -1,4 +1,5 @@
-"""Comparisons: grouping by seed, intervals, and verdicts that do not see differences where there are none."""
+"""Comparisons: grouping by seed, intervals, and verdicts that do not see differences where there
+are none."""
 
 from __future__ import annotations
 
@@ -34,7 +35,14 @@ def run_of(folder, name, seed, seconds, joules=None, accuracy=0.95) -> Run:
     """A run of two evaluations; the second reaches an accuracy at a time."""
     times = [round(seconds * 0.4e12), round(seconds * 1e12)]
     steps = [
-        {"step": i + 1, "start_ps": 0, "end_ps": time, "train_loss": 2.0 - i, "energy_j": energy, "test_accuracy": a}
+        {
+            "step": i + 1,
+            "start_ps": 0,
+            "end_ps": time,
+            "train_loss": 2.0 - i,
+            "energy_j": energy,
+            "test_accuracy": a,
+        }
         for i, (time, energy, a) in enumerate(
             zip(times, (0.1, seconds if joules is None else joules), (0.2, accuracy), strict=True)
         )
@@ -46,10 +54,15 @@ def run_of(folder, name, seed, seconds, joules=None, accuracy=0.95) -> Run:
 
 
 def family(tmp_path, name, seconds, **options):
-    return [run_of(tmp_path / f"{name}{seed}", name, seed, s, **options) for seed, s in enumerate(seconds)]
+    return [
+        run_of(tmp_path / f"{name}{seed}", name, seed, s, **options)
+        for seed, s in enumerate(seconds)
+    ]
 
 
-@pytest.mark.parametrize("pattern", ["tngd", "tngd {}", "tngd seed {}", "tngd-{}", "tngd, seed={}", "tngd_s{}"])
+@pytest.mark.parametrize(
+    "pattern", ["tngd", "tngd {}", "tngd seed {}", "tngd-{}", "tngd, seed={}", "tngd_s{}"]
+)
 def test_runs_that_differ_by_seed_are_one_group(tmp_path, pattern):
     runs = [run_of(tmp_path / str(seed), pattern.format(seed), seed, 1.0) for seed in (3, 1, 12)]
     (group,) = groups_of(runs)
@@ -71,13 +84,17 @@ def test_the_table_holds_medians_and_intervals(tmp_path):
     assert (line["time_to_target_s"], line["energy_to_target_j"]) == (2.0, 2.0)
     assert line["time_to_target_s_ci_low"] == 1.0 and line["time_to_target_s_ci_high"] == 4.0
     assert line["energy_low_j"] < line["energy_j"] < line["energy_high_j"]
-    assert np.isnan(compare_table(family(tmp_path, "few", seconds[:2])).iloc[0]["time_to_target_s_ci_low"])
+    assert np.isnan(
+        compare_table(family(tmp_path, "few", seconds[:2])).iloc[0]["time_to_target_s_ci_low"]
+    )
     with pytest.raises(InputError):
         compare_table([])
 
 
 def test_a_target_that_was_missed_counts_as_infinitely_late(tmp_path):
-    runs = family(tmp_path, "late", (1.0, 2.0), accuracy=0.5) + [run_of(tmp_path / "in", "late", 9, 3.0)]
+    runs = family(tmp_path, "late", (1.0, 2.0), accuracy=0.5) + [
+        run_of(tmp_path / "in", "late", 9, 3.0)
+    ]
     line = compare_table(runs).iloc[0]
     assert line["reached"] == "1/3" and line["time_to_target_s"] == np.inf
     assert "reached it in 1 of 3" in verdict(
@@ -110,27 +127,37 @@ def test_energy_verdicts_name_the_band_of_the_constants(tmp_path):
 def test_without_a_common_target_or_seed_nothing_is_claimed(tmp_path):
     write_run(tmp_path / "none", ROWS, name="none")
     groups = groups_of(
-        [Run.open(tmp_path / "none"), *family(tmp_path, "a", (1.0,)), run_of(tmp_path / "b", "b", 7, 1.0)]
+        [
+            Run.open(tmp_path / "none"),
+            *family(tmp_path, "a", (1.0,)),
+            run_of(tmp_path / "b", "b", 7, 1.0),
+        ]
     )
     assert "no common target" in verdict(groups[0], groups[1], "seconds")
     assert "share no seed" in verdict(groups[1], groups[2], "seconds")
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(st.floats(0.1, 10), min_size=1, max_size=7), st.lists(st.floats(0.1, 10), min_size=7, max_size=7))
+@given(
+    st.lists(st.floats(0.1, 10), min_size=1, max_size=7),
+    st.lists(st.floats(0.1, 10), min_size=7, max_size=7),
+)
 def test_the_p_value_is_that_of_all_sign_patterns(first, second):
     first, second = np.array(first), np.array(second[: len(first)])
     logs = np.log(second / first)
     means = [abs(np.dot(signs, logs)) for signs in product((1, -1), repeat=len(logs))]
     found = paired(first, second)
-    assert found.p_value == pytest.approx(np.mean(np.array(means) >= abs(logs.sum()) * (1 - 1e-12)), abs=1e-12)
+    assert found.p_value == pytest.approx(
+        np.mean(np.array(means) >= abs(logs.sum()) * (1 - 1e-12)), abs=1e-12
+    )
     assert found.p_value >= 2 / 2 ** len(logs) - 1e-12
     assert found.ratio == pytest.approx(1 / paired(second, first).ratio)
     assert paired(second, first).p_value == pytest.approx(found.p_value, abs=1e-12)
 
 
 def test_false_alarms_stay_at_five_per_cent():
-    """2,000 pairs of samples of one law, 8 seeds each: binomial 0.05, four standard errors are 0.02."""
+    """2,000 pairs of samples of one law, 8 seeds each: binomial 0.05, four standard errors are
+    0.02."""
     rng = np.random.default_rng(1)
     alarms = [paired(*np.exp(rng.normal(size=(2, 8)))).detectable for _ in range(2000)]
     assert np.mean(alarms) <= 0.05 + 0.02
@@ -149,7 +176,10 @@ def test_median_interval_of_one_value_and_of_none():
 
 
 def test_curves_meet_on_a_common_grid():
-    curves = [(np.array([0.0, 1, 2]), np.array([0.0, 1, 2])), (np.array([0.5, 3]), np.array([1.0, 6]))]
+    curves = [
+        (np.array([0.0, 1, 2]), np.array([0.0, 1, 2])),
+        (np.array([0.5, 3]), np.array([1.0, 6])),
+    ]
     grid, rows = common_grid(curves)
     assert (grid[0], grid[-1]) == (0.5, 2.0)
     np.testing.assert_allclose(rows, [grid, 2 * grid])
@@ -166,7 +196,10 @@ def test_csv_comes_back_and_latex_is_escaped(tmp_path):
 
 
 def test_the_page_is_written(tmp_path):
-    runs = [*family(tmp_path, "first", (1.0, 1.1, 0.9)), *family(tmp_path, "second", (1.2, 1.0, 1.1))]
+    runs = [
+        *family(tmp_path, "first", (1.0, 1.1, 0.9)),
+        *family(tmp_path, "second", (1.2, 1.0, 1.1)),
+    ]
     write_comparison(runs, tmp_path / "c.html")
     text = (tmp_path / "c.html").read_text()
     assert "no detectable difference" in text and text.count('<figure class="chart">') == 6
@@ -178,7 +211,10 @@ def test_steps_are_compared_by_time_and_energy_also_without_a_target(tmp_path):
     made = {}
     for name, length, power in (("slow", 6, 5.0), ("fast", 2, 10.0)):
         rows = simulate([Op(0, 0, length * second), Op(0, 0, length * second)])
-        steps = [{"step": i + 1, "start_ps": i * length * second, "end_ps": (i + 1) * length * second} for i in (0, 1)]
+        steps = [
+            {"step": i + 1, "start_ps": i * length * second, "end_ps": (i + 1) * length * second}
+            for i in (0, 1)
+        ]
         write_run(tmp_path / name, rows, steps=steps, name=name)
         run = made[name] = Run.open(tmp_path / name)
         energy = run.summary["energy"]["total"]["energy_j"]

@@ -25,7 +25,11 @@ def events_of(run: Run, path, **options) -> dict[str, list[dict]]:
 
 
 def check(found: dict[str, list[dict]], run: Run, tick_ps: int) -> None:
-    names = {(e["pid"], e["tid"], e["name"]): e["args"]["name"] for e in found["M"] if "name" in e["args"]}
+    names = {
+        (e["pid"], e["tid"], e["name"]): e["args"]["name"]
+        for e in found["M"]
+        if "name" in e["args"]
+    }
     source = {e["id"]: (e["pid"], e["tid"], e["ts"]) for e in found["s"]}
     by_place, arrows = defaultdict(list), defaultdict(set)
     for event in found["f"]:
@@ -33,11 +37,17 @@ def check(found: dict[str, list[dict]], run: Run, tick_ps: int) -> None:
     assert len(source) == len(found["s"]) == len(found["f"]) == sum(map(len, run.spans["parents"]))
     place = {}
     for event, span in zip(found["X"], run.spans.to_dict("records"), strict=True):
-        assert (names[event["pid"], 0, "process_name"], event["name"]) == (span["part"], span["kind"])
+        assert (names[event["pid"], 0, "process_name"], event["name"]) == (
+            span["part"],
+            span["kind"],
+        )
         assert names[event["pid"], event["tid"], "thread_name"] == event["cat"] == span["lane"]
         start, end = span["start_ps"] // tick_ps, span["end_ps"] // tick_ps
         assert (event["ts"] * 1000, event["dur"] * 1000) == (start, end - start)
-        assert float(event["args"]["energy_j"]) == span["energy_j"] and event["args"]["bits"] == span["bits"]
+        assert (
+            float(event["args"]["energy_j"]) == span["energy_j"]
+            and event["args"]["bits"] == span["bits"]
+        )
         assert event["args"]["waited_ps"] == span["start_ps"] - span["queued_ps"]
         place[span["id"]] = (event["pid"], event["tid"], event["ts"])
         assert {place[parent] for parent in span["parents"]} <= arrows[place[span["id"]]]
@@ -48,15 +58,22 @@ def check(found: dict[str, list[dict]], run: Run, tick_ps: int) -> None:
 
 @pytest.mark.parametrize("name", ["tngd-digits", "kfac-digits", "tngd-digits-async"])
 def test_every_event_of_a_real_run_comes_back(name, tmp_path):
-    run = hybridsim.run(hybridsim.load(name, ["training.steps=4"]), tmp_path / "run", backend="timing")
+    run = hybridsim.run(
+        hybridsim.load(name, ["training.steps=4"]), tmp_path / "run", backend="timing"
+    )
     found = events_of(run, tmp_path / "trace.json")
     check(found, run, 1)
     joules: dict[int, float] = defaultdict(float)
     for a, b in zip(found["C"], found["C"][1:], strict=False):
         if a["pid"] == b["pid"]:
             joules[a["pid"]] += float(a["args"]["W"]) * float(b["ts"] - a["ts"]) * 1e-9
-    assert sum(joules.values()) == pytest.approx(run.summary["energy"]["total"]["energy_j"], rel=1e-6)
-    assert "1 ns shown = 1 ps simulated" in json.loads((tmp_path / "trace.json").read_text())["otherData"]["scale"]
+    assert sum(joules.values()) == pytest.approx(
+        run.summary["energy"]["total"]["energy_j"], rel=1e-6
+    )
+    assert (
+        "1 ns shown = 1 ps simulated"
+        in json.loads((tmp_path / "trace.json").read_text())["otherData"]["scale"]
+    )
 
 
 @settings(max_examples=30, deadline=None)

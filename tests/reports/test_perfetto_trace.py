@@ -1,4 +1,5 @@
-"""The Perfetto trace, read back with the schema that Perfetto publishes: every slice, arrow and watt."""
+"""The Perfetto trace, read back with the schema that Perfetto publishes: every slice, arrow and
+watt."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ OPTIONAL = ("busy_ps", "flop", "bytes", "launches", "conversions", "writes", "la
 
 
 class Found(NamedTuple):
-    """A slice of the trace: its place from the outermost track on, and where it stands in the file."""
+    """A slice of the trace: its place from the outermost track on, and where it stands in the
+    file."""
 
     place: tuple[str, ...]
     track: int
@@ -45,11 +47,15 @@ class Parsed:
         self.counters: dict[int, list[tuple[int, float]]] = defaultdict(list)
         self._names: dict[str, dict[int, str]] = {"event": {}, "annotation": {}}
         self._open: dict[int, tuple[int, Any, int]] = {}
-        assert trace.packet[0].sequence_flags == 1, "the first packet has to clear the interned names"
+        assert trace.packet[0].sequence_flags == 1, (
+            "the first packet has to clear the interned names"
+        )
         for order, packet in enumerate(trace.packet):
             assert packet.trusted_packet_sequence_id == 1
             self._names["event"] |= {n.iid: n.name for n in packet.interned_data.event_names}
-            self._names["annotation"] |= {n.iid: n.name for n in packet.interned_data.debug_annotation_names}
+            self._names["annotation"] |= {
+                n.iid: n.name for n in packet.interned_data.debug_annotation_names
+            }
             if packet.HasField("track_descriptor"):
                 assert packet.track_descriptor.uuid not in self.tracks
                 self.tracks[packet.track_descriptor.uuid] = packet.track_descriptor
@@ -75,7 +81,9 @@ class Parsed:
             }
             name = self._names["event"][begin.name_iid]
             arrows = list(begin.flow_ids), list(begin.terminating_flow_ids)
-            self.slices.append(Found(self.place(uuid), uuid, name, start, time, args, *arrows, order))
+            self.slices.append(
+                Found(self.place(uuid), uuid, name, start, time, args, *arrows, order)
+            )
 
     def place(self, uuid: int) -> tuple[str, ...]:
         track = self.tracks[uuid]
@@ -95,9 +103,13 @@ def check(found: Parsed, run: Run, tick_ps: int = 1) -> None:
     for shown, span in zip(sorted(found.slices, key=lambda s: s.order), spans, strict=True):
         assert shown.place[1:] == (span["part"], span["lane"]) and shown.name == span["kind"]
         assert (shown.start, shown.end) == (span["start_ps"] // tick_ps, span["end_ps"] // tick_ps)
-        expected = {name: span[name] for name in COPIED} | {name: span[name] for name in OPTIONAL if span[name]}
+        expected = {name: span[name] for name in COPIED} | {
+            name: span[name] for name in OPTIONAL if span[name]
+        }
         expected |= {"waited_ps": span["start_ps"] - span["queued_ps"]}
-        assert shown.args == expected | ({"blocker": span["blocker"]} if span["blocker"] >= 0 else {})
+        assert shown.args == expected | (
+            {"blocker": span["blocker"]} if span["blocker"] >= 0 else {}
+        )
     by_source = {arrow: s for s in found.slices for arrow in s.sources}
     assert len(by_source) == sum(len(s.sources) for s in found.slices), "an arrow has one source"
     targets = [arrow for s in found.slices for arrow in s.targets]
@@ -110,7 +122,8 @@ def check(found: Parsed, run: Run, tick_ps: int = 1) -> None:
 
 
 def check_nesting(found: Parsed) -> None:
-    """On one track, sorted as a viewer sorts (by time, then place in the file), spans follow each other."""
+    """On one track, sorted as a viewer sorts (by time, then place in the file), spans follow each
+    other."""
     tracks: dict[int, list[Found]] = defaultdict(list)
     for shown in found.slices:
         tracks[shown.track].append(shown)
@@ -119,7 +132,9 @@ def check_nesting(found: Parsed) -> None:
         assert all(a.end <= b.start for a, b in zip(shown, shown[1:], strict=False))
 
 
-@pytest.fixture(scope="module", params=["tngd-digits live", "kfac-digits timing", "tngd-digits-async timing"])
+@pytest.fixture(
+    scope="module", params=["tngd-digits live", "kfac-digits timing", "tngd-digits-async timing"]
+)
 def run(request, tmp_path_factory) -> Run:
     name, backend = request.param.split()
     scenario = hybridsim.load(name, ["training.steps=4"])
@@ -132,7 +147,11 @@ def test_every_slice_of_a_real_run_comes_back(run, tmp_path):
     (root,) = [track for track in found.tracks.values() if not track.HasField("parent_uuid")]
     assert "1 ns shown = 1 ps simulated" in root.name and run.name in root.name
     assert root.child_ordering == TrackDescriptor.EXPLICIT
-    ranks = [(t.parent_uuid, t.sibling_order_rank) for t in found.tracks.values() if t.HasField("parent_uuid")]
+    ranks = [
+        (t.parent_uuid, t.sibling_order_rank)
+        for t in found.tracks.values()
+        if t.HasField("parent_uuid")
+    ]
     assert len(set(ranks)) == len(ranks)
 
 
@@ -143,7 +162,9 @@ def test_the_power_of_a_real_run_adds_up_to_its_energy(run, tmp_path):
     assert total.keys() == parts.keys()
     for part, values in total.items():
         assert values[-1] == (run.summary["makespan_ps"], 0.0)
-        joules = sum(w * (b - a) * 1e-12 for (a, w), (b, _) in zip(values, values[1:], strict=False))
+        joules = sum(
+            w * (b - a) * 1e-12 for (a, w), (b, _) in zip(values, values[1:], strict=False)
+        )
         assert joules == pytest.approx(parts[part]["energy_j"], rel=1e-6)
     units = {found.tracks[uuid].counter.unit_name for uuid in found.counters}
     assert units == {"W"} and {found.place(uuid)[2] for uuid in found.counters} == {"power"}
@@ -154,8 +175,15 @@ def test_arrows_follow_a_step_through_the_machine(run, tmp_path):
     source = {arrow: s for s in found.slices for arrow in s.sources}
     edges = {(source[arrow].place[2], s.place[2]) for s in found.slices for arrow in s.targets}
     assert {("compute", "to hub"), ("to hub", "flight to hub"), ("flight to hub", "array")} <= edges
-    assert edges & {("array", "dac"), ("flight to hub", "dac")} and edges & {("dac", "core"), ("dac", "adc")}
-    assert {("adc", "to gpu0"), ("to gpu0", "flight to gpu0"), ("flight to gpu0", "compute")} <= edges
+    assert edges & {("array", "dac"), ("flight to hub", "dac")} and edges & {
+        ("dac", "core"),
+        ("dac", "adc"),
+    }
+    assert {
+        ("adc", "to gpu0"),
+        ("to gpu0", "flight to gpu0"),
+        ("flight to gpu0", "compute"),
+    } <= edges
 
 
 @settings(max_examples=30, deadline=None)

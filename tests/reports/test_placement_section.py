@@ -16,11 +16,15 @@ from hybridsim.results.read import Run
 def cells(section: str, table: int) -> list[list[str]]:
     body = re.findall(r"<tbody>(.*?)</tbody>", section, re.S)[table]
     rows = re.findall(r"<tr>(.*?)</tr>", body, re.S)
-    return [[html.unescape(c) for c in re.findall(r"<td[^>]*>(.*?)</td>", row, re.S)] for row in rows]
+    return [
+        [html.unescape(c) for c in re.findall(r"<td[^>]*>(.*?)</td>", row, re.S)] for row in rows
+    ]
 
 
 def run(*overrides):
-    return hybridsim.run(hybridsim.load("kfac-digits", ["training.steps=6", *overrides]), backend="timing")
+    return hybridsim.run(
+        hybridsim.load("kfac-digits", ["training.steps=6", *overrides]), backend="timing"
+    )
 
 
 @pytest.mark.parametrize("rule", ["auto", "layers", "columns"])
@@ -33,7 +37,14 @@ def test_predicted_and_measured_times_agree_without_leftovers(rule):
     assert [row[4] for row in rows] == [row[5] for row in rows]
     pieces = cells(section, 1)
     assert sum(int(row[1]) for row in rows) == len(pieces)
-    columns = {("0", "A"): 32, ("0", "G"): 65, ("2", "A"): 32, ("2", "G"): 33, ("4", "A"): 10, ("4", "G"): 33}
+    columns = {
+        ("0", "A"): 32,
+        ("0", "G"): 65,
+        ("2", "A"): 32,
+        ("2", "G"): 33,
+        ("4", "A"): 10,
+        ("4", "G"): 33,
+    }
     totals = dict.fromkeys(columns, 0)
     for layer, factor, _, stretch, *_ in pieces:
         first, last = (int(n) for n in stretch.split(" – "))
@@ -52,11 +63,16 @@ def test_the_section_stands_in_the_report(tmp_path):
     hybridsim.run(hybridsim.load("kfac-digits", ["training.steps=2"]), tmp_path / "run")
     write_report(Run.open(tmp_path / "run"), tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
-    assert "<h2>Placement</h2>" in page and "raised their diagonals by" in page and "Most memory in use" in page
+    assert (
+        "<h2>Placement</h2>" in page
+        and "raised their diagonals by" in page
+        and "Most memory in use" in page
+    )
 
 
 @pytest.mark.parametrize(
-    ("name", "analog"), [("kfac-digits", True), ("kfac-digits-digital", False), ("adam-digits", False)]
+    ("name", "analog"),
+    [("kfac-digits", True), ("kfac-digits-digital", False), ("adam-digits", False)],
 )
 def test_only_runs_with_spus_rest_on_assumptions_about_them(name, analog):
     found = hybridsim.run(hybridsim.load(name, ["training.steps=1"]), backend="timing")

@@ -74,7 +74,9 @@ def test_every_energy_has_its_band_and_every_axis_its_unit(tmp_path):
     for key in ("energy_j", "energy_low_j", "energy_high_j"):
         assert quantity(summary["energy"]["total"][key], "J") in text
     for content in charts_of(text):
-        axes = [content["layout"][axis].get("title", {}).get("text", "") for axis in ("xaxis", "yaxis")]
+        axes = [
+            content["layout"][axis].get("title", {}).get("text", "") for axis in ("xaxis", "yaxis")
+        ]
         assert axes[0], content["layout"]
         assert "(" in axes[0] or axes[0] == "training step"
 
@@ -116,14 +118,19 @@ def test_the_unit_of_an_axis_suits_its_largest_value(value):
 @given(st.lists(st.floats(0, 1e3), min_size=1, max_size=40))
 def test_folding_small_rows_loses_nothing(values):
     rows = [{"part": "p", "kind": str(i), "share": v} for i, v in enumerate(values)]
-    assert math.isclose(sum(row["share"] for row in largest(rows, "share")), sum(values), abs_tol=1e-9)
+    assert math.isclose(
+        sum(row["share"] for row in largest(rows, "share")), sum(values), abs_tol=1e-9
+    )
 
 
 def test_thinning_keeps_both_ends(tmp_path):
     import pandas as pd
 
     frame = pd.DataFrame({"step": range(12_345)})
-    assert len(thinned(frame)) == 2000 and thinned(frame)["step"].iloc[[0, -1]].tolist() == [0, 12_344]
+    assert len(thinned(frame)) == 2000 and thinned(frame)["step"].iloc[[0, -1]].tolist() == [
+        0,
+        12_344,
+    ]
 
 
 @pytest.mark.parametrize(("value", "text"), [(None, "–"), (math.nan, "–"), (0.0083, "8.3 ms")])

@@ -11,7 +11,9 @@ from schedules import STATIC, Op, column, cut, operations, simulate, write_run
 from hybridsim.reports.activity import Activity, Bins, Sums, activity, static_power_w
 from hybridsim.results.read import Run
 
-SPAN = st.tuples(st.integers(0, 2), st.integers(0, 10_000), st.integers(0, 10_000), st.floats(0, 1e3))
+SPAN = st.tuples(
+    st.integers(0, 2), st.integers(0, 10_000), st.integers(0, 10_000), st.floats(0, 1e3)
+)
 
 
 @settings(max_examples=200, deadline=None)
@@ -33,8 +35,12 @@ def test_integrals_per_bin_are_those_of_the_functions_themselves(found, most):
         else:
             overlap = np.minimum(b, edges[1:]) - np.maximum(a, edges[:-1])
             expected[row] += np.maximum(overlap, 0) * weight / (b - a)
-    assert len(edges) == bins.number + 1 <= most + 1 and edges[0] == 0 and (np.diff(edges) > 0).all()
-    np.testing.assert_allclose(sums.per_bin(), expected, rtol=1e-9, atol=1e-9 * max(1.0, area.sum()))
+    assert (
+        len(edges) == bins.number + 1 <= most + 1 and edges[0] == 0 and (np.diff(edges) > 0).all()
+    )
+    np.testing.assert_allclose(
+        sums.per_bin(), expected, rtol=1e-9, atol=1e-9 * max(1.0, area.sum())
+    )
 
 
 @settings(max_examples=60, deadline=None)
@@ -48,7 +54,9 @@ def test_time_and_energy_of_the_bins_add_up_to_those_of_the_spans(ops, most):
     for key, shares in found.in_service().items():
         own = [row for row in rows if (row[3], row[4]) == key]
         assert (shares <= 1 + 1e-9).all()
-        assert shares @ found.bins.lengths_ps() == pytest.approx(sum(row[11] - row[10] for row in own), rel=1e-9)
+        assert shares @ found.bins.lengths_ps() == pytest.approx(
+            sum(row[11] - row[10] for row in own), rel=1e-9
+        )
     watts = found.power_w({"gpu0": 50.0})
     static = 50.0 * seconds.sum()
     total = sum(float(values @ seconds) for values in watts.values())
@@ -70,6 +78,14 @@ def test_numbered_parts_stand_in_the_order_of_their_numbers_and_background_last(
     found = Activity(Bins.of(100, 4))
     place = [("spu10", "~relax"), ("spu10", "core"), ("gpu0", "compute"), ("spu2", "core")]
     for start, (part, lane) in enumerate(place):
-        chunk = {"part": np.array([part], object), "lane": np.array([lane], object), "energy_j": np.array([0.0])}
+        chunk = {
+            "part": np.array([part], object),
+            "lane": np.array([lane], object),
+            "energy_j": np.array([0.0]),
+        }
         found.add(chunk | {"start_ps": np.array([start]), "end_ps": np.array([start + 1])})
-    assert list(found.lanes().items()) == [("spu2", ["core"]), ("spu10", ["core", "~relax"]), ("gpu0", ["compute"])]
+    assert list(found.lanes().items()) == [
+        ("spu2", ["core"]),
+        ("spu10", ["core", "~relax"]),
+        ("gpu0", ["compute"]),
+    ]

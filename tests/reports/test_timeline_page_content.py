@@ -19,7 +19,10 @@ EVIL = "<script>window.hacked=1</script>"
 
 def charts_of(path) -> list[dict]:
     text = path.read_text(encoding="utf-8")
-    return [json.loads(found) for found in re.findall(r'<script type="application/json">(.*?)</script>', text)]
+    return [
+        json.loads(found)
+        for found in re.findall(r'<script type="application/json">(.*?)</script>', text)
+    ]
 
 
 def bars_of(chart) -> list[dict]:
@@ -37,22 +40,38 @@ def test_bars_of_a_step_are_its_spans_to_the_picosecond(run, tmp_path):
     step = run.steps[run.steps["step"] == 2].iloc[0]
     spans = run.spans_between(int(step["start_ps"]), int(step["end_ps"]))
     chart = charts_of(tmp_path / "page.html")[2]
-    per = {"ms": 1e9, "µs": 1e6, "s": 1e12}[re.search(r"\((\w+)\)", chart["layout"]["xaxis"]["title"]["text"])[1]]
+    per = {"ms": 1e9, "µs": 1e6, "s": 1e12}[
+        re.search(r"\((\w+)\)", chart["layout"]["xaxis"]["title"]["text"])[1]
+    ]
     drawn = sorted(
         (round(base * per), round(length * per))
         for trace in bars_of(chart) if trace.get("textposition")
         for base, length in zip(trace["base"], trace["x"], strict=True)
     )  # fmt: skip
     length = spans["end_ps"] - spans["start_ps"]
-    assert drawn == sorted(zip((spans["start_ps"] - step["start_ps"]).tolist(), length.tolist(), strict=True))
-    texts = [text for trace in bars_of(chart) if trace.get("textposition") for text in trace["customdata"]]
+    assert drawn == sorted(
+        zip((spans["start_ps"] - step["start_ps"]).tolist(), length.tolist(), strict=True)
+    )
+    texts = [
+        text
+        for trace in bars_of(chart)
+        if trace.get("textposition")
+        for text in trace["customdata"]
+    ]
     for span in spans.itertuples():
         text = next(text for text in texts if re.search(rf"^<b>.*<br>.*, #{span.id}<br>", text))
-        assert span.kind in text and f"{span.part} · {span.lane}" in text and f"step {span.step}" in text
+        assert (
+            span.kind in text
+            and f"{span.part} · {span.lane}" in text
+            and f"step {span.step}" in text
+        )
         assert all(f"#{parent}" in text for parent in span.parents)
         assert not span.bits or f"{span.bits:,} bits" in text
         assert ("waited" in text) == (span.start_ps > span.queued_ps)
-        assert span.blocker < 0 or f"held up by {spans.set_index('id')['kind'].get(span.blocker, '')}" in text
+        assert (
+            span.blocker < 0
+            or f"held up by {spans.set_index('id')['kind'].get(span.blocker, '')}" in text
+        )
     waits = [trace for trace in bars_of(chart) if "waits" in str(trace.get("customdata"))]
     assert sum(len(trace["x"]) for trace in waits) == (spans["start_ps"] > spans["queued_ps"]).sum()
 
@@ -60,7 +79,11 @@ def test_bars_of_a_step_are_its_spans_to_the_picosecond(run, tmp_path):
 def test_strips_show_the_utilisation_of_the_summary(run, tmp_path):
     write_timeline(run, tmp_path / "page.html")
     utilisation, power = charts_of(tmp_path / "page.html")[:2]
-    shown = {trace["meta"][0]: trace["z"][0] for trace in utilisation["data"] if trace["type"] == "heatmap"}
+    shown = {
+        trace["meta"][0]: trace["z"][0]
+        for trace in utilisation["data"]
+        if trace["type"] == "heatmap"
+    }
     lanes = {
         f"{row['part']} · {row['lane']}": row["utilisation"]
         for row in run.summary["lanes"]
@@ -69,9 +92,13 @@ def test_strips_show_the_utilisation_of_the_summary(run, tmp_path):
     assert shown.keys() == lanes.keys()
     for name, values in shown.items():
         assert sum(values) / len(values) == pytest.approx(lanes[name], rel=0.01, abs=1e-6)
-    watts = {trace["meta"][0]: trace["z"][0] for trace in power["data"] if trace["type"] == "heatmap"}
+    watts = {
+        trace["meta"][0]: trace["z"][0] for trace in power["data"] if trace["type"] == "heatmap"
+    }
     total = run.summary["energy"]["total"]["energy_j"] / run.summary["simulated_s"]
-    assert sum(watts["whole machine"]) / len(watts["whole machine"]) == pytest.approx(total, rel=0.01)
+    assert sum(watts["whole machine"]) / len(watts["whole machine"]) == pytest.approx(
+        total, rel=0.01
+    )
 
 
 def test_every_string_stays_text(tmp_path):
@@ -89,7 +116,13 @@ def test_every_string_stays_text(tmp_path):
 
 def test_many_operations_are_merged_and_the_page_says_so(tmp_path):
     rows = simulate([Op(i % 3, i % 3, 1000 + i % 7) for i in range(12_000)])
-    step = {"step": 1, "start_ps": 0, "end_ps": max(row[11] for row in rows), "train_loss": 1.0, "energy_j": 0.0}
+    step = {
+        "step": 1,
+        "start_ps": 0,
+        "end_ps": max(row[11] for row in rows),
+        "train_loss": 1.0,
+        "energy_j": 0.0,
+    }
     write_run(tmp_path / "run", rows, steps=[step])
     write_timeline(Run.open(tmp_path / "run"), tmp_path / "page.html")
     chart = charts_of(tmp_path / "page.html")[2]
@@ -99,7 +132,9 @@ def test_many_operations_are_merged_and_the_page_says_so(tmp_path):
         r"([\d,]+) of them are merged with close neighbours of their lane into ([\d,]+) bars", text
     ).groups()
     texts = [t for trace in bars_of(chart) for t in trace.get("customdata", [])]
-    counts = [int(n.replace(",", "")) for t in texts for n in re.findall(r"([\d,]+) operations merged", t)]
+    counts = [
+        int(n.replace(",", "")) for t in texts for n in re.findall(r"([\d,]+) operations merged", t)
+    ]
     assert sum(counts) == int(merged.replace(",", "")) and len(counts) == int(into.replace(",", ""))
     assert (tmp_path / "page.html").stat().st_size < 6_000_000
 

@@ -30,7 +30,9 @@ def test_row_groups_compression_and_column_order_do_not_count(tmp_path):
     for name in ("spans", "steps"):
         table = pq.read_table(tmp_path / "run" / f"{name}.parquet")
         table = table.select(table.column_names[::-1])
-        pq.write_table(table, tmp_path / "run" / f"{name}.parquet", row_group_size=7, compression="none")
+        pq.write_table(
+            table, tmp_path / "run" / f"{name}.parquet", row_group_size=7, compression="none"
+        )
     assert run_digest(tmp_path / "run", summary) == Run.open(tmp_path / "run").manifest["digest"]
 
 
@@ -39,7 +41,9 @@ def test_every_span_column_counts(tmp_path, name):
     rows = simulate([Op(i % 3, i % 2, i + 1) for i in range(12)])
     changed = list(rows[-1])
     cell = changed[COLUMN[name]]
-    changed[COLUMN[name]] = (*cell, 0) if name == "parents" else cell + ("x" if isinstance(cell, str) else 1)
+    changed[COLUMN[name]] = (
+        (*cell, 0) if name == "parents" else cell + ("x" if isinstance(cell, str) else 1)
+    )
     write_run(tmp_path / "a", rows, steps=steps_of(rows))
     summary = Run.open(tmp_path / "a").summary
     before = run_digest(tmp_path / "a", summary)
@@ -57,9 +61,13 @@ def test_text_does_not_run_from_one_cell_into_the_next(tmp_path):
 
 
 def test_steps_events_and_summary_count(tmp_path):
-    base = write_run(tmp_path / "a", [], steps=[{"step": 1, "start_ps": 0, "end_ps": 1, "train_loss": None}])
+    base = write_run(
+        tmp_path / "a", [], steps=[{"step": 1, "start_ps": 0, "end_ps": 1, "train_loss": None}]
+    )
     digests = {run_digest(tmp_path / "a", base), run_digest(tmp_path / "a", base | {"seed": 1})}
-    write_run(tmp_path / "b", [], steps=[{"step": 1, "start_ps": 0, "end_ps": 1, "train_loss": 0.0}])
+    write_run(
+        tmp_path / "b", [], steps=[{"step": 1, "start_ps": 0, "end_ps": 1, "train_loss": 0.0}]
+    )
     write_run(tmp_path / "c", [], steps=[], events=EVENTS)
     digests |= {run_digest(tmp_path / name, base) for name in "bc"}
     assert len(digests) == 4

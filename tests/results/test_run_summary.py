@@ -24,7 +24,10 @@ def book_of(rows, length):
 
 def lanes_of(rows):
     frame = pd.DataFrame(
-        {name: column(rows, name) for name in ("part", "lane", "queued_ps", "start_ps", "end_ps", "bits")}
+        {
+            name: column(rows, name)
+            for name in ("part", "lane", "queued_ps", "start_ps", "end_ps", "bits")
+        }
     )
     return frame.groupby(["part", "lane"])
 
@@ -57,26 +60,40 @@ def test_utilisation_waits_and_work_of_every_lane(ops, length):
         assert exact * (1 - 1e-9) <= line["wait_p95_s"] <= exact * 1.011
         assert line["wait_max_s"] == pytest.approx(waits.max() * 1e-12)
         assert line["wait_mean_s"] == pytest.approx(waits.mean() * 1e-12)
-        assert (line["bits"], line["conversions"], line["spans"]) == (own.bits.sum(), 3 * len(own), len(own))
+        assert (line["bits"], line["conversions"], line["spans"]) == (
+            own.bits.sum(),
+            3 * len(own),
+            len(own),
+        )
 
 
 def test_a_run_worked_out_by_hand(tmp_path):
     second = 10**12
-    rows = simulate([Op(0, 0, 5 * second), Op(1, 0, 20 * second), Op(0, 1, second), Op(0, 1, 4 * second, (1,))])
+    rows = simulate(
+        [Op(0, 0, 5 * second), Op(1, 0, 20 * second), Op(0, 1, second), Op(0, 1, 4 * second, (1,))]
+    )
     times = (
         {"step": 1, "start_ps": 0, "end_ps": 9 * second},
         {"step": 2, "start_ps": 9 * second, "end_ps": 29 * second},
     )
     values = ((2.0, 10.0, 0.5), (1.0, 30.0, 0.9))
     names = ("train_loss", "energy_j", "test_accuracy")
-    steps = [time | dict(zip(names, value, strict=True)) for time, value in zip(times, values, strict=True)]
+    steps = [
+        time | dict(zip(names, value, strict=True))
+        for time, value in zip(times, values, strict=True)
+    ]
     target = {"metric": "test_accuracy", "threshold": 0.9, "direction": "above"}
     events = [
         (3 * second, "clipping", "spu0", 1, "", 1.0, ""),
         (2 * second, "clipping", "spu0", 1, "", 1.0, ""),
     ]
     found = write_run(tmp_path / "run", rows, steps=steps, events=events, target=target)
-    assert (found["name"], found["status"], found["steps"], found["spans"]) == ("made up", "complete", 2, 4)
+    assert (found["name"], found["status"], found["steps"], found["spans"]) == (
+        "made up",
+        "complete",
+        2,
+        4,
+    )
     assert found["simulated_s"] == 29.0 and found["makespan_ps"] == 29 * second
     assert found["throughput"] == {"steps_per_s": 2 / 29, "samples_per_s": pytest.approx(16 / 29)}
     assert found["step_latency"]["p50_s"] == pytest.approx(14.5)
@@ -85,9 +102,22 @@ def test_a_run_worked_out_by_hand(tmp_path):
     assert found["energy"]["static_share"] == pytest.approx(50.5 * 29 / (spans_j + 50.5 * 29))
     assert found["energy"]["by_part"]["gpu0"]["energy_high_j"] == pytest.approx(65 * 29)
     bottleneck = found["critical_path"]["bottleneck"]
-    assert (bottleneck["part"], bottleneck["lane"], bottleneck["kind"]) == ("part0", "lane0", "kind1")
-    assert found["critical_path"]["length_s"] == 29.0 and bottleneck["share"] == pytest.approx(20 / 29)
-    assert found["target"] == {**target, "evaluated": True, "reached": True, "step": 2, "seconds": 29.0, "joules": 30.0}
+    assert (bottleneck["part"], bottleneck["lane"], bottleneck["kind"]) == (
+        "part0",
+        "lane0",
+        "kind1",
+    )
+    assert found["critical_path"]["length_s"] == 29.0 and bottleneck["share"] == pytest.approx(
+        20 / 29
+    )
+    assert found["target"] == {
+        **target,
+        "evaluated": True,
+        "reached": True,
+        "step": 2,
+        "seconds": 29.0,
+        "joules": 30.0,
+    }
     assert found["events"] == {"clipping": {"count": 2, "first_s": 2.0}}
     assert found["final"]["train_loss"] == 1.0
     energy = Run.open(tmp_path / "run").energy
@@ -96,7 +126,12 @@ def test_a_run_worked_out_by_hand(tmp_path):
 
 def test_targets():
     steps = pd.DataFrame(
-        {"step": [1, 2, 3], "end_ps": [10, 20, 30], "energy_j": [1.0, 2.0, 3.0], "loss": [3.0, None, 1.0]}
+        {
+            "step": [1, 2, 3],
+            "end_ps": [10, 20, 30],
+            "energy_j": [1.0, 2.0, 3.0],
+            "loss": [3.0, None, 1.0],
+        }
     )
     below = {"metric": "loss", "threshold": 1.0, "direction": "below"}
     assert target_reached(steps, below)["step"] == 3

@@ -45,7 +45,13 @@ def test_every_call_leaves_a_closed_part_and_a_running_run_can_be_read(tmp_path)
     writer.finish({"status": "complete"}, [], {})
     assert len(Run.open(tmp_path / "run").spans) == len(ROWS)
     left = sorted(p.name for p in (tmp_path / "run").iterdir())
-    assert left == ["events.parquet", "manifest.json", "spans.parquet", "steps.parquet", "summary.json"]
+    assert left == [
+        "events.parquet",
+        "manifest.json",
+        "spans.parquet",
+        "steps.parquet",
+        "summary.json",
+    ]
 
 
 def test_the_merge_makes_row_groups_of_one_length(tmp_path, monkeypatch):
@@ -61,10 +67,19 @@ def test_the_merge_makes_row_groups_of_one_length(tmp_path, monkeypatch):
 
 def test_step_columns_may_come_late_and_hold_nothing(tmp_path):
     writer = RunWriter(tmp_path / "run")
-    base = {"step": 1, "start_ps": 0, "end_ps": 10, "train_loss": 1, "energy_j": 0.5, "staleness_steps": None}
+    base = {
+        "step": 1,
+        "start_ps": 0,
+        "end_ps": 10,
+        "train_loss": 1,
+        "energy_j": 0.5,
+        "staleness_steps": None,
+    }
     writer.write([], [], [base])
     writer.write([], [], [base | {"step": 2, "iterations": 3, "note": "x", "nothing": None}])
-    writer.write([], [], [base | {"step": 3, "iterations": math.nan, "test_accuracy": 0.5, "ok": True}])
+    writer.write(
+        [], [], [base | {"step": 3, "iterations": math.nan, "test_accuracy": 0.5, "ok": True}]
+    )
     writer.finish({}, [], {})
     steps = Run.open(tmp_path / "run").steps
     assert steps["step"].tolist() == [1, 2, 3]
@@ -75,7 +90,9 @@ def test_step_columns_may_come_late_and_hold_nothing(tmp_path):
 
 
 def test_an_empty_run_has_a_summary(tmp_path):
-    RunWriter(tmp_path / "run").finish({"status": "failed", "reason": "nothing ran"}, [], {"batch_size": 4})
+    RunWriter(tmp_path / "run").finish(
+        {"status": "failed", "reason": "nothing ran"}, [], {"batch_size": 4}
+    )
     run = Run.open(tmp_path / "run")
     assert (len(run.spans), len(run.steps), run.summary["steps"]) == (0, 0, 0)
     assert run.summary["critical_path"]["bottleneck"] is None
@@ -103,17 +120,23 @@ def test_a_run_is_replaced_by_force_only_and_other_files_in_it_stay(tmp_path):
     with pytest.raises(InputError, match="--force"):
         RunWriter(tmp_path / "run", False)
     RunWriter(tmp_path / "run", True)
-    left = sorted(str(p.relative_to(tmp_path / "run")) for p in (tmp_path / "run").rglob("*") if p.is_file())
+    left = sorted(
+        str(p.relative_to(tmp_path / "run")) for p in (tmp_path / "run").rglob("*") if p.is_file()
+    )
     assert left == ["manifest.json", "notes.txt", "spans/mine.csv"]
 
 
 def test_json_files_hold_no_nan(tmp_path):
     write_run(tmp_path / "run", ROWS, host={"wall_s": math.nan})
     text = (tmp_path / "run" / "summary.json").read_text()
-    assert json.loads(text, parse_constant=lambda name: pytest.fail(name))["host"] == {"wall_s": None}
+    assert json.loads(text, parse_constant=lambda name: pytest.fail(name))["host"] == {
+        "wall_s": None
+    }
 
 
-@pytest.mark.parametrize("kind", ["missing", "file", "no manifest", "other manifest", "broken manifest"])
+@pytest.mark.parametrize(
+    "kind", ["missing", "file", "no manifest", "other manifest", "broken manifest"]
+)
 def test_what_is_no_run_folder_says_so(tmp_path, kind):
     path = tmp_path / "run"
     if kind == "file":
@@ -142,6 +165,7 @@ def test_the_spans_of_a_window(tmp_path_factory, ops, start_ps, length_ps):
     expected = [
         row[0]
         for row in rows
-        if max(row[10], start_ps) < min(row[11], end_ps) or (row[10] == row[11] and start_ps <= row[10] <= end_ps)
+        if max(row[10], start_ps) < min(row[11], end_ps)
+        or (row[10] == row[11] and start_ps <= row[10] <= end_ps)
     ]
     assert Run.open(folder).spans_between(start_ps, end_ps)["id"].tolist() == expected

@@ -26,7 +26,17 @@ from hybridsim.scenario.quantity import parse_quantity
 PARTS = [(kind, name) for kind in PART_KINDS for name in part_names(kind)]
 SHIPPED = {
     "gpu": {"v100-sxm2-32gb", "a100-sxm4-80gb", "h100-sxm5-80gb", "h200-sxm", "host-cpu"},
-    "link": {"paper-50gbps", "pcie3", "pcie4", "pcie5", "nvlink2", "nvlink3", "nvlink4", "nvlink-c2c", "ucie"},
+    "link": {
+        "paper-50gbps",
+        "pcie3",
+        "pcie4",
+        "pcie5",
+        "nvlink2",
+        "nvlink3",
+        "nvlink4",
+        "nvlink-c2c",
+        "ucie",
+    },
     "spu": {"rc-1us", "rc-100ns", "rc-10ns"},
 }
 # TFLOP/s: FP32, TF32, FP64, FP64 matrix, 16 bit; GB/s; GB; W at full load, W idle
@@ -44,7 +54,9 @@ def test_the_promised_parts_are_there() -> None:
 
 @pytest.mark.parametrize(("kind", "name"), PARTS)
 @pytest.mark.parametrize("constant_set", CONSTANT_SETS)
-def test_every_constant_has_range_status_and_source(kind: PartKind, name: str, constant_set: str) -> None:
+def test_every_constant_has_range_status_and_source(
+    kind: PartKind, name: str, constant_set: str
+) -> None:
     sheet = load_part(kind, name).with_set(constant_set)
     assert set(sheet.constants) == {spec.name for spec in CONSTANTS[kind]} and sheet.description
     for spec in CONSTANTS[kind]:
@@ -73,22 +85,31 @@ NVLINKS = {"nvlink2": 300, "nvlink3": 600, "nvlink4": 900}
 
 @pytest.mark.parametrize("name", list(NVLINKS))
 def test_each_direction_of_nvlink_has_half_of_what_is_published(name: str) -> None:
-    assert load_part("link", name).value("bandwidth_bit_per_s") * 2 / 8 == pytest.approx(NVLINKS[name] * 1e9)
+    assert load_part("link", name).value("bandwidth_bit_per_s") * 2 / 8 == pytest.approx(
+        NVLINKS[name] * 1e9
+    )
 
 
 @pytest.mark.parametrize(("name", "transfers"), [("pcie3", 8e9), ("pcie4", 16e9), ("pcie5", 32e9)])
 def test_pcie_has_16_lanes_in_128b_130b(name: str, transfers: float) -> None:
-    assert load_part("link", name).value("bandwidth_bit_per_s") == pytest.approx(16 * transfers * 128 / 130, rel=1e-3)
+    assert load_part("link", name).value("bandwidth_bit_per_s") == pytest.approx(
+        16 * transfers * 128 / 130, rel=1e-3
+    )
 
 
 def test_the_papers_numbers_are_marked_as_theirs() -> None:
     link, spu = load_part("link", "paper-50gbps"), load_part("spu", "rc-1us")
-    assert link.value("bandwidth_bit_per_s") == 50e9 and link.constants["bandwidth_bit_per_s"].status == "paper"
+    assert (
+        link.value("bandwidth_bit_per_s") == 50e9
+        and link.constants["bandwidth_bit_per_s"].status == "paper"
+    )
     assert link.value("number_bits") == 16
     assert spu.value("resistance_ohm") * spu.value("capacitance_f") == pytest.approx(1e-6)
 
 
-@pytest.mark.parametrize(("name", "seconds"), [("rc-1us", 1e-6), ("rc-100ns", 1e-7), ("rc-10ns", 1e-8)])
+@pytest.mark.parametrize(
+    ("name", "seconds"), [("rc-1us", 1e-6), ("rc-100ns", 1e-7), ("rc-10ns", 1e-8)]
+)
 def test_spus_are_named_by_their_time_constant(name: str, seconds: float) -> None:
     sheet = load_part("spu", name)
     assert sheet.value("resistance_ohm") * sheet.value("capacitance_f") == pytest.approx(seconds)
@@ -96,21 +117,40 @@ def test_spus_are_named_by_their_time_constant(name: str, seconds: float) -> Non
 
 def test_the_cholesky_model_meets_published_times() -> None:
     sheet = load_part("gpu", "a100-sxm4-80gb")
-    for size, measured_s in {64: 99e-6, 128: 155e-6, 256: 275e-6, 512: 526e-6, 1024: 1351e-6}.items():
+    for size, measured_s in {
+        64: 99e-6,
+        128: 155e-6,
+        256: 275e-6,
+        512: 526e-6,
+        1024: 1351e-6,
+    }.items():
         flop = sheet.value("cholesky_coefficient") * size**3
         peak = sheet.value("factorisation_efficiency") * sheet.value("peak_fp64_flop_per_s")
-        modelled_s = sheet.value("launch_synchronous_s") + size * sheet.value("cholesky_step_s") + flop / peak
+        modelled_s = (
+            sheet.value("launch_synchronous_s")
+            + size * sheet.value("cholesky_step_s")
+            + flop / peak
+        )
         assert 0.75 < modelled_s / measured_s < 1.25
 
 
 def test_the_papers_set_zeroes_what_they_leave_out_and_flags_it() -> None:
-    constants = {name: c for kind in load_constant_set("paper").values() for name, c in kind.items()}
+    constants = {
+        name: c for kind in load_constant_set("paper").values() for name, c in kind.items()
+    }
     assert len(constants) > 8
-    assert all((c.value, c.low, c.high, c.status) == (0, 0, 0, "assumed") for c in constants.values())
+    assert all(
+        (c.value, c.low, c.high, c.status) == (0, 0, 0, "assumed") for c in constants.values()
+    )
     assert {c.source for c in constants.values()} == {"not in the papers; set to zero"}
     untouched = {"bandwidth_bit_per_s", "number_bits", "resistance_ohm", "capacitance_f"}
     assert not untouched & set(constants)
-    costs = {n for k in ("link", "spu") for n in (s.name for s in CONSTANTS[k]) if n.endswith(("_j", "_j_per_bit"))}
+    costs = {
+        n
+        for k in ("link", "spu")
+        for n in (s.name for s in CONSTANTS[k])
+        if n.endswith(("_j", "_j_per_bit"))
+    }
     assert costs <= set(constants)
 
 
@@ -133,7 +173,9 @@ def test_rows_for_the_command_line() -> None:
     described = {row["constant"]: row for row in describe_part(ucie)}
     assert parse_quantity(described["energy"]["value"], "J/bit") == ucie.value("energy_j_per_bit")
     compared = {row["constant"]: row for row in compare_parts(ucie, pcie)}
-    assert compared["bandwidth"]["ratio"] == 504 / 1024 and compared["bandwidth"]["a"] == "1.024 Tb/s"
+    assert (
+        compared["bandwidth"]["ratio"] == 504 / 1024 and compared["bandwidth"]["a"] == "1.024 Tb/s"
+    )
     assert compare_parts(ucie.overridden({"latency_s": 0.0}), pcie)[1]["ratio"] is None
     with pytest.raises(InputError, match="expected a link"):
         compare_parts(ucie, load_part("spu", "rc-1us"))
@@ -150,7 +192,11 @@ def own(tmp_path: Path, text: str) -> Datasheet:
 
 def test_a_sheet_of_ones_own(tmp_path: Path) -> None:
     sheet = own(tmp_path, f"{HEAD}  latency: {GOOD}\n")
-    assert (sheet.name, sheet.value("latency_s"), sheet.bounds("latency_s")) == ("own", 9e-9, (1e-9, 1e-8))
+    assert (sheet.name, sheet.value("latency_s"), sheet.bounds("latency_s")) == (
+        "own",
+        9e-9,
+        (1e-9, 1e-8),
+    )
     changed = own(tmp_path, f"{HEAD}  latency: {GOOD.replace('9 ns', '8 ns')}\n")
     assert changed.value("latency_s") == 8e-9
 
@@ -158,7 +204,12 @@ def test_a_sheet_of_ones_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "line", "path", "words"),
     [
-        (f"{HEAD}  latency: {GOOD.replace('9 ns', '9')}\n", 4, "constants.latency.value", "bare number"),
+        (
+            f"{HEAD}  latency: {GOOD.replace('9 ns', '9')}\n",
+            4,
+            "constants.latency.value",
+            "bare number",
+        ),
         (
             f"{HEAD}  latency: {GOOD.replace('9 ns', '11 ns')}\n",
             4,
@@ -166,9 +217,24 @@ def test_a_sheet_of_ones_own(tmp_path: Path) -> None:
             "low <= value <= high",
         ),
         (f"{HEAD}  latency: {GOOD.replace('1 ns', '-1 ns')}\n", 4, "constants.latency.low", ">= 0"),
-        (f"{HEAD}  latency: {GOOD.replace('assumed', 'gues')}\n", 4, "constants.latency.status", "one of"),
-        (f"{HEAD}  latency: {GOOD.replace(', source: me', '')}\n", 4, "constants.latency.source", "nothing"),
-        (f"{HEAD}  latency: {GOOD.replace(': me', ': 3')}\n", 4, "constants.latency.source", "a text"),
+        (
+            f"{HEAD}  latency: {GOOD.replace('assumed', 'gues')}\n",
+            4,
+            "constants.latency.status",
+            "one of",
+        ),
+        (
+            f"{HEAD}  latency: {GOOD.replace(', source: me', '')}\n",
+            4,
+            "constants.latency.source",
+            "nothing",
+        ),
+        (
+            f"{HEAD}  latency: {GOOD.replace(': me', ': 3')}\n",
+            4,
+            "constants.latency.source",
+            "a text",
+        ),
         (f"{HEAD}  latency: {GOOD.replace('low', 'lo')}\n", 4, "constants.latency.lo", "'low'"),
         (f"{HEAD}  latncy: {GOOD}\n", 4, "constants.latncy", "'latency'"),
         (f"{HEAD}  latency: 3 ns\n", 4, "constants.latency", "a map"),
@@ -193,7 +259,9 @@ def test_mistakes_in_a_sheet(tmp_path: Path, text: str, line: int, path: str, wo
     assert first.file == str(tmp_path / "own.yaml")
 
 
-@pytest.mark.parametrize("name", ["a10", "none.yaml", "\0.yaml", "x" * 5000 + ".yaml", "_digital", ""])
+@pytest.mark.parametrize(
+    "name", ["a10", "none.yaml", "\0.yaml", "x" * 5000 + ".yaml", "_digital", ""]
+)
 def test_parts_that_do_not_exist(name: str) -> None:
     with pytest.raises(InputError):
         load_part("gpu", name)
@@ -206,7 +274,9 @@ def test_a_sheet_follows_all_it_extends(tmp_path: Path) -> None:
     for latency_ns in (8, 7):  # of the same size and at the same time
         base.write_text(f"{HEAD}  latency: {GOOD.replace('9 ns', f'{latency_ns} ns')}\n")
         os.utime(base, ns=(stamp, stamp))
-        assert load_part("link", "own.yaml", tmp_path).value("latency_s") == pytest.approx(latency_ns * 1e-9)
+        assert load_part("link", "own.yaml", tmp_path).value("latency_s") == pytest.approx(
+            latency_ns * 1e-9
+        )
     assert load_part("link", "own.yaml", tmp_path) is load_part("link", "own.yaml", tmp_path)
     base.unlink()
     with pytest.raises(InputError, match="extends"):
@@ -230,7 +300,9 @@ def test_full_load_draws_no_less_than_idle(
         f"  {key}: {{value: {v} W, low: {low} W, high: {high} W, status: assumed, source: me}}\n"
         for key, (v, low, high) in constants.items()
     ]
-    (tmp_path / "own.yaml").write_text("kind: gpu\nextends: a100-sxm4-80gb\nconstants:\n" + "".join(lines))
+    (tmp_path / "own.yaml").write_text(
+        "kind: gpu\nextends: a100-sxm4-80gb\nconstants:\n" + "".join(lines)
+    )
     if path is None:
         assert load_part("gpu", "own.yaml", tmp_path).value("tdp_w") == 80
         return

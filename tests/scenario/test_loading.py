@@ -29,8 +29,12 @@ def optional(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, An
 MOMENTS = optional(beta1=beta, beta2=beta, epsilon=positive)
 ALGORITHMS = st.one_of(
     st.fixed_dictionaries({"kind": st.just("sgd"), "learning_rate": positive}),
-    st.fixed_dictionaries({"kind": st.just("nesterov"), "learning_rate": positive}, optional={"momentum": beta}),
-    st.fixed_dictionaries({"kind": st.sampled_from(["adam", "nadamw"])}, optional={"beta1": beta, "epsilon": positive}),
+    st.fixed_dictionaries(
+        {"kind": st.just("nesterov"), "learning_rate": positive}, optional={"momentum": beta}
+    ),
+    st.fixed_dictionaries(
+        {"kind": st.sampled_from(["adam", "nadamw"])}, optional={"beta1": beta, "epsilon": positive}
+    ),
     st.fixed_dictionaries(
         {"kind": st.just("tngd")},
         optional={
@@ -44,7 +48,9 @@ ALGORITHMS = st.one_of(
             "readout": optional(samples=st.integers(1, 99), spacing=tau),
         },
     ),
-    st.fixed_dictionaries({"kind": st.just("tngd"), "mode": st.just("asynchronous")}, optional={"wait": tau}),
+    st.fixed_dictionaries(
+        {"kind": st.just("tngd"), "mode": st.just("asynchronous")}, optional={"wait": tau}
+    ),
     st.fixed_dictionaries(
         {"kind": st.just("kfac"), "learning_rate": positive, "damping": positive},
         optional={"ema": beta, "settle": tau},
@@ -53,7 +59,9 @@ ALGORITHMS = st.one_of(
 BITS = st.integers(2, 16) | st.just("ideal")
 SHORT_MACHINES = st.fixed_dictionaries(
     {
-        "gpu": st.sampled_from(["h200-sxm", {"part": "host-cpu", "idle": "3 W", "flop_efficiency": 0.5}]),
+        "gpu": st.sampled_from(
+            ["h200-sxm", {"part": "host-cpu", "idle": "3 W", "flop_efficiency": 0.5}]
+        ),
         "spus": optional(
             count=st.integers(1, 9),
             part=st.sampled_from(["rc-1us", "rc-10ns"]),
@@ -140,7 +148,9 @@ def pop(document: dict[str, Any], path: tuple[str, ...]) -> None:
 
 
 def test_attributes_carry_their_units() -> None:
-    scenario = load("tngd-digits", ["machine.link.latency=3 us", "machine.link.chunk=2 KiB", "seed=7"])
+    scenario = load(
+        "tngd-digits", ["machine.link.latency=3 us", "machine.link.chunk=2 KiB", "seed=7"]
+    )
     assert scenario.training.algorithm.settle_tau == 100.0  # type: ignore[union-attr]  # it is a Tngd
     assert scenario.machine.link is not None and scenario.machine.link.latency_s == 3e-6  # type: ignore[attr-defined]
     assert scenario.machine.expand().edges[0].chunk_bits == 2 * 1024 * 8 and scenario.seed == 7
@@ -175,8 +185,13 @@ def test_paths_are_relative_to_the_file_that_names_them(folder: Path) -> None:
     scenario = load(child)
     assert scenario.workload.source == os.path.abspath(folder / "task.py")
     edge = scenario.machine.expand().edges[0]
-    assert edge.sheet is not None and edge.sheet.name == "my" and edge.sheet.value("latency_s") == 9e-9
-    assert edge.sheet.constants["latency_s"].source == "me" and edge.sheet.value("bandwidth_bit_per_s") == 1024e9
+    assert (
+        edge.sheet is not None and edge.sheet.name == "my" and edge.sheet.value("latency_s") == 9e-9
+    )
+    assert (
+        edge.sheet.constants["latency_s"].source == "me"
+        and edge.sheet.value("bandwidth_bit_per_s") == 1024e9
+    )
     assert load(write(folder / "elsewhere.yaml", scenario.to_yaml())) == scenario
 
 
@@ -191,10 +206,18 @@ def test_maps_merge_and_a_new_kind_starts_afresh(folder: Path) -> None:
 
 
 def test_a_general_machine_replaces_a_short_one(folder: Path) -> None:
-    machine = "{nodes: {g: {kind: gpu, part: h200-sxm}, s: {kind: spu}}, edges: [{between: [g, s], link: free}]}"
+    machine = (
+        "{nodes: {g: {kind: gpu, part: h200-sxm}, s: {kind: spu}}, edges: [{between: [g, "
+        "s], link: free}]}"
+    )
     scenario = load(write(folder / "child.yaml", f"extends: base.yaml\nmachine: {machine}\n"))
-    assert scenario.machine.gpu is None and [n.name for n in scenario.machine.expand().nodes] == ["g", "s"]
-    back = write(folder / "grandchild.yaml", "extends: child.yaml\nmachine: {gpu: host-cpu, spus: {}}\n")
+    assert scenario.machine.gpu is None and [n.name for n in scenario.machine.expand().nodes] == [
+        "g",
+        "s",
+    ]
+    back = write(
+        folder / "grandchild.yaml", "extends: child.yaml\nmachine: {gpu: host-cpu, spus: {}}\n"
+    )
     assert load(back).machine.nodes is None
 
 
@@ -220,7 +243,10 @@ def test_broken_chains(tmp_path: Path, files: dict[str, str], path: str, words: 
 
 
 def test_a_mistake_in_the_base_is_reported_there(folder: Path) -> None:
-    write(folder / "base.yaml", (folder / "base.yaml").read_text().replace("damping: 0.7", "damping: -1"))
+    write(
+        folder / "base.yaml",
+        (folder / "base.yaml").read_text().replace("damping: 0.7", "damping: -1"),
+    )
     with pytest.raises(InputError) as caught:
         load(write(folder / "child.yaml", "extends: base.yaml\nname: child\nseed: x\n"))
     assert [(Path(p.file).name, p.line) for p in caught.value.problems] == [
@@ -235,7 +261,9 @@ def test_a_mistake_in_a_datasheet_is_reported_there(folder: Path) -> None:
     with pytest.raises(InputError) as caught:
         load(folder / "base.yaml")
     (problem,) = caught.value.problems
-    assert problem.file == str(sheet) and problem.line == 4 and problem.path == "constants.latency.low"
+    assert (
+        problem.file == str(sheet) and problem.line == 4 and problem.path == "constants.latency.low"
+    )
 
 
 @pytest.mark.parametrize(
@@ -262,7 +290,12 @@ def test_overrides_reach_into_lists_and_the_last_one_wins() -> None:
     general = {"nodes": {"g": {"kind": "gpu", "part": "h200-sxm"}, "s": {"kind": "spu"}}}
     general["edges"] = [{"between": ["g", "s"], "link": {"part": "pcie5"}}]  # type: ignore[assignment]  # plain data
     document = load("tngd-digits").document() | {"machine": general}
-    sets = ["machine.edges[0].link.latency=1 ns", "machine.edges.0.link.latency=2 ns", "seed=1", "seed=2"]
+    sets = [
+        "machine.edges[0].link.latency=1 ns",
+        "machine.edges.0.link.latency=2 ns",
+        "seed=1",
+        "seed=2",
+    ]
     scenario = load(document, sets)
     sheet = scenario.machine.expand().edges[0].sheet
     assert sheet is not None and sheet.value("latency_s") == 2e-9 and scenario.seed == 2
@@ -270,7 +303,9 @@ def test_overrides_reach_into_lists_and_the_last_one_wins() -> None:
         load(document, ["machine.edges[1].link=free"])
 
 
-@pytest.mark.parametrize("text", ["seed", "=1", "seed=-1", "sed=1", "seed=[1", "extends=x", "seed.x=1", "seed=&a 1"])
+@pytest.mark.parametrize(
+    "text", ["seed", "=1", "seed=-1", "sed=1", "seed=[1", "extends=x", "seed.x=1", "seed=&a 1"]
+)
 def test_bad_overrides_name_themselves(text: str) -> None:
     with pytest.raises(InputError) as caught:
         load("tngd-digits", [text])
@@ -278,7 +313,8 @@ def test_bad_overrides_name_themselves(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "source", ["", "no-such-scenario", "tngd-digit", "x/y.yaml", "a\0b", "x" * 5000, 3, None, [], {}]
+    "source",
+    ["", "no-such-scenario", "tngd-digit", "x/y.yaml", "a\0b", "x" * 5000, 3, None, [], {}],
 )
 def test_sources_that_are_none(source: Any) -> None:
     with pytest.raises(InputError) as caught:
@@ -289,14 +325,21 @@ def test_sources_that_are_none(source: Any) -> None:
 def test_asynchronous_settings_in_synchronous_mode() -> None:
     with pytest.raises(InputError) as caught:
         load("tngd-digits", ["training.algorithm.delay=1 tau", "training.algorithm.wait=1 tau"])
-    assert [p.path for p in caught.value.problems] == ["training.algorithm.delay", "training.algorithm.wait"]
+    assert [p.path for p in caught.value.problems] == [
+        "training.algorithm.delay",
+        "training.algorithm.wait",
+    ]
     with pytest.raises(InputError, match="at most the settling time 100 tau, got '101 tau'"):
         load("tngd-digits-async", ["training.algorithm.delay=101 tau"])
     assert load("tngd-digits-async", ["training.algorithm.delay=100 tau"])
 
 
 def test_adam_moments_are_filled_in_where_adam_moves_the_parameters() -> None:
-    algorithm: Any = load("tngd-digits", ["training.algorithm.update=adam", "training.algorithm.adam.beta1=0"])
+    algorithm: Any = load(
+        "tngd-digits", ["training.algorithm.update=adam", "training.algorithm.adam.beta1=0"]
+    )
     moments = algorithm.training.algorithm.adam
     assert (moments.beta1, moments.beta2) == (0.0, 0.999)
-    assert load("tngd-digits", ["training.algorithm.update=adam"]).document()["training"]["algorithm"]["adam"]
+    assert load("tngd-digits", ["training.algorithm.update=adam"]).document()["training"][
+        "algorithm"
+    ]["adam"]

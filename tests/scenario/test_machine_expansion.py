@@ -22,7 +22,9 @@ def machine(form: dict[str, Any], algorithm: str = "tngd") -> MachineSpec:
 @settings(deadline=None, max_examples=30)
 @given(count=st.integers(1, 20))
 def test_a_shared_link_is_one_edge(count: int) -> None:
-    spec = machine({"gpu": "a100-sxm4-80gb", "link": {"bandwidth": "10 Gb/s"}, "spus": {"count": count}})
+    spec = machine(
+        {"gpu": "a100-sxm4-80gb", "link": {"bandwidth": "10 Gb/s"}, "spus": {"count": count}}
+    )
     assert [n.kind for n in spec.nodes] == ["gpu", "switch", *["spu"] * count]
     priced = [e for e in spec.edges if e.sheet is not None]
     assert [(e.a, e.b) for e in priced] == [("gpu0", "hub")] and len(spec.edges) == count + 1
@@ -32,15 +34,24 @@ def test_a_shared_link_is_one_edge(count: int) -> None:
 @settings(deadline=None, max_examples=30)
 @given(count=st.integers(1, 20))
 def test_private_links_are_one_edge_each(count: int) -> None:
-    spec = machine({"gpu": "a100-sxm4-80gb", "link": {"sharing": "private"}, "spus": {"count": count}})
+    spec = machine(
+        {"gpu": "a100-sxm4-80gb", "link": {"sharing": "private"}, "spus": {"count": count}}
+    )
     assert [(e.a, e.b) for e in spec.edges] == [("gpu0", f"spu{k}") for k in range(count)]
-    assert all(e.sheet is not None and e.sheet.value("bandwidth_bit_per_s") == 50e9 for e in spec.edges)
+    assert all(
+        e.sheet is not None and e.sheet.value("bandwidth_bit_per_s") == 50e9 for e in spec.edges
+    )
 
 
 def test_converters_and_buffering() -> None:
     spus = {"input_bits": 4, "bias_bits": "ideal", "buffering": "double"}
     spu = machine({"gpu": "h200-sxm", "spus": spus}).nodes[-1]
-    assert (spu.input_bits, spu.bias_bits, spu.output_bits, spu.buffering) == (4, None, 16, "double")
+    assert (spu.input_bits, spu.bias_bits, spu.output_bits, spu.buffering) == (
+        4,
+        None,
+        16,
+        "double",
+    )
 
 
 def test_a_digital_machine_is_its_gpu() -> None:
@@ -51,7 +62,9 @@ def test_a_digital_machine_is_its_gpu() -> None:
 
 def test_constants_come_from_sheet_then_set_then_scenario() -> None:
     link = {"part": "pcie5", "latency": "5 ns"}
-    sheet = machine({"constants": "paper", "gpu": "h200-sxm", "link": link, "spus": {}}).edges[0].sheet
+    sheet = (
+        machine({"constants": "paper", "gpu": "h200-sxm", "link": link, "spus": {}}).edges[0].sheet
+    )
     assert sheet is not None
     status = {name: (c.value, c.status) for name, c in sheet.constants.items()}
     assert status["bandwidth_bit_per_s"] == (504e9, "derived")
@@ -60,24 +73,43 @@ def test_constants_come_from_sheet_then_set_then_scenario() -> None:
 
 
 @settings(deadline=None, max_examples=40)
-@given(gpus=st.integers(2, 9), spus=st.integers(0, 20), sharing=st.sampled_from(["shared", "private"]))
-def test_several_gpus_hang_on_a_fabric_and_spus_on_them_in_turn(gpus: int, spus: int, sharing: str) -> None:
-    form = {"gpu": {"part": "a100-sxm4-80gb", "count": gpus}, "link": {"sharing": sharing}, "spus": {"count": spus}}
+@given(
+    gpus=st.integers(2, 9), spus=st.integers(0, 20), sharing=st.sampled_from(["shared", "private"])
+)
+def test_several_gpus_hang_on_a_fabric_and_spus_on_them_in_turn(
+    gpus: int, spus: int, sharing: str
+) -> None:
+    form = {
+        "gpu": {"part": "a100-sxm4-80gb", "count": gpus},
+        "link": {"sharing": sharing},
+        "spus": {"count": spus},
+    }
     document = load("adam-digits").document()
-    spec = load(document | {"machine": form, "training": {**document["training"], "batch_size": gpus}}).machine.expand()
-    names = {kind: [n.name for n in spec.nodes if n.kind == kind] for kind in ("gpu", "switch", "spu")}
+    spec = load(
+        document | {"machine": form, "training": {**document["training"], "batch_size": gpus}}
+    ).machine.expand()
+    names = {
+        kind: [n.name for n in spec.nodes if n.kind == kind] for kind in ("gpu", "switch", "spu")
+    }
     hubs = min(gpus, spus) if sharing == "shared" else 0
     assert names["gpu"] == spec.usable_gpus() == [f"gpu{k}" for k in range(gpus)]
     assert names["switch"] == ["fabric", *(f"hub{k}" for k in range(hubs))]
     assert names["spu"] == spec.usable_spus() == [f"spu{j}" for j in range(spus)]
     assert spec.owners() == {f"spu{j}": f"gpu{j % gpus}" for j in range(spus)}
     priced = {e.name: (e.a, e.b) for e in spec.edges if e.sheet is not None}
-    wires = [f"gpu{k}-hub{k}" for k in range(hubs)] if hubs else [f"gpu{j % gpus}-spu{j}" for j in range(spus)]
+    wires = (
+        [f"gpu{k}-hub{k}" for k in range(hubs)]
+        if hubs
+        else [f"gpu{j % gpus}-spu{j}" for j in range(spus)]
+    )
     assert list(priced) == [*(f"gpu{k}-fabric" for k in range(gpus)), *wires]
     assert all(name == f"{a}-{b}" for name, (a, b) in priced.items())
     assert len(spec.edges) - len(priced) == (spus if hubs else 0)
     fabric = next(e.sheet for e in spec.edges if e.b == "fabric")
-    assert fabric is not None and (fabric.name, fabric.value("bandwidth_bit_per_s")) == ("nvlink3", 2.4e12)
+    assert fabric is not None and (fabric.name, fabric.value("bandwidth_bit_per_s")) == (
+        "nvlink3",
+        2.4e12,
+    )
 
 
 @pytest.mark.parametrize(
@@ -88,7 +120,10 @@ def test_several_gpus_hang_on_a_fabric_and_spus_on_them_in_turn(gpus: int, spus:
         ({"part": "h200-sxm", "count": 8, "interconnect": {"latency": "5 ns"}}, "nvlink4"),
         ({"part": "host-cpu", "count": 2}, "pcie5"),
         ({"part": "h200-sxm", "count": 2, "interconnect": "pcie4"}, "pcie4"),
-        ({"part": "h200-sxm", "count": 2, "interconnect": {"part": "pcie3", "chunk": "1 MiB"}}, "pcie3"),
+        (
+            {"part": "h200-sxm", "count": 2, "interconnect": {"part": "pcie3", "chunk": "1 MiB"}},
+            "pcie3",
+        ),
     ],
 )
 def test_gpus_are_connected_by_what_they_have(gpu: dict[str, Any], interconnect: str) -> None:
@@ -106,14 +141,19 @@ def test_gpus_are_connected_by_what_they_have(gpu: dict[str, Any], interconnect:
         ({"count": True}, "machine.gpu.count"),
         ({"count": 2, "interconnect": "nvlink9"}, "machine.gpu.interconnect.part"),
         ({"count": 2, "interconnect": "a100-sxm4-80gb"}, "machine.gpu.interconnect.part"),
-        ({"count": 2, "interconnect": {"bandwidth": "-1 Gb/s"}}, "machine.gpu.interconnect.bandwidth"),
+        (
+            {"count": 2, "interconnect": {"bandwidth": "-1 Gb/s"}},
+            "machine.gpu.interconnect.bandwidth",
+        ),
         ({"count": 2, "interconnect": "free"}, "machine.gpu.interconnect.part"),
         ({"count": 3}, "training.batch_size"),
     ],
 )
 def test_several_gpus_that_are_none(gpu: dict[str, Any], path: str) -> None:
     with pytest.raises(InputError) as caught:
-        load(load("adam-digits").document() | {"machine": {"gpu": {"part": "a100-sxm4-80gb", **gpu}}})
+        load(
+            load("adam-digits").document() | {"machine": {"gpu": {"part": "a100-sxm4-80gb", **gpu}}}
+        )
     assert [problem.path for problem in caught.value.problems] == [path]
 
 
@@ -126,15 +166,35 @@ def graph(pairs: list[tuple[str, str]]) -> MachineSpec:
 
 
 def test_an_spu_belongs_to_the_nearest_gpu_and_to_several_in_turn() -> None:
-    pairs = [("g0", "x"), ("g1", "x"), ("g2", "s2"), ("g2", "x"), *((f"s{j}", "x") for j in (0, 1, 3, 4, 5))]
+    pairs = [
+        ("g0", "x"),
+        ("g1", "x"),
+        ("g2", "s2"),
+        ("g2", "x"),
+        *((f"s{j}", "x") for j in (0, 1, 3, 4, 5)),
+    ]
     owners = graph(pairs).owners()
     assert owners == {"s0": "g0", "s1": "g1", "s2": "g2", "s3": "g2", "s4": "g0", "s5": "g1"}
     apart = graph([("g0", "s0"), ("g1", "s1"), ("g1", "s2"), ("g1", "g2")])
-    assert (apart.usable_gpus(), apart.usable_spus(), apart.owners()) == (["g0"], ["s0"], {"s0": "g0"})
+    assert (apart.usable_gpus(), apart.usable_spus(), apart.owners()) == (
+        ["g0"],
+        ["s0"],
+        {"s0": "g0"},
+    )
 
 
 def test_what_lies_on_a_shortest_route() -> None:
-    spec = graph([("g0", "xa"), ("xa", "g1"), ("g0", "xb"), ("xb", "g1"), ("g1", "xc"), ("xc", "xd"), ("xd", "g0")])
+    spec = graph(
+        [
+            ("g0", "xa"),
+            ("xa", "g1"),
+            ("g0", "xb"),
+            ("xb", "g1"),
+            ("g1", "xc"),
+            ("xc", "xd"),
+            ("xd", "g0"),
+        ]
+    )
     assert [edge.name for edge in spec.shortest("g0", "g1")] == ["g0-xa", "xa-g1", "g0-xb", "xb-g1"]
     assert [edge.name for edge in spec.shortest("g0", "xc")] == ["xc-xd", "xd-g0"]
     assert spec.shortest("g0", "g0") == []
@@ -154,7 +214,11 @@ NODES = {"g": {"kind": "gpu", "part": "h200-sxm"}, "s": {"kind": "spu"}, "x": {"
         ({"nodes": {"s": {"kind": "spu"}}}, "machine.nodes", "kind gpu"),
         ({"edges": []}, "machine.nodes", "at least one node"),
         ({"nodes": NODES}, "machine", "the GPU reaches"),
-        ({"nodes": NODES, "edges": [{"between": ["g", "x"], "link": "free"}]}, "machine", "the GPU reaches"),
+        (
+            {"nodes": NODES, "edges": [{"between": ["g", "x"], "link": "free"}]},
+            "machine",
+            "the GPU reaches",
+        ),
         (
             {"nodes": NODES, "edges": [{"between": ["g", "y"], "link": "free"}]},
             "machine.edges[0].between[1]",
@@ -166,11 +230,18 @@ NODES = {"g": {"kind": "gpu", "part": "h200-sxm"}, "s": {"kind": "spu"}, "x": {"
             "twice",
         ),
         (
-            {"nodes": NODES, "edges": [{"between": p, "link": "free"} for p in (["g", "s"], ["s", "g"])]},
+            {
+                "nodes": NODES,
+                "edges": [{"between": p, "link": "free"} for p in (["g", "s"], ["s", "g"])],
+            },
             "machine.edges[1].between",
             "a second one",
         ),
-        ({"nodes": {**NODES, "a b": {"kind": "switch"}}}, "machine.nodes.'a b'", "a name of letters"),
+        (
+            {"nodes": {**NODES, "a b": {"kind": "switch"}}},
+            "machine.nodes.'a b'",
+            "a name of letters",
+        ),
         (
             {"nodes": NODES, "edges": [{"between": ["g", "s"], "link": None}]},
             "machine.edges[0].link",
@@ -201,9 +272,14 @@ def test_routes_go_over_switches() -> None:
         ({"tdp": "9 W", "idle": "8 W"}, None, ""),
     ],
 )
-def test_full_load_draws_no_less_than_idle_in_any_form(override: dict[str, str], path: str | None, words: str) -> None:
+def test_full_load_draws_no_less_than_idle_in_any_form(
+    override: dict[str, str], path: str | None, words: str
+) -> None:
     gpu = {"part": "a100-sxm4-80gb", **override}
-    nodes = {"nodes": {**NODES, "g": {"kind": "gpu", **gpu}}, "edges": [{"between": ["g", "s"], "link": "free"}]}
+    nodes = {
+        "nodes": {**NODES, "g": {"kind": "gpu", **gpu}},
+        "edges": [{"between": ["g", "s"], "link": "free"}],
+    }
     for form, where in (({"gpu": gpu, "spus": {}}, "machine.gpu"), (nodes, "machine.nodes.g")):
         if path is None:
             sheet = machine(form).nodes[0].sheet

@@ -1,4 +1,5 @@
-"""Valid scenarios, damaged in every way: each damage is found, and nothing but InputError is raised."""
+"""Valid scenarios, damaged in every way: each damage is found, and nothing but InputError is
+raised."""
 
 from __future__ import annotations
 
@@ -28,7 +29,10 @@ GENERAL = {
     },
     "edges": [
         {"between": ["gpu", "near"], "link": "ucie"},
-        {"between": ["gpu", "switch"], "link": {"part": "pcie5", "chunk": "64 KiB", "latency": "2 us"}},
+        {
+            "between": ["gpu", "switch"],
+            "link": {"part": "pcie5", "chunk": "64 KiB", "latency": "2 us"},
+        },
         {"between": ["switch", "far"], "link": "free"},
     ],
 }
@@ -47,7 +51,11 @@ def valid_documents() -> list[dict[str, Any]]:
     general["machine"] = GENERAL
     general["workload"] = {"source": "digits_mlp", "options": {"hidden": 8}}
     several = copy.deepcopy(documents[0])
-    several["machine"]["gpu"] = {"part": "a100-sxm4-80gb", "count": 2, "interconnect": {"bandwidth": "100 Gb/s"}}
+    several["machine"]["gpu"] = {
+        "part": "a100-sxm4-80gb",
+        "count": 2,
+        "interconnect": {"bandwidth": "100 Gb/s"},
+    }
     return [*documents, load(general).document(), load(several).document()]
 
 
@@ -81,7 +89,11 @@ def damages(path: tuple[Any, ...], value: Any) -> list[Any]:
     if "options" in path:
         return [[1], {"a": 1}] if not isinstance(value, dict) else [[], 3]
     if isinstance(value, dict):
-        return [[], 3, True, [value], {**value, "no such key": 1}] if path[-1:] != ("nodes",) else [[], 3, {}]
+        return (
+            [[], 3, True, [value], {**value, "no such key": 1}]
+            if path[-1:] != ("nodes",)
+            else [[], 3, {}]
+        )
     if isinstance(value, list):
         return [{}, 3, "x", None]
     if isinstance(value, str) and QUANTITY.fullmatch(value):
@@ -99,7 +111,17 @@ def damages(path: tuple[Any, ...], value: Any) -> list[Any]:
     if isinstance(value, str):
         wrong = [[value], 1, True, float("nan"), "", *([] if path[-1] == "link" else [{}])]
         return wrong if path == ("name",) else [*wrong, f"{value}-x"]
-    return ["on", "1", [value], {}, float("nan"), float("inf"), -1, 7 if isinstance(value, bool) else True, "3 s"]
+    return [
+        "on",
+        "1",
+        [value],
+        {},
+        float("nan"),
+        float("inf"),
+        -1,
+        7 if isinstance(value, bool) else True,
+        "3 s",
+    ]
 
 
 @settings(max_examples=500, deadline=None)
@@ -146,7 +168,8 @@ JUNK = st.recursive(
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.dictionaries(
-            st.sampled_from(["kind", "part", "spus", "nodes", "link", "a", "extends"]) | st.text(max_size=5),
+            st.sampled_from(["kind", "part", "spus", "nodes", "link", "a", "extends"])
+            | st.text(max_size=5),
             inner,
         )
     ),
@@ -169,7 +192,9 @@ def test_junk_anywhere_is_loaded_or_refused(data: st.DataObject, junk: Any) -> N
 
 @settings(max_examples=300, deadline=None)
 @given(data=st.data())
-def test_damaged_text_is_loaded_or_refused(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_damaged_text_is_loaded_or_refused(
+    data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     text = emit(data.draw(st.sampled_from(VALID)))
     start = data.draw(st.integers(0, len(text)))
     stop = data.draw(st.integers(start, min(len(text), start + 20)))
@@ -183,7 +208,11 @@ def test_damaged_text_is_loaded_or_refused(data: st.DataObject, tmp_path_factory
 
 
 @settings(max_examples=300, deadline=None)
-@given(texts=st.lists(st.text(max_size=20) | st.text("machine.gpusu[0]=:{}3 tau,", max_size=20), max_size=3))
+@given(
+    texts=st.lists(
+        st.text(max_size=20) | st.text("machine.gpusu[0]=:{}3 tau,", max_size=20), max_size=3
+    )
+)
 def test_any_override_is_applied_or_refused(texts: list[str]) -> None:
     try:
         load("tngd-digits", texts)
@@ -194,7 +223,13 @@ def test_any_override_is_applied_or_refused(texts: list[str]) -> None:
 def test_a_required_field_that_is_missing_is_named() -> None:
     for document in VALID:
         for path, _ in places(document):
-            if path in [("name",), ("workload",), ("training",), ("machine",), ("training", "algorithm")]:
+            if path in [
+                ("name",),
+                ("workload",),
+                ("training",),
+                ("machine",),
+                ("training", "algorithm"),
+            ]:
                 broken = copy.deepcopy(document)
                 inner = broken
                 for part in path[:-1]:
@@ -240,5 +275,12 @@ def test_a_broken_file_reports_everything_at_once(tmp_path: Path) -> None:
         (12, "hosts"),
     }
     text = str(caught.value)
-    for hint in ("'digits_cnn'", "'damping'", "'a100-sxm4-80gb'", "'host'", "1 B = 8 b", "bare number 50"):
+    for hint in (
+        "'digits_cnn'",
+        "'damping'",
+        "'a100-sxm4-80gb'",
+        "'host'",
+        "1 B = 8 b",
+        "bare number 50",
+    ):
         assert hint in text

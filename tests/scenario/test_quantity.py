@@ -96,7 +96,9 @@ def test_what_is_no_time(value: object) -> None:
     assert caught.value.expected and "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("text", "unit"), [("1 Ws", "W"), ("1 kVs", "V"), ("1 Gbs", "b/s"), ("1 nFs", "F")])
+@pytest.mark.parametrize(
+    ("text", "unit"), [("1 Ws", "W"), ("1 kVs", "V"), ("1 Gbs", "b/s"), ("1 nFs", "F")]
+)
 def test_a_symbol_has_no_plural(text: str, unit: str) -> None:
     with pytest.raises(QuantityError, match="no such unit"):
         parse_quantity(text, unit)

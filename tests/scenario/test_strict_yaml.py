@@ -20,14 +20,31 @@ SCALARS = (
     | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(st.characters(blacklist_categories=["Cs"]), max_size=20)
     | st.sampled_from(
-        ["on", "yes", "null", "~", "1e-9", "0x1F", "0o7", "1_000", "12:30", "1e5", ".5", "- a", "a: b", "#x"]
+        [
+            "on",
+            "yes",
+            "null",
+            "~",
+            "1e-9",
+            "0x1F",
+            "0o7",
+            "1_000",
+            "12:30",
+            "1e5",
+            ".5",
+            "- a",
+            "a: b",
+            "#x",
+        ]
     )
 )
 DOCUMENTS = st.dictionaries(
     st.text(st.characters(blacklist_categories=["Cs"]), max_size=8),
     st.recursive(
         SCALARS,
-        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("ab c"), inner, max_size=3),
+        lambda inner: (
+            st.lists(inner, max_size=3) | st.dictionaries(st.text("ab c"), inner, max_size=3)
+        ),
     ),
     min_size=1,
     max_size=4,
@@ -83,7 +100,11 @@ def test_scalars_follow_the_core_schema(text: str, value: object) -> None:
 
 def test_special_floats_are_read_as_such() -> None:
     node, _ = parse("a: .inf\nb: -.INF\nc: .nan\n", "f.yaml")
-    assert node.plain()["a"] == math.inf and node.plain()["b"] == -math.inf and math.isnan(node.plain()["c"])
+    assert (
+        node.plain()["a"] == math.inf
+        and node.plain()["b"] == -math.inf
+        and math.isnan(node.plain()["c"])
+    )
 
 
 @pytest.mark.parametrize(
@@ -126,7 +147,11 @@ def test_texts_of_which_no_tree_can_be_made(text: str, line: int, words: str) ->
 )
 def test_bad_nodes_are_reported_in_their_place(text: str, line: int, path: str, words: str) -> None:
     _, problems = parse(text, "f.yaml")
-    assert [p.line for p in problems] == [line] and problems[0].path == path and words in str(problems[0])
+    assert (
+        [p.line for p in problems] == [line]
+        and problems[0].path == path
+        and words in str(problems[0])
+    )
 
 
 def test_an_alias_bomb_stays_small() -> None:

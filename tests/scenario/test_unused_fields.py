@@ -60,7 +60,9 @@ def test_what_has_no_effect_is_named(name: str, sets: list[str], unused: list[st
 
 
 def test_the_activity_factor_counts_where_nothing_is_computed() -> None:
-    assert unused_fields(load("tngd-digits", [f"{SPUS}.activity_factor=0.5"]), timing_only=True) == []
+    assert (
+        unused_fields(load("tngd-digits", [f"{SPUS}.activity_factor=0.5"]), timing_only=True) == []
+    )
 
 
 def test_nodes_nobody_reaches() -> None:
@@ -80,7 +82,9 @@ def asynchronous(**settings: Any) -> list[str]:
     """What is unused under asynchronous TNGD, of the algorithm's fields."""
     document = load("tngd-digits-async").document()
     algorithm = {"kind": "tngd", "mode": "asynchronous", **settings}
-    found = unused_fields(load(document | {"training": document["training"] | {"algorithm": algorithm}}))
+    found = unused_fields(
+        load(document | {"training": document["training"] | {"algorithm": algorithm}})
+    )
     return [text for text in found if text.startswith(ALGORITHM)]
 
 
@@ -90,12 +94,16 @@ def asynchronous(**settings: Any) -> list[str]:
         ({"state": "reset"}, "a wait"),
         ({"state": "reset", "readout": {"samples": 3, "spacing": "0 tau"}}, "a wait"),
         ({"state": "reset", "delay": "50 tau"}, "a delay below the settling time"),
-        ({"state": "reset", "delay": "2 tau", "settle": "2 tau"}, "a delay below the settling time"),
+        (
+            {"state": "reset", "delay": "2 tau", "settle": "2 tau"},
+            "a delay below the settling time",
+        ),
     ],
 )
 def test_a_reading_at_the_switch_is_sgd(settings: dict[str, Any], remedy: str) -> None:
     assert asynchronous(**settings) == [
-        f"{ALGORITHM}.mode (asynchronous with state: reset and no wait reads the gradient itself: this is SGD; "
+        f"{ALGORITHM}.mode (asynchronous with state: reset and no wait reads the gradient "
+        "itself: this is SGD; "
         f"set state: kept or {remedy})"
     ]
 
@@ -119,7 +127,9 @@ def test_further_spus_of_a_graph_unless_they_lie_on_the_way() -> None:
     nodes |= {name: {"kind": "spu"} for name in ("first", "on_the_way", "idle")}
     pairs = [["g", "on_the_way"], ["on_the_way", "first"], ["g", "idle"]]
     machine = {"nodes": nodes, "edges": [{"between": pair, "link": "free"} for pair in pairs]}
-    assert unused_fields(load(load("tngd-digits").document() | {"machine": machine})) == ["machine.nodes.idle"]
+    assert unused_fields(load(load("tngd-digits").document() | {"machine": machine})) == [
+        "machine.nodes.idle"
+    ]
 
 
 def on_nodes(name: str, kinds: dict[str, str], pairs: list[list[str]]) -> list[str]:
@@ -130,9 +140,19 @@ def on_nodes(name: str, kinds: dict[str, str], pairs: list[list[str]]) -> list[s
     return unused_fields(load(load(name).document() | {"machine": machine}))
 
 
-SEVERAL = {"a": "gpu", "b": "gpu", "x": "switch", "y": "switch", "s": "spu", "t": "spu", "far": "gpu"}
+SEVERAL = {
+    "a": "gpu",
+    "b": "gpu",
+    "x": "switch",
+    "y": "switch",
+    "s": "spu",
+    "t": "spu",
+    "far": "gpu",
+}
 PAIRS = [["a", "x"], ["x", "b"], ["a", "y"], ["x", "s"], ["b", "t"]]
-FIRST = "tngd computes on the first GPU: the others draw idle power, what connects them carries nothing"
+FIRST = (
+    "tngd computes on the first GPU: the others draw idle power, what connects them carries nothing"
+)
 
 
 def test_several_gpus_use_what_lies_between_them() -> None:
@@ -158,8 +178,16 @@ def test_tngd_uses_one_gpu_and_one_spu() -> None:
         ("adam-digits", "count: 4", []),
         ("adam-digits", "count: 4, interconnect: pcie5", []),
         ("adam-digits", "interconnect: pcie5", ["machine.gpu.interconnect"]),
-        ("adam-digits", "count: 2, interconnect: {number_bits: 8}", ["machine.gpu.interconnect.number_bits"]),
-        ("kfac-digits", "count: 2, interconnect: {number_bits: 8}", ["machine.gpu.interconnect.number_bits"]),
+        (
+            "adam-digits",
+            "count: 2, interconnect: {number_bits: 8}",
+            ["machine.gpu.interconnect.number_bits"],
+        ),
+        (
+            "kfac-digits",
+            "count: 2, interconnect: {number_bits: 8}",
+            ["machine.gpu.interconnect.number_bits"],
+        ),
         ("tngd-digits", "count: 4", [f"machine.gpu.count ({FIRST})"]),
         ("tngd-digits", "interconnect: pcie5", ["machine.gpu.interconnect"]),
     ],
@@ -177,14 +205,25 @@ ONE_SPU, TWO_SPUS = {"spus": {"count": 1}}, {"spus": {"count": 2}}
 @pytest.mark.parametrize(
     ("algorithm", "machine", "expected"),
     [
-        ({"method": "digital", "settle": "3 tau", "placement": "columns", "tiling": True}, ONE_GPU, ["placement", "settle", "tiling"]),
+        (
+            {"method": "digital", "settle": "3 tau", "placement": "columns", "tiling": True},
+            ONE_GPU,
+            ["placement", "settle", "tiling"],
+        ),
         ({"fisher_samples": 3}, TWO_SPUS, ["fisher_samples"]),
         ({"fisher_samples": 3, "fisher": "mc"}, TWO_SPUS, []),
         ({"covariance": {"samples": 9}}, TWO_SPUS, ["covariance"]),
         ({"covariance": {"samples": 9}, "method": "noise", "noise": 0.1}, TWO_SPUS, []),
-        ({"covariance": {"samples": 1, "spacing": "2 tau"}, "method": "noise", "noise": 0.1}, TWO_SPUS, ["covariance.spacing"]),
-        ({"method": "noise", "noise": 0.1, "placement": "columns"}, TWO_SPUS,
-         ["placement (samples of one factor's noise are taken by one SPU: as auto)"]),
+        (
+            {"covariance": {"samples": 1, "spacing": "2 tau"}, "method": "noise", "noise": 0.1},
+            TWO_SPUS,
+            ["covariance.spacing"],
+        ),
+        (
+            {"method": "noise", "noise": 0.1, "placement": "columns"},
+            TWO_SPUS,
+            ["placement (samples of one factor's noise are taken by one SPU: as auto)"],
+        ),
         ({"update": "sgd", "momentum": 0.5}, TWO_SPUS, ["momentum"]),
         ({"moments": {"beta1": 0.5}}, TWO_SPUS, ["moments"]),
         ({"update": "adam", "moments": {"weight_decay": 0.5}}, TWO_SPUS, ["moments.weight_decay"]),
@@ -192,10 +231,21 @@ ONE_SPU, TWO_SPUS = {"spus": {"count": 1}}, {"spus": {"count": 2}}
         ({"placement": "layers"}, TWO_SPUS, []),
         ({"placement": "layers"}, ONE_SPU, ["placement (one SPU solves everything)"]),
         ({"pipelining": False}, TWO_SPUS, []),
-        ({"pipelining": False, "method": "digital"}, FOUR_GPUS, ["pipelining (several GPUs average over the whole backward pass)"]),
+        (
+            {"pipelining": False, "method": "digital"},
+            FOUR_GPUS,
+            ["pipelining (several GPUs average over the whole backward pass)"],
+        ),
     ],
-)  # fmt: skip
+)
 def test_settings_of_kfac_that_say_nothing(algorithm, machine, expected) -> None:
     training = {"batch_size": 32, "algorithm": SETTINGS | algorithm}
-    document = {"name": "k", "workload": "digits_mlp", "training": training, "machine": ONE_GPU | machine}
-    assert sorted(unused_fields(load(document))) == [f"training.algorithm.{path}" for path in expected]
+    document = {
+        "name": "k",
+        "workload": "digits_mlp",
+        "training": training,
+        "machine": ONE_GPU | machine,
+    }
+    assert sorted(unused_fields(load(document))) == [
+        f"training.algorithm.{path}" for path in expected
+    ]

@@ -21,8 +21,17 @@ SMALL = {"source": "digits_mlp", "options": {"hidden": 6, "depth": 1}}
 
 
 def scenario(algorithm, **changes):
-    machine = {"gpu": "a100-sxm4-80gb", "link": "paper-50gbps", "spus": {"count": 1, "part": "rc-1us"}}
-    training = {"batch_size": 4, "steps": 5, "evaluate_every": 2, "algorithm": algorithm} | changes.pop("training", {})
+    machine = {
+        "gpu": "a100-sxm4-80gb",
+        "link": "paper-50gbps",
+        "spus": {"count": 1, "part": "rc-1us"},
+    }
+    training = {
+        "batch_size": 4,
+        "steps": 5,
+        "evaluate_every": 2,
+        "algorithm": algorithm,
+    } | changes.pop("training", {})
     document = {"name": "t", "seed": 3, "workload": SMALL, "training": training, "machine": machine}
     return hybridsim.load(document | changes)
 
@@ -48,7 +57,8 @@ def test_a_run_that_cannot_go_on_fails_by_name_and_keeps_its_results(tmp_path, n
 
 
 def test_a_dead_layer_does_not_stop_kfac(tmp_path):
-    """A factor that is exactly zero has no pi; the split of the damping falls back to equal parts."""
+    """A factor that is exactly zero has no pi; the split of the damping falls back to equal
+    parts."""
     algorithm = {"kind": "kfac", "learning_rate": 0.01, "damping": 0.1}
     document = {"source": "digits_mlp", "options": {"hidden": 1, "depth": 3}}
     asked = scenario(algorithm, workload=document, training={"batch_size": 1, "steps": 12})
@@ -56,13 +66,16 @@ def test_a_dead_layer_does_not_stop_kfac(tmp_path):
 
 
 def test_diagnostics_decide_nothing(tmp_path):
-    """Even where the exact solve is singular or overflows, training goes on as it does unobserved."""
+    """Even where the exact solve is singular or overflows, training goes on as it does
+    unobserved."""
     algorithm = {"kind": "tngd", "learning_rate": 1000}
     workload = {"source": "digits_mlp", "options": {"hidden": 8, "depth": 2}}
     losses = []
     for every in (1, 1000):
         asked = scenario(
-            algorithm, workload=workload, training={"steps": 40, "evaluate_every": every, "batch_size": 32}
+            algorithm,
+            workload=workload,
+            training={"steps": 40, "evaluate_every": every, "batch_size": 32},
         )
         losses.append(hybridsim.run(asked, tmp_path / str(every)).steps.train_loss.tolist())
     assert losses[0] == losses[1]
@@ -111,12 +124,15 @@ def test_a_damaged_fact_store_costs_a_live_run_its_facts_and_nothing_else(tmp_pa
     assert run.status == "complete"
     assert "could not be stored" in run.summary["host"]["facts_failure"]
     with pytest.raises(InputError, match="expected a whole fact store"):
-        hybridsim.run(scenario({"kind": "tngd"}), tmp_path / "replay", facts=store, backend="replay")
+        hybridsim.run(
+            scenario({"kind": "tngd"}), tmp_path / "replay", facts=store, backend="replay"
+        )
 
 
 def killed(tmp_path: Path, with_signal: int) -> subprocess.Popen[str]:
     folder = tmp_path / "run"
-    command = [sys.executable, "-m", "hybridsim", "run", "tngd-digits", "--out", str(folder), "--backend", "timing",
+    command = [sys.executable, "-m", "hybridsim", "run", "tngd-digits", "--out", str(folder),
+        "--backend", "timing",
                "--set", "training.steps=100000000"]  # fmt: skip
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=dict(os.environ))
     deadline = time.monotonic() + 120
@@ -134,7 +150,9 @@ def test_the_energy_of_a_killed_run_includes_static_power(tmp_path):
     run = Run.open(tmp_path / "run")
     assert run.status == "running"
     assert run.summary["energy"]["static_share"] > 0.5
-    assert run.summary["energy"]["total"]["energy_j"] == pytest.approx(run.steps.energy_j.max(), rel=1e-3)
+    assert run.summary["energy"]["total"]["energy_j"] == pytest.approx(
+        run.steps.energy_j.max(), rel=1e-3
+    )
 
 
 def test_a_scheduler_that_stops_a_run_leaves_it_interrupted(tmp_path):

@@ -77,8 +77,14 @@ def test_sizes_out_of_range(files, options):
         mnist_cnn.build(**options, data_dir=str(files[0]))
 
 
-@pytest.mark.skipif(not os.environ.get("HYBRIDSIM_DATA"), reason="HYBRIDSIM_DATA names no data folder")
+@pytest.mark.skipif(
+    not os.environ.get("HYBRIDSIM_DATA"), reason="HYBRIDSIM_DATA names no data folder"
+)
 def test_the_published_files():
     task = load_workload("mnist_cnn", {})
     assert task.layout.size == 19_354 and len(task.data.train_x) == len(task.data.test_x) == 10_000
-    assert task.data.train_y[:5].tolist() == [5, 0, 4, 1, 9] and task.data.test_y[:3].tolist() == [7, 2, 1]
+    assert task.data.train_y[:5].tolist() == [5, 0, 4, 1, 9] and task.data.test_y[:3].tolist() == [
+        7,
+        2,
+        1,
+    ]

@@ -17,7 +17,7 @@ from hybridsim.tasks.task import (
     batch_loss,
     evaluate,
     load_workload,
-)  # fmt: skip
+)
 
 shapes = st.lists(st.lists(st.integers(1, 4), max_size=3).map(tuple), min_size=1, max_size=5)
 
@@ -36,7 +36,9 @@ def test_flatten_inverts_unflatten(found, seed):
 def test_an_epoch_of_batches_never_repeats_an_example(seed, epoch_size, batch_size, epoch):
     batch_size = min(batch_size, epoch_size)
     steps = epoch_size // batch_size
-    taken = torch.cat([batch_indices(seed, epoch_size, batch_size, epoch * steps + i) for i in range(steps)])
+    taken = torch.cat(
+        [batch_indices(seed, epoch_size, batch_size, epoch * steps + i) for i in range(steps)]
+    )
     assert len(taken) == len(set(taken.tolist())) == steps * batch_size
     assert taken.min() >= 0 and taken.max() < epoch_size
 
@@ -47,14 +49,19 @@ def test_batches_depend_on_seed_and_step_alone():
     torch.manual_seed(99)
     assert torch.equal(first, batch_indices(3, 1000, 32, 7))
     assert not torch.equal(first, batch_indices(4, 1000, 32, 7))
-    assert not torch.equal(first, batch_indices(3, 1000, 32, 7 + 1000 // 32))  # next epoch, other order
+    assert not torch.equal(
+        first, batch_indices(3, 1000, 32, 7 + 1000 // 32)
+    )  # next epoch, other order
     first.zero_()
     assert batch_indices(3, 1000, 32, 7).any()  # a caller's change stays the caller's
 
 
 @pytest.mark.parametrize("size", [0, 101])
 def test_a_batch_larger_than_the_training_set_is_refused(size):
-    with pytest.raises(InputError, match=f"training.batch_size: .* at most 100, the training set's size, got {size}"):
+    with pytest.raises(
+        InputError,
+        match=f"training.batch_size: .* at most 100, the training set's size, got {size}",
+    ):
         batch_indices(0, 100, size, 0)
 
 
@@ -83,12 +90,18 @@ def test_digits_are_split_by_class_and_scaled(name):
 
 
 def test_options_change_network_and_key():
-    plain, wide = load_workload("digits_mlp", {}), load_workload("digits_mlp", {"hidden": 40, "depth": 1})
+    plain, wide = (
+        load_workload("digits_mlp", {}),
+        load_workload("digits_mlp", {"hidden": 40, "depth": 1}),
+    )
     assert plain.layout.size == 64 * 32 + 32 + 32 * 32 + 32 + 320 + 10
     assert wide.layout.size == 64 * 40 + 40 + 400 + 10
     assert plain.key != wide.key
     assert load_workload("digits_cnn", {}).layout.size == 8714
-    assert load_workload("digits_cnn", {"channels": 4, "hidden": 8}).layout.size == 40 + 64 * 8 + 8 + 90
+    assert (
+        load_workload("digits_cnn", {"channels": 4, "hidden": 8}).layout.size
+        == 40 + 64 * 8 + 8 + 90
+    )
 
 
 def test_evaluate_is_the_mean_over_all_test_examples():
@@ -126,7 +139,8 @@ def build(inputs="int64"):
 
     def network():
         first = nn.Embedding(7, 5) if inputs == "int64" else nn.Unflatten(1, (3, 1))
-        return nn.Sequential(first, nn.Linear(5 if inputs == "int64" else 1, 8), nn.Unflatten(2, (2, 4)))
+        second = nn.Linear(5 if inputs == "int64" else 1, 8)
+        return nn.Sequential(first, second, nn.Unflatten(2, (2, 4)))
 
     return Workload(network, Data(x[:30], y[:30], x[30:], y[30:]), "cross_entropy")
 """
@@ -154,9 +168,16 @@ def test_another_type_is_another_task_with_the_same_parameters_rounded(tmp_path)
     path.write_text(POSITIONS)
     single = load_workload(str(path), {"inputs": "float32"})
     double = single.to("cpu", torch.float64)
-    assert double.dtype == double.data.train_x.dtype == torch.float64 and double.data.train_y.dtype == torch.int64
+    assert (
+        double.dtype == double.data.train_x.dtype == torch.float64
+        and double.data.train_y.dtype == torch.int64
+    )
     assert single.key != double.key == single.to("cpu", torch.float64).key
-    assert double.to("cpu", torch.float32).key == double.to("cpu").to("cpu", torch.float32).key == single.key
+    assert (
+        double.to("cpu", torch.float32).key
+        == double.to("cpu").to("cpu", torch.float32).key
+        == single.key
+    )
     assert torch.equal(double.initial_parameters(1), single.initial_parameters(1).double())
     z = double.apply(double.layout.unflatten(double.initial_parameters(1)), double.data.test_x)
     assert z.dtype == torch.float64 and double.meta().data.train_x.dtype == torch.float64
@@ -176,13 +197,17 @@ def test_a_network_bound_to_float32_is_refused_in_float64(tmp_path, forward):
         "    return Workload(Net, Data(x, y, x, y), 'cross_entropy')\n"
     )
     task = load_workload(str(path), {})
-    with pytest.raises(InputError, match="bound.py: network: expected a network that computes in torch.float64"):
+    with pytest.raises(
+        InputError, match="bound.py: network: expected a network that computes in torch.float64"
+    ):
         task.to("cpu", torch.float64)
 
 
 def test_a_loaded_network_holds_no_second_copy_of_what_trains(tmp_path):
     task = load_workload("digits_cnn", {})
-    assert all(p.is_meta for name, p in task.network.named_parameters() if name in task.layout.names)
+    assert all(
+        p.is_meta for name, p in task.network.named_parameters() if name in task.layout.names
+    )
     moved = task.to("cpu")
     z = moved.apply(moved.layout.unflatten(moved.initial_parameters(0)), moved.data.test_x[:5])
     assert torch.isfinite(z).all()
@@ -208,6 +233,8 @@ def test_meta_task_gives_the_same_shapes(size):
     task = load_workload("digits_cnn", {"channels": 2, "hidden": 4})
     x, _ = batch(task.data, batch_indices(0, 1500, size, 0))
     meta = task.meta()
-    z = meta.apply(meta.layout.unflatten(torch.empty(task.layout.size, device="meta")), x.to("meta"))
+    z = meta.apply(
+        meta.layout.unflatten(torch.empty(task.layout.size, device="meta")), x.to("meta")
+    )
     assert z.shape == (size, 10) and z.device.type == "meta"
     assert meta.meta() is meta and task.meta() is meta

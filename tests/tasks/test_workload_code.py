@@ -26,7 +26,8 @@ class Sizes:
 class Net(nn.Module):
     def __init__(self):
         super().__init__()
-        self.inner = nn.Sequential(nn.Linear(4, Sizes().width), nn.Tanh(), nn.Linear(Sizes().width, 3))
+        width = Sizes().width
+        self.inner = nn.Sequential(nn.Linear(4, width), nn.Tanh(), nn.Linear(width, 3))
         EXTRA
 
     def forward(self, x):
@@ -51,7 +52,9 @@ def folder(tmp_path, monkeypatch):
             del sys.modules[name]
 
 
-def write(folder, scale="1", extra="pass", head="from __future__ import annotations", name="mine.py"):
+def write(
+    folder, scale="1", extra="pass", head="from __future__ import annotations", name="mine.py"
+):
     path = folder / name
     path.write_text(head + TEXT.replace("SCALE", scale).replace("EXTRA", extra))
     return path
@@ -67,7 +70,10 @@ def helper(folder, text, second=1_700_000_000):
 
 def fresh_key(folder):
     """The key that a new process finds."""
-    code = "import sys; from hybridsim.tasks.task import load_workload; print(load_workload(sys.argv[1], {}).key)"
+    code = (
+        "import sys; from hybridsim.tasks.task import load_workload; "
+        "print(load_workload(sys.argv[1], {}).key)"
+    )
     command = [sys.executable, "-c", code, str(folder / "mine.py")]
     environment = os.environ | {"PYTHONPATH": str(folder)}
     run = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
@@ -104,7 +110,10 @@ LAZY = "__import__('importlib').import_module('own_helper').SCALE"
 @pytest.mark.parametrize(
     ("head", "scale"),
     [
-        ("from own_helper import SCALE", "1"),  # a comment in it changes no result and still changes the key
+        (
+            "from own_helper import SCALE",
+            "1",
+        ),  # a comment in it changes no result and still changes the key
         ("", "__import__('own_helper').SCALE"),
         ("", LAZY),
         ("import between", "between.SCALE"),
@@ -128,7 +137,10 @@ def test_a_helper_that_changed_since_it_was_imported_is_refused(folder, scale):
     path = write(folder, head="import own_helper" if scale != LAZY else "", scale=scale)
     first = load_workload(str(path), {})
     helper(folder, "SCALE = 4.0\n")
-    with pytest.raises(InputError, match="own_helper.py: expected the text that module 'own_helper' was imported from"):
+    with pytest.raises(
+        InputError,
+        match="own_helper.py: expected the text that module 'own_helper' was imported from",
+    ):
         load_workload(str(path), {})
     helper(folder, text)
     assert load_workload(str(path), {}).key == first.key
@@ -139,7 +151,9 @@ def test_a_helper_imported_before_and_written_after_python_started_is_refused(fo
     path = write(folder, head="", scale="__import__('between').SCALE")
     (folder / "between.py").write_text("import own_helper\nSCALE = own_helper.SCALE\n")
     importlib.import_module("own_helper")
-    helper(folder, "SCALE = 4.0\n")  # its time of modification is in the past; that of its change is not
+    helper(
+        folder, "SCALE = 4.0\n"
+    )  # its time of modification is in the past; that of its change is not
     with pytest.raises(InputError, match="restart Python"):
         load_workload(str(path), {})
 
@@ -147,7 +161,9 @@ def test_a_helper_imported_before_and_written_after_python_started_is_refused(fo
 def test_stale_bytecode_of_a_helper_is_refused(folder):
     write(folder, head="import own_helper", scale="own_helper.SCALE")
     helper(folder, "SCALE = 2.0\n")
-    subprocess.run([sys.executable, "-c", "import own_helper"], cwd=folder, env=_writing(), check=True)
+    subprocess.run(
+        [sys.executable, "-c", "import own_helper"], cwd=folder, env=_writing(), check=True
+    )
     assert (folder / "__pycache__").exists()
     helper(folder, "SCALE = 4.0\n")
     with pytest.raises(InputError, match="own_helper.py: expected bytecode of this text"):
@@ -155,7 +171,11 @@ def test_stale_bytecode_of_a_helper_is_refused(folder):
 
 
 def _writing():
-    return {k: v for k, v in os.environ.items() if k not in ("PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX")}
+    return {
+        k: v
+        for k, v in os.environ.items()
+        if k not in ("PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX")
+    }
 
 
 @pytest.mark.parametrize(
@@ -164,7 +184,10 @@ def _writing():
         ("self.register_buffer('w', torch.load(FILE), persistent=False)", "1"),
         ("self.register_buffer('w', torch.load(FILE))", "1"),
         ("self.w = nn.Parameter(torch.load(FILE), requires_grad=False)", "1"),
-        ("self.w = torch.load(FILE)", "self.w"),  # neither parameter nor buffer: seen in the outputs
+        (
+            "self.w = torch.load(FILE)",
+            "self.w",
+        ),  # neither parameter nor buffer: seen in the outputs
     ],
 )
 def test_what_a_network_loads_is_part_of_the_key(folder, extra, scale):

@@ -19,8 +19,8 @@ def data(classes=3):
     return Data(x[:8], y[:8], x[8:], y[8:])
 
 def build(width=5, data_dir=None):
-    return Workload(network=lambda: nn.Sequential(nn.Linear(4, width), nn.Tanh(), nn.Linear(width, 3)),
-                    data=data(), loss="cross_entropy")
+    network = lambda: nn.Sequential(nn.Linear(4, width), nn.Tanh(), nn.Linear(width, 3))
+    return Workload(network=network, data=data(), loss="cross_entropy")
 """
 
 
@@ -46,7 +46,11 @@ def test_a_users_file_loads_from_its_path_the_same_each_time(write, monkeypatch)
 
 
 def test_the_key_follows_the_data(write, monkeypatch):
-    path = write(GOOD.replace("torch.randn(12, 4)", "torch.full((12, 4), float(__import__('os').environ['V']))"))
+    path = write(
+        GOOD.replace(
+            "torch.randn(12, 4)", "torch.full((12, 4), float(__import__('os').environ['V']))"
+        )
+    )
     monkeypatch.setenv("V", "1")
     first = load_workload(path, {})
     monkeypatch.setenv("V", "2")
@@ -54,7 +58,9 @@ def test_the_key_follows_the_data(write, monkeypatch):
 
 
 def test_the_data_folder_reaches_a_build_that_takes_it(write):
-    path = write(GOOD.replace("return Workload(", "assert data_dir == 'there'\n    return Workload("))
+    path = write(
+        GOOD.replace("return Workload(", "assert data_dir == 'there'\n    return Workload(")
+    )
     load_workload(path, {}, "there")
     with pytest.raises(InputError, match="AssertionError"):
         load_workload(path, {}, "elsewhere")
@@ -62,7 +68,11 @@ def test_the_data_folder_reaches_a_build_that_takes_it(write):
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("digits_cn", "did you mean 'digits_cnn'"), ("nowhere/mine.py", "existing .py file"), ("", "one of")],
+    [
+        ("digits_cn", "did you mean 'digits_cnn'"),
+        ("nowhere/mine.py", "existing .py file"),
+        ("", "one of"),
+    ],
 )
 def test_a_workload_that_is_not_there(name, message):
     with pytest.raises(InputError, match=message):
@@ -75,7 +85,11 @@ def test_options_are_checked_against_the_signature(write):
 
 
 CHANGES = {
-    "does not import": ("import torch\n", "import torch\nimport no_such_module\n", "no_such_module"),
+    "does not import": (
+        "import torch\n",
+        "import torch\nimport no_such_module\n",
+        "no_such_module",
+    ),
     "syntax": ("def build(", "def build((", "SyntaxError"),
     "no build": ("def build(", "def built(", "a function build"),
     "build fails": ("return Workload(", "raise RuntimeError('boom')\n    return Workload(", "boom"),
@@ -84,26 +98,56 @@ CHANGES = {
     "not seeded": ("nn.Tanh()", "nn.PReLU(init=__import__('random').random())", "random numbers"),
     "factory gives no module": ("lambda: nn", "lambda: (lambda x: x) or nn", "torch.nn.Module"),
     "unknown loss": ('loss="cross_entropy"', 'loss="hinge"', "'hinge'"),
-    "inputs of another type": ("torch.randn(12, 4)", "torch.ones(12, 4, dtype=torch.int32)", "float32 or int64"),
-    "integers for a dense layer": ("torch.randn(12, 4)", "torch.ones(12, 4, dtype=torch.long)", "takes torch.int64"),
-    "a token without embedding": ("torch.randn(12, 4)", "torch.arange(48).reshape(12, 4)", "index out of range"),
-    "targets for positions that are not there": ("torch.arange(12) % classes", "torch.zeros(12, 2, dtype=torch.long)",
-                                                 "targets (n,) for outputs (n, 3), got shape (8, 2)"),
+    "inputs of another type": (
+        "torch.randn(12, 4)",
+        "torch.ones(12, 4, dtype=torch.int32)",
+        "float32 or int64",
+    ),
+    "integers for a dense layer": (
+        "torch.randn(12, 4)",
+        "torch.ones(12, 4, dtype=torch.long)",
+        "takes torch.int64",
+    ),
+    "a token without embedding": (
+        "torch.randn(12, 4)",
+        "torch.arange(48).reshape(12, 4)",
+        "index out of range",
+    ),
+    "targets for positions that are not there": (
+        "torch.arange(12) % classes",
+        "torch.zeros(12, 2, dtype=torch.long)",
+        "targets (n,) for outputs (n, 3), got shape (8, 2)",
+    ),
     "nan inputs": ("torch.randn(12, 4)", "torch.full((12, 4), float('nan'))", "finite inputs"),
     "labels out of range": ("data=data()", "data=data(5)", "labels from 0 to 2 for 3 outputs"),
-    "labels of another type": ("torch.arange(12) % classes", "torch.rand(12)", "int64 class numbers"),
+    "labels of another type": (
+        "torch.arange(12) % classes",
+        "torch.rand(12)",
+        "int64 class numbers",
+    ),
     "more inputs than labels": ("x[:8], y[:8]", "x[:8], y[:7]", "as many targets"),
     "train and test differ": ("x[8:], y", "x[8:, :3], y", "shape"),
     "input width": ("nn.Linear(4, width)", "nn.Linear(6, width)", "inputs of shape"),
     "output shape": ("nn.Tanh()", "nn.Unflatten(1, (1, -1))", "shape"),
     "batch norm": ("nn.Tanh()", "nn.BatchNorm1d(width)", "no BatchNorm"),
     "dropout": ("nn.Tanh()", "nn.Dropout(0.5)", "no dropout"),
-    "float64 network": ("nn.Linear(width, 3)", "nn.Linear(width, 3).double()", "float32 parameters"),
-    "a branch on values": ("nn.Tanh()", "type('B', (nn.Module,), {'forward': lambda _, x: x if x.sum() < 1e9 else -x})()",
-                           "no branch on values"),
-    "all frozen": ("nn.Linear(width, 3))", "nn.Linear(width, 3)).requires_grad_(False)", "at least one"),
+    "float64 network": (
+        "nn.Linear(width, 3)",
+        "nn.Linear(width, 3).double()",
+        "float32 parameters",
+    ),
+    "a branch on values": (
+        "nn.Tanh()",
+        "type('B', (nn.Module,), {'forward': lambda _, x: x if x.sum() < 1e9 else -x})()",
+        "no branch on values",
+    ),
+    "all frozen": (
+        "nn.Linear(width, 3))",
+        "nn.Linear(width, 3)).requires_grad_(False)",
+        "at least one",
+    ),
     "mse needs targets of its width": ('loss="cross_entropy"', 'loss="mse"', "float32 targets"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", CHANGES)
@@ -112,7 +156,10 @@ def test_every_mistake_is_named_with_the_file(write, case):
     assert GOOD.count(old) >= 1
     text = GOOD.replace(old, new)
     if case == "a token without embedding":  # the largest of all: it is in the test data alone
-        text = text.replace("nn.Linear(4, width)", "nn.Embedding(47, width), nn.Flatten(), nn.Linear(4 * width, width)")
+        text = text.replace(
+            "nn.Linear(4, width)",
+            "nn.Embedding(47, width), nn.Flatten(), nn.Linear(4 * width, width)",
+        )
     path = write(text)
     with pytest.raises(InputError) as caught:
         load_workload(path, {})
@@ -120,15 +167,21 @@ def test_every_mistake_is_named_with_the_file(write, case):
 
 
 def test_an_error_inside_the_file_is_given_its_line(write):
-    path = write(GOOD.replace("return Workload(", "raise RuntimeError('boom')\n    return Workload("))
+    path = write(
+        GOOD.replace("return Workload(", "raise RuntimeError('boom')\n    return Workload(")
+    )
     line = next(i for i, text in enumerate(GOOD.splitlines(), 1) if "return Workload(" in text)
     with pytest.raises(InputError, match=f"mine.py:{line}: build"):
         load_workload(path, {})
 
 
 def test_mse_targets_of_another_width(write):
-    text = GOOD.replace("torch.arange(12) % classes", "torch.randn(12, 2)").replace("cross_entropy", "mse")
-    with pytest.raises(InputError, match=r"targets \(n, 3\) for outputs \(n, 3\), got shape \(8, 2\)"):
+    text = GOOD.replace("torch.arange(12) % classes", "torch.randn(12, 2)").replace(
+        "cross_entropy", "mse"
+    )
+    with pytest.raises(
+        InputError, match=r"targets \(n, 3\) for outputs \(n, 3\), got shape \(8, 2\)"
+    ):
         load_workload(write(text), {})
 
 

@@ -42,7 +42,9 @@ def test_the_environment_names_the_folder(folder, monkeypatch):
 
 def test_missing_files_say_what_is_missing_and_where_it_is_published(tmp_path, monkeypatch):
     monkeypatch.delenv("HYBRIDSIM_DATA", raising=False)
-    with pytest.raises(InputError, match="resnet_cifar: data_dir: .*HYBRIDSIM_DATA not set") as caught:
+    with pytest.raises(
+        InputError, match="resnet_cifar: data_dir: .*HYBRIDSIM_DATA not set"
+    ) as caught:
         load_workload("resnet_cifar", {})
     assert _images.PUBLISHED in str(caught.value)
     with pytest.raises(InputError, match=r"0 files cifar10-train\*.npz in ") as caught:
@@ -52,9 +54,15 @@ def test_missing_files_say_what_is_missing_and_where_it_is_published(tmp_path, m
 
 CONTENTS = {
     "floating point": {"images": np.zeros((3, 32, 32, 3)), "labels": np.zeros(3, np.uint8)},
-    "channels first": {"images": np.zeros((3, 3, 32, 32), np.uint8), "labels": np.zeros(3, np.uint8)},
+    "channels first": {
+        "images": np.zeros((3, 3, 32, 32), np.uint8),
+        "labels": np.zeros(3, np.uint8),
+    },
     "fewer labels": {"images": np.zeros((3, 32, 32, 3), np.uint8), "labels": np.zeros(2, np.uint8)},
-    "another class": {"images": np.zeros((3, 32, 32, 3), np.uint8), "labels": np.full(3, 10, np.uint8)},
+    "another class": {
+        "images": np.zeros((3, 32, 32, 3), np.uint8),
+        "labels": np.full(3, 10, np.uint8),
+    },
     "no labels": {"images": np.zeros((3, 32, 32, 3), np.uint8)},
     "objects": {"images": np.array([None, {}], object), "labels": np.zeros(2, np.uint8)},
 }
@@ -78,7 +86,9 @@ def test_a_damaged_file_is_refused(folder, damage):
 
 def test_two_files_for_one_part_and_too_many_images_are_refused(folder):
     root, written = folder
-    with pytest.raises(InputError, match="mine: options.train_size: expected at most 12, .* got 13"):
+    with pytest.raises(
+        InputError, match="mine: options.train_size: expected at most 12, .* got 13"
+    ):
         _images.cifar10("mine", 13, 1, str(root))
     np.savez(root / "cifar10" / "cifar10-train-full.npz", **written["train"])
     with pytest.raises(InputError, match="2 files cifar10-train"):
@@ -94,7 +104,11 @@ def test_drawn_classes_are_balanced_and_can_be_told_apart():
     assert (nearest == labels[200:]).float().mean() > 0.95
 
 
-@pytest.mark.skipif(not os.environ.get("HYBRIDSIM_DATA"), reason="HYBRIDSIM_DATA names no data folder")
+@pytest.mark.skipif(
+    not os.environ.get("HYBRIDSIM_DATA"), reason="HYBRIDSIM_DATA names no data folder"
+)
 def test_the_files_at_hand_are_normalised():
     x = load_workload("resnet_cifar", {"train_size": 5_000}).data.train_x
-    assert x.mean(dim=(0, 2, 3)).abs().max() < 0.05 and (x.std(dim=(0, 2, 3)) - 1).abs().max() < 0.05
+    assert (
+        x.mean(dim=(0, 2, 3)).abs().max() < 0.05 and (x.std(dim=(0, 2, 3)) - 1).abs().max() < 0.05
+    )

@@ -1,4 +1,5 @@
-"""What holds of the shipped networks whatever their size: counted on meta tensors, trained, causal, blind to padding."""
+"""What holds of the shipped networks whatever their size: counted on meta tensors, trained, causal,
+blind to padding."""
 
 from __future__ import annotations
 
@@ -36,7 +37,9 @@ def cifar(tmp_path_factory):
     random = np.random.default_rng(0)
     for part, size in (("train", 60), ("test", 20)):
         labels = random.integers(0, 10, size, dtype=np.uint8)
-        images = (20 * labels[:, None, None, None] + random.integers(0, 60, (size, 32, 32, 3))).astype(np.uint8)
+        images = (
+            20 * labels[:, None, None, None] + random.integers(0, 60, (size, 32, 32, 3))
+        ).astype(np.uint8)
         np.savez(folder / "cifar10" / f"cifar10-{part}.npz", images=images, labels=labels)
     return str(folder)
 
@@ -57,7 +60,9 @@ def test_counted_contractions_are_proportional_to_the_batch(task):
     few, many = matrix_flop(task, 4), matrix_flop(task, 12)
     assert many == 3 * few
     # every dense weight meets every example at least once forward and once in its own gradient
-    layers = [m for m in task.network.modules() if isinstance(m, (torch.nn.Linear, torch.nn.Conv2d))]
+    layers = [
+        m for m in task.network.modules() if isinstance(m, (torch.nn.Linear, torch.nn.Conv2d))
+    ]
     assert few >= 4 * 4 * sum(layer.weight.numel() for layer in layers) > 0
 
 
@@ -102,15 +107,21 @@ def test_a_score_depends_on_no_later_token():
 
 
 def test_tokens_follow_a_chain_of_four_successors():
-    data = load_workload("gpt", {"vocabulary": 30, "sequence": 40, "train_size": 400, "test_size": 1}).data
+    data = load_workload(
+        "gpt", {"vocabulary": 30, "sequence": 40, "train_size": 400, "test_size": 1}
+    ).data
     x, y = data.train_x, data.train_y
     assert torch.equal(x[:, 1:], y[:, :-1]) and x.dtype == torch.int64
-    counts = torch.zeros(30, 30).index_put_((x.flatten(), y.flatten()), torch.ones(x.numel()), accumulate=True)
+    counts = torch.zeros(30, 30).index_put_(
+        (x.flatten(), y.flatten()), torch.ones(x.numel()), accumulate=True
+    )
     assert (counts > 0).sum(dim=1).max() <= 4
     shares = counts / counts.sum(dim=1, keepdim=True)
     entropy = -(shares * shares.clamp(min=1e-9).log()).sum(dim=1)
     distinct = (counts > 0).sum(dim=1) == 4
-    assert distinct.any() and entropy[distinct].mean() == pytest.approx(1.75 * math.log(2), abs=0.03)
+    assert distinct.any() and entropy[distinct].mean() == pytest.approx(
+        1.75 * math.log(2), abs=0.03
+    )
     assert (counts.sum(dim=1) @ entropy / counts.sum()) <= 1.75 * math.log(2) + 0.02
 
 
@@ -136,7 +147,9 @@ def test_a_graph_has_no_order_and_its_padding_says_nothing(seed, nodes):
     noisy = graph._replace(
         nodes=graph.nodes + (1 - graph.node_mask) * torch.randn_like(graph.nodes),
         edges=graph.edges + (1 - graph.edge_mask) * torch.randn_like(graph.edges),
-        senders=torch.where(graph.edge_mask > 0, graph.senders, torch.randint(nodes, graph.senders.shape).float()),
+        senders=torch.where(
+            graph.edge_mask > 0, graph.senders, torch.randint(nodes, graph.senders.shape).float()
+        ),
     )
     assert torch.allclose(network(packed(noisy)), expected, atol=1e-4)
 
@@ -165,7 +178,9 @@ def test_graphs_have_a_molecules_size():
     assert abs(graph.edge_mask.sum(dim=(1, 2)).mean() / 2 - 28.1) < 0.6
     real = graph.edge_mask[..., 0] > 0
     ends = torch.stack([graph.senders[..., 0], graph.receivers[..., 0]])
-    assert (ends.amax(dim=0)[real] < graph.node_mask.sum(dim=1).expand(-1, real.shape[1])[real]).all()
+    assert (
+        ends.amax(dim=0)[real] < graph.node_mask.sum(dim=1).expand(-1, real.shape[1])[real]
+    ).all()
     assert (ends[0] != ends[1])[real].all()
     half = real.shape[1] // 2
     assert torch.equal(ends[:, :, :half], ends.flip(0)[:, :, half:])  # every bond both ways
@@ -230,7 +245,11 @@ def test_fifty_layers_keep_the_size_of_the_signal():
         ("gnn", {"nodes": 3}, "options.nodes: expected at least 4 nodes"),
         ("gnn", {"steps": 1.5}, "options.steps: expected a whole number"),
         ("resnet_cifar", {"groups": 3}, "options.groups: expected a divisor of width 8"),
-        ("resnet_cifar", {"train_size": 50_001}, "options.train_size: expected a whole number from 1 to 50000"),
+        (
+            "resnet_cifar",
+            {"train_size": 50_001},
+            "options.train_size: expected a whole number from 1 to 50000",
+        ),
         ("mlp_cifar", {"synthetic": "please"}, "options.synthetic: expected true or false"),
         ("mlp_cifar", {"depht": 3}, "did you mean 'depth'"),
     ],

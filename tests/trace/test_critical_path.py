@@ -72,7 +72,9 @@ def test_spans_cut_at_the_end_of_the_run_keep_the_law(ops, length, until_ps):
     path = list(walk(cut(rows, length)))
     if rows:
         assert path[-1].start_ps == 0
-        assert sum(segment.end_ps - segment.start_ps for segment in path) == max(column(rows, "end_ps"))
+        assert sum(segment.end_ps - segment.start_ps for segment in path) == max(
+            column(rows, "end_ps")
+        )
 
 
 @settings(max_examples=60, deadline=None)

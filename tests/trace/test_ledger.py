@@ -41,7 +41,11 @@ def test_every_line_is_the_sum_over_its_spans(ops, length):
         zip(column(rows, "part"), column(rows, "kind"), strict=True)
     )
     for line in lines:
-        own = [row for row in rows if (row[COLUMN["part"]], row[COLUMN["kind"]]) == (line.part, line.kind)]
+        own = [
+            row
+            for row in rows
+            if (row[COLUMN["part"]], row[COLUMN["kind"]]) == (line.part, line.kind)
+        ]
         for name in NAMES:
             assert getattr(line, name) == pytest.approx(sum(column(own, name)), rel=1e-12)
 

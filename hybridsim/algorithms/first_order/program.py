@@ -1,4 +1,6 @@
-"""SGD, Nesterov, Adam, NAdamW: gradient and update on one GPU, or on several with an all-reduce in between."""
+"""SGD, Nesterov, Adam, NAdamW: gradient and update on one GPU, or on several with an all-reduce in
+between.
+"""
 
 from __future__ import annotations
 
@@ -25,8 +27,8 @@ _SETTINGS = {
 def run(session: Session) -> Generator[simpy.Event, object, None]:
     """``theta <- theta - update(gradient)``, ``steps`` times.
 
-    Several GPUs train data-parallel: each takes the gradient of its share of the batch, a ring all-reduce takes the
-    mean, and every one moves its own copy of the parameters.
+    Several GPUs train data-parallel: each takes the gradient of its share of the batch, a ring
+    all-reduce takes the mean, and every one moves its own copy of the parameters.
     """
     group, kind = Group(session), session.algorithm.kind
     update = update_rule(kind, session.algorithm)
@@ -42,11 +44,15 @@ def run(session: Session) -> Generator[simpy.Event, object, None]:
         loss = group.loss(slopes)
         session.check_loss(step, loss)
         slopes = yield from group.all_reduce(Label("all-reduce gradient", step), slopes, bits)
-        pairs = yield from group.replicate(Label("update", step), update, list(zip(theta, state, slopes, strict=True)))
+        pairs = yield from group.replicate(
+            Label("update", step), update, list(zip(theta, state, slopes, strict=True))
+        )
         theta, state = [pair.pick(0) for pair in pairs], [pair.pick(1) for pair in pairs]
         session.end_step(step, start_ps, theta[0], loss)
 
 
 def update_rule(kind: str, settings: object) -> Computation:
     """The optimizer ``kind`` as a computation ``(theta, state, direction) -> (theta, state)``."""
-    return Computation(getattr(optimizers, kind), **{name: getattr(settings, name) for name in _SETTINGS[kind]})
+    return Computation(
+        getattr(optimizers, kind), **{name: getattr(settings, name) for name in _SETTINGS[kind]}
+    )

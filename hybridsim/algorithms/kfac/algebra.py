@@ -1,7 +1,9 @@
-"""What K-FAC does with its Kronecker factors: average, damp, invert, precondition, join, clip, cut into tiles.
+"""What K-FAC does with its Kronecker factors: average, damp, invert, precondition, join, clip, cut
+into tiles.
 
 A block's curvature is G ⊗ A (weights row-major), its damped inverse maps the gradient D (m, n) to
-U = (G + λ_g I)⁻¹ D (A + λ_a I)⁻¹ (Martens & Grosse, ICML 2015; TKFAC eq. 24). A vector A (n,) is diagonal.
+U = (G + λ_g I)⁻¹ D (A + λ_a I)⁻¹ (Martens & Grosse, ICML 2015; TKFAC eq. 24). A vector A (n,) is
+diagonal.
 """
 
 from __future__ import annotations
@@ -21,18 +23,26 @@ Rule = Literal["plain", "pi", "exact"]
 
 
 def average(old_a: Tensor, old_g: Tensor, new_a: Tensor, new_g: Tensor, *, decay: float) -> Outcome:
-    """Moving averages (A, G): ``decay`` · old + (1 - decay) · new. The weight is the old factor's."""
+    """Moving averages (A, G): ``decay`` · old + (1 - decay) · new. The weight is the old
+    factor's.
+    """
     return Outcome((torch.lerp(new_a, old_a, decay), torch.lerp(new_g, old_g, decay)))
 
 
 def damping_terms(
-    a: Tensor, g: Tensor, *, damping: float, rule: FactoredRule, form: Literal["factors", "roots"] = "factors"
+    a: Tensor,
+    g: Tensor,
+    *,
+    damping: float,
+    rule: FactoredRule,
+    form: Literal["factors", "roots"] = "factors",
 ) -> Outcome:
     """What is added to the diagonals of A and G, each 0-dim.
 
-    ``plain``: λ, λ (TKFAC eq. 24). ``pi``: π√λ, √λ/π with π² = (tr A/dim A)/(tr G/dim G) (Martens & Grosse,
-    ICML 2015, §6.3); π = 1 where a trace is not positive, or one is rounding beside the other (a dead layer: less than
-    ε² of it, ε the precision of their type, as squares of rounded sums are).
+    ``plain``: λ, λ (TKFAC eq. 24). ``pi``: π√λ, √λ/π with π² = (tr A/dim A)/(tr G/dim G) (Martens &
+    Grosse, ICML 2015, §6.3); π = 1 where a trace is not positive, or one is rounding beside the
+    other (a dead layer: less than ε² of it, ε the precision of their type, as squares of rounded
+    sums are).
 
     Args:
         a: (n, n), its diagonal (n,), or the root X (rows, n).
@@ -58,11 +68,13 @@ def damping_terms(
 def invert(a: Tensor, g: Tensor, *, damping: float, rule: Rule) -> Outcome:
     """What ``precondition`` needs of A (n, n) or (n,) and G (m, m).
 
-    ``plain``, ``pi``: the inverses of the damped factors, by Cholesky; of a diagonal A the reciprocals.
-    ``exact``: eigenvalues and eigenvectors, negative rounding taken as zero; of a diagonal A itself.
+    ``plain``, ``pi``: the inverses of the damped factors, by Cholesky; of a diagonal A the
+    reciprocals. ``exact``: eigenvalues and eigenvectors, negative rounding taken as zero; of a
+    diagonal A itself.
 
     Returns:
-        Outcome((A⁻¹, G⁻¹)), or Outcome(((values,) or (values, vectors) of A, (values, vectors) of G)).
+        Outcome((A⁻¹, G⁻¹)), or Outcome(((values,) or (values, vectors) of A, (values, vectors) of
+        G)).
 
     Raises:
         InputError: a damped factor is not positive definite to working precision.
@@ -71,13 +83,16 @@ def invert(a: Tensor, g: Tensor, *, damping: float, rule: Rule) -> Outcome:
     if rule == "exact":
         return Outcome((_eigen(a), _eigen(g)))
     shifts = damping_terms(a, g, damping=damping, rule=rule).value
-    return Outcome(tuple(_inverse(m, shift, damping) for m, shift in zip((a, g), shifts, strict=True)))
+    return Outcome(
+        tuple(_inverse(m, shift, damping) for m, shift in zip((a, g), shifts, strict=True))
+    )
 
 
 def precondition(inverses: tuple[Tensor, ...], d: Tensor, *, rule: Rule, damping: float) -> Outcome:
     """U (m, n) from ``invert``'s value and the gradient D (m, n).
 
-    ``plain``, ``pi``: G⁻¹ D A⁻¹. ``exact``: Q_G [(Q_Gᵀ D Q_A)/(e_G e_Aᵀ + λ)] Q_Aᵀ, which solves (G ⊗ A + λI) u = d.
+    ``plain``, ``pi``: G⁻¹ D A⁻¹. ``exact``: Q_G [(Q_Gᵀ D Q_A)/(e_G e_Aᵀ + λ)] Q_Aᵀ, which solves (G
+    ⊗ A + λI) u = d.
     """
     a, g = inverses
     if rule != "exact":
@@ -93,22 +108,32 @@ def precondition(inverses: tuple[Tensor, ...], d: Tensor, *, rule: Rule, damping
 
 
 def divide(columns: Tensor, a: Tensor, shift: Tensor) -> Outcome:
-    """Solutions (n, k) of (diag(a) + shift I) x = column, for columns (n, k) and a diagonal (n,)."""
+    """Solutions (n, k) of (diag(a) + shift I) x = column, for columns (n, k) and a diagonal
+    (n,).
+    """
     return Outcome(columns / (a + shift)[:, None])
 
 
 def transpose(*pieces: Tensor) -> Outcome:
-    """Columns (n, k_i) that were solved in several places, joined to (n, k) and turned to (k, n), contiguous."""
+    """Columns (n, k_i) that were solved in several places, joined to (n, k) and turned to (k, n),
+    contiguous.
+    """
     return Outcome(torch.cat(pieces, dim=1).T.contiguous())
 
 
 def join(
-    task: Task, gradient: Tensor, *parts: Tensor, sharing: Sharing, learning_rate: float, kl_clip: float | None
+    task: Task,
+    gradient: Tensor,
+    *parts: Tensor,
+    sharing: Sharing,
+    learning_rate: float,
+    kl_clip: float | None,
 ) -> Outcome:
     """The flat direction (N,): the blocks' matrices U (m, n), elsewhere the raw gradient.
 
-    With ``kl_clip`` κ the blocks' part is multiplied by ν = min(1, √(κ/(η² |Σ <U, D>|))), so that the quadratic model
-    of the KL divergence of a step η U is at most κ (Ba, Grosse & Martens, ICLR 2017, §5).
+    With ``kl_clip`` κ the blocks' part is multiplied by ν = min(1, √(κ/(η² |Σ <U, D>|))), so that
+    the quadratic model of the KL divergence of a step η U is at most κ (Ba, Grosse & Martens, ICLR
+    2017, §5).
 
     Args:
         task: the task.
@@ -153,7 +178,8 @@ def apply_inverses(a: Tensor, g: Tensor, gradient: Tensor) -> Outcome:
 
 
 def covariance(*samples: Tensor, kappa0: float) -> Outcome:
-    """A⁻¹ (n, n) as Σ x xᵀ/(S kappa0) over samples x ~ N(0, kappa0 A⁻¹); their mean is known to be zero.
+    """A⁻¹ (n, n) as Σ x xᵀ/(S kappa0) over samples x ~ N(0, kappa0 A⁻¹); their mean is known to be
+    zero.
 
     Args:
         samples: (n, S_i), as they came from one device or several; S = Σ S_i.
@@ -169,16 +195,23 @@ def covariance(*samples: Tensor, kappa0: float) -> Outcome:
     return Outcome(sum(others, first) / (count * kappa0))
 
 
-# Tiles: a damped factor P = [[P11, P12], [P21, P22]] that is too large for an SPU is solved by block elimination,
+# Tiles: a damped factor P = [[P11, P12], [P21, P22]] that is too large for an SPU is solved by
+# block elimination,
 #
 #     Y = P11⁻¹ [P12, B1],   S = P22 - P21 Y_P,   X2 = S⁻¹ (B2 - P21 Y_B),   X1 = Y_B - Y_P X2,
 #
-# with the two inverses on SPUs. The damping is a resistor of its own in each of them, so P stands here without it.
+# with the two inverses on SPUs. The damping is a resistor of its own in each of them, so P stands
+# here without it.
 
 
 def first_tile(factor: Tensor, columns: Tensor, *, size: int) -> Outcome:
     """P11 (t, t) and the columns [P12, B1] (t, n - t + k) that are solved against it."""
-    return Outcome((factor[:size, :size].contiguous(), torch.cat([factor[:size, size:], columns[:size]], dim=1)))
+    return Outcome(
+        (
+            factor[:size, :size].contiguous(),
+            torch.cat([factor[:size, size:], columns[:size]], dim=1),
+        )
+    )
 
 
 def following_tiles(factor: Tensor, columns: Tensor, solved: Tensor, *, size: int) -> Outcome:
@@ -210,8 +243,13 @@ def _inverse(factor: Tensor, shift: Tensor, damping: float) -> Tensor:
     try:
         return torch.cholesky_inverse(torch.linalg.cholesky(damped))
     except torch.linalg.LinAlgError as error:
-        expected = f"enough damping for factors of order {len(factor)} in {str(factor.dtype).removeprefix('torch.')}"
-        problem = Problem("scenario", None, "training.algorithm.damping", expected, f"{damping:g}: {error}")
+        expected = (
+            f"enough damping for factors of order {len(factor)} in "
+            f"{str(factor.dtype).removeprefix('torch.')}"
+        )
+        problem = Problem(
+            "scenario", None, "training.algorithm.damping", expected, f"{damping:g}: {error}"
+        )
         raise InputError([problem]) from error
 
 

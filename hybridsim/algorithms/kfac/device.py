@@ -1,4 +1,5 @@
-"""What an SPU computes for K-FAC: a damped factor in its array, and what its relaxation makes of columns or of noise.
+"""What an SPU computes for K-FAC: a damped factor in its array, and what its relaxation makes of
+columns or of noise.
 
 A state or a drive of None is a circuit at rest and one without a drive.
 """
@@ -26,7 +27,8 @@ def program(factor: Tensor, shift: Tensor, *, input_bits: int | None) -> Outcome
     """A = Â + shift I: a factor (n, n), rounded conservatively, in one array, decomposed once.
 
     Returns:
-        Outcome(Dense, facts); ``diagonal_shift`` is the mean growth of the diagonal by rounding, beside ``shift``.
+        Outcome(Dense, facts); ``diagonal_shift`` is the mean growth of the diagonal by rounding,
+        beside ``shift``.
 
     Raises:
         HybridsimError: the factor or the shift is not finite.
@@ -37,10 +39,11 @@ def program(factor: Tensor, shift: Tensor, *, input_bits: int | None) -> Outcome
 
 
 def program_roots(rows: Tensor, shift: Tensor, *, input_bits: int | None) -> Outcome:
-    """A = X̂ᵀX̂ + shift I: raw activations or gradients X (r, n), rounded to nearest levels on one range.
+    """A = X̂ᵀX̂ + shift I: raw activations or gradients X (r, n), rounded to nearest levels on one
+    range.
 
-    X stands in two arrays, X driven by x and Xᵀ by u = X x (TKFAC, arXiv 2502.08603, §4.2); A is semidefinite whatever
-    the rounding.
+    X stands in two arrays, X driven by x and Xᵀ by u = X x (TKFAC, arXiv 2502.08603, §4.2); A is
+    semidefinite whatever the rounding.
 
     Returns:
         Outcome(Roots, facts).
@@ -54,7 +57,9 @@ def program_roots(rows: Tensor, shift: Tensor, *, input_bits: int | None) -> Out
 
 
 def units(factor: Tensor, *, first: int, count: int, dtype: Dtype) -> Outcome:
-    """Unit columns e_first, ..., (n, count) for a factor (n, n) or rows (r, n): made on the spot, nothing is sent."""
+    """Unit columns e_first, ..., (n, count) for a factor (n, n) or rows (r, n): made on the spot,
+    nothing is sent.
+    """
     columns = factor.new_zeros((factor.shape[1], count), dtype=_DTYPES[dtype])
     columns.diagonal(-first).fill_(1.0)
     return Outcome(columns)
@@ -82,11 +87,13 @@ def settle(
 ) -> Outcome:
     """All columns (n, k) by the exact transition over ``tau`` RC each.
 
-    They are numbered from ``first`` and noise is drawn by number, so that columns spread over several SPUs are what they
-    are on one.
+    They are numbered from ``first`` and noise is drawn by number, so that columns spread over
+    several SPUs are what they are on one.
     """
     numbers = range(first, first + drives.shape[1])
-    seeds = [address_seed(noise_seed, "column", number) for number in numbers] if kappa0 > 0 else None
+    seeds = (
+        [address_seed(noise_seed, "column", number) for number in numbers] if kappa0 > 0 else None
+    )
     moved = relax_dense(system, states, drives, tau=tau, kappa0=kappa0, noise_seeds=seeds)
     heat = dense_dissipation(system, states, drives, tau=tau, kappa0=kappa0)
     return Outcome(moved, _swing(heat, moved))
@@ -104,10 +111,11 @@ def sample(
     noise_seed: int,
     first: int = 0,
 ) -> Outcome:
-    """Samples (n, S) of the noise: from rest, without a drive, after ``settle_tau`` RC, then each ``spacing_tau`` RC.
+    """Samples (n, S) of the noise: from rest, without a drive, after ``settle_tau`` RC, then each
+    ``spacing_tau`` RC.
 
-    Their covariance tends to kappa0 A⁻¹ (TKFAC's method 1). ``first`` numbers the first of them: a device that takes
-    another part of them has noise of its own.
+    Their covariance tends to kappa0 A⁻¹ (TKFAC's method 1). ``first`` numbers the first of them: a
+    device that takes another part of them has noise of its own.
     """
     seed = address_seed(noise_seed, "sample", first)
     times = {"settle_tau": settle_tau, "spacing_tau": spacing_tau}
@@ -118,7 +126,9 @@ def sample(
 
 
 def read(states: Tensor, *, output_bits: int | None, dtype: Dtype = "float32") -> Outcome:
-    """Solutions (n, k) through the ADC, each column on its own automatic range, in the GPU's type."""
+    """Solutions (n, k) through the ADC, each column on its own automatic range, in the GPU's
+    type.
+    """
     return Outcome(quantize_columns(states, output_bits).to(_DTYPES[dtype]))
 
 

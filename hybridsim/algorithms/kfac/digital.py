@@ -1,4 +1,6 @@
-"""K-FAC's linear algebra on the GPUs: every GPU inverts the factors of the layers that belong to it."""
+"""K-FAC's linear algebra on the GPUs: every GPU inverts the factors of the layers that belong to
+it.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ class Digital:
     def begin_step(self) -> None:
         """Nothing is kept from step to step."""
 
-    def prepare(self, step: int, block: Block, a: Ref, g: Ref, issuer: Issuer) -> Generator[Any, Any, Prepared]:
+    def prepare(
+        self, step: int, block: Block, a: Ref, g: Ref, issuer: Issuer
+    ) -> Generator[Any, Any, Prepared]:
         """Inverses of the damped factors."""
         label = Label("invert", step, block.name)
         inverses = yield from self.owner[block.name].execute(issuer, label, self._invert, (a, g))

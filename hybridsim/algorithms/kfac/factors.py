@@ -1,22 +1,26 @@
-"""Kronecker factors of a batch's curvature, layer by layer, from one forward pass and its backward passes.
+"""Kronecker factors of a batch's curvature, layer by layer, from one forward pass and its backward
+passes.
 
-Conventions, as in curvlinops 3 (Dangel et al.): the batch has b examples of T loss terms each (T = 1, or the
-positions of a sequence). A layer sees R shared positions per example (1, tokens, pixels). Source of the two
+Conventions, as in curvlinops 3 (Dangel et al.): the batch has b examples of T loss terms each (T =
+1, or the positions of a sequence). A layer sees R shared positions per example (1, tokens, pixels).
+Source of the two
 settings: Eschenhagen et al., K-FAC for modern neural network architectures, NeurIPS 2023.
 
 - expand: A = Σ a aᵀ/(bR) and G = Σ g gᵀ/(bT), both over examples and positions;
 - reduce: a is the mean over positions, A = Σ a aᵀ/b; g is the sum over positions, G = Σ g gᵀ/(bT);
-- a is the layer's input with a 1 appended for the bias; g is the derivative, in the layer's output at one
-  position, of the unaveraged loss summed over all terms of the batch.
+- a is the layer's input with a 1 appended for the bias; g is the derivative, in the layer's output
+  at one position, of the unaveraged loss summed over all terms of the batch.
 
-Where each loss term has its own seeds (``type2``: the columns of the root S of its loss Hessian S Sᵀ; ``mc``: the loss
-gradient at a label drawn from the network), all terms are backpropagated at once, column c of all of them together:
-g at a position is the sum over the terms that it influences. A ⊗ G approximates the layer's block of the GGN of the
-mean loss; it is this block for linear networks of dense layers with mse, under expand where each position has its
-own loss term and no other, under reduce where positions are averaged into one.
+Where each loss term has its own seeds (``type2``: the columns of the root S of its loss Hessian S
+Sᵀ; ``mc``: the loss gradient at a label drawn from the network), all terms are backpropagated at
+once, column c of all of them together: g at a position is the sum over the terms that it
+influences. A ⊗ G approximates the layer's block of the GGN of the mean loss; it is this block for
+linear networks of dense layers with mse, under expand where each position has its own loss term and
+no other, under reduce where positions are averaged into one.
 
-mse is the mean over d_z outputs of a squared error, weight 1/d_z: S = √(2/d_z) I, labels are drawn with variance 1/2,
-and g of ``empirical`` is 2(z - y)/√d_z backpropagated, √d_z times the loss term's gradient, as in curvlinops.
+mse is the mean over d_z outputs of a squared error, weight 1/d_z: S = √(2/d_z) I, labels are drawn
+with variance 1/2, and g of ``empirical`` is 2(z - y)/√d_z backpropagated, √d_z times the loss
+term's gradient, as in curvlinops.
 """
 
 from __future__ import annotations
@@ -27,7 +31,14 @@ from typing import Literal, NamedTuple, get_args
 import torch
 from torch import Tensor
 
-from hybridsim.algorithms.kfac.layers import Layer, Sharing, input_rows, layers, matrices, output_rows
+from hybridsim.algorithms.kfac.layers import (
+    Layer,
+    Sharing,
+    input_rows,
+    layers,
+    matrices,
+    output_rows,
+)
 from hybridsim.algorithms.kfac.tape import Tape, enter
 from hybridsim.operations.count import stage
 from hybridsim.outcome import Outcome
@@ -40,9 +51,11 @@ _COLUMNS = 64  # backpropagated at once
 
 
 class Draw(NamedTuple):
-    """What the labels of the Monte Carlo Fisher are drawn for: examples ``first``... of a global batch of ``total``.
+    """What the labels of the Monte Carlo Fisher are drawn for: examples ``first``... of a global
+    batch of ``total``.
 
-    Numbers are drawn for the whole batch and sliced, so that shards draw what the whole batch would.
+    Numbers are drawn for the whole batch and sliced, so that shards draw what the whole batch
+    would.
     """
 
     seed: int
@@ -63,32 +76,37 @@ def factors(
 ) -> Outcome:
     """Kronecker factors (see the module) and the gradient of the mean loss, all in theta's type.
 
-    ``type2`` backpropagates the d_z columns of the loss Hessians' roots, ``mc`` the loss gradients of ``samples``
-    labels for each term (G is their mean), ``empirical`` the batch's own loss gradients, in the same pass as the
-    gradient. ``roots`` gives the rows X (rows, n) and Y (rows, m) with A = XᵀX and G = YᵀY in place of the factors; a
-    diagonal A stays a vector.
+    ``type2`` backpropagates the d_z columns of the loss Hessians' roots, ``mc`` the loss gradients
+    of ``samples`` labels for each term (G is their mean), ``empirical`` the batch's own loss
+    gradients, in the same pass as the gradient. ``roots`` gives the rows X (rows, n) and Y (rows,
+    m) with A = XᵀX and G = YᵀY in place of the factors; a diagonal A stays a vector.
 
-    Stages (``cost.stage``): ``forward`` (with the gradient's backward pass, where it is one of its own), the blocks
-    in the order in which backward reaches them, ``rest``. The groups of a convolution are computed together and
-    counted to the first.
+    Stages (``cost.stage``): ``forward`` (with the gradient's backward pass, where it is one of its
+    own), the blocks in the order in which backward reaches them, ``rest``. The groups of a
+    convolution are computed together and counted to the first.
 
     Returns:
-        Outcome({"gradient": (N,), "d": {block: (m, n)}, "a": {block: (n, n) or (n,)}, "g": {block: (m, m)}},
-        {"train_loss"}); D is a block's part of the gradient as a matrix.
+        Outcome({"gradient": (N,), "d": {block: (m, n)}, "a": {block: (n, n) or (n,)}, "g": {block:
+        (m, m)}}, {"train_loss"}); D is a block's part of the gradient as a matrix.
 
     Raises:
         InputError: as ``blocks``; a layer that is not applied exactly once, to inputs (b, ...).
         ValueError: unknown fisher, sharing or form.
     """
     if fisher not in get_args(Fisher) or form not in get_args(Form):
-        raise ValueError(f"expected one of {get_args(Fisher)} and of {get_args(Form)}, got {fisher!r} and {form!r}")
+        raise ValueError(
+            f"expected one of {get_args(Fisher)} and of {get_args(Form)}, got {fisher!r} and "
+            f"{form!r}"
+        )
     stage("forward")
     tape = Tape(task, theta, batch, layers(task, sharing))
     products = _Products(tape, sharing, form)
     terms = tape.z[..., 0].numel()
     if fisher == "empirical":
         gradients, slopes = tape.gradients_and_slopes()
-        products.add_g(slopes, float(terms if task.loss == "cross_entropy" else terms * task.outputs))
+        products.add_g(
+            slopes, float(terms if task.loss == "cross_entropy" else terms * task.outputs)
+        )
     else:
         gradients = tape.gradients(keep=True)
         columns = _type2(task, tape.z) if fisher == "type2" else _mc(task, tape.z, draw, samples)
@@ -97,11 +115,14 @@ def factors(
             products.add_g(slopes, 1 / (terms * samples) if fisher == "mc" else 1 / terms)
     value = products.value(gradients)
     stage("rest")
-    return Outcome({"gradient": task.layout.flatten(gradients), **value}, {"train_loss": tape.loss.detach()})
+    return Outcome(
+        {"gradient": task.layout.flatten(gradients), **value}, {"train_loss": tape.loss.detach()}
+    )
 
 
 def gradient_parts(task: Task, theta: Tensor, batch: Batch, *, sharing: Sharing) -> Outcome:
-    """The gradient of the mean loss alone, as ``factors`` gives it: for steps that keep their factors.
+    """The gradient of the mean loss alone, as ``factors`` gives it: for steps that keep their
+    factors.
 
     Returns:
         Outcome({"gradient": (N,), "d": {block: (m, n)}}, {"train_loss"}).
@@ -112,8 +133,14 @@ def gradient_parts(task: Task, theta: Tensor, batch: Batch, *, sharing: Sharing)
     found = layers(task, sharing)
     tape = Tape(task, theta, batch, ())
     gradients = tape.gradients()
-    parts = {b.name: d for layer in found for b, d in zip(layer.blocks, matrices(layer, gradients), strict=True)}
-    return Outcome({"gradient": task.layout.flatten(gradients), "d": parts}, {"train_loss": tape.loss.detach()})
+    parts = {
+        b.name: d
+        for layer in found
+        for b, d in zip(layer.blocks, matrices(layer, gradients), strict=True)
+    }
+    return Outcome(
+        {"gradient": task.layout.flatten(gradients), "d": parts}, {"train_loss": tape.loss.detach()}
+    )
 
 
 class _Products:
@@ -125,13 +152,19 @@ class _Products:
         self._g: dict[str, Tensor] = {}
 
     def add_g(self, slopes: dict[str, Tensor], scale: float) -> None:
-        """Add ``scale`` · g gᵀ over the rows of output gradients (columns, b, ...), which are given up."""
+        """Add ``scale`` · g gᵀ over the rows of output gradients (columns, b, ...), which are given
+        up.
+        """
         for name in self._tape.reached:
             layer, before = self._layers[name], self._g.get(name)
             enter(layer)
             part = self._product(output_rows(layer, slopes.pop(name), self._sharing), scale)
             if before is not None:
-                part = torch.cat([before, part], dim=-2) if self._form == "roots" else part.add_(before)
+                part = (
+                    torch.cat([before, part], dim=-2)
+                    if self._form == "roots"
+                    else part.add_(before)
+                )
             self._g[name] = part
 
     def value(self, gradients: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
@@ -140,13 +173,20 @@ class _Products:
         for name in self._tape.reached:
             layer = self._layers[name]
             enter(layer)
-            sides = {"d": matrices(layer, gradients), "a": self._a(layer), "g": _by_group(layer, self._g[name])}
+            sides = {
+                "d": matrices(layer, gradients),
+                "a": self._a(layer),
+                "g": _by_group(layer, self._g[name]),
+            }
             parts[name] = {
                 side: {b.name: part for b, part in zip(layer.blocks, found, strict=True)}
                 for side, found in sides.items()
             }
         ordered = [parts[layer.module] for layer in self._tape.layers]
-        return {side: {k: v for part in ordered for k, v in part[side].items()} for side in ("d", "a", "g")}
+        return {
+            side: {k: v for part in ordered for k, v in part[side].items()}
+            for side in ("d", "a", "g")
+        }
 
     def _a(self, layer: Layer) -> tuple[Tensor, ...]:
         x, module = self._tape.inputs[layer.module], self._tape.modules[layer.module]
@@ -161,7 +201,9 @@ class _Products:
 
 
 def _gram(rows: Tensor) -> Tensor:
-    """rowsᵀ rows; narrow ones in stretches, because libraries sum those row by row and round at each."""
+    """rowsᵀ rows; narrow ones in stretches, because libraries sum those row by row and round at
+    each.
+    """
     narrow, stretch = 16, 32
     whole = rows.shape[-2] // stretch * stretch
     if rows.shape[-1] >= narrow or whole <= stretch:
@@ -176,7 +218,9 @@ def _by_group(layer: Layer, product: Tensor) -> tuple[Tensor, ...]:
 
 
 def _type2(task: Task, z: Tensor) -> Iterator[tuple[Tensor, bool]]:
-    """Columns (columns, b, ..., d_z) of the roots of the loss Hessians: diag(√p) - p√pᵀ, or √(2/d_z) I for mse."""
+    """Columns (columns, b, ..., d_z) of the roots of the loss Hessians: diag(√p) - p√pᵀ, or
+    √(2/d_z) I for mse.
+    """
     z, outputs = z.detach(), task.outputs
     p = z.softmax(dim=-1) if task.loss == "cross_entropy" else None
     for start in range(0, outputs, _COLUMNS):
@@ -192,7 +236,9 @@ def _type2(task: Task, z: Tensor) -> Iterator[tuple[Tensor, bool]]:
 
 
 def _mc(task: Task, z: Tensor, draw: Draw, samples: int) -> Iterator[tuple[Tensor, bool]]:
-    """Loss gradients (samples, b, ..., d_z) in z for drawn labels: p - y, or √(2/d_z) times standard normals."""
+    """Loss gradients (samples, b, ..., d_z) in z for drawn labels: p - y, or √(2/d_z) times
+    standard normals.
+    """
     z = z.detach()
     generator = torch.Generator("cpu" if z.is_meta else z.device).manual_seed(draw.seed)
     mine = slice(draw.first, draw.first + len(z))
@@ -204,12 +250,16 @@ def _mc(task: Task, z: Tensor, draw: Draw, samples: int) -> Iterator[tuple[Tenso
             seeds = whole.normal_(generator=generator)[:, mine] * (2 / task.outputs) ** 0.5
         else:
             labels = _labels(p, whole.uniform_(generator=generator)[:, mine])
-            seeds = p.expand(number, *p.shape).scatter_add(-1, labels, -torch.ones_like(labels, dtype=p.dtype))
+            seeds = p.expand(number, *p.shape).scatter_add(
+                -1, labels, -torch.ones_like(labels, dtype=p.dtype)
+            )
         yield seeds, start + number == samples
 
 
 def _labels(p: Tensor, uniform: Tensor) -> Tensor:
-    """The labels (samples, b, ..., 1) at which the distribution functions of p (b, ..., d_z) pass ``uniform``."""
+    """The labels (samples, b, ..., 1) at which the distribution functions of p (b, ..., d_z) pass
+    ``uniform``.
+    """
     passed = p.cumsum(dim=-1)
     sought = uniform.movedim(0, -1) * passed[..., -1:]
     labels = torch.searchsorted(passed, sought.contiguous(), right=True)

@@ -1,4 +1,6 @@
-"""Pieces of K-FAC's work on SPUs: jobs, the SPUs that can take them, tiles, and what a piece is predicted to take."""
+"""Pieces of K-FAC's work on SPUs: jobs, the SPUs that can take them, tiles, and what a piece is
+predicted to take.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +19,9 @@ SIDES = {"g": "G", "a": "A"}
 class Job(NamedTuple):
     """A damped factor of order ``size`` and the ``columns`` solved against it.
 
-    ``rows``: of the raw activations or gradients in the array, 0 where the factor itself is. ``divisible``: the columns
-    may be solved in several places; samples of one noise trajectory may not.
+    ``rows``: of the raw activations or gradients in the array, 0 where the factor itself is.
+    ``divisible``: the columns may be solved in several places; samples of one noise trajectory may
+    not.
     """
 
     block: str
@@ -63,7 +66,9 @@ class Prediction(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """Columns ``first`` to ``first + columns`` of a job on one SPU, in ``tiles`` (their orders) where it is too large."""
+    """Columns ``first`` to ``first + columns`` of a job on one SPU, in ``tiles`` (their orders)
+    where it is too large.
+    """
 
     spu: Spu
     first: int
@@ -92,17 +97,25 @@ def rows_of(placement: Placement) -> list[dict[str, Any]]:
     """The placement as plain data, for the report."""
     return [
         {
-            "layer": block, "factor": SIDES[side], "part": piece.spu.name, "first": piece.first, "columns": piece.columns,
-            "order": sum(piece.tiles), "tiles": len(piece.tiles), "device_s": to_s(piece.predicted.device_ps),
+            "layer": block,
+            "factor": SIDES[side],
+            "part": piece.spu.name,
+            "first": piece.first,
+            "columns": piece.columns,
+            "order": sum(piece.tiles),
+            "tiles": len(piece.tiles),
+            "device_s": to_s(piece.predicted.device_ps),
             "link_s": to_s(piece.predicted.link_ps),
         }
         for (block, side), pieces in placement.items()
         for piece in pieces
-    ]  # fmt: skip
+    ]
 
 
 def tiles_of(job: Job, spu: Spu) -> tuple[int, ...]:
-    """Orders of the blocks that a job is cut into on an SPU: one if it fits, else nearly equal ones."""
+    """Orders of the blocks that a job is cut into on an SPU: one if it fits, else nearly equal
+    ones.
+    """
     if not spu.lacking(job.load):
         return (job.size,)
     number = math.ceil(job.size / spu.largest_order())
@@ -111,13 +124,16 @@ def tiles_of(job: Job, spu: Spu) -> tuple[int, ...]:
 
 
 def tile_jobs(job: Job, tiles: Sequence[int]) -> list[Job]:
-    """The solves that block elimination takes: each tile also solves the columns that couple it with the rest."""
+    """The solves that block elimination takes: each tile also solves the columns that couple it
+    with the rest.
+    """
     rest = [job.size - sum(tiles[: k + 1]) for k in range(len(tiles))]
     return [job._replace(size=t, columns=job.columns + r) for t, r in zip(tiles, rest, strict=True)]
 
 
 def able_spus(job: Job, spus: Sequence[Spu], tiling: bool) -> list[Spu]:
-    """The SPUs that can take a job: those that hold its factor, else with tiling all that hold anything.
+    """The SPUs that can take a job: those that hold its factor, else with tiling all that hold
+    anything.
 
     Raises:
         CapacityError: there is none.
@@ -128,10 +144,14 @@ def able_spus(job: Job, spus: Sequence[Spu], tiling: bool) -> list[Spu]:
     if found:
         return found
     widest = max(spus, key=lambda spu: spu.largest_order())
-    lacks = " and ".join(f"{needed} {name} ({available:.0f})" for name, needed, available in widest.lacking(job.load))
+    lacks = " and ".join(
+        f"{needed} {name} ({available:.0f})" for name, needed, available in widest.lacking(job.load)
+    )
     raise CapacityError(
-        f"factor {SIDES[job.side]} of layer '{job.block}', of order {job.size}, fits on no SPU: it needs {lacks} on the "
-        f"largest, {widest.name}; choose a larger part (machine.spus.cells, machine.spus.resistors), a narrower layer, "
+        f"factor {SIDES[job.side]} of layer '{job.block}', of order {job.size}, fits on no SPU: "
+        f"it needs {lacks} on the "
+        f"largest, {widest.name}; choose a larger part (machine.spus.cells, "
+        "machine.spus.resistors), a narrower layer, "
         "or training.algorithm.tiling: true"
     )
 

@@ -1,4 +1,6 @@
-"""Which parameters K-FAC preconditions: linear layers as Kronecker-factored blocks, their inputs as rows."""
+"""Which parameters K-FAC preconditions: linear layers as Kronecker-factored blocks, their inputs as
+rows.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +19,24 @@ from hybridsim.tasks.task import Task
 Sharing = Literal["expand", "reduce"]
 Kind = Literal["linear", "conv2d", "embedding"]
 
-_KINDS: dict[type[nn.Module], Kind] = {nn.Linear: "linear", nn.Conv2d: "conv2d", nn.Embedding: "embedding"}
+_KINDS: dict[type[nn.Module], Kind] = {
+    nn.Linear: "linear",
+    nn.Conv2d: "conv2d",
+    nn.Embedding: "embedding",
+}
 _PLAIN = {"padding_mode": "zeros", "max_norm": None, "scale_grad_by_freq": False, "sparse": False}
-# modules of torch with weight matrices: an error where no rule applies, rather than left to the base optimizer
+# modules of torch with weight matrices: an error where no rule applies, rather than left to the
+# base optimizer
 _MATRICES = (
-    nn.Linear, nn.Embedding, _ConvNd, nn.Bilinear, nn.EmbeddingBag, nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention,
-)  # fmt: skip
+    nn.Linear,
+    nn.Embedding,
+    _ConvNd,
+    nn.Bilinear,
+    nn.EmbeddingBag,
+    nn.RNNBase,
+    nn.RNNCellBase,
+    nn.MultiheadAttention,
+)
 
 
 class Block(NamedTuple):
@@ -62,18 +76,22 @@ class Layer(NamedTuple):
 def blocks(task: Task, *, sharing: Sharing) -> tuple[Block, ...]:
     """The blocks that K-FAC preconditions, in the network's order.
 
-    Linear, Conv2d and Embedding modules whose weight trains, subclasses only with the forward pass unchanged.
+    Linear, Conv2d and Embedding modules whose weight trains, subclasses only with the forward pass
+    unchanged.
 
     Raises:
-        InputError: there is none; a weight that trains belongs to two modules, or to a torch module that has
-            weight matrices without a rule here (transposed or padded convolution, recurrent layer ...).
+        InputError: there is none; a weight that trains belongs to two modules, or to a torch module
+            that has weight matrices without a rule here (transposed or padded convolution,
+            recurrent layer ...).
         ValueError: unknown sharing.
     """
     return tuple(block for layer in layers(task, sharing) for block in layer.blocks)
 
 
 def outside(task: Task, *, sharing: Sharing) -> tuple[str, ...]:
-    """Trained parameters in no block (norms, free parameters): the base optimizer takes their raw gradient."""
+    """Trained parameters in no block (norms, free parameters): the base optimizer takes their raw
+    gradient.
+    """
     covered = {name for layer in layers(task, sharing) for name in (layer.weight, layer.bias)}
     return tuple(name for name in task.layout.names if name not in covered)
 
@@ -92,13 +110,18 @@ def layers(task: Task, sharing: Sharing) -> tuple[Layer, ...]:
             found.append(_layer(name, module, kind, f"{prefix}bias" in trained, sharing))
         elif kind is None and isinstance(module, _MATRICES) and trained.intersection(own):
             expected = (
-                "plain Linear, Conv2d (zero padding) and Embedding layers; freeze this one or build it from these"
+                "plain Linear, Conv2d (zero padding) and Embedding layers; freeze this "
+                "one or build it from these"
             )
-            raise InputError([Problem(task.name, None, f"K-FAC, {name}", expected, type(module).__name__)])
+            raise InputError(
+                [Problem(task.name, None, f"K-FAC, {name}", expected, type(module).__name__)]
+            )
     _check_sharing(task)
     if not found:
         expected = "a Linear, Conv2d or Embedding layer whose weight trains"
-        raise InputError([Problem(task.name, None, "K-FAC", expected, ", ".join(task.layout.names))])
+        raise InputError(
+            [Problem(task.name, None, "K-FAC", expected, ", ".join(task.layout.names))]
+        )
     return tuple(found)
 
 
@@ -106,7 +129,11 @@ def _kind(module: nn.Module) -> Kind | None:
     """The rule for a module, if there is one."""
     for base, kind in _KINDS.items():
         if isinstance(module, base) and type(module).forward is base.forward:
-            return kind if all(getattr(module, name, value) == value for name, value in _PLAIN.items()) else None
+            return (
+                kind
+                if all(getattr(module, name, value) == value for name, value in _PLAIN.items())
+                else None
+            )
     return None
 
 
@@ -119,7 +146,9 @@ def _layer(name: str, module: nn.Module, kind: Kind, bias: bool, sharing: Sharin
         outputs, inputs = inputs, outputs
     names = [f"{name}[{g}]" if groups > 1 else name for g in range(groups)]
     diagonal = kind == "embedding" and sharing == "expand"
-    parts = (Block(n, name, kind, outputs, inputs, g, groups, diagonal) for g, n in enumerate(names))
+    parts = (
+        Block(n, name, kind, outputs, inputs, g, groups, diagonal) for g, n in enumerate(names)
+    )
     return Layer(name, kind, f"{prefix}weight", f"{prefix}bias" if bias else None, tuple(parts))
 
 
@@ -128,9 +157,15 @@ def _check_sharing(task: Task) -> None:
     first: dict[int, str] = {}
     for name, parameter in task.network.named_parameters(remove_duplicate=False):
         other = first.setdefault(id(parameter), name)
-        if other != name and other in task.layout.names and not _same_module(task.network, other, name):
+        if (
+            other != name
+            and other in task.layout.names
+            and not _same_module(task.network, other, name)
+        ):
             expected = "a parameter of its own in each module"
-            raise InputError([Problem(task.name, None, "K-FAC", expected, f"{other} shared with {name}")])
+            raise InputError(
+                [Problem(task.name, None, "K-FAC", expected, f"{other} shared with {name}")]
+            )
 
 
 def _same_module(network: nn.Module, one: str, other: str) -> bool:
@@ -140,7 +175,9 @@ def _same_module(network: nn.Module, one: str, other: str) -> bool:
 
 
 def matrices(layer: Layer, parameters: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
-    """The (m, n) matrix of each block from parameters, or gradients, by name; a bias is the last column."""
+    """The (m, n) matrix of each block from parameters, or gradients, by name; a bias is the last
+    column.
+    """
     weight = parameters[layer.weight]
     if layer.kind == "embedding":
         return (weight.T,)
@@ -152,7 +189,9 @@ def matrices(layer: Layer, parameters: Mapping[str, Tensor]) -> tuple[Tensor, ..
 
 
 def parameters_of(layer: Layer, parts: tuple[Tensor, ...]) -> dict[str, Tensor]:
-    """Parameters by name, with their entries in order, from the matrices of a layer's blocks: undoes ``matrices``."""
+    """Parameters by name, with their entries in order, from the matrices of a layer's blocks:
+    undoes ``matrices``.
+    """
     if layer.kind == "embedding":
         return {layer.weight: parts[0].T}
     matrix = parts[0] if len(parts) == 1 else torch.cat(parts)
@@ -162,16 +201,23 @@ def parameters_of(layer: Layer, parts: tuple[Tensor, ...]) -> dict[str, Tensor]:
 
 
 def input_rows(layer: Layer, module: nn.Module, x: Tensor, sharing: Sharing) -> Tensor:
-    """The inputs a whose mean of a aᵀ is A: (rows, n), or (groups, rows, n); a bias is a 1 appended.
+    """The inputs a whose mean of a aᵀ is A: (rows, n), or (groups, rows, n); a bias is a 1
+    appended.
 
-    Rows are examples and shared positions (expand), or examples with the mean over positions (reduce). An
-    embedding's rows are one-hot; a ``padding_idx`` has the zero row, since its vector never moves. Under expand
-    the mean itself, the diagonal of A (n,), is returned instead.
+    Rows are examples and shared positions (expand), or examples with the mean over positions
+    (reduce). An embedding's rows are one-hot; a ``padding_idx`` has the zero row, since its vector
+    never moves. Under expand the mean itself, the diagonal of A (n,), is returned instead.
     """
     if isinstance(module, nn.Embedding):
         return _token_rows(module, x, sharing)
     groups = len(layer.blocks)
-    rows = _patches(module, x) if isinstance(module, nn.Conv2d) else x.flatten(1, -2)[None] if x.ndim > 2 else x[None]
+    rows = (
+        _patches(module, x)
+        if isinstance(module, nn.Conv2d)
+        else x.flatten(1, -2)[None]
+        if x.ndim > 2
+        else x[None]
+    )
     if sharing == "reduce" and rows.ndim == 4:
         rows = rows.mean(dim=2)
     if layer.bias is not None:
@@ -185,8 +231,10 @@ def output_rows(layer: Layer, slopes: Tensor, sharing: Sharing) -> Tensor:
 
     Args:
         layer: the layer.
-        slopes: gradients in its output, (columns, b, ..., m), for a convolution (columns, b, m, height, width).
-        sharing: rows are columns, examples and positions (expand), or columns and examples (reduce: summed).
+        slopes: gradients in its output, (columns, b, ..., m), for a convolution (columns, b, m,
+            height, width).
+        sharing: rows are columns, examples and positions (expand), or columns and examples (reduce:
+            summed).
     """
     groups = len(layer.blocks)
     if layer.kind == "conv2d":
@@ -209,7 +257,9 @@ def _patches(module: nn.Conv2d, x: Tensor) -> Tensor:
 
 
 def _zeros(module: nn.Conv2d) -> list[int]:
-    """Zeros left, right, above, below for ``same`` or ``valid``; an odd number has one more to the right, below."""
+    """Zeros left, right, above, below for ``same`` or ``valid``; an odd number has one more to the
+    right, below.
+    """
     if module.padding == "valid":
         return [0, 0, 0, 0]
     totals = [d * (k - 1) for k, d in zip(module.kernel_size, module.dilation, strict=True)]
@@ -217,11 +267,19 @@ def _zeros(module: nn.Conv2d) -> list[int]:
 
 
 def _token_rows(module: nn.Embedding, x: Tensor, sharing: Sharing) -> Tensor:
-    """Mean of the one-hot inputs (n,) under expand; their means over positions (b, n) under reduce."""
+    """Mean of the one-hot inputs (n,) under expand; their means over positions (b, n) under
+    reduce.
+    """
     ones = torch.ones(x.shape, dtype=module.weight.dtype, device=x.device)
     if module.padding_idx is not None:
         ones = ones * (x != module.padding_idx)
     if sharing == "expand":
-        return ones.new_zeros(module.num_embeddings).index_add(0, x.flatten(), ones.flatten()) / x.numel()
+        return (
+            ones.new_zeros(module.num_embeddings).index_add(0, x.flatten(), ones.flatten())
+            / x.numel()
+        )
     tokens, counts = x.reshape(len(x), -1), ones.reshape(len(x), -1)
-    return ones.new_zeros(len(x), module.num_embeddings).scatter_add(1, tokens, counts) / tokens.shape[1]
+    return (
+        ones.new_zeros(len(x), module.num_embeddings).scatter_add(1, tokens, counts)
+        / tokens.shape[1]
+    )

@@ -1,9 +1,11 @@
-"""K-FAC on one or several GPUs, its linear algebra digital or on SPUs (Martens & Grosse 2015; TKFAC, arXiv 2502.08603).
+"""K-FAC on one or several GPUs, its linear algebra digital or on SPUs (Martens & Grosse 2015;
+TKFAC, arXiv 2502.08603).
 
-A step: every GPU runs forward and backward passes over its share of the batch; gradients and factors are averaged over
-the GPUs; each block's factors enter a moving average, its preconditioner is made by the GPU that owns it (with its SPUs)
-and applied to the block's gradient; the directions are gathered, and every GPU updates its copy of the parameters.
-With one GPU and pipelining a block goes on as soon as its backward pass has run.
+A step: every GPU runs forward and backward passes over its share of the batch; gradients and
+factors are averaged over the GPUs; each block's factors enter a moving average, its preconditioner
+is made by the GPU that owns it (with its SPUs) and applied to the block's gradient; the directions
+are gathered, and every GPU updates its copy of the parameters. With one GPU and pipelining a block
+goes on as soon as its backward pass has run.
 """
 
 from __future__ import annotations
@@ -18,7 +20,15 @@ from hybridsim.algorithms import optimizers
 from hybridsim.algorithms.first_order.program import update_rule
 from hybridsim.algorithms.group import Group, Refs
 from hybridsim.algorithms.kfac import algebra
-from hybridsim.algorithms.kfac.blocks import Answer, Parts, Prepared, jobs_of, owners, owners_of_solves, results
+from hybridsim.algorithms.kfac.blocks import (
+    Answer,
+    Parts,
+    Prepared,
+    jobs_of,
+    owners,
+    owners_of_solves,
+    results,
+)
 from hybridsim.algorithms.kfac.digital import Digital
 from hybridsim.algorithms.kfac.factors import Draw, factors, gradient_parts
 from hybridsim.algorithms.kfac.jobs import rows_of
@@ -48,18 +58,31 @@ class Kfac:
         self.blocks = blocks(session.task, sharing=algorithm.sharing)
         form = "roots" if algorithm.upload == "activations" else "factors"
         self.factors = Computation(
-            factors, fisher=algorithm.fisher, sharing=algorithm.sharing, samples=algorithm.fisher_samples, form=form
+            factors,
+            fisher=algorithm.fisher,
+            sharing=algorithm.sharing,
+            samples=algorithm.fisher_samples,
+            form=form,
         )
         self.gradient = Computation(gradient_parts, sharing=algorithm.sharing)
         self.fidelity = Computation(preconditioning_fidelity, form=form)
         self.average = Computation(algebra.average, decay=algorithm.ema)
         self.join = Computation(
-            algebra.join, sharing=algorithm.sharing, learning_rate=algorithm.learning_rate, kl_clip=algorithm.kl_clip
+            algebra.join,
+            sharing=algorithm.sharing,
+            learning_rate=algorithm.learning_rate,
+            kl_clip=algorithm.kl_clip,
         )
         jobs = (
-            jobs_of(self.blocks, algorithm, self._rows() if form == "roots" else {}) if algorithm.thermodynamic else {}
+            jobs_of(self.blocks, algorithm, self._rows() if form == "roots" else {})
+            if algorithm.thermodynamic
+            else {}
         )
-        self.owner = owners_of_solves(self.machine, jobs, algorithm) if jobs else owners(self.machine, self.blocks)
+        self.owner = (
+            owners_of_solves(self.machine, jobs, algorithm)
+            if jobs
+            else owners(self.machine, self.blocks)
+        )
         self.algebra: Digital | Analog = Digital(session, self.owner)
         if jobs:
             self.algebra = Analog(session, jobs, self.owner)
@@ -78,17 +101,24 @@ class Kfac:
             start_ps = int(self.env.now)
             self.algebra.begin_step()
             fresh, renewed = (
-                (step - 1) % every == 0 for every in (self.algorithm.factors_every, self.algorithm.inverses_every)
+                (step - 1) % every == 0
+                for every in (self.algorithm.factors_every, self.algorithm.inverses_every)
             )
             ready = {block.name: self.env.event() for block in self.blocks}
             issuers = self._issuers()
             running = [
-                self.env.process(self._block(step, block, ready[block.name], fresh, renewed, issuers[block.name]))
-                for block in reversed(self.blocks)  # as backward passes reach them, so does what is sent early
+                self.env.process(
+                    self._block(step, block, ready[block.name], fresh, renewed, issuers[block.name])
+                )
+                for block in reversed(
+                    self.blocks
+                )  # as backward passes reach them, so does what is sent early
             ]
             found, loss = yield from self._differentiate(step, fresh, ready)
             answers: list[Answer] = yield from results(self.env, running)
-            yield from self._update(step, found, {answer.block.name: answer.direction for answer in answers})
+            yield from self._update(
+                step, found, {answer.block.name: answer.direction for answer in answers}
+            )
             stale = max(step - answer.prepared.step for answer in answers)
             columns = {"staleness_steps": stale, "delay_ps": 0, **self._fidelity(step, answers)}
             self.session.end_step(step, start_ps, self.theta[0], loss, **columns)
@@ -98,9 +128,15 @@ class Kfac:
     def _differentiate(
         self, step: int, fresh: bool, ready: dict[str, simpy.Event]
     ) -> Generator[simpy.Event, Any, tuple[Refs, Ref]]:
-        """Forward and backward passes on every GPU, then what they found averaged; blocks hear when they are ready."""
+        """Forward and backward passes on every GPU, then what they found averaged; blocks hear when
+        they are ready.
+        """
         group = self.group
-        operands = list(zip(group.everywhere(self.session.task_ref), self.theta, group.shards(step), strict=True))
+        operands = list(
+            zip(
+                group.everywhere(self.session.task_ref), self.theta, group.shards(step), strict=True
+            )
+        )
         if not fresh:
             found = yield from group.each(Label("gradient", step), self.gradient, operands)
         elif group.size == 1 and self.algorithm.pipelining:
@@ -161,18 +197,32 @@ class Kfac:
     def _issuers(self) -> dict[str, Issuer]:
         """A thread for each block, on the GPU that owns it."""
         place = {gpu.name: k for k, gpu in enumerate(self.group.gpus)}
-        return {name: self.group.issuers[place[gpu.name]].fork() for name, gpu in self.owner.items()}
+        return {
+            name: self.group.issuers[place[gpu.name]].fork() for name, gpu in self.owner.items()
+        }
 
     def _block(
-        self, step: int, block: Block, ready: simpy.Event, fresh: bool, renewed: bool, issuer: Issuer
+        self,
+        step: int,
+        block: Block,
+        ready: simpy.Event,
+        fresh: bool,
+        renewed: bool,
+        issuer: Issuer,
     ) -> Generator[simpy.Event, Any, Answer]:
-        """A block's direction; with ``stale`` from the preconditioner before the one that is being made."""
+        """A block's direction; with ``stale`` from the preconditioner before the one that is being
+        made.
+        """
         used = self.preconditioners.get(block.name)
         if fresh:
             before = self.averaging.get(block.name)
-            self.averaging[block.name] = self.env.process(self._average(step, block, before, ready, issuer.fork()))
+            self.averaging[block.name] = self.env.process(
+                self._average(step, block, before, ready, issuer.fork())
+            )
         if renewed:
-            process = self.env.process(self._prepare(step, block, self.averaging[block.name], issuer.fork()))
+            process = self.env.process(
+                self._prepare(step, block, self.averaging[block.name], issuer.fork())
+            )
             self.preconditioners[block.name] = process
             if used is None or not self.algorithm.stale:
                 used = process
@@ -183,9 +233,16 @@ class Kfac:
         return Answer(block, direction, parts.d, prepared)
 
     def _average(
-        self, step: int, block: Block, before: simpy.Process | None, ready: simpy.Event, issuer: Issuer
+        self,
+        step: int,
+        block: Block,
+        before: simpy.Process | None,
+        ready: simpy.Event,
+        issuer: Issuer,
     ) -> Generator[simpy.Event, Any, tuple[Ref, Ref]]:
-        """Exponential moving average of a block's factors; the first have nothing to be averaged with."""
+        """Exponential moving average of a block's factors; the first have nothing to be averaged
+        with.
+        """
         parts: Parts = yield ready
         assert parts.a is not None and parts.g is not None, "a step with factors"
         if before is None or not self.algorithm.ema:
@@ -204,7 +261,9 @@ class Kfac:
     # ---------------------------------------------------------------- update
 
     def _update(self, step: int, found: Refs, directions: dict[str, Ref]) -> Steps:
-        """Gather the directions, join them with what is not preconditioned, and move every copy of the parameters."""
+        """Gather the directions, join them with what is not preconditioned, and move every copy of
+        the parameters.
+        """
         group = self.group
         ordered = [directions[block.name] for block in self.blocks]
         if group.size > 1:
@@ -219,10 +278,15 @@ class Kfac:
         joined = yield from group.replicate(Label("join", step), self.join, args)
         triples = list(zip(self.theta, self.optimizer, joined, strict=True))
         pairs = yield from group.replicate(Label("update", step), self.update, triples)
-        self.theta, self.optimizer = [pair.pick(0) for pair in pairs], [pair.pick(1) for pair in pairs]
+        self.theta, self.optimizer = (
+            [pair.pick(0) for pair in pairs],
+            [pair.pick(1) for pair in pairs],
+        )
 
     def _fidelity(self, step: int, answers: list[Answer]) -> dict[str, Any]:
-        """How far the answers of SPUs are from the exact solutions of what they were asked; costs no simulated time."""
+        """How far the answers of SPUs are from the exact solutions of what they were asked; costs
+        no simulated time.
+        """
         if isinstance(self.algebra, Digital):
             return {}
         operands = [ref for a in answers for ref in (*a.prepared.system, a.gradient, a.direction)]
@@ -238,7 +302,9 @@ class Kfac:
         return {b.name: (len(value["a"][b.name]), len(value["g"][b.name])) for b in self.blocks}
 
     def _reserve_memory(self) -> None:
-        """What stays between steps with the owner of a block: averages, and inverses where there are any."""
+        """What stays between steps with the owner of a block: averages, and inverses where there
+        are any.
+        """
         kept = (self.algorithm.ema > 0) + (self.algorithm.method != "solves")
         for block in self.blocks:
             size = block.outputs**2 + (block.inputs if block.diagonal else block.inputs**2)
@@ -262,4 +328,6 @@ def _triangle(order: int) -> int:
 
 def _update_settings(algorithm: Any) -> SimpleNamespace:
     moments = algorithm.moments.model_dump() if algorithm.moments is not None else {}
-    return SimpleNamespace(learning_rate=algorithm.learning_rate, momentum=algorithm.momentum, **moments)
+    return SimpleNamespace(
+        learning_rate=algorithm.learning_rate, momentum=algorithm.momentum, **moments
+    )

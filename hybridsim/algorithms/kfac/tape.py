@@ -15,7 +15,11 @@ from hybridsim.operations.count import stage
 from hybridsim.tasks.task import Batch, Task, batch_loss
 
 # fewest and most dimensions of a layer's inputs; None: any number
-_RANKS: dict[Kind, tuple[int, int | None]] = {"linear": (2, None), "conv2d": (4, 4), "embedding": (1, None)}
+_RANKS: dict[Kind, tuple[int, int | None]] = {
+    "linear": (2, None),
+    "conv2d": (4, 4),
+    "embedding": (1, None),
+}
 
 
 class Tape:
@@ -27,7 +31,8 @@ class Tape:
         z: outputs (b, ..., d_z).
         loss: mean loss, 0-dim.
         inputs: what each module was applied to, by name.
-        reached: names of the modules, those whose outputs backward has come to first, in that order.
+        reached: names of the modules, those whose outputs backward has come to first, in that
+            order.
 
     Raises:
         InputError: a watched layer that is not applied exactly once to inputs (b, ...).
@@ -38,12 +43,17 @@ class Tape:
         self.modules = {layer.module: task.network.get_submodule(layer.module) for layer in layers}
         self.inputs: dict[str, Tensor] = {}
         self._name = task.name
-        self._parameters = {n: p.detach().requires_grad_() for n, p in task.layout.unflatten(theta).items()}
+        self._parameters = {
+            n: p.detach().requires_grad_() for n, p in task.layout.unflatten(theta).items()
+        }
         self._edges: dict[str, tuple[GradientEdge, torch.Size]] = {}
         self._came: dict[str, None] = {}
         self._tagging = False
         x, y = batch
-        hooks = [self.modules[layer.module].register_forward_hook(self._keeper(layer, len(x))) for layer in layers]
+        hooks = [
+            self.modules[layer.module].register_forward_hook(self._keeper(layer, len(x)))
+            for layer in layers
+        ]
         try:
             with torch.enable_grad():
                 self.z = task.apply(self._parameters, x)
@@ -63,10 +73,14 @@ class Tape:
     def gradients(self, *, keep: bool = False) -> dict[str, Tensor]:
         """Gradient of the mean loss by parameter; ``keep`` the graph for another pass."""
         wanted = list(self._parameters.values())
-        return self._by_parameter(torch.autograd.grad(self.loss, wanted, retain_graph=keep, allow_unused=True))
+        return self._by_parameter(
+            torch.autograd.grad(self.loss, wanted, retain_graph=keep, allow_unused=True)
+        )
 
     def gradients_and_slopes(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Gradient of the mean loss by parameter and, by module, in its output (1, b, ...); in one pass."""
+        """Gradient of the mean loss by parameter and, by module, in its output (1, b, ...); in one
+        pass.
+        """
         self._tagging, number = True, len(self._parameters)
         leaves = map(get_gradient_edge, self._parameters.values())
         wanted = [*leaves, *(edge for edge, _ in self._edges.values())]
@@ -74,20 +88,30 @@ class Tape:
         return self._by_parameter(found[:number]), self._by_module(found[number:])
 
     def backpropagate(self, seeds: Tensor, *, keep: bool) -> dict[str, Tensor]:
-        """By module, gradients (columns, b, ...) in its output of z · seed, for seeds (columns, b, ..., d_z)."""
+        """By module, gradients (columns, b, ...) in its output of z · seed, for seeds (columns, b,
+        ..., d_z).
+        """
         self._tagging = True
         wanted = [edge for edge, _ in self._edges.values()]
         if len(seeds) == 1:
-            return self._by_module(torch.autograd.grad(self.z, wanted, seeds[0], keep, allow_unused=True))
-        found = torch.autograd.grad(self.z, wanted, seeds, keep, allow_unused=True, is_grads_batched=True)
+            return self._by_module(
+                torch.autograd.grad(self.z, wanted, seeds[0], keep, allow_unused=True)
+            )
+        found = torch.autograd.grad(
+            self.z, wanted, seeds, keep, allow_unused=True, is_grads_batched=True
+        )
         return self._by_module(found, len(seeds))
 
     def _by_parameter(self, found: Sequence[Tensor | None]) -> dict[str, Tensor]:
         pairs = zip(self._parameters.items(), found, strict=True)
         return {name: torch.zeros_like(p) if slope is None else slope for (name, p), slope in pairs}
 
-    def _by_module(self, found: Sequence[Tensor | None], columns: int | None = None) -> dict[str, Tensor]:
-        """With a dimension of columns in front; zeros where the outputs do not depend on a layer."""
+    def _by_module(
+        self, found: Sequence[Tensor | None], columns: int | None = None
+    ) -> dict[str, Tensor]:
+        """With a dimension of columns in front; zeros where the outputs do not depend on a
+        layer.
+        """
         slopes = {}
         for (name, (_, shape)), slope in zip(self._edges.items(), found, strict=True):
             if slope is None:
@@ -96,10 +120,15 @@ class Tape:
                 slopes[name] = slope if columns else slope[None]
         return slopes
 
-    def _keeper(self, layer: Layer, size: int) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
-        """A forward hook that keeps a layer's inputs and where its output's gradient will arrive."""
+    def _keeper(
+        self, layer: Layer, size: int
+    ) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+        """A forward hook that keeps a layer's inputs and where its output's gradient will
+        arrive.
+        """
         name, (fewest, most) = layer.module, _RANKS[layer.kind]
-        # a hook belongs to the graph, which the tape holds: to hold the tape would keep both for ever
+        # a hook belongs to the graph, which the tape holds: to hold the tape would keep both for
+        # ever
         here = weakref.ref(self)
 
         def come(_: Tensor) -> None:
@@ -127,6 +156,8 @@ class Tape:
 
 
 def enter(layer: Layer) -> None:
-    """What follows is work for this layer's blocks; all of it counts to the first, none being ready before."""
+    """What follows is work for this layer's blocks; all of it counts to the first, none being ready
+    before.
+    """
     for block in (*layer.blocks, layer.blocks[0]):
         stage(block.name)

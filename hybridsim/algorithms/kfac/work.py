@@ -1,8 +1,9 @@
-"""A piece of K-FAC's work on one SPU: a set of resistors, a factor, its columns or samples, the answers.
+"""A piece of K-FAC's work on one SPU: a set of resistors, a factor, its columns or samples, the
+answers.
 
-A piece takes a set of resistors (two with double buffering: one is written while the other settles), sends the factor
-unless it still stands there, then takes the integrators for its columns: DAC, relaxation, ADC. The answers go back to
-the GPU that owns the layer.
+A piece takes a set of resistors (two with double buffering: one is written while the other
+settles), sends the factor unless it still stands there, then takes the integrators for its columns:
+DAC, relaxation, ADC. The answers go back to the GPU that owns the layer.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ _REST = Computation(device.rest)
 
 
 class Address(NamedTuple):
-    """Which solve this is: of which step and block, G or A, which tile, and of a stretch in tiles its first column."""
+    """Which solve this is: of which step and block, G or A, which tile, and of a stretch in tiles
+    its first column.
+    """
 
     step: int
     job: Job
@@ -44,8 +47,8 @@ class Address(NamedTuple):
 class SpuWork:
     """Pieces of work on SPUs.
 
-    ``owner``: the GPU that sends and receives, for each block. ``shifts``: by how much rounding last raised the diagonal
-    of each factor, on average over its entries: rounding acts as damping.
+    ``owner``: the GPU that sends and receives, for each block. ``shifts``: by how much rounding
+    last raised the diagonal of each factor, on average over its entries: rounding acts as damping.
     """
 
     def __init__(self, session: Session, owner: dict[str, Gpu]) -> None:
@@ -60,9 +63,17 @@ class SpuWork:
         self._systems.clear()
 
     def solve(
-        self, at: Address, piece: Piece, factor: Ref, shift: Ref, ready: simpy.Event | None, issuer: Issuer
+        self,
+        at: Address,
+        piece: Piece,
+        factor: Ref,
+        shift: Ref,
+        ready: simpy.Event | None,
+        issuer: Issuer,
     ) -> Step:
-        """Hold a set of resistors: write the factor if it is not there, relax the columns, read back."""
+        """Hold a set of resistors: write the factor if it is not there, relax the columns, read
+        back.
+        """
         spu, gpu = piece.spu, self.owner[at.job.block]
         program = self._program(spu)
         key = self.session.backend.key(program, (factor, shift))
@@ -78,34 +89,59 @@ class SpuWork:
         spu.device.release(issuer.last)
         spu.sets.release(held, issuer.last)
         bits = at.job.size * count * spu.bits("output")
-        return (yield from self.machine.transfer(issuer, at.label("download"), spu.name, gpu.name, answer, bits, count))
+        return (
+            yield from self.machine.transfer(
+                issuer, at.label("download"), spu.name, gpu.name, answer, bits, count
+            )
+        )
 
     def _program(self, spu: Spu) -> Computation:
         written = device.program_roots if self.algorithm.upload == "activations" else device.program
         return Computation(written, input_bits=spu.node.input_bits)
 
     def _write(
-        self, at: Address, spu: Spu, held: ResistorSet, key: bytes, program: Computation, args: tuple[Ref, Ref],
+        self,
+        at: Address,
+        spu: Spu,
+        held: ResistorSet,
+        key: bytes,
+        program: Computation,
+        args: tuple[Ref, Ref],
         issuer: Issuer,
-    ) -> Steps:  # fmt: skip
+    ) -> Steps:
         """Send a factor (or the raw rows) and write the resistors."""
         gpu, job = self.owner[at.job.block], at.job
         bits = job.numbers * spu.bits("input")
         payload = after(*args)
-        sent = yield from self.machine.transfer(issuer, at.label("upload factor"), gpu.name, spu.name, payload, bits)
+        sent = yield from self.machine.transfer(
+            issuer, at.label("upload factor"), gpu.name, spu.name, payload, bits
+        )
         label, operands = at.label("program"), (sent, args[1])
         held.system = yield from spu.program(
-            issuer, label, program, operands, job.load, written=job.load.resistors, known=self._systems
+            issuer,
+            label,
+            program,
+            operands,
+            job.load,
+            written=job.load.resistors,
+            known=self._systems,
         )
         held.key = key
         if "diagonal_shift" in held.system.facts:
             self.shifts[job.block, job.side] = held.system.facts["diagonal_shift"]
 
     def _columns(
-        self, at: Address, piece: Piece, held: ResistorSet, system_of: tuple[Ref, Ref], ready: simpy.Event | None,
+        self,
+        at: Address,
+        piece: Piece,
+        held: ResistorSet,
+        system_of: tuple[Ref, Ref],
+        ready: simpy.Event | None,
         issuer: Issuer,
-    ) -> Step:  # fmt: skip
-        """Right-hand sides in (unit columns need not be sent), relaxations in a row, solutions out."""
+    ) -> Step:
+        """Right-hand sides in (unit columns need not be sent), relaxations in a row, solutions
+        out.
+        """
         spu, job, algorithm, system = piece.spu, at.job, self.algorithm, held.system
         assert system is not None, "written just now or before"
         if ready is not None:
@@ -114,20 +150,31 @@ class SpuWork:
             columns = after(self.cut(parts.d, piece.first, piece.first + piece.columns), *system_of)
             bits = job.size * piece.columns * spu.bits("bias")
             gpu, label = self.owner[job.block], at.label("upload columns")
-            columns = yield from self.machine.transfer(issuer, label, gpu.name, spu.name, columns, bits, piece.columns)
+            columns = yield from self.machine.transfer(
+                issuer, label, gpu.name, spu.name, columns, bits, piece.columns
+            )
         else:
-            units = Computation(device.units, first=piece.first, count=piece.columns, dtype=self.dtype)
+            units = Computation(
+                device.units, first=piece.first, count=piece.columns, dtype=self.dtype
+            )
             shape = self._shape(job.size, piece.columns)
             columns = self.session.backend.evaluate(units, system_of[:1], shape)
         yield from spu.device.acquire(issuer)
         convert = Computation(device.convert, bias_bits=spu.node.bias_bits)
-        drive = yield from spu.convert_input(issuer, at.label("convert"), convert, (columns,), job.size, piece.columns)
+        drive = yield from spu.convert_input(
+            issuer, at.label("convert"), convert, (columns,), job.size, piece.columns
+        )
         spu.install(system, drive, self.session.backend.evaluate(_REST, (drive,)), job.load)
         relaxation = Computation(
-            device.settle, tau=algorithm.settle_tau, kappa0=algorithm.noise, noise_seed=self._noise_seed(at),
+            device.settle,
+            tau=algorithm.settle_tau,
+            kappa0=algorithm.noise,
+            noise_seed=self._noise_seed(at),
             first=piece.first,
-        )  # fmt: skip
-        state = yield from spu.settle(issuer, at.label("settle"), algorithm.settle_tau, relaxation, piece.columns)
+        )
+        state = yield from spu.settle(
+            issuer, at.label("settle"), algorithm.settle_tau, relaxation, piece.columns
+        )
         return (yield from self._read(at, spu, state, piece.columns, issuer))
 
     def _sample(self, at: Address, spu: Spu, held: ResistorSet, issuer: Issuer) -> Step:
@@ -138,9 +185,13 @@ class SpuWork:
         none = self.session.backend.root(None, "no drive")
         spu.install(system, none, none, at.job.load)
         relaxation = Computation(
-            device.sample, samples=sampling.samples, spacing_tau=sampling.spacing_tau,
-            settle_tau=algorithm.settle_tau, kappa0=algorithm.noise, noise_seed=self._noise_seed(at),
-        )  # fmt: skip
+            device.sample,
+            samples=sampling.samples,
+            spacing_tau=sampling.spacing_tau,
+            settle_tau=algorithm.settle_tau,
+            kappa0=algorithm.noise,
+            noise_seed=self._noise_seed(at),
+        )
         tau = algorithm.settle_tau + (sampling.samples - 1) * sampling.spacing_tau
         state = yield from spu.settle(issuer, at.label("settle"), tau, relaxation)
         return (yield from self._read(at, spu, state, sampling.samples, issuer))
@@ -148,12 +199,16 @@ class SpuWork:
     def _read(self, at: Address, spu: Spu, state: Ref, count: int, issuer: Issuer) -> Step:
         read = Computation(device.read, output_bits=spu.node.output_bits, dtype=self.dtype)
         shape, size = self._shape(at.job.size, count), at.job.size
-        return (yield from spu.measure(issuer, at.label("measure"), read, (state,), size, count, shape))
+        return (
+            yield from spu.measure(issuer, at.label("measure"), read, (state,), size, count, shape)
+        )
 
     def _noise_seed(self, at: Address) -> int:
         if self.algorithm.noise == 0:
             return 0
-        return self.session.noise_seed("columns", at.step, at.job.block, at.job.side, at.tile, at.stretch)
+        return self.session.noise_seed(
+            "columns", at.step, at.job.block, at.job.side, at.tile, at.stretch
+        )
 
     def cut(self, columns: Ref, first: int, last: int) -> Ref:
         """Some of the columns: which of them are sent costs the GPU nothing."""
@@ -173,4 +228,6 @@ class SpuWork:
 
 def after(payload: Ref, *others: Ref) -> Ref:
     """A payload that is sent once other things, which it is used with, are there too."""
-    return payload._replace(spans=tuple(sorted({span for ref in (payload, *others) for span in ref.spans})))
+    return payload._replace(
+        spans=tuple(sorted({span for ref in (payload, *others) for span in ref.spans}))
+    )

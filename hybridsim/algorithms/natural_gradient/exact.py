@@ -1,4 +1,6 @@
-"""Exact digital solves, for diagnostics that tell how far an analog answer is from the system it was asked to solve."""
+"""Exact digital solves, for diagnostics that tell how far an analog answer is from the system it
+was asked to solve.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,8 @@ _BLOCK = 1 << 18  # elements of J raised to float64 at once
 
 
 def natural_gradient(lin: Linearization, *, damping: float) -> Tensor:
-    """Solve (J̃ᵀJ̃ + λI) x = g exactly: x = J̃ᵀ (J̃J̃ᵀ + λI)⁻¹ β, (N,) float64, with g = J̃ᵀβ (Woodbury).
+    """Solve (J̃ᵀJ̃ + λI) x = g exactly: x = J̃ᵀ (J̃J̃ᵀ + λI)⁻¹ β, (N,) float64, with g = J̃ᵀβ
+    (Woodbury).
 
     Cost: 2 N r² + r³; the ideal loss Hessian, nothing rounded.
     """
@@ -31,32 +34,46 @@ def fidelity(lin: Linearization, answer: Tensor, *, damping: float) -> Outcome:
     """How well an answer (N,) solves the system of a linearization.
 
     Returns:
-        Outcome(None, {"solver_cosine", "solver_relative_error"}): the cosine with the exact solution x, and
-        ‖answer - x‖/‖x‖.
+        Outcome(None, {"solver_cosine", "solver_relative_error"}): the cosine with the exact
+        solution x, and ‖answer - x‖/‖x‖.
     """
     exact = natural_gradient(lin, damping=damping)
     given = answer.double()
     cosine = given @ exact / (given.norm() * exact.norm())
-    return Outcome(None, {"solver_cosine": cosine, "solver_relative_error": (given - exact).norm() / exact.norm()})
+    return Outcome(
+        None,
+        {"solver_cosine": cosine, "solver_relative_error": (given - exact).norm() / exact.norm()},
+    )
 
 
 def preconditioning_fidelity(*operands: Tensor, form: str) -> Outcome:
-    """How well answers U solve (G + shift_g I) U (A + shift_a I) = D, over all blocks of K-FAC together.
+    """How well answers U solve (G + shift_g I) U (A + shift_a I) = D, over all blocks of K-FAC
+    together.
 
     Args:
-        operands: for each block A (n, n) or its diagonal (n,), G (m, m), their shifts (0-dim), D and U (m, n).
+        operands: for each block A (n, n) or its diagonal (n,), G (m, m), their shifts (0-dim), D
+            and U (m, n).
         form: ``roots``: A and G are given as X and Y with A = XᵀX, G = YᵀY.
 
     Returns:
-        Outcome(None, {"solver_cosine", "solver_relative_error"}): of the joined answers against the exact ones.
+        Outcome(None, {"solver_cosine", "solver_relative_error"}): of the joined answers against the
+        exact ones.
     """
     sums = torch.zeros(4, dtype=torch.float64, device=operands[0].device)
     for a, g, shift_a, shift_g, d, u in zip(*(operands[k::6] for k in range(6)), strict=True):
         left = _damped_solve(g, shift_g, d.double(), form)
         exact, given = _damped_solve(a, shift_a, left.T, form).T, u.double()
-        sums += torch.stack([f.sum() for f in (given * exact, given**2, exact**2, (given - exact) ** 2)])
+        sums += torch.stack(
+            [f.sum() for f in (given * exact, given**2, exact**2, (given - exact) ** 2)]
+        )
     inner, own, norm, error = sums
-    return Outcome(None, {"solver_cosine": inner / (own * norm).sqrt(), "solver_relative_error": (error / norm).sqrt()})
+    return Outcome(
+        None,
+        {
+            "solver_cosine": inner / (own * norm).sqrt(),
+            "solver_relative_error": (error / norm).sqrt(),
+        },
+    )
 
 
 def _damped_solve(factor: Tensor, shift: Tensor, columns: Tensor, form: str) -> Tensor:

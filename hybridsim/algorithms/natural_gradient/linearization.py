@@ -1,4 +1,6 @@
-"""Gradient, Jacobian and loss Hessian of a batch: what the GPU computes and the SPU is programmed with."""
+"""Gradient, Jacobian and loss Hessian of a batch: what the GPU computes and the SPU is programmed
+with.
+"""
 
 from __future__ import annotations
 
@@ -19,13 +21,15 @@ _EIGENVALUE_TOLERANCE = 1e-14
 
 
 class Linearization(NamedTuple):
-    """First-order model of the network on one batch: b examples of T loss terms, d_z outputs, N parameters.
+    """First-order model of the network on one batch: b examples of T loss terms, d_z outputs, N
+    parameters.
 
     Attributes:
-        jacobian: (r, N) in theta's type. ``ggn``: dz/dtheta, r = b T d_z, row i d_z + c is output c of loss term
-            i; the terms of one example follow one another. ``empirical_fisher``: the examples' own loss
-            gradients, r = b.
-        hessian: (b T, d_z, d_z) in theta's type, Hessian of each loss term in its outputs; None for the Fisher.
+        jacobian: (r, N) in theta's type. ``ggn``: dz/dtheta, r = b T d_z, row i d_z + c is output c
+            of loss term i; the terms of one example follow one another. ``empirical_fisher``: the
+            examples' own loss gradients, r = b.
+        hessian: (b T, d_z, d_z) in theta's type, Hessian of each loss term in its outputs; None for
+            the Fisher.
         gradient: (N,) in theta's type, of the mean loss.
         residual: float64 (b T, d_z), each loss term's gradient in the outputs.
         probabilities: float64 (b T, d_z), softmax of the outputs; None for ``mse``.
@@ -61,8 +65,8 @@ def gradient(task: Task, theta: Tensor, batch: Batch) -> Outcome:
 def linearize(task: Task, theta: Tensor, batch: Batch, *, curvature: Curvature = "ggn") -> Outcome:
     """Jacobian, loss Hessian and gradient in one pass over the batch.
 
-    ``ggn``: A = Jᵀ H J / (b T), J (b T d_z, N); ``empirical_fisher``: A = Jᵀ J / b, J (b, N) (TNGD, Methods).
-    The damping λI is a resistor of its own and is added by the SPU.
+    ``ggn``: A = Jᵀ H J / (b T), J (b T d_z, N); ``empirical_fisher``: A = Jᵀ J / b, J (b, N) (TNGD,
+    Methods). The damping λI is a resistor of its own and is added by the SPU.
 
     Returns:
         Outcome(Linearization, {"train_loss"}).
@@ -87,8 +91,9 @@ def linearize(task: Task, theta: Tensor, batch: Batch, *, curvature: Curvature =
 def output_residuals(task: Task, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
     """Residual of each loss term in the outputs z (b, ..., d_z), probabilities, mean loss; float64.
 
-    ``cross_entropy``: p = softmax(z), residual p - y; ``mse`` (a mean over the d_z outputs): residual
-    2(z - y)/d_z and no probabilities. Residual and probabilities have a row for each loss term, (b T, d_z).
+    ``cross_entropy``: p = softmax(z), residual p - y; ``mse`` (a mean over the d_z outputs):
+    residual 2(z - y)/d_z and no probabilities. Residual and probabilities have a row for each loss
+    term, (b T, d_z).
     """
     rows = z.reshape(-1, z.shape[-1]).double()
     if task.loss == "mse":
@@ -99,11 +104,13 @@ def output_residuals(task: Task, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor |
     return p.scatter_add(1, labels, -torch.ones_like(p[:, :1])), p, -log_p.gather(1, labels).mean()
 
 
-def output_derivatives(task: Task, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
+def output_derivatives(
+    task: Task, z: Tensor, y: Tensor
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
     """Residual, Hessian of each loss term in the outputs z (b, ..., d_z), probabilities, mean loss.
 
-    As ``output_residuals``, with the Hessians (b T, d_z, d_z): diag(p) - ppᵀ, or (2/d_z) I for ``mse``;
-    evaluated in float64, returned in the type of z.
+    As ``output_residuals``, with the Hessians (b T, d_z, d_z): diag(p) - ppᵀ, or (2/d_z) I for
+    ``mse``; evaluated in float64, returned in the type of z.
     """
     residual, p, loss = output_residuals(task, z, y)
     size, outputs = residual.shape
@@ -114,18 +121,23 @@ def output_derivatives(task: Task, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor
     return residual, hessian.to(z.dtype), p, loss
 
 
-def range_coordinates(lin: Linearization, *, hessian: Tensor | None = None) -> tuple[Tensor | None, Tensor]:
-    """Root of the loss Hessian, and the gradient's coordinates in the range of J̃ᵀ, J̃ = blockdiag(rootᵀ) J/√(b T).
+def range_coordinates(
+    lin: Linearization, *, hessian: Tensor | None = None
+) -> tuple[Tensor | None, Tensor]:
+    """Root of the loss Hessian, and the gradient's coordinates in the range of J̃ᵀ, J̃ =
+    blockdiag(rootᵀ) J/√(b T).
 
-    The gradient is J̃ᵀβ (plus ``out_of_range``, zero for the ideal Hessians): driven by β, the circuit's exact
-    transition needs no difference of nearly equal numbers. Softmax: root S = diag(√p) - p√pᵀ,
-    β = (p - y)/√(p b T), with p raised to 1e-16 in both, which moves the Hessian by at most that.
+    The gradient is J̃ᵀβ (plus ``out_of_range``, zero for the ideal Hessians): driven by β, the
+    circuit's exact transition needs no difference of nearly equal numbers. Softmax: root S =
+    diag(√p) - p√pᵀ, β = (p - y)/√(p b T), with p raised to 1e-16 in both, which moves the Hessian
+    by at most that.
     mse: √(2/d_z) I. Fisher: no root, β = 1/√b.
 
     Args:
         lin: the linearization.
-        hessian: (b T, d_z, d_z), used in place of the ideal one (e.g. quantized); its root is V√e by float64
-            eigendecomposition, negative eigenvalues taken as zero, and β = Vᵀ residual/√(e b T) where e > 0.
+        hessian: (b T, d_z, d_z), used in place of the ideal one (e.g. quantized); its root is V√e
+            by float64 eigendecomposition, negative eigenvalues taken as zero, and β = Vᵀ
+            residual/√(e b T) where e > 0.
 
     Returns:
         root float64 (b T, d_z, d_z) or None, and beta float64 (r,).
@@ -142,7 +154,9 @@ def range_coordinates(lin: Linearization, *, hessian: Tensor | None = None) -> t
 
 
 def hessian_root(residual: Tensor, probabilities: Tensor | None) -> Tensor:
-    """Roots S (b T, d_z, d_z) of the loss Hessians S Sᵀ: diag(√p) - p√pᵀ, or √(2/d_z) I for mse; float64."""
+    """Roots S (b T, d_z, d_z) of the loss Hessians S Sᵀ: diag(√p) - p√pᵀ, or √(2/d_z) I for mse;
+    float64.
+    """
     size, outputs = residual.shape
     if probabilities is None:
         identity = torch.eye(outputs, dtype=torch.float64, device=residual.device)
@@ -164,7 +178,9 @@ def out_of_range(lin: Linearization, root: Tensor | None, beta: Tensor) -> Tenso
 def _fisher(task: Task, theta: Tensor, batch: Batch) -> Outcome:
     (x, y), size = batch, len(batch[0])
 
-    def example_loss(parameters: Mapping[str, Tensor], example: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    def example_loss(
+        parameters: Mapping[str, Tensor], example: Tensor, target: Tensor
+    ) -> tuple[Tensor, Tensor]:
         z = task.apply(parameters, example[None])
         return batch_loss(task.loss, z, target[None]), z[0]
 
@@ -177,7 +193,9 @@ def _fisher(task: Task, theta: Tensor, batch: Batch) -> Outcome:
 
 
 def _root_coordinates(residual: Tensor, probabilities: Tensor | None) -> Tensor:
-    """The v (b T, d_z) with S v = residual for the closed roots: (p - y)/√p, or residual/√(2/d_z) for mse."""
+    """The v (b T, d_z) with S v = residual for the closed roots: (p - y)/√p, or residual/√(2/d_z)
+    for mse.
+    """
     if probabilities is None:
         return residual / (2 / residual.shape[1]) ** 0.5
     target = (probabilities - residual).round()  # 0 or 1 again, without the rounding of p - (p - y)
@@ -186,7 +204,9 @@ def _root_coordinates(residual: Tensor, probabilities: Tensor | None) -> Tensor:
 
 
 def _eigen_root(hessian: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]:
-    """V√e and e^(-1/2) Vᵀ residual, example by example, over the eigenvalues that are not rounding."""
+    """V√e and e^(-1/2) Vᵀ residual, example by example, over the eigenvalues that are not
+    rounding.
+    """
     values, vectors = torch.linalg.eigh(hessian)
     floor = _EIGENVALUE_TOLERANCE * values.amax(dim=1, keepdim=True).clamp(min=0)
     live = values > floor

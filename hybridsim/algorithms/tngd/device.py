@@ -1,4 +1,6 @@
-"""What an SPU computes for natural gradient descent: module-level functions from values to outcomes."""
+"""What an SPU computes for natural gradient descent: module-level functions from values to
+outcomes.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +17,17 @@ from hybridsim.outcome import Outcome
 
 
 class System(NamedTuple):
-    """An uploaded system: A = Jᵀ H J / b + lambda I as the resistors hold it, and the gradient's coordinates in it."""
+    """An uploaded system: A = Jᵀ H J / b + lambda I as the resistors hold it, and the gradient's
+    coordinates in it.
+    """
 
     matrix: LowRank
     coordinates: Tensor
 
 
 def upload(linearization: Linearization, *, damping: float, input_bits: int | None) -> Outcome:
-    """Round J and the loss Hessian to the resistors' levels and decompose the system once (TNGD, arXiv 2405.13817).
+    """Round J and the loss Hessian to the resistors' levels and decompose the system once (TNGD,
+    arXiv 2405.13817).
 
     A curvature without a loss Hessian (empirical Fisher) leaves the Hessian array out.
     """
@@ -40,11 +45,13 @@ def upload(linearization: Linearization, *, damping: float, input_bits: int | No
     return Outcome(System(matrix, coordinates), facts)
 
 
-def drive(system: System, linearization: Linearization, *, bias_bits: int | None, exact: bool) -> Outcome:
+def drive(
+    system: System, linearization: Linearization, *, bias_bits: int | None, exact: bool
+) -> Outcome:
     """The gradient as the DAC puts it on the nodes.
 
-    With nothing rounded (``exact``) it lies in the span of J̃ᵀ; otherwise the difference to that span's part is kept
-    beside the coordinates, so that neither is lost to float32.
+    With nothing rounded (``exact``) it lies in the span of J̃ᵀ; otherwise the difference to that
+    span's part is kept beside the coordinates, so that neither is lost to float32.
     """
     within = system.matrix.vector(coeff=system.coordinates)
     if exact:
@@ -58,7 +65,9 @@ def carry(old: System, state: Vector, new: System) -> Outcome:
     return Outcome(new.matrix.vector(perp=old.matrix.full(state)))
 
 
-def settle(system: System, state: Vector, drive: Vector, *, tau: float, kappa0: float, noise_seed: int) -> Outcome:
+def settle(
+    system: System, state: Vector, drive: Vector, *, tau: float, kappa0: float, noise_seed: int
+) -> Outcome:
     """The exact transition over ``tau`` RC, and what the circuit dissipated on the way."""
     moved = relax(system.matrix, state, drive, tau=tau, kappa0=kappa0, noise_seed=noise_seed)
     heat = dissipation(system.matrix, state, drive, tau=tau, kappa0=kappa0)

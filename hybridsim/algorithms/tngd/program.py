@@ -1,9 +1,10 @@
 """Thermodynamic natural gradient descent (arXiv 2405.13817), synchronous and asynchronous.
 
-The GPU sends Jacobian, loss Hessian and gradient; the SPU relaxes towards ``(Jᵀ H J / b + lambda I)⁻¹ g``; the GPU
-reads the state and updates. Synchronous: the SPU is held from the reading to the next start. Asynchronous: it relaxes
-without pause, and the delay between a reading and the upload that answers it emerges from GPU and link times, or is
-forced. ``staleness_steps`` counts the updates between the parameters that the state last relaxed for and those it moves.
+The GPU sends Jacobian, loss Hessian and gradient; the SPU relaxes towards ``(Jᵀ H J / b + lambda
+I)⁻¹ g``; the GPU reads the state and updates. Synchronous: the SPU is held from the reading to the
+next start. Asynchronous: it relaxes without pause, and the delay between a reading and the upload
+that answers it emerges from GPU and link times, or is forced. ``staleness_steps`` counts the
+updates between the parameters that the state last relaxed for and those it moves.
 """
 
 from __future__ import annotations
@@ -32,7 +33,11 @@ Step = Generator[simpy.Event, object, Ref]
 def run(session: Session) -> Steps:
     """Train in the mode that the algorithm names."""
     program = Tngd(session)
-    return program.asynchronous() if session.algorithm.mode == "asynchronous" else program.synchronous()
+    return (
+        program.asynchronous()
+        if session.algorithm.mode == "asynchronous"
+        else program.synchronous()
+    )
 
 
 class Tngd:
@@ -41,11 +46,17 @@ class Tngd:
     def __init__(self, session: Session) -> None:
         algorithm = session.algorithm
         self.session, self.algorithm, self.issuer = session, algorithm, Issuer()
-        self.machine, self.gpu, self.spu = session.machine, session.machine.gpu, session.machine.spus[0]
+        self.machine, self.gpu, self.spu = (
+            session.machine,
+            session.machine.gpu,
+            session.machine.spus[0],
+        )
         self.linearize = Computation(linearize, curvature=algorithm.curvature)
         node = self.spu.node
         exact = node.input_bits is None and node.bias_bits is None
-        self.upload = Computation(device.upload, damping=algorithm.damping, input_bits=node.input_bits)
+        self.upload = Computation(
+            device.upload, damping=algorithm.damping, input_bits=node.input_bits
+        )
         self.drive = Computation(device.drive, bias_bits=node.bias_bits, exact=exact)
         self.carry = Computation(device.carry)
         self.read = Computation(device.read, output_bits=node.output_bits)
@@ -55,7 +66,8 @@ class Tngd:
         self.fidelity = Computation(fidelity, damping=algorithm.damping)
         if algorithm.delay_tau is not None and self._spread_tau() > algorithm.delay_tau:
             raise InputError(
-                f"training.algorithm.delay: expected at least the {self._spread_tau():g} tau over which the readings are "
+                f"training.algorithm.delay: expected at least the {self._spread_tau():g} tau "
+                "over which the readings are "
                 f"spread, got {algorithm.delay_tau:g} tau"
             )
         self.theta = session.theta
@@ -77,7 +89,9 @@ class Tngd:
             self._end_step(step, start_ps, linearization, direction, staleness_steps=0, delay_ps=0)
 
     def asynchronous(self) -> Steps:
-        """Read while the SPU relaxes; answer with a new system, which takes over when its upload is complete."""
+        """Read while the SPU relaxes; answer with a new system, which takes over when its upload is
+        complete.
+        """
         linearization = yield from self._linearize(1)
         system, drive, load = yield from self._upload(1, linearization)
         self.spu.install(system, drive, self._start_state(system, drive), load)
@@ -85,10 +99,16 @@ class Tngd:
             start_ps = self._now()
             wait_tau = self._wait_tau()
             yield from self.machine.pause(
-                self.issuer, Label("wait", step), self.spu.name, self.spu.duration_ps(wait_tau), *self._in_force()
+                self.issuer,
+                Label("wait", step),
+                self.spu.name,
+                self.spu.duration_ps(wait_tau),
+                *self._in_force(),
             )
             read_ps = self._now()
-            self._relax(step, "before reading", wait_tau if self.algorithm.delay_tau is not None else None)
+            self._relax(
+                step, "before reading", wait_tau if self.algorithm.delay_tau is not None else None
+            )
             direction = yield from self._read(step)
             yield from self._update(step, direction)
             answered, delay_ps = linearization, None
@@ -100,22 +120,30 @@ class Tngd:
                 self._relax(step, "until the end", None)
             fresh = wait_tau > 0 or self.algorithm.state == "reset"
             stale = 0 if fresh else min(1, step - 1)
-            self._end_step(step, start_ps, answered, direction, staleness_steps=stale, delay_ps=delay_ps)
+            self._end_step(
+                step, start_ps, answered, direction, staleness_steps=stale, delay_ps=delay_ps
+            )
 
     # ---------------------------------------------------------------- phases
 
-    def _end_step(self, step: int, start_ps: int, asked: Ref, answer: Ref, **columns: int | None) -> None:
+    def _end_step(
+        self, step: int, start_ps: int, asked: Ref, answer: Ref, **columns: int | None
+    ) -> None:
         """Write the step, with how well the reading solves the system last asked for."""
         found = self.session.diagnose(step, self.fidelity, (asked, answer))
         self.session.end_step(step, start_ps, self.theta, asked, **columns, **found)
 
     def _linearize(self, step: int) -> Step:
         args = (self.session.task_ref, self.theta, self.session.batch(step))
-        result = yield from self.gpu.execute(self.issuer, Label("linearize", step), self.linearize, args)
+        result = yield from self.gpu.execute(
+            self.issuer, Label("linearize", step), self.linearize, args
+        )
         self.session.check_loss(step, result)
         return result
 
-    def _upload(self, step: int, linearization: Ref) -> Generator[simpy.Event, object, tuple[Ref, Ref, Load]]:
+    def _upload(
+        self, step: int, linearization: Ref
+    ) -> Generator[simpy.Event, object, tuple[Ref, Ref, Load]]:
         """Send the arrays one after the other, write the resistors, convert the drive."""
         jacobian, hessian, gradient = linearization.value[:3]
         rows, size = jacobian.shape
@@ -129,7 +157,12 @@ class Tngd:
                 self.issuer, Label(kind, step), self.gpu.name, self.spu.name, sent, amount
             )
         system = yield from self.spu.program(
-            self.issuer, Label("program", step), self.upload, (sent,), load, written=self._written(rows, size, outputs)
+            self.issuer,
+            Label("program", step),
+            self.upload,
+            (sent,),
+            load,
+            written=self._written(rows, size, outputs),
         )
         drive = yield from self.spu.convert_input(
             self.issuer, Label("convert gradient", step), self.drive, (system, sent), size
@@ -137,7 +170,9 @@ class Tngd:
         return system, drive, load
 
     def _array_bits(self, rows: int, size: int, outputs: int) -> dict[str, int]:
-        """Bits on the wire per array; J travels once (and fans out to both arrays) or twice, H_L in blocks or full."""
+        """Bits on the wire per array; J travels once (and fans out to both arrays) or twice, H_L in
+        blocks or full.
+        """
         bits = self.spu.bits("input")
         copies = 1 if self.algorithm.jacobian_upload == "once" else 2
         sent = {"upload jacobian": copies * rows * size * bits}
@@ -152,7 +187,9 @@ class Tngd:
         return 2 * rows * size + rows * width
 
     def _answer(self, step: int, linearization: Ref) -> Steps:
-        """Upload while the SPU goes on (held meanwhile without a second buffer), then switch over."""
+        """Upload while the SPU goes on (held meanwhile without a second buffer), then switch
+        over.
+        """
         spu, delay = self.spu, self.algorithm.delay_tau
         if delay is None and spu.node.buffering == "single":
             self._relax(step, "until held", None)
@@ -181,11 +218,15 @@ class Tngd:
         return (yield from self.spu.settle(self.issuer, Label("settle", step), tau, relaxation))
 
     def _relax(self, step: int, phase: str, tau: float | None) -> None:
-        """Move the state by the time that has passed, or by a commanded one (the state is held for the rest)."""
+        """Move the state by the time that has passed, or by a commanded one (the state is held for
+        the rest).
+        """
         elapsed = self.spu.elapsed_tau() if tau is None else tau
         if elapsed > 0:
             commanded_ps = None if tau is None else self.spu.duration_ps(tau)
-            self.spu.relax(Label("relax", step), self._relaxation(elapsed, step, phase), commanded_ps)
+            self.spu.relax(
+                Label("relax", step), self._relaxation(elapsed, step, phase), commanded_ps
+            )
 
     def _relaxation(self, tau: float, step: int, phase: str) -> Computation:
         kappa0 = self.algorithm.noise
@@ -214,15 +255,17 @@ class Tngd:
     def _space(self, step: int, index: int) -> Steps:
         """Let the state move on by the spacing of two readings.
 
-        A free-running SPU never stops: its state moves by what the clock says, conversion included. Otherwise it is
-        held while a reading is converted, and moves by the commanded spacing.
+        A free-running SPU never stops: its state moves by what the clock says, conversion included.
+        Otherwise it is held while a reading is converted, and moves by the commanded spacing.
         """
         spacing_tau = self.algorithm.readout.spacing_tau
         if self.algorithm.mode == "synchronous" or self.algorithm.delay_tau is not None:
             yield from self._settle(step, spacing_tau, reading=index)
             return
         left_ps = self.spu.since_ps + self.spu.duration_ps(spacing_tau) - self._now()
-        yield from self.machine.pause(self.issuer, Label("space readings", step), self.spu.name, left_ps)
+        yield from self.machine.pause(
+            self.issuer, Label("space readings", step), self.spu.name, left_ps
+        )
         self._relax(step, f"before reading {index}", None)
 
     def _spread_tau(self) -> float:
@@ -233,7 +276,11 @@ class Tngd:
         spu = self.spu
         assert spu.system is not None and spu.state is not None
         args, label = (spu.system, spu.state), Label("measure", step)
-        return (yield from spu.measure(self.issuer, label, self.read, args, self._size(), shape=self.theta.value))
+        return (
+            yield from spu.measure(
+                self.issuer, label, self.read, args, self._size(), shape=self.theta.value
+            )
+        )
 
     def _update(self, step: int, direction: Ref) -> Steps:
         args = (self.theta, self.optimizer, direction)
@@ -242,10 +289,14 @@ class Tngd:
         self.theta, self.optimizer = pair.pick(0), pair.pick(1)
 
     def _wait_tau(self) -> float:
-        """Time between a switch and the next reading: what is left of the settle after a forced delay, or as asked."""
+        """Time between a switch and the next reading: what is left of the settle after a forced
+        delay, or as asked.
+        """
         algorithm = self.algorithm
         wait: Any = algorithm.wait_tau
-        return float(wait if algorithm.delay_tau is None else algorithm.settle_tau - algorithm.delay_tau)
+        return float(
+            wait if algorithm.delay_tau is None else algorithm.settle_tau - algorithm.delay_tau
+        )
 
     def _in_force(self) -> tuple[Ref, ...]:
         return () if self.spu.system is None else (self.spu.system,)
@@ -258,7 +309,9 @@ class Tngd:
 
 
 class _AdamSettings:
-    """Adam's settings for the thermodynamic direction (TNGD-Adam), with the algorithm's learning rate."""
+    """Adam's settings for the thermodynamic direction (TNGD-Adam), with the algorithm's learning
+    rate.
+    """
 
     def __init__(self, algorithm: Any) -> None:
         self.learning_rate = algorithm.learning_rate

@@ -1,4 +1,6 @@
-"""Reading datasheet files: every constant of the kind present, every number with status and source."""
+"""Reading datasheet files: every constant of the kind present, every number with status and
+source.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,12 @@ class _Reader:
         for key, child in node.value.items():
             if key not in valid:
                 where = f"{path}.{key}".lstrip(".")
-                self.wrong(child, where, one_of(valid, key, "a known key"), f"the unknown key {describe(key)}")
+                self.wrong(
+                    child,
+                    where,
+                    one_of(valid, key, "a known key"),
+                    f"the unknown key {describe(key)}",
+                )
         return True
 
     def constants(self, node: Node, kind: PartKind, path: str) -> dict[str, Constant]:
@@ -94,20 +101,26 @@ class _Reader:
             self.wrong(child, path, "a number without a unit")
             return None
         if not spec.contains(number) or (spec.whole and number != int(number)):
-            self.wrong(child, path, f"{'a whole number' if spec.whole else 'a value'} {spec.range_text()}")
+            self.wrong(
+                child, path, f"{'a whole number' if spec.whole else 'a value'} {spec.range_text()}"
+            )
             return None
         return number
 
     def text(self, node: Node, key: str, path: str, valid: tuple[str, ...] | None) -> str:
         """One text; "" after a problem."""
-        child = self.child(node, key, path, "a text" if valid is None else f"one of {', '.join(valid)}")
+        child = self.child(
+            node, key, path, "a text" if valid is None else f"one of {', '.join(valid)}"
+        )
         if child is None:
             return ""
         if not isinstance(child.value, str) or not child.value.strip():
             self.wrong(child, f"{path}.{key}", "a text")
             return ""
         if valid is not None and child.value not in valid:
-            self.wrong(child, f"{path}.{key}", one_of(valid, child.value, f"one of {', '.join(valid)}"))
+            self.wrong(
+                child, f"{path}.{key}", one_of(valid, child.value, f"one of {', '.join(valid)}")
+            )
         return child.value
 
 
@@ -140,10 +153,14 @@ def _check_power(reader: _Reader, root: Node, tdp: Constant, idle: Constant) -> 
         full_w, idle_w = getattr(tdp, name), getattr(idle, name)
         if full_w < idle_w:
             expected = f"{word}tdp >= {word}idle ({format_quantity(idle_w, 'W')})"
-            reader.wrong(own.get(key, root), f"constants.{key}", expected, format_quantity(full_w, "W"))
+            reader.wrong(
+                own.get(key, root), f"constants.{key}", expected, format_quantity(full_w, "W")
+            )
 
 
-def _read_chain(reader: _Reader, kind: PartKind, path: Path, seen: tuple[str, ...]) -> tuple[dict[str, Constant], Node]:
+def _read_chain(
+    reader: _Reader, kind: PartKind, path: Path, seen: tuple[str, ...]
+) -> tuple[dict[str, Constant], Node]:
     root = _parse(reader, path)
     inherited: dict[str, Constant] = {}
     reader.keys(root, "", _SHEET_KEYS)
@@ -160,7 +177,9 @@ def _read_chain(reader: _Reader, kind: PartKind, path: Path, seen: tuple[str, ..
 def _check_head(reader: _Reader, root: Node, kind: PartKind) -> None:
     given = reader.child(root, "kind", "", kind)
     if given is not None and given.value != kind:
-        reader.wrong(given, "kind", kind if given.value in PART_KINDS else f"one of {', '.join(PART_KINDS)}")
+        reader.wrong(
+            given, "kind", kind if given.value in PART_KINDS else f"one of {', '.join(PART_KINDS)}"
+        )
     description = root.value.get("description")
     if description is not None and not isinstance(description.value, str):
         reader.wrong(description, "description", "a text")
@@ -199,7 +218,11 @@ def read_constant_set(path: Path) -> Mapping[PartKind, Mapping[str, Constant]]:
     reader = _Reader()
     root = _parse(reader, path)
     reader.keys(root, "", ("description", *PART_KINDS))
-    found = {kind: reader.constants(root.value[kind], kind, kind) for kind in PART_KINDS if kind in root.value}
+    found = {
+        kind: reader.constants(root.value[kind], kind, kind)
+        for kind in PART_KINDS
+        if kind in root.value
+    }
     if reader.problems:
         raise InputError(reader.problems)
     return found

@@ -23,8 +23,8 @@ _sheets: dict[tuple[str, Path], tuple[Datasheet, dict[Path, str]]] = {}
 class Constant:
     """One number of a datasheet in SI units.
 
-    ``status``: the papers' (paper), a public source (public), derived from one (derived), a guess that
-    reports must flag (assumed), or set in the scenario (given).
+    ``status``: the papers' (paper), a public source (public), derived from one (derived), a guess
+    that reports must flag (assumed), or set in the scenario (given).
     """
 
     value: float
@@ -56,14 +56,18 @@ class Datasheet:
     def overridden(self, values: Mapping[str, float]) -> Datasheet:
         """The same part with some constants set by the user: no range, status ``given``."""
         given = {
-            name: replace(self.constants[name], value=v, low=v, high=v, status="given", source="scenario file")
+            name: replace(
+                self.constants[name], value=v, low=v, high=v, status="given", source="scenario file"
+            )
             for name, v in values.items()
         }
         return replace(self, constants={**self.constants, **given})
 
     def with_set(self, name: str) -> Datasheet:
         """The same part under a shipped constant set (paper, realistic, optimistic)."""
-        return replace(self, constants={**self.constants, **load_constant_set(name).get(_kind(self.kind), {})})
+        return replace(
+            self, constants={**self.constants, **load_constant_set(name).get(_kind(self.kind), {})}
+        )
 
 
 def parts_folder() -> Path:
@@ -90,14 +94,18 @@ def part_path(kind: PartKind, name_or_path: str, base_dir: Path | None = None) -
     elif name_or_path in part_names(kind):
         path = parts_folder() / f"{kind}s" / f"{name_or_path}.yaml"
     else:
-        expected = one_of(part_names(kind), name_or_path, f"a shipped {kind} or a path ending in .yaml")
+        expected = one_of(
+            part_names(kind), name_or_path, f"a shipped {kind} or a path ending in .yaml"
+        )
         raise InputError([Problem("part", None, "", expected, describe(name_or_path))])
     try:
         exists = path.is_file()
     except (OSError, ValueError):
         exists = False
     if not exists:
-        raise InputError([Problem("part", None, "", "an existing datasheet file", describe(name_or_path))])
+        raise InputError(
+            [Problem("part", None, "", "an existing datasheet file", describe(name_or_path))]
+        )
     return path
 
 
@@ -117,7 +125,9 @@ def load_part(kind: PartKind, name_or_path: str, base_dir: Path | None = None) -
 
 
 def _holds(file: Path, text: str) -> bool:
-    """Does the file still hold this text? A sheet is read anew when any file that it extends changes."""
+    """Does the file still hold this text? A sheet is read anew when any file that it extends
+    changes.
+    """
     from hybridsim.scenario.document import DocumentError, read_file
 
     try:
@@ -135,7 +145,9 @@ def load_constant_set(name: str) -> Mapping[PartKind, Mapping[str, Constant]]:
 
 
 def list_parts() -> list[dict[str, Any]]:
-    """One row per shipped part: kind, name, description, number of constants and how many are assumed."""
+    """One row per shipped part: kind, name, description, number of constants and how many are
+    assumed.
+    """
     rows = []
     for kind in PART_KINDS:
         for name in part_names(kind):
@@ -152,23 +164,32 @@ def describe_part(sheet: Datasheet) -> list[dict[str, Any]]:
     for spec in CONSTANTS[_kind(sheet.kind)]:
         constant = sheet.constants[spec.name]
         texts = {key: show(getattr(constant, key), spec.unit) for key in ("value", "low", "high")}
-        rows.append({"constant": spec.key, **texts, "status": constant.status, "source": constant.source})
+        rows.append(
+            {"constant": spec.key, **texts, "status": constant.status, "source": constant.source}
+        )
         rows[-1]["meaning"] = spec.meaning
     return rows
 
 
 def compare_parts(a: Datasheet, b: Datasheet) -> list[dict[str, Any]]:
-    """One row per constant of two parts of a kind: values as text, ratio b/a (None: a is zero), statuses.
+    """One row per constant of two parts of a kind: values as text, ratio b/a (None: a is zero),
+    statuses.
 
     Raises:
         InputError: the parts are of different kinds.
     """
     if a.kind != b.kind:
-        raise InputError([Problem("parts", None, b.name, f"a {a.kind} to compare with {a.name}", f"a {b.kind}")])
+        raise InputError(
+            [Problem("parts", None, b.name, f"a {a.kind} to compare with {a.name}", f"a {b.kind}")]
+        )
     rows = []
     for spec in CONSTANTS[_kind(a.kind)]:
         first, second = a.constants[spec.name], b.constants[spec.name]
-        row = {"constant": spec.key, "a": show(first.value, spec.unit), "b": show(second.value, spec.unit)}
+        row = {
+            "constant": spec.key,
+            "a": show(first.value, spec.unit),
+            "b": show(second.value, spec.unit),
+        }
         ratio = second.value / first.value if first.value else None
         rows.append({**row, "ratio": ratio, "status_a": first.status, "status_b": second.status})
     return rows

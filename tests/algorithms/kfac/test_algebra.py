@@ -6,7 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from hybridsim.algorithms.kfac.algebra import average, damping_terms, divide, invert, join, precondition, transpose
+from hybridsim.algorithms.kfac.algebra import (
+    average,
+    damping_terms,
+    divide,
+    invert,
+    join,
+    precondition,
+    transpose,
+)
 from hybridsim.algorithms.kfac.layers import blocks, layers, matrices
 from hybridsim.errors import InputError
 from hybridsim.operations.count import count, signature
@@ -32,7 +40,11 @@ def block(seed, m, n, diagonal):
     """A, G and D of one block."""
     generator = torch.Generator().manual_seed(seed)
     a, g = factor(n, generator), factor(m, generator)
-    return a.diagonal().clone() if diagonal else a, g, torch.randn(m, n, generator=generator, dtype=torch.float64)
+    return (
+        a.diagonal().clone() if diagonal else a,
+        g,
+        torch.randn(m, n, generator=generator, dtype=torch.float64),
+    )
 
 
 def eye(n):
@@ -56,7 +68,10 @@ def test_the_averages_weight_belongs_to_the_old_factor(seed, m, n, decay, diagon
 def test_damping_terms(seed, m, n, damping, diagonal):
     """plain: λ on both sides. pi: their product is λ, their ratio that of the mean eigenvalues."""
     a, g, _ = block(seed, m, n, diagonal)
-    assert [float(t) for t in damping_terms(a, g, damping=damping, rule="plain").value] == [damping, damping]
+    assert [float(t) for t in damping_terms(a, g, damping=damping, rule="plain").value] == [
+        damping,
+        damping,
+    ]
     shift_a, shift_g = damping_terms(a, g, damping=damping, rule="pi").value
     assert float(shift_a * shift_g) == pytest.approx(damping, rel=1e-12)
     ratio = (matrix(a).trace() / n) / (g.trace() / m)
@@ -99,7 +114,9 @@ def test_a_block_with_plenty_of_damping_is_gradient_descent(seed, m, n, rule):
     inverses = invert(a, g, damping=1e12, rule=rule).value
     scale = 1e24 if rule == "plain" else 1e12
     assert torch.nn.functional.cosine_similarity(
-        precondition(inverses, d, rule=rule, damping=1e12).value.flatten() * scale, d.flatten(), dim=0
+        precondition(inverses, d, rule=rule, damping=1e12).value.flatten() * scale,
+        d.flatten(),
+        dim=0,
     ) == pytest.approx(1)
 
 
@@ -112,7 +129,10 @@ def test_columns_from_several_places_are_joined_and_turned(n, counts, seed):
 
 def test_a_factor_that_is_not_positive_definite_asks_for_damping():
     broken = torch.diag(torch.tensor([1.0, -0.5]))
-    with pytest.raises(InputError, match=r"algorithm.damping: expected enough damping .* order 2 in float32, got 0.1"):
+    with pytest.raises(
+        InputError,
+        match=r"algorithm.damping: expected enough damping .* order 2 in float32, got 0.1",
+    ):
         invert(broken, torch.eye(2), damping=0.1, rule="plain")
     values, _ = invert(broken, torch.eye(2), damping=0.1, rule="exact").value[0]
     assert values.tolist() == [0, 1]  # taken as rounding
@@ -169,7 +189,14 @@ def test_clipping(seed, learning_rate, kappa):
     expected = min(1.0, (kappa / (learning_rate**2 * inner)) ** 0.5)
     outcome = join(task, gradient, *u, sharing="expand", learning_rate=learning_rate, kl_clip=kappa)
     assert float(outcome.facts["kl_scale"]) == pytest.approx(expected, rel=1e-9)
-    plain = join(task, gradient, *[expected * part for part in u], sharing="expand", learning_rate=1.0, kl_clip=None)
+    plain = join(
+        task,
+        gradient,
+        *[expected * part for part in u],
+        sharing="expand",
+        learning_rate=1.0,
+        kl_clip=None,
+    )
     close(outcome.value, plain.value, 1e-9)
 
 
@@ -194,10 +221,15 @@ def test_counted_on_shapes_and_live_alike(rule, diagonal):
     settings = {"rule": rule, "damping": 0.1}
     real = precondition(real.value, d, **settings)
     work, shapes = count(precondition, (shapes.value, d), settings)
-    assert signature((shapes.value,), {}) == signature((real.value,), {}) and real.value.dtype == torch.float32
+    assert (
+        signature((shapes.value,), {}) == signature((real.value,), {})
+        and real.value.dtype == torch.float32
+    )
     products = 2 * 12 * (3 + 4 * (not diagonal)) * (2 if rule == "exact" else 1)
     assert sum(k.flop * k.count for k in work.kernels if k.matrix) == products
     task = mixed_task()
     gradient, _, u = random_parts(task, 0)
-    work, shapes = count(join, (task, gradient, *u), {"sharing": "expand", "learning_rate": 0.1, "kl_clip": 0.1})
+    work, shapes = count(
+        join, (task, gradient, *u), {"sharing": "expand", "learning_rate": 0.1, "kl_clip": 0.1}
+    )
     assert shapes.value.shape == gradient.shape and len(u) == len(blocks(task, sharing="expand"))

@@ -1,4 +1,5 @@
-"""K-FAC against oracles of its own: per-term factors, each SPU's own rounding, closed forms of time, bits and books."""
+"""K-FAC against oracles of its own: per-term factors, each SPU's own rounding, closed forms of
+time, bits and books."""
 
 from __future__ import annotations
 
@@ -74,7 +75,8 @@ def networks(tmp_path_factory):
     return str(path)
 
 
-# ---------------------------------------------------------------- an oracle: one loss term, one patch at a time
+# ---------------------------------------------------------------- an oracle: one loss term, one
+# patch at a time
 
 
 def patches(module, x, group):
@@ -84,14 +86,23 @@ def patches(module, x, group):
     elif isinstance(module, nn.Linear):
         rows = x.reshape(len(x), -1, x.shape[-1])
     else:
-        (kh, kw), (ph, pw), (dh, dw), (sh, sw) = module.kernel_size, module.padding, module.dilation, module.stride
+        (kh, kw), (ph, pw), (dh, dw), (sh, sw) = (
+            module.kernel_size,
+            module.padding,
+            module.dilation,
+            module.stride,
+        )
         width = module.in_channels // module.groups
         x = F.pad(x, (pw, pw, ph, ph))[:, group * width : (group + 1) * width]
         tall, wide = dh * (kh - 1) + 1, dw * (kw - 1) + 1
-        rows = torch.stack([
-            x[:, :, i : i + tall : dh, j : j + wide : dw].flatten(1)
-            for i in range(0, x.shape[2] - tall + 1, sh) for j in range(0, x.shape[3] - wide + 1, sw)
-        ], 1)  # fmt: skip
+        rows = torch.stack(
+            [
+                x[:, :, i : i + tall : dh, j : j + wide : dw].flatten(1)
+                for i in range(0, x.shape[2] - tall + 1, sh)
+                for j in range(0, x.shape[3] - wide + 1, sw)
+            ],
+            1,
+        )
     if getattr(module, "bias", None) is not None:
         rows = torch.cat([rows, torch.ones_like(rows[..., :1])], -1)
     return rows
@@ -106,7 +117,8 @@ def slopes(module, gradient, group):
 
 
 def seeds_of(loss, fisher, z, y):
-    """Derivatives of the loss terms in z (b, T, d): columns of a root of their Hessians, or the data's own."""
+    """Derivatives of the loss terms in z (b, T, d): columns of a root of their Hessians, or the
+    data's own."""
     d, p = z.shape[-1], z.softmax(-1)
     unit = torch.eye(d, dtype=z.dtype)
     if fisher == "empirical":
@@ -134,7 +146,11 @@ def factors(network, parameters, x, y, loss, algorithm):
         hook.remove()
     flat = z.reshape(len(z), -1, z.shape[-1])
     value = F.mse_loss(z, y) if loss == "mse" else F.cross_entropy(flat.flatten(0, 1), y.flatten())
-    named = zip(parameters, torch.autograd.grad(value, list(parameters.values()), retain_graph=True), strict=True)
+    named = zip(
+        parameters,
+        torch.autograd.grad(value, list(parameters.values()), retain_graph=True),
+        strict=True,
+    )
     targets = y.reshape(flat.shape if loss == "mse" else flat.shape[:2])
     places = [(name, k) for name, m in modules.items() for k in range(getattr(m, "groups", 1))]
     for name, k in places:
@@ -142,7 +158,9 @@ def factors(network, parameters, x, y, loss, algorithm):
         rows = (rows.mean(1, keepdim=True) if reduce else rows).flatten(0, 1)
         a[name, k], g[name, k] = rows.T @ rows / len(rows), 0
     for seed in seeds_of(loss, algorithm["fisher"], flat.detach(), targets):
-        found = torch.autograd.grad(z, [outputs[n] for n in modules], seed.reshape(z.shape), retain_graph=True)
+        found = torch.autograd.grad(
+            z, [outputs[n] for n in modules], seed.reshape(z.shape), retain_graph=True
+        )
         by_name = dict(zip(modules, found, strict=True))
         for name, k in places:
             rows = slopes(modules[name], by_name[name], k)
@@ -158,7 +176,9 @@ def direction(gradients, modules, a, g, damping):
         module, right, weight = modules[name], a[name, k], gradients[f"{name}.weight"]
         pi = math.sqrt(float(right.diagonal().mean() / left.diagonal().mean()))
         left = torch.linalg.inv(left + damping**0.5 / pi * torch.eye(len(left), dtype=left.dtype))
-        right = torch.linalg.inv(right + damping**0.5 * pi * torch.eye(len(right), dtype=left.dtype))
+        right = torch.linalg.inv(
+            right + damping**0.5 * pi * torch.eye(len(right), dtype=left.dtype)
+        )
         if isinstance(module, nn.Embedding):
             found[f"{name}.weight"] = (left @ weight.T @ right).T
             continue
@@ -183,9 +203,14 @@ def trained(made, algorithm):
         leaves = {n: p.requires_grad_() for n, p in parameters.items()}
         gradients, modules, *new = factors(network, leaves, x, y, task.loss, algorithm)
         old, e = average or new, algorithm["ema"]
-        average = [{k: e * was[k] + (1 - e) * now[k] for k in now} for was, now in zip(old, new, strict=True)]
+        average = [
+            {k: e * was[k] + (1 - e) * now[k] for k in now}
+            for was, now in zip(old, new, strict=True)
+        ]
         move = direction(gradients, modules, *average, algorithm["damping"])
-        parameters = {n: p.detach() - algorithm["learning_rate"] * move[n] for n, p in parameters.items()}
+        parameters = {
+            n: p.detach() - algorithm["learning_rate"] * move[n] for n, p in parameters.items()
+        }
     return task.layout.flatten(parameters), start
 
 
@@ -193,13 +218,24 @@ def trained(made, algorithm):
 @pytest.mark.parametrize(("fisher", "gpus"), [("type2", 1), ("empirical", 2)])
 @pytest.mark.parametrize("sharing", ["expand", "reduce"])
 def test_method_2_on_any_network_is_kfac_term_by_term(networks, kind, fisher, sharing, gpus):
-    """Twenty steps to 1e-8: convolutions, groups, tokens, norms, positions; columns and tiles over several SPUs."""
-    algorithm = {**KFAC, "fisher": fisher, "sharing": sharing, "settle": "1000000 tau", "placement": "columns"}
+    """Twenty steps to 1e-8: convolutions, groups, tokens, norms, positions; columns and tiles over
+    several SPUs."""
+    algorithm = {
+        **KFAC,
+        "fisher": fisher,
+        "sharing": sharing,
+        "settle": "1000000 tau",
+        "placement": "columns",
+    }
     machine = {
         "gpu": {"part": "a100-sxm4-80gb", "count": gpus},
         "spus": {**IDEAL, "count": 3, "cells": 40, "buffering": "double"},
     }
-    changes = {"workload": {"source": networks, "options": {"kind": kind}}, "precision": "float64", "batch_size": 8}
+    changes = {
+        "workload": {"source": networks, "options": {"kind": kind}},
+        "precision": "float64",
+        "batch_size": 8,
+    }
     made, _ = execute(document({**algorithm, "tiling": True}, steps=20, machine=machine, **changes))
     expected, start = trained(made, algorithm)
     assert float((made.theta.value - expected).norm() / (expected - start).norm()) < 1e-8
@@ -218,7 +254,9 @@ def unequal(cells=(200, 100, 70)):
         own = {name: b or "ideal" for name, b in zip(names, bits, strict=True)}
         part = ("rc-1us", "rc-100ns", "rc-1us")[k]
         nodes[f"spu{k}"] = {"kind": "spu", "part": part, "cells": cells[k], **own}
-    edges = [{"between": ["gpu0", name], "link": "paper-50gbps"} for name in nodes if name != "gpu0"]
+    edges = [
+        {"between": ["gpu0", name], "link": "paper-50gbps"} for name in nodes if name != "gpu0"
+    ]
     return {"gpu": None, "link": None, "spus": None, "nodes": nodes, "edges": edges}
 
 
@@ -231,7 +269,8 @@ def rounded(x, bits):
 
 
 def held(factor, bits):
-    """Off-diagonals to nearest, the diagonal raised by its row's errors, then up to the next level of its own range."""
+    """Off-diagonals to nearest, the diagonal raised by its row's errors, then up to the next level
+    of its own range."""
     if bits is None:
         return factor
     diagonal, top = torch.diag(factor.diagonal()), 2 ** (bits - 1) - 1
@@ -247,7 +286,9 @@ def relaxed(factor, shift, columns, pieces, tau):
     for first, count, (put, driven, read) in pieces:
         a = held(factor, put) + shift * torch.eye(len(factor), dtype=factor.dtype)
         b = rounded(columns[:, first : first + count], driven)
-        answers.append(rounded(torch.linalg.solve(a, b - torch.linalg.matrix_exp(-tau * a) @ b), read))
+        answers.append(
+            rounded(torch.linalg.solve(a, b - torch.linalg.matrix_exp(-tau * a) @ b), read)
+        )
     return torch.cat(answers, 1)
 
 
@@ -255,9 +296,13 @@ def relaxed(factor, shift, columns, pieces, tau):
 @pytest.mark.parametrize("tau", [0.7, 20.0])
 def test_every_spu_rounds_what_it_solves_with_its_own_bits(placement, tau):
     algorithm = {
-        **KFAC, "learning_rate": 1.0, "fisher": "type2", "sharing": "expand", "settle": f"{tau} tau",
+        **KFAC,
+        "learning_rate": 1.0,
+        "fisher": "type2",
+        "sharing": "expand",
+        "settle": f"{tau} tau",
         "placement": placement,
-    }  # fmt: skip
+    }
     made, _ = execute(document(algorithm, precision="float64", steps=1, machine=unequal()))
     task, start = made.task, made.parameters().value
     indices = batch_indices(0, len(task.data.train_x), 4, 0)
@@ -267,7 +312,9 @@ def test_every_spu_rounds_what_it_solves_with_its_own_bits(placement, tau):
     move, modules, a, g = factors(network, leaves, x, y, task.loss, algorithm)
     pieces = defaultdict(list)
     for row in made.notes["placement"]:
-        pieces[row["layer"], row["factor"]].append((row["first"], row["columns"], BITS[int(row["part"][3:])]))
+        pieces[row["layer"], row["factor"]].append(
+            (row["first"], row["columns"], BITS[int(row["part"][3:])])
+        )
     for name in modules:
         left, right = g[name, 0], a[name, 0]
         pi = math.sqrt(float(right.diagonal().mean() / left.diagonal().mean()))
@@ -301,18 +348,22 @@ def cases(draw):
     if draw(st.booleans()):
         link["chunk"] = "64 B"
     algorithm = {
-        **KFAC, "tiling": True, "method": draw(st.sampled_from(["solves", "inverse"])),
+        **KFAC,
+        "tiling": True,
+        "method": draw(st.sampled_from(["solves", "inverse"])),
         "placement": draw(st.sampled_from(["auto", "layers", "columns"])),
-        "settle": draw(st.sampled_from(["0.5 tau", "7 tau"])), "stale": draw(st.booleans()),
+        "settle": draw(st.sampled_from(["0.5 tau", "7 tau"])),
+        "stale": draw(st.booleans()),
         "pipelining": draw(st.booleans()),
-    }  # fmt: skip
+    }
     return algorithm, {"link": link, "spus": spus}
 
 
 @settings(deadline=None, max_examples=15)
 @given(cases())
 def test_every_piece_takes_what_was_predicted_and_carries_what_its_sizes_say(case):
-    """Device time to a picosecond for each span; bits, conversions and writes in closed form, tiles included."""
+    """Device time to a picosecond for each span; bits, conversions and writes in closed form, tiles
+    included."""
     algorithm, machine = case
     made, sink = execute(document({**algorithm, "stale": False}, steps=1, machine=machine), False)
     spu = made.machine.spus[0]
@@ -328,20 +379,28 @@ def test_every_piece_takes_what_was_predicted_and_carries_what_its_sizes_say(cas
 
     for place in {(row["layer"], row["factor"]) for row in made.notes["placement"]}:
         rows = [row for row in made.notes["placement"] if (row["layer"], row["factor"]) == place]
-        spans = [s for kind in ("program", "convert", "settle", "measure") for s in found[*place, kind]]
+        spans = [
+            s for kind in ("program", "convert", "settle", "measure") for s in found[*place, kind]
+        ]
         device_ps = sum(s["end_ps"] - s["start_ps"] for s in spans)
         assert abs(device_ps - 1e12 * sum(row["device_s"] for row in rows)) <= len(spans)
         solves = [
             job
             for row in rows
-            for job in tile_jobs(Job("", "", row["order"], row["columns"]), tiles(row["order"], row["tiles"]))
+            for job in tile_jobs(
+                Job("", "", row["order"], row["columns"]), tiles(row["order"], row["tiles"])
+            )
         ]
         entries, numbers = sum(j.size**2 for j in solves), sum(j.size * j.columns for j in solves)
         assert sums(place, "upload factor", "bits") == entries * spu.bits("input")
         assert sums(place, "program", "writes") == entries
         unit = algorithm["method"] == "inverse" and all(row["tiles"] == 1 for row in rows)
         assert sums(place, "upload columns", "bits") == (0 if unit else numbers * spu.bits("bias"))
-        assert sums(place, "convert", "conversions") == sums(place, "measure", "conversions") == numbers
+        assert (
+            sums(place, "convert", "conversions")
+            == sums(place, "measure", "conversions")
+            == numbers
+        )
         assert sums(place, "download", "bits") == numbers * spu.bits("output")
 
 
@@ -354,7 +413,8 @@ def tiles(order, number):
 @settings(deadline=None, max_examples=10)
 @given(case=cases())
 def test_the_books_balance_on_any_machine(case, tmp_path_factory):
-    """No lane serves two at once, no wait without a culprit, and the critical path covers the run without a gap."""
+    """No lane serves two at once, no wait without a culprit, and the critical path covers the run
+    without a gap."""
     algorithm, machine = case
     scenario = hybridsim.load(document(algorithm, steps=3, machine=machine))
     run = hybridsim.run(scenario, tmp_path_factory.mktemp("run") / "run", backend="timing")
@@ -365,7 +425,11 @@ def test_the_books_balance_on_any_machine(case, tmp_path_factory):
     ends = dict(zip(run.spans.id, run.spans.end_ps, strict=True))
     for span in run.spans.itertuples():
         assert all(ends[parent] <= span.queued_ps for parent in span.parents)
-        assert ends[span.blocker] == span.start_ps if span.blocker >= 0 else span.start_ps == span.queued_ps
+        assert (
+            ends[span.blocker] == span.start_ps
+            if span.blocker >= 0
+            else span.start_ps == span.queued_ps
+        )
     assert "error" not in run.summary["critical_path"], run.summary["critical_path"]
     times = [(segment.start_ps, segment.end_ps) for segment in run.path]
     assert times[0][0] == 0 and all(before[1] == after[0] for before, after in pairwise(times))

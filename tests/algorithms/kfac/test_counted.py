@@ -39,20 +39,31 @@ class Transformer(nn.Module):
 
     def __init__(self, fused):
         super().__init__()
-        self.fused, self.tokens, self.places = fused, nn.Embedding(9, 8), nn.Parameter(torch.randn(4, 8))
+        self.fused, self.tokens, self.places = (
+            fused,
+            nn.Embedding(9, 8),
+            nn.Parameter(torch.randn(4, 8)),
+        )
         self.norm, self.last = nn.LayerNorm(8), nn.LayerNorm(8, bias=False)
         self.queries, self.keys, self.values, self.out = (nn.Linear(8, 8) for _ in range(4))
-        self.wide, self.narrow, self.head = nn.Linear(8, 12), nn.Linear(12, 8), nn.Linear(8, 9, bias=False)
+        self.wide, self.narrow, self.head = (
+            nn.Linear(8, 12),
+            nn.Linear(12, 8),
+            nn.Linear(8, 9, bias=False),
+        )
 
     def forward(self, x):
         h = self.tokens(x) + self.places
         q, k, v = (
-            f(self.norm(h)).unflatten(-1, (2, 4)).transpose(1, 2) for f in (self.queries, self.keys, self.values)
+            f(self.norm(h)).unflatten(-1, (2, 4)).transpose(1, 2)
+            for f in (self.queries, self.keys, self.values)
         )
         if self.fused:
             mixed = nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
         else:
-            mixed = (q @ k.mT / 2).masked_fill(torch.ones(4, 4, device=q.device).triu(1).bool(), -1e9).softmax(-1) @ v
+            mixed = (q @ k.mT / 2).masked_fill(
+                torch.ones(4, 4, device=q.device).triu(1).bool(), -1e9
+            ).softmax(-1) @ v
         h = h + self.out(mixed.transpose(1, 2).flatten(2))
         return self.head(self.last(h + self.narrow(nn.functional.gelu(self.wide(h)))))
 
@@ -69,9 +80,12 @@ NETWORKS = {
 @settings(deadline=None, max_examples=8)
 @given(losses, fishers, sharings, st.sampled_from(["factors", "roots"]), st.integers(1, 2))
 def test_counted_on_shapes_and_live_alike(name, dtype, loss, fisher, sharing, form, samples):
-    """Same shapes and types; no operator falls back to a loop; stages add up and come in backward order."""
+    """Same shapes and types; no operator falls back to a loop; stages add up and come in backward
+    order."""
     network, shape, outputs, integers = NETWORKS[name]
-    task, theta, batch = random_task(network, loss, 0, shape, outputs, integers=integers, dtype=dtype)
+    task, theta, batch = random_task(
+        network, loss, 0, shape, outputs, integers=integers, dtype=dtype
+    )
     options = {"fisher": fisher, "sharing": sharing, "form": form, "samples": samples}
     args = (task, theta, batch, whole(batch))
     with warnings.catch_warnings():
@@ -98,8 +112,12 @@ def test_fused_and_written_attention_agree():
     parts = []
     for name in ("fused", "written"):
         network, shape, outputs, integers = NETWORKS[name]
-        task, theta, batch = random_task(network, "cross_entropy", 0, shape, outputs, integers=integers)
-        parts.append(factors(task, theta, batch, whole(batch), fisher="type2", sharing="expand").value)
+        task, theta, batch = random_task(
+            network, "cross_entropy", 0, shape, outputs, integers=integers
+        )
+        parts.append(
+            factors(task, theta, batch, whole(batch), fisher="type2", sharing="expand").value
+        )
     for side in ("a", "g", "d"):
         for block in blocks(task, sharing="expand"):
             found, expected = (part[side][block.name] for part in parts)

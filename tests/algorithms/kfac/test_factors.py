@@ -24,7 +24,8 @@ def close(found, expected, tolerance=1e-12):
 
 
 def exact_blocks(task, theta, x):
-    """The blocks of the GGN of the mean loss by name, weights as (m, n) row by row, from the full Jacobian."""
+    """The blocks of the GGN of the mean loss by name, weights as (m, n) row by row, from the full
+    Jacobian."""
 
     def outputs(theta):
         return task.apply(task.layout.unflatten(theta), x).flatten(0, -2)
@@ -33,7 +34,9 @@ def exact_blocks(task, theta, x):
     p = z.softmax(dim=-1)
     hessian = torch.diag_embed(p) - p[:, :, None] * p[:, None, :]
     if task.loss == "mse":
-        hessian = (torch.eye(task.outputs, dtype=theta.dtype) * 2 / task.outputs).expand(len(z), -1, -1)
+        hessian = (torch.eye(task.outputs, dtype=theta.dtype) * 2 / task.outputs).expand(
+            len(z), -1, -1
+        )
     ggn = torch.einsum("kiN,kij,kjM->NM", jacobian, hessian, jacobian) / len(z)
     indices = task.layout.unflatten(torch.arange(task.layout.size))
     places = {
@@ -50,9 +53,16 @@ class Pooled(nn.Sequential):
 
 
 @settings(deadline=None, max_examples=20)
-@given(seeds, st.lists(st.integers(1, 5), min_size=2, max_size=4), st.integers(1, 4), sharings, st.booleans())
+@given(
+    seeds,
+    st.lists(st.integers(1, 5), min_size=2, max_size=4),
+    st.integers(1, 4),
+    sharings,
+    st.booleans(),
+)
 def test_deep_linear_networks_have_exact_blocks(seed, widths, positions, sharing, bias):
-    """Expand where each position has its own loss term, reduce where positions are averaged (KFAC-E, props. 1, 2)."""
+    """Expand where each position has its own loss term, reduce where positions are averaged
+    (KFAC-E, props. 1, 2)."""
     kind = nn.Sequential if sharing == "expand" else Pooled
 
     def network():
@@ -81,7 +91,9 @@ def test_a_single_example_has_exact_blocks(seed, loss, sharing):
 @given(seeds, losses, st.sampled_from([1, 3, 64, 65, 130]))
 def test_the_last_layer_sees_the_mean_hessian(seed, loss, outputs):
     """However many columns are backpropagated at once."""
-    task, theta, batch = random_task(lambda: nn.Linear(2, outputs), loss, seed, (2, 2), (2, outputs))
+    task, theta, batch = random_task(
+        lambda: nn.Linear(2, outputs), loss, seed, (2, 2), (2, outputs)
+    )
     value = factors(task, theta, batch, whole(batch), fisher="type2", sharing="expand").value
     p = task.apply(task.layout.unflatten(theta), batch[0]).flatten(0, 1).softmax(dim=1)
     hessian = torch.diag(p.mean(dim=0)) - p.T @ p / len(p)
@@ -99,7 +111,9 @@ class Split(nn.Module):
         self.head = nn.Linear(6, 3)
 
     def forward(self, x):
-        h = torch.cat([part(piece) for part, piece in zip(self.parts, x.chunk(2, dim=1), strict=True)], dim=1)
+        h = torch.cat(
+            [part(piece) for part, piece in zip(self.parts, x.chunk(2, dim=1), strict=True)], dim=1
+        )
         return self.head(torch.tanh(h).mean(dim=(2, 3)))
 
 
@@ -121,9 +135,15 @@ def assert_same(found, expected, names):
 
 @settings(deadline=None, max_examples=20)
 @given(
-    seeds, losses, fishers, sharings, st.booleans(), st.integers(1, 2), st.integers(1, 2),
+    seeds,
+    losses,
+    fishers,
+    sharings,
+    st.booleans(),
+    st.integers(1, 2),
+    st.integers(1, 2),
     st.sampled_from([0, 2, "valid"]),
-)  # fmt: skip
+)
 def test_each_group_is_a_block(seed, loss, fisher, sharing, bias, stride, dilation, padding):
     options = {"bias": bias, "stride": stride, "dilation": dilation, "padding": padding}
     task, theta, batch = random_task(lambda: Grouped(options), loss, seed, (4, 6, 7), (3,))
@@ -131,7 +151,9 @@ def test_each_group_is_a_block(seed, loss, fisher, sharing, bias, stride, dilati
     named = task.layout.unflatten(theta)
     split = {f"head.{name}": named[f"head.{name}"] for name in ("weight", "bias")}
     for name in ("weight", "bias")[: 1 + bias]:
-        split |= {f"parts.{g}.{name}": part for g, part in enumerate(named[f"conv.{name}"].chunk(2))}
+        split |= {
+            f"parts.{g}.{name}": part for g, part in enumerate(named[f"conv.{name}"].chunk(2))
+        }
     options = {"fisher": fisher, "sharing": sharing}
     found = factors(task, theta, batch, whole(batch), **options).value
     expected = factors(apart, apart.layout.flatten(split), batch, whole(batch), **options).value
@@ -139,12 +161,15 @@ def test_each_group_is_a_block(seed, loss, fisher, sharing, bias, stride, dilati
 
 
 class Tokens(nn.Module):
-    """Token vectors, given as an embedding or as a dense layer of one-hot inputs; token 6 is padding."""
+    """Token vectors, given as an embedding or as a dense layer of one-hot inputs; token 6 is
+    padding."""
 
     def __init__(self, one_hot, padding):
         super().__init__()
         self.one_hot, self.padding = one_hot, padding
-        self.table = nn.Linear(7, 4, bias=False) if one_hot else nn.Embedding(7, 4, padding_idx=padding)
+        self.table = (
+            nn.Linear(7, 4, bias=False) if one_hot else nn.Embedding(7, 4, padding_idx=padding)
+        )
         self.head = nn.Linear(4, 3)
 
     def forward(self, x):
@@ -159,7 +184,9 @@ class Tokens(nn.Module):
 @given(seeds, losses, fishers, sharings, st.sampled_from([None, 6]))
 def test_an_embedding_is_a_dense_layer_of_one_hot_inputs(seed, loss, fisher, sharing, padding):
     make = (lambda: Tokens(False, padding)), (lambda: Tokens(True, padding))
-    (task, theta, batch), (dense, _, _) = (random_task(m, loss, seed, (5,), (5, 3), integers=7) for m in make)
+    (task, theta, batch), (dense, _, _) = (
+        random_task(m, loss, seed, (5,), (5, 3), integers=7) for m in make
+    )
     named = task.layout.unflatten(theta)
     turned = dense.layout.flatten(named | {"table.weight": named["table.weight"].T})
     options = {"fisher": fisher, "sharing": sharing}
@@ -174,15 +201,20 @@ def test_an_embedding_is_a_dense_layer_of_one_hot_inputs(seed, loss, fisher, sha
 @pytest.mark.parametrize("loss", ["cross_entropy", "mse"])
 @pytest.mark.parametrize("positions", [(), (3,)])
 def test_drawn_labels_have_the_type2_factor_as_mean(loss, positions):
-    """64 independent estimates scatter around it: their mean is within five of its standard deviations."""
+    """64 independent estimates scatter around it: their mean is within five of its standard
+    deviations."""
 
     def network():
         return nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3))
 
     task, theta, batch = random_task(network, loss, 3, (*positions, 4), (*positions, 3))
-    expected = factors(task, theta, batch, whole(batch), fisher="type2", sharing="expand").value["g"]
+    expected = factors(task, theta, batch, whole(batch), fisher="type2", sharing="expand").value[
+        "g"
+    ]
     options = {"fisher": "mc", "sharing": "expand", "samples": 20}
-    drawn = [factors(task, theta, batch, whole(batch, seed), **options).value["g"] for seed in range(64)]
+    drawn = [
+        factors(task, theta, batch, whole(batch, seed), **options).value["g"] for seed in range(64)
+    ]
     for name, g in expected.items():
         found = torch.stack([value[name] for value in drawn])
         variance = (found - found.mean(dim=0)).square().sum() / 63
@@ -213,7 +245,10 @@ def test_shards_average_to_the_whole_batch(case, fisher, sharing, samples):
     task, theta, (x, y) = random_task(Small, *case, (2, 4, 4), (3,))
     options = {"fisher": fisher, "sharing": sharing, "samples": samples}
     expected = factors(task, theta, (x, y), Draw(5, 0, 6), **options)
-    parts = [factors(task, theta, (x[k : k + 2], y[k : k + 2]), Draw(5, k, 6), **options) for k in (0, 2, 4)]
+    parts = [
+        factors(task, theta, (x[k : k + 2], y[k : k + 2]), Draw(5, k, 6), **options)
+        for k in (0, 2, 4)
+    ]
     close(sum(part.value["gradient"] for part in parts) / 3, expected.value["gradient"])
     for side in ("a", "g", "d"):
         for name, factor in expected.value[side].items():
@@ -232,8 +267,15 @@ def test_roots_are_rows_whose_products_are_the_factors(case, fisher, sharing, sa
     positions = 1 if sharing == "reduce" else 16
     columns = {"type2": 3, "mc": samples, "empirical": 1}[fisher]
     for block in blocks(task, sharing=sharing):
-        x, y, shared = found["a"][block.name], found["g"][block.name], 1 if block.name == "head" else positions
-        assert x.shape == (6 * shared, block.inputs) and y.shape == (6 * columns * shared, block.outputs)
+        x, y, shared = (
+            found["a"][block.name],
+            found["g"][block.name],
+            1 if block.name == "head" else positions,
+        )
+        assert x.shape == (6 * shared, block.inputs) and y.shape == (
+            6 * columns * shared,
+            block.outputs,
+        )
         close(x.T @ x, expected["a"][block.name])
         close(y.T @ y, expected["g"][block.name])
 
@@ -243,10 +285,15 @@ def test_roots_are_rows_whose_products_are_the_factors(case, fisher, sharing, sa
 def test_the_gradient_comes_along(case, fisher, sharing):
     task, theta, batch = random_task(Small, *case, (2, 4, 4), (3,))
     found = factors(task, theta, batch, whole(batch), fisher=fisher, sharing=sharing)
-    alone, reference = gradient_parts(task, theta, batch, sharing=sharing), gradient(task, theta, batch)
+    alone, reference = (
+        gradient_parts(task, theta, batch, sharing=sharing),
+        gradient(task, theta, batch),
+    )
     for outcome in (found, alone):
         close(outcome.value["gradient"], reference.value)
-        assert torch.isclose(outcome.facts["train_loss"].double(), reference.facts["train_loss"].double())
+        assert torch.isclose(
+            outcome.facts["train_loss"].double(), reference.facts["train_loss"].double()
+        )
         assert list(outcome.value["d"]) == [block.name for block in blocks(task, sharing=sharing)]
     named = task.layout.unflatten(reference.value)
     for layer in layers(task, sharing):
@@ -263,12 +310,18 @@ def test_an_activation_in_place_changes_nothing(case, fisher):
 
         def network(in_place=in_place):
             return nn.Sequential(
-                nn.Conv2d(2, 3, 2), nn.ReLU(in_place), nn.Flatten(), nn.Linear(27, 4), nn.ELU(inplace=in_place),
+                nn.Conv2d(2, 3, 2),
+                nn.ReLU(in_place),
+                nn.Flatten(),
+                nn.Linear(27, 4),
+                nn.ELU(inplace=in_place),
                 nn.Linear(4, 3),
-            )  # fmt: skip
+            )
 
         task, theta, batch = random_task(network, *case, (2, 4, 4), (3,))
-        found.append(factors(task, theta, batch, whole(batch), fisher=fisher, sharing="expand").value)
+        found.append(
+            factors(task, theta, batch, whole(batch), fisher=fisher, sharing="expand").value
+        )
     assert_same(*found, [(name, name) for name in ("0", "3", "5")])
 
 
@@ -277,7 +330,11 @@ class Aside(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.head, self.aside, self.spare = nn.Linear(4, 3), nn.Linear(4, 2), nn.Parameter(torch.ones(2))
+        self.head, self.aside, self.spare = (
+            nn.Linear(4, 3),
+            nn.Linear(4, 2),
+            nn.Parameter(torch.ones(2)),
+        )
 
     def forward(self, x):
         self.aside(x)
@@ -288,8 +345,14 @@ class Aside(nn.Module):
 @pytest.mark.parametrize("form", ["factors", "roots"])
 def test_a_layer_without_effect_has_zero_gradients(fisher, form):
     task, theta, batch = random_task(Aside, "mse", 0, (4,), (3,))
-    value = factors(task, theta, batch, whole(batch), fisher=fisher, sharing="expand", form=form).value
-    assert not value["g"]["aside"].any() and not value["d"]["aside"].any() and value["a"]["aside"].any()
+    value = factors(
+        task, theta, batch, whole(batch), fisher=fisher, sharing="expand", form=form
+    ).value
+    assert (
+        not value["g"]["aside"].any()
+        and not value["d"]["aside"].any()
+        and value["a"]["aside"].any()
+    )
     assert value["g"]["head"].any() and outside(task, sharing="expand") == ("spare",)
     assert value["g"]["aside"].shape[1:] == (2,) and value["gradient"].shape == theta.shape
 
@@ -311,18 +374,27 @@ class Calls(nn.Module):
 
 @pytest.mark.parametrize(
     ("kind", "got"),
-    [("twice", "a second call"), ("turned", r"inputs \(1, 4\) for 6 examples"), ("around", "no call"), ("", "no call")],
+    [
+        ("twice", "a second call"),
+        ("turned", r"inputs \(1, 4\) for 6 examples"),
+        ("around", "no call"),
+        ("", "no call"),
+    ],
 )
 def test_a_layer_that_is_not_called_once_on_the_batch_is_named(kind, got):
     task, theta, batch = random_task(lambda: Calls(kind), "mse", 0, (4,), (3,))
     with pytest.raises(InputError, match=f"K-FAC, layer: .*{got}"):
         factors(task, theta, batch, whole(batch), fisher="empirical", sharing="expand")
     assert not any(module._forward_hooks for module in task.network.modules())
-    assert gradient_parts(task, theta, batch, sharing="expand").value["gradient"].shape == theta.shape
+    assert (
+        gradient_parts(task, theta, batch, sharing="expand").value["gradient"].shape == theta.shape
+    )
 
 
 def test_unknown_settings():
     task, theta, batch = random_task(Small, "mse", 0, (2, 4, 4), (3,))
     for options in ({"fisher": "exact"}, {"form": "wide"}, {"sharing": "shrink"}):
         with pytest.raises(ValueError, match=next(iter(options.values()))):
-            factors(task, theta, batch, whole(batch), **{"fisher": "mc", "sharing": "expand"} | options)
+            factors(
+                task, theta, batch, whole(batch), **{"fisher": "mc", "sharing": "expand"} | options
+            )

@@ -21,7 +21,9 @@ from hybridsim.tasks.task import Data, Workload, as_task, load_workload
 
 pairs = st.tuples(st.integers(1, 3), st.integers(1, 3))
 paddings = st.one_of(
-    st.tuples(st.integers(0, 3), st.integers(0, 3)), st.integers(0, 2), st.sampled_from(["same", "valid"])
+    st.tuples(st.integers(0, 3), st.integers(0, 3)),
+    st.integers(0, 2),
+    st.sampled_from(["same", "valid"]),
 )
 seeds = st.integers(0, 2**31)
 
@@ -45,18 +47,37 @@ class Flat(nn.Module):
 
 
 @settings(deadline=None, max_examples=60)
-@given(pairs, pairs, pairs, paddings, st.integers(1, 3), st.integers(1, 2), st.integers(1, 2), st.booleans(), seeds)
-def test_convolution_is_a_dense_layer_of_its_rows(kernel, stride, dilation, padding, groups, c, m, bias, seed):
+@given(
+    pairs,
+    pairs,
+    pairs,
+    paddings,
+    st.integers(1, 3),
+    st.integers(1, 2),
+    st.integers(1, 2),
+    st.booleans(),
+    seeds,
+)
+def test_convolution_is_a_dense_layer_of_its_rows(
+    kernel, stride, dilation, padding, groups, c, m, bias, seed
+):
     """Rows times the (m, n) matrix are the outputs at every pixel; under reduce, their mean."""
     stride = (1, 1) if padding == "same" else stride  # all that torch allows
     torch.manual_seed(seed)
     x = torch.randn(3, c * groups, 7, 8)
 
     def network():
-        return Flat(nn.Conv2d(c * groups, m * groups, kernel, stride, padding, dilation, groups, bias))
+        return Flat(
+            nn.Conv2d(c * groups, m * groups, kernel, stride, padding, dilation, groups, bias)
+        )
 
     task = as_task(
-        "layers", Workload(network, Data(x, torch.zeros(3, dtype=int), x, torch.zeros(3, dtype=int)), "cross_entropy")
+        "layers",
+        Workload(
+            network,
+            Data(x, torch.zeros(3, dtype=int), x, torch.zeros(3, dtype=int)),
+            "cross_entropy",
+        ),
     )
     (layer,) = layers(task, "expand")
     module = task.network.layer
@@ -64,7 +85,9 @@ def test_convolution_is_a_dense_layer_of_its_rows(kernel, stride, dilation, padd
     z = module(x)
     columns = torch.randn(2, *z.shape)
     for sharing in ("expand", "reduce"):
-        assert [block.inputs for block in layer.blocks] == [c * kernel[0] * kernel[1] + bias] * groups
+        assert [block.inputs for block in layer.blocks] == [
+            c * kernel[0] * kernel[1] + bias
+        ] * groups
         rows, slopes = input_rows(layer, module, x, sharing), output_rows(layer, columns, sharing)
         rows = rows if groups > 1 else rows[None]
         slopes = slopes if groups > 1 else slopes[None]
@@ -76,7 +99,13 @@ def test_convolution_is_a_dense_layer_of_its_rows(kernel, stride, dilation, padd
 
 
 @settings(deadline=None, max_examples=30)
-@given(st.lists(st.integers(1, 4), max_size=2), st.integers(1, 5), st.integers(1, 5), st.booleans(), seeds)
+@given(
+    st.lists(st.integers(1, 4), max_size=2),
+    st.integers(1, 5),
+    st.integers(1, 5),
+    st.booleans(),
+    seeds,
+)
 def test_dense_rows(positions, n, m, bias, seed):
     torch.manual_seed(seed)
     x = torch.randn(3, *positions, n)
@@ -90,18 +119,29 @@ def test_dense_rows(positions, n, m, bias, seed):
     assert torch.allclose(found, z.reshape(3, -1, m).mean(dim=1), atol=1e-6)
     columns = torch.randn(2, *z.shape)
     assert torch.equal(output_rows(layer, columns, "expand"), columns.reshape(-1, m))
-    assert torch.allclose(output_rows(layer, columns, "reduce"), columns.reshape(6, -1, m).sum(dim=1), atol=1e-6)
+    assert torch.allclose(
+        output_rows(layer, columns, "reduce"), columns.reshape(6, -1, m).sum(dim=1), atol=1e-6
+    )
 
 
 @settings(deadline=None, max_examples=30)
-@given(st.integers(1, 6), st.integers(1, 5), st.lists(st.integers(1, 4), min_size=1, max_size=2), st.booleans(), seeds)
+@given(
+    st.integers(1, 6),
+    st.integers(1, 5),
+    st.lists(st.integers(1, 4), min_size=1, max_size=2),
+    st.booleans(),
+    seeds,
+)
 def test_embedding_is_a_dense_layer_of_one_hot_inputs(tokens, width, positions, padded, seed):
     """A padding token has the zero input: its vector does not move."""
     torch.manual_seed(seed)
     padding = tokens - 1 if padded else None
     x = torch.randint(tokens, (5, *positions))
     task = task_of(
-        lambda: Flat(nn.Embedding(tokens, width, padding_idx=padding)), *positions, integers=tokens, outputs=width
+        lambda: Flat(nn.Embedding(tokens, width, padding_idx=padding)),
+        *positions,
+        integers=tokens,
+        outputs=width,
     )
     one_hot = nn.functional.one_hot(x, tokens).float()
     if padded:
@@ -123,9 +163,13 @@ def test_embedding_is_a_dense_layer_of_one_hot_inputs(tokens, width, positions, 
 
 def mixed():
     return nn.Sequential(
-        nn.Embedding(7, 4), nn.Unflatten(1, (2, 2)), nn.Conv2d(2, 4, (2, 1), groups=2), nn.Flatten(),
-        nn.LayerNorm(16), nn.Linear(16, 3, bias=False),
-    )  # fmt: skip
+        nn.Embedding(7, 4),
+        nn.Unflatten(1, (2, 2)),
+        nn.Conv2d(2, 4, (2, 1), groups=2),
+        nn.Flatten(),
+        nn.LayerNorm(16),
+        nn.Linear(16, 3, bias=False),
+    )
 
 
 def test_blocks_in_network_order_and_what_lies_outside():
@@ -182,13 +226,27 @@ class Inherited(nn.Linear):
 @pytest.mark.parametrize(
     ("network", "shape", "named"),
     [
-        (lambda: nn.Sequential(nn.ConvTranspose2d(1, 2, 2), nn.Flatten(), nn.Linear(32, 3)), (1, 3, 3), "K-FAC, 0.*ConvTranspose2d"),
-        (lambda: nn.Sequential(nn.Conv2d(1, 2, 3, padding=1, padding_mode="circular"), nn.Flatten()), (1, 3, 3), "zero padding.*Conv2d"),
-        (lambda: nn.Sequential(nn.Conv1d(1, 2, 2), nn.Flatten(), nn.Linear(4, 3)), (1, 3), "Conv1d"),
+        (
+            lambda: nn.Sequential(nn.ConvTranspose2d(1, 2, 2), nn.Flatten(), nn.Linear(32, 3)),
+            (1, 3, 3),
+            "K-FAC, 0.*ConvTranspose2d",
+        ),
+        (
+            lambda: nn.Sequential(
+                nn.Conv2d(1, 2, 3, padding=1, padding_mode="circular"), nn.Flatten()
+            ),
+            (1, 3, 3),
+            "zero padding.*Conv2d",
+        ),
+        (
+            lambda: nn.Sequential(nn.Conv1d(1, 2, 2), nn.Flatten(), nn.Linear(4, 3)),
+            (1, 3),
+            "Conv1d",
+        ),
         (lambda: nn.Sequential(Changed(4, 3)), (4,), "Changed"),
         (lambda: nn.Sequential(nn.LayerNorm(4)), (4,), "whose weight trains, got 0.weight, 0.bias"),
     ],
-)  # fmt: skip
+)
 def test_what_has_no_rule_is_named(network, shape, named):
     with pytest.raises(InputError, match=named):
         blocks(task_of(network, *shape), sharing="expand")
@@ -214,9 +272,18 @@ def one_module_twice():
 def test_a_parameter_of_two_modules_is_refused():
     with pytest.raises(InputError, match="0.weight shared with 1.weight"):
         blocks(task_of(tied, 4, outputs=4), sharing="expand")
-    assert len(blocks(task_of(one_module_twice, 4, outputs=4), sharing="expand")) == 1  # the call is refused, see Tape
+    assert (
+        len(blocks(task_of(one_module_twice, 4, outputs=4), sharing="expand")) == 1
+    )  # the call is refused, see Tape
 
 
 def test_shipped_networks():
-    assert [b.name for b in blocks(load_workload("digits_mlp", {}), sharing="expand")] == ["0", "2", "4"]
-    assert {b.kind for b in blocks(load_workload("digits_cnn", {}), sharing="expand")} == {"conv2d", "linear"}
+    assert [b.name for b in blocks(load_workload("digits_mlp", {}), sharing="expand")] == [
+        "0",
+        "2",
+        "4",
+    ]
+    assert {b.kind for b in blocks(load_workload("digits_cnn", {}), sharing="expand")} == {
+        "conv2d",
+        "linear",
+    }

@@ -1,4 +1,5 @@
-"""The K-FAC program: what it computes against plain dense algebra, whatever the machine looks like."""
+"""The K-FAC program: what it computes against plain dense algebra, whatever the machine looks
+like."""
 
 from __future__ import annotations
 
@@ -17,14 +18,25 @@ from hybridsim.trace.spans import EVENT_COLUMNS
 DENSE = {"source": "digits_mlp", "options": {"hidden": 5, "depth": 1}}
 CONVOLUTION = {"source": "digits_cnn", "options": {"channels": 3, "hidden": 6}}
 EVENTS = [name for name, _ in EVENT_COLUMNS]
-KFAC = {"kind": "kfac", "learning_rate": 0.05, "damping": 0.1, "settle": "1000000 tau", "momentum": 0.5, "ema": 0.5}
+KFAC = {
+    "kind": "kfac",
+    "learning_rate": 0.05,
+    "damping": 0.1,
+    "settle": "1000000 tau",
+    "momentum": 0.5,
+    "ema": 0.5,
+}
 SPUS = {**IDEAL, "count": 4}
 
 
 def train(algorithm=None, steps=20, live=True, machine=None, **changes):
     changes = {"workload": DENSE, "precision": "float64", "steps": steps, "seed": 3} | changes
     return execute(
-        document({**KFAC, **(algorithm or {})}, machine={"spus": SPUS} | (machine or {}), **changes), live, False
+        document(
+            {**KFAC, **(algorithm or {})}, machine={"spus": SPUS} | (machine or {}), **changes
+        ),
+        live,
+        False,
     )
 
 
@@ -34,20 +46,32 @@ def relative(found, expected, start):
 
 
 def reference(made, rule="pi", every=(1, 1), stale=False, kl_clip=None):
-    """K-FAC written down plainly: torch.linalg.solve, its factors from ``factors`` (checked elsewhere)."""
+    """K-FAC written down plainly: torch.linalg.solve, its factors from ``factors`` (checked
+    elsewhere)."""
     algorithm, task = made.algorithm, made.task
     theta, velocity, averages, snapshots = made.parameters().value, 0.0, None, []
     settings = {"fisher": algorithm.fisher, "sharing": algorithm.sharing}
     for step in range(made.steps):
-        data = batch(task.data, batch_indices(made.seed, len(task.data.train_x), made.batch_size, step))
+        data = batch(
+            task.data, batch_indices(made.seed, len(task.data.train_x), made.batch_size, step)
+        )
         value = factors(task, theta, data, Draw(0, 0, made.batch_size), **settings).value
         if step % every[0] == 0:
             new = {(side, name): m for side in "ag" for name, m in value[side].items()}
-            averages = new if averages is None else {k: 0.5 * averages[k] + 0.5 * new[k] for k in new}
+            averages = (
+                new if averages is None else {k: 0.5 * averages[k] + 0.5 * new[k] for k in new}
+            )
         if step % every[1] == 0:
             snapshots.append(averages)
-        used = snapshots[-2] if stale and len(snapshots) > 1 and step % every[1] == 0 else snapshots[-1]
-        parts = {b.name: solved(b.name, used, value["d"][b.name], rule) for b in blocks(task, sharing="expand")}
+        used = (
+            snapshots[-2]
+            if stale and len(snapshots) > 1 and step % every[1] == 0
+            else snapshots[-1]
+        )
+        parts = {
+            b.name: solved(b.name, used, value["d"][b.name], rule)
+            for b in blocks(task, sharing="expand")
+        }
         scale = 1.0
         if kl_clip is not None:
             inner = sum(float((parts[n] * value["d"][n]).sum()) for n in parts)
@@ -124,7 +148,9 @@ def test_tiles_are_digital_kfac(method, cells):
     with NoSolver():
         made, sink = train({"method": method, "tiling": True}, machine=spus)
     assert relative(made.theta.value, reference(made), made.parameters().value) < 1e-8
-    tiles = [s for s in sink.spans if s["kind"] == "settle a" and s["layer"] == "0" and s["step"] == 1]
+    tiles = [
+        s for s in sink.spans if s["kind"] == "settle a" and s["layer"] == "0" and s["step"] == 1
+    ]
     assert len(tiles) == -(-65 // cells)
 
 
@@ -139,10 +165,21 @@ def test_activations_in_the_array_are_digital_kfac_without_average():
 @pytest.mark.parametrize("every", [(1, 1), (1, 3), (2, 4), (3, 3)])
 @pytest.mark.parametrize("stale", [False, True])
 def test_intervals_and_staleness(method, every, stale):
-    """Factors every T1, inverses every T2 steps; stale: the step that renews still uses what was there before."""
-    changes = {"method": method, "factors_every": every[0], "inverses_every": every[1], "stale": stale}
+    """Factors every T1, inverses every T2 steps; stale: the step that renews still uses what was
+    there before."""
+    changes = {
+        "method": method,
+        "factors_every": every[0],
+        "inverses_every": every[1],
+        "stale": stale,
+    }
     made, sink = train(changes, steps=9)
-    assert relative(made.theta.value, reference(made, every=every, stale=stale), made.parameters().value) < 1e-8
+    assert (
+        relative(
+            made.theta.value, reference(made, every=every, stale=stale), made.parameters().value
+        )
+        < 1e-8
+    )
     expected = [(s % every[1]) or (every[1] if stale and s else 0) for s in range(9)]
     assert [row["staleness_steps"] for row in sink.steps] == expected
 
@@ -158,7 +195,9 @@ UPDATES = {
     "sgd": lambda p: torch.optim.SGD(p, lr=0.05),
     "nesterov": lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.5, nesterov=True),
     "adam": lambda p: torch.optim.Adam(p, lr=0.05),
-    "nadamw": lambda p: torch.optim.NAdam(p, lr=0.05, weight_decay=0.01, decoupled_weight_decay=True),
+    "nadamw": lambda p: torch.optim.NAdam(
+        p, lr=0.05, weight_decay=0.01, decoupled_weight_decay=True
+    ),
 }
 
 
@@ -174,7 +213,9 @@ def test_the_direction_feeds_the_base_optimizer(update):
     parameter = start.clone().requires_grad_()
     parameter.grad = direction
     UPDATES[update]([parameter]).step()
-    tolerance = 1e-6 if update == "nadamw" else 1e-9  # torch.optim.NAdam keeps its product of momenta in float32
+    tolerance = (
+        1e-6 if update == "nadamw" else 1e-9
+    )  # torch.optim.NAdam keeps its product of momenta in float32
     assert relative(made.theta.value, parameter.detach(), start) < tolerance
 
 
@@ -196,7 +237,9 @@ def test_covariance_of_the_noise_converges_as_one_over_the_root_of_the_samples()
             found.append(relative(made.theta.value, exact.theta.value, exact.parameters().value))
         errors.append(sum(found) / len(found))
     assert start.isfinite().all()
-    slopes = [torch.log(torch.tensor(b / a)) / torch.log(torch.tensor(8.0)) for a, b in pairwise(errors)]
+    slopes = [
+        torch.log(torch.tensor(b / a)) / torch.log(torch.tensor(8.0)) for a, b in pairwise(errors)
+    ]
     assert all(-0.7 < float(slope) < -0.3 for slope in slopes), (errors, slopes)
 
 
@@ -210,13 +253,16 @@ def test_several_gpus_are_one_with_the_global_batch(method, fisher):
     alone, _ = train(algorithm, batch_size=8, steps=8)
     together, sink = train(algorithm, batch_size=8, steps=8, machine=GPUS)
     assert relative(together.theta.value, alone.theta.value, alone.parameters().value) < 1e-9
-    assert {s["part"] for s in sink.spans if s["kind"] == "factors"} == {f"gpu{k}" for k in range(4)}
+    assert {s["part"] for s in sink.spans if s["kind"] == "factors"} == {
+        f"gpu{k}" for k in range(4)
+    }
     losses = [[row["train_loss"] for row in run.steps] for run in (sink, _)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-9)
 
 
 def test_fidelity_is_one_at_rest_and_falls_with_settling_and_bits():
-    """The diagnostic against the joined exact solutions: all blocks, solved here by the plain algorithm."""
+    """The diagnostic against the joined exact solutions: all blocks, solved here by the plain
+    algorithm."""
     found = {}
     for name, settle, bits in (
         ("rest", "1000000 tau", "ideal"),
@@ -224,7 +270,13 @@ def test_fidelity_is_one_at_rest_and_falls_with_settling_and_bits():
         ("coarse", "1000000 tau", 6),
     ):
         machine = {"spus": {**SPUS, "input_bits": bits}}
-        document_ = document({**KFAC, "settle": settle}, workload=DENSE, precision="float64", steps=1, machine=machine)
+        document_ = document(
+            {**KFAC, "settle": settle},
+            workload=DENSE,
+            precision="float64",
+            steps=1,
+            machine=machine,
+        )
         made, sink = execute(document_)
         found[name] = sink.steps[0]
         if name == "short":
@@ -232,7 +284,9 @@ def test_fidelity_is_one_at_rest_and_falls_with_settling_and_bits():
             moved = made.theta.value - made.parameters().value
             error = float((moved - exact).norm() / exact.norm())
             assert found[name]["solver_relative_error"] == pytest.approx(error, rel=1e-6)
-    assert found["rest"]["solver_relative_error"] < 1e-9 and found["rest"]["solver_cosine"] == pytest.approx(1.0)
+    assert found["rest"]["solver_relative_error"] < 1e-9 and found["rest"][
+        "solver_cosine"
+    ] == pytest.approx(1.0)
     assert found["short"]["solver_relative_error"] > 0.1
     assert found["coarse"]["solver_relative_error"] > 0.01 and found["coarse"]["rounding_shift"] > 0
     assert "rounding_shift" not in found["rest"] or found["rest"]["rounding_shift"] == 0
@@ -248,7 +302,15 @@ def test_a_factor_with_a_negative_eigenvalue_is_reported_as_a_runaway():
 
 
 SHARED = {
-    "gpt": {"vocabulary": 12, "width": 8, "sequence": 5, "depth": 1, "heads": 2, "train_size": 40, "test_size": 4},
+    "gpt": {
+        "vocabulary": 12,
+        "width": 8,
+        "sequence": 5,
+        "depth": 1,
+        "heads": 2,
+        "train_size": 40,
+        "test_size": 4,
+    },
     "gnn": {"latent": 6, "steps": 2, "train_size": 40, "test_size": 4},
     "vit": {"width": 8, "mlp": 12, "depth": 1, "heads": 2, "train_size": 40, "test_size": 4},
 }
@@ -258,10 +320,12 @@ SHARED = {
 @pytest.mark.parametrize("sharing", ["expand", "reduce"])
 @pytest.mark.parametrize("method", ["solves", "inverse"])
 def test_embeddings_attention_and_messages(workload, sharing, method):
-    """Layers at many positions, diagonal factors, parameters outside: SPUs at rest are the GPU's Cholesky.
+    """Layers at many positions, diagonal factors, parameters outside: SPUs at rest are the GPU's
+    Cholesky.
 
-    Damping ``plain``: the slopes of attention's keys add up to zero over the positions, so under ``pi`` and reduce G and its
-    share of the damping are rounding errors, and no analog time is long enough.
+    Damping ``plain``: the slopes of attention's keys add up to zero over the positions, so under
+    ``pi`` and reduce G and its share of the damping are rounding errors, and no analog time is long
+    enough.
     """
     changes = {"workload": {"source": workload, "options": SHARED[workload]}, "steps": 5}
     algorithm = {"sharing": sharing, "fisher": "mc", "learning_rate": 0.01, "damping_rule": "plain"}

@@ -21,7 +21,11 @@ def schedule(algorithm=None, live=False, **changes):
 
 
 def spans(sink, start, **wanted):
-    return [s for s in sink.spans if s["kind"].startswith(start) and all(s[k] == v for k, v in wanted.items())]
+    return [
+        s
+        for s in sink.spans
+        if s["kind"].startswith(start) and all(s[k] == v for k, v in wanted.items())
+    ]
 
 
 def bits(sink, start):
@@ -31,7 +35,12 @@ def bits(sink, start):
 def test_columns_are_one_span_with_a_count():
     _, sink = schedule({"placement": "layers"})
     counts = {(s["layer"], s["kind"]): s["count"] for s in spans(sink, "settle")}
-    assert counts == {("0", "settle g"): 65, ("0", "settle a"): 5, ("2", "settle g"): 6, ("2", "settle a"): 10}
+    assert counts == {
+        ("0", "settle g"): 65,
+        ("0", "settle a"): 5,
+        ("2", "settle g"): 6,
+        ("2", "settle a"): 10,
+    }
     for span in spans(sink, "settle"):
         assert span["end_ps"] - span["start_ps"] == span["count"] * 2_000_000
 
@@ -43,7 +52,9 @@ def test_factors_are_spread_over_the_spus(rule):
     rows = made.notes["placement"]
     found = {(r["layer"], r["factor"], r["part"], r["columns"]) for r in rows}
     names = {"g": "G", "a": "A"}
-    assert found == {(s["layer"], names[s["kind"][-1]], s["part"], s["count"]) for s in spans(sink, "settle")}
+    assert found == {
+        (s["layer"], names[s["kind"][-1]], s["part"], s["count"]) for s in spans(sink, "settle")
+    }
 
 
 def test_columns_over_several_spus_each_get_the_factor():
@@ -58,11 +69,16 @@ def test_columns_over_several_spus_each_get_the_factor():
 
 
 def test_prediction_is_what_an_undisturbed_run_takes():
-    """One SPU for each factor, a private link: device and link times as predicted, to a picosecond for each span."""
+    """One SPU for each factor, a private link: device and link times as predicted, to a picosecond
+    for each span."""
     machine = {"link": {"part": "paper-50gbps", "sharing": "private"}, "spus": {**SPUS, "count": 4}}
     made, sink = schedule({"placement": "layers"}, machine=machine)
     for row in made.notes["placement"]:
-        own = [s for s in sink.spans if s["layer"] == row["layer"] and s["kind"].endswith(" " + row["factor"].lower())]
+        own = [
+            s
+            for s in sink.spans
+            if s["layer"] == row["layer"] and s["kind"].endswith(" " + row["factor"].lower())
+        ]
         device = sum(s["end_ps"] - s["start_ps"] for s in own if s["part"] == row["part"])
         link = sum(s["end_ps"] - s["start_ps"] for s in own if s["part"].startswith("gpu0-"))
         assert abs(device - row["device_s"] * 1e12) <= 5
@@ -70,7 +86,8 @@ def test_prediction_is_what_an_undisturbed_run_takes():
 
 
 def test_auto_cuts_what_would_keep_the_others_waiting():
-    """On many SPUs no stretch takes longer than an equal share of the work, but for the factor's own upload."""
+    """On many SPUs no stretch takes longer than an equal share of the work, but for the factor's
+    own upload."""
     spus = {**SPUS, "count": 16}
     made, _ = schedule({"settle": "50 tau"}, machine={"spus": spus})
     rows = made.notes["placement"]
@@ -78,7 +95,8 @@ def test_auto_cuts_what_would_keep_the_others_waiting():
     for row in rows:
         columns[row["layer"], row["factor"]] += range(row["first"], row["first"] + row["columns"])
     assert {k: sorted(v) for k, v in columns.items()} == {
-        ("0", "G"): list(range(65)), ("0", "A"): list(range(5)), ("2", "G"): list(range(6)), ("2", "A"): list(range(10)),
+        ("0", "G"): list(range(65)), ("0", "A"): list(range(5)), ("2", "G"): list(range(6)), ("2",
+            "A"): list(range(10)),
     }  # fmt: skip
     whole = sum(len(v) for v in columns.values())
     busy = [sum(r["columns"] for r in rows if r["part"] == f"spu{k}") for k in range(16)]
@@ -89,7 +107,9 @@ def nodes(parts):
     """A GPU with SPUs of their own kinds, each on its own link."""
     found = {"gpu0": {"kind": "gpu", "part": "a100-sxm4-80gb"}}
     found |= {f"spu{k}": {"kind": "spu", "part": "rc-1us", **part} for k, part in enumerate(parts)}
-    edges = [{"between": ["gpu0", name], "link": "paper-50gbps"} for name in found if name != "gpu0"]
+    edges = [
+        {"between": ["gpu0", name], "link": "paper-50gbps"} for name in found if name != "gpu0"
+    ]
     return {"gpu": None, "link": None, "spus": None, "nodes": found, "edges": edges}
 
 
@@ -125,7 +145,11 @@ def test_one_upload_travels_while_another_factor_settles(buffering):
     spus = {**SPUS, "count": 1, "buffering": buffering}
     _, sink = schedule({"settle": "50 tau"}, machine={"spus": spus}, steps=3)
     uploads, settles = spans(sink, "upload factor"), spans(sink, "settle")
-    both = any(u["start_ps"] < s["end_ps"] and s["start_ps"] < u["end_ps"] for u in uploads for s in settles)
+    both = any(
+        u["start_ps"] < s["end_ps"] and s["start_ps"] < u["end_ps"]
+        for u in uploads
+        for s in settles
+    )
     assert both == (buffering == "double")
 
 
@@ -165,11 +189,24 @@ def test_stale_hides_the_upload_behind_the_backward_pass():
 @pytest.mark.parametrize("noise", [0.0, 1e-3])
 def test_where_columns_are_solved_changes_no_number(noise):
     found = []
-    for rule, count, buffering in (("auto", 1, "single"), ("columns", 3, "double"), ("layers", 4, "single")):
-        spus = {"count": count, "part": "rc-1us", "buffering": buffering, "input_bits": 7, "output_bits": 9}
-        made, _ = schedule({"placement": rule, "noise": noise}, live=True, machine={"spus": spus}, steps=2)
+    for rule, count, buffering in (
+        ("auto", 1, "single"),
+        ("columns", 3, "double"),
+        ("layers", 4, "single"),
+    ):
+        spus = {
+            "count": count,
+            "part": "rc-1us",
+            "buffering": buffering,
+            "input_bits": 7,
+            "output_bits": 9,
+        }
+        made, _ = schedule(
+            {"placement": rule, "noise": noise}, live=True, machine={"spus": spus}, steps=2
+        )
         found.append(made.theta.value)
-    # columns solved in one matrix product or in three differ by its rounding, which a converter may enlarge
+    # columns solved in one matrix product or in three differ by its rounding, which a converter may
+    # enlarge
     assert (found[0] - found[2]).abs().max() == 0
     assert (found[0] - found[1]).norm() <= 1e-6 * found[0].norm()
 
@@ -194,7 +231,9 @@ class _Costs:
         self.unit, self.upload, self.shared = unit, upload, shared
 
     def __call__(self, job, spu):
-        return Prediction(self.unit * job.size * job.columns // spu.speed, self.upload * job.size**2)
+        return Prediction(
+            self.unit * job.size * job.columns // spu.speed, self.upload * job.size**2
+        )
 
     def kind(self, spu):
         return spu.speed, spu.order
@@ -218,7 +257,11 @@ def test_auto_is_predicted_to_end_no_later_than_its_rivals(sizes, speeds, upload
     ends = {}
     for rule in ("auto", "columns", "layers"):
         placed = place(
-            jobs, spus if rule != "layers" else [max(spus, key=lambda s: s.speed)], rule, costs, tiling=False
+            jobs,
+            spus if rule != "layers" else [max(spus, key=lambda s: s.speed)],
+            rule,
+            costs,
+            tiling=False,
         )
         assert all(sum(p.columns for p in placed[j.block, "a"]) == j.columns for j in jobs)
         ends[rule] = makespan_ps(placed, costs)
@@ -226,7 +269,8 @@ def test_auto_is_predicted_to_end_no_later_than_its_rivals(sizes, speeds, upload
 
 
 def test_more_spus_on_one_bus_do_not_make_auto_slower():
-    """What is sent to several SPUs is sent several times over the same wire: then fewer are used."""
+    """What is sent to several SPUs is sent several times over the same wire: then fewer are
+    used."""
     algorithm = {"settle": "1 tau", "fisher": "empirical"}
     workload = {"source": "digits_mlp", "options": {"hidden": 256, "depth": 2}}
     ends = []
@@ -239,15 +283,24 @@ def test_more_spus_on_one_bus_do_not_make_auto_slower():
 
 def test_gpus_get_what_their_own_spus_can_hold():
     """The only SPU that holds the large factors hangs on the second GPU."""
-    found = {"gpu0": {"kind": "gpu", "part": "a100-sxm4-80gb"}, "gpu1": {"kind": "gpu", "part": "a100-sxm4-80gb"}}
+    found = {
+        "gpu0": {"kind": "gpu", "part": "a100-sxm4-80gb"},
+        "gpu1": {"kind": "gpu", "part": "a100-sxm4-80gb"},
+    }
     found |= {"small": {"kind": "spu", "cells": 20}, "big": {"kind": "spu", "cells": 500}}
-    edges = [["gpu0", "gpu1", "nvlink3"], ["gpu0", "small", "paper-50gbps"], ["gpu1", "big", "paper-50gbps"]]
+    edges = [
+        ["gpu0", "gpu1", "nvlink3"],
+        ["gpu0", "small", "paper-50gbps"],
+        ["gpu1", "big", "paper-50gbps"],
+    ]
     machine = {"gpu": None, "link": None, "spus": None, "nodes": found}
     machine["edges"] = [{"between": [a, b], "link": link} for a, b, link in edges]
     for tiling in (False, True):
         made, sink = schedule({"tiling": tiling}, machine=machine, live=True, steps=2)
         rows = made.notes["placement"]
-        assert {r["part"] for r in rows if r["order"] > 20} == {"big"} and all(r["tiles"] == 1 for r in rows)
+        assert {r["part"] for r in rows if r["order"] > 20} == {"big"} and all(
+            r["tiles"] == 1 for r in rows
+        )
 
 
 def test_stretches_in_tiles_have_noise_of_their_own(monkeypatch):
@@ -260,14 +313,20 @@ def test_stretches_in_tiles_have_noise_of_their_own(monkeypatch):
 
     monkeypatch.setattr("hybridsim.algorithms.kfac.device.relax_dense", recording)
     spus = {**SPUS, "count": 3, "cells": 23}
-    schedule({"tiling": True, "placement": "columns", "noise": 1e-3}, live=True, machine={"spus": spus})
+    schedule(
+        {"tiling": True, "placement": "columns", "noise": 1e-3}, live=True, machine={"spus": spus}
+    )
     assert len(seeds) == len(set(seeds)) > 150
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.lists(st.integers(1, 50), min_size=1, max_size=12), st.lists(st.integers(1, 9), min_size=1, max_size=5))
+@given(
+    st.lists(st.integers(1, 50), min_size=1, max_size=12),
+    st.lists(st.integers(1, 9), min_size=1, max_size=5),
+)
 def test_longest_first_is_within_twice_the_lower_bound(sizes, speeds):
-    """Every column is placed once; on machines of different speeds the list schedule ends within 2x (Gonzalez 1977)."""
+    """Every column is placed once; on machines of different speeds the list schedule ends within 2x
+    (Gonzalez 1977)."""
     spus = [_Machine(f"spu{k}", speed, 60) for k, speed in enumerate(speeds)]
     jobs = [Job(f"l{k}", "a", size, 1) for k, size in enumerate(sizes)]
 
@@ -283,7 +342,10 @@ def test_longest_first_is_within_twice_the_lower_bound(sizes, speeds):
 
 @settings(deadline=None, max_examples=60)
 @given(
-    st.integers(1, 300), st.integers(1, 400), st.lists(st.integers(1, 9), min_size=1, max_size=6), st.integers(1, 80)
+    st.integers(1, 300),
+    st.integers(1, 400),
+    st.lists(st.integers(1, 9), min_size=1, max_size=6),
+    st.integers(1, 80),
 )
 def test_stretches_of_columns_cover_all_without_overlap(size, columns, speeds, order):
     spus = [_Machine(f"spu{k}", speed, order) for k, speed in enumerate(speeds)]
