@@ -4,6 +4,8 @@ numerics.
 import hybridsim
 run = hybridsim.run(hybridsim.load("tngd-digits"))
 run.steps, run.spans, run.energy, run.summary
+
+The names in ``__all__`` are the public ones; everything below is free to change.
 """
 
 from __future__ import annotations
@@ -11,26 +13,84 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hybridsim.errors import CapacityError as CapacityError
+    from hybridsim.errors import HybridsimError as HybridsimError
+    from hybridsim.errors import InputError as InputError
+    from hybridsim.errors import Problem as Problem
+    from hybridsim.reports.chrome_json import write_chrome_json as write_chrome_json
+    from hybridsim.reports.compare import compare_table as compare_table
+    from hybridsim.reports.compare import write_comparison as write_comparison
+    from hybridsim.reports.export import to_latex as to_latex
+    from hybridsim.reports.perfetto import write_perfetto as write_perfetto
+    from hybridsim.reports.report import write_report as write_report
+    from hybridsim.reports.timeline import write_timeline as write_timeline
     from hybridsim.results.read import Run as Run
+    from hybridsim.scenario.datasheets.sheets import Datasheet as Datasheet
+    from hybridsim.scenario.datasheets.sheets import load_part as load_part
     from hybridsim.scenario.load import load as load
     from hybridsim.scenario.schema import Scenario as Scenario
+    from hybridsim.simulate import RunFailed as RunFailed
+    from hybridsim.simulate import load_task as load_task
     from hybridsim.simulate import run as run
+    from hybridsim.tasks.task import Task as Task
+    from hybridsim.tasks.workload import Data as Data
+    from hybridsim.tasks.workload import Workload as Workload
 
 __version__ = "0.1.0"
-__all__ = ["Run", "Scenario", "load", "run"]
 
 _HOMES = {
-    "load": "hybridsim.scenario.load",
-    "Scenario": "hybridsim.scenario.schema",
-    "run": "hybridsim.simulate",
-    "Run": "hybridsim.results.read",
+    "hybridsim.errors": ("CapacityError", "HybridsimError", "InputError", "Problem"),
+    "hybridsim.reports.chrome_json": ("write_chrome_json",),
+    "hybridsim.reports.compare": ("compare_table", "write_comparison"),
+    "hybridsim.reports.export": ("to_latex",),
+    "hybridsim.reports.perfetto": ("write_perfetto",),
+    "hybridsim.reports.report": ("write_report",),
+    "hybridsim.reports.timeline": ("write_timeline",),
+    "hybridsim.results.read": ("Run",),
+    "hybridsim.scenario.datasheets.sheets": ("Datasheet", "load_part"),
+    "hybridsim.scenario.load": ("load",),
+    "hybridsim.scenario.schema": ("Scenario",),
+    "hybridsim.simulate": ("RunFailed", "load_task", "run"),
+    "hybridsim.tasks.task": ("Task",),
+    "hybridsim.tasks.workload": ("Data", "Workload"),
 }
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "CapacityError",
+    "Data",
+    "Datasheet",
+    "HybridsimError",
+    "InputError",
+    "Problem",
+    "Run",
+    "RunFailed",
+    "Scenario",
+    "Task",
+    "Workload",
+    "compare_table",
+    "load",
+    "load_part",
+    "load_task",
+    "run",
+    "to_latex",
+    "write_chrome_json",
+    "write_comparison",
+    "write_perfetto",
+    "write_report",
+    "write_timeline",
+]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> Any:  # Any: a public name may be anything; checkers see the imports
     """Import on first use: loading a scenario needs no torch."""
-    if name not in _HOMES:
-        raise AttributeError(f"module 'hybridsim' has no attribute {name!r}")
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(_HOMES[name]), name)
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    """The public names too, although they are imported on first use."""
+    return sorted({*globals(), *__all__})

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
 
 import typer
 
+from hybridsim import __version__
 from hybridsim.errors import HybridsimError, InputError
 from hybridsim.units import engineering
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from hybridsim.simulate import Mode
 
 app = typer.Typer(
-    help="Simulate hybrid digital-analog training hardware.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -35,6 +35,24 @@ SetOption = Annotated[
         "--set", help='Override a field, e.g. machine.link.bandwidth="200 Gb/s"; repeatable.'
     ),
 ]
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        print(f"hybridsim {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Simulate hybrid digital-analog training hardware."""
 
 
 class Interrupted(HybridsimError):

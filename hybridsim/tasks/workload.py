@@ -110,7 +110,7 @@ def build_workload(code: Code, options: Mapping[str, Any], data_dir: str | None)
         except Exception as error:
             raise InputError([_failure(path, "build", error)]) from error
     if not isinstance(workload, Workload):
-        reject(str(path), "build", "a hybridsim.tasks.task.Workload", _kind(workload))
+        reject(str(path), "build", "a hybridsim.Workload", _kind(workload))
     return workload
 
 

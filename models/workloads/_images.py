@@ -12,8 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hybridsim.errors import InputError, Problem
-from hybridsim.tasks.task import Data
+from hybridsim import Data, InputError, Problem
 
 PUBLISHED = "https://www.cs.toronto.edu/~kriz/cifar.html"
 # Means and deviations of the channels over CIFAR-10's 50,000 training images, pixels in [0, 1], as

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NoReturn
 
-from hybridsim.errors import InputError, Problem
+from hybridsim import InputError, Problem
 
 
 def refuse(workload: str, option: str, expected: str, got: object) -> NoReturn:

@@ -13,7 +13,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import nn
 
-from hybridsim.tasks.task import Data, Workload
+from hybridsim import Data, Workload
 
 
 def build(hidden: int = 32, depth: int = 2) -> Workload:

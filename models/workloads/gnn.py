@@ -27,8 +27,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from hybridsim import Data, Workload
 from hybridsim.models.workloads._options import refuse, whole
-from hybridsim.tasks.task import Data, Workload
 
 _NODE_FEATURES, _EDGE_FEATURES, _RINGS, _TEACHER = 9, 3, 3, 16
 

@@ -22,8 +22,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from hybridsim import Data, Workload
 from hybridsim.models.workloads._options import divides, whole
-from hybridsim.tasks.task import Data, Workload
 
 _PROBABILITIES = (0.5, 0.25, 0.125, 0.125)
 

@@ -21,9 +21,9 @@ from itertools import pairwise
 
 from torch import nn
 
+from hybridsim import Data, Workload
 from hybridsim.models.workloads._images import cifar10, drawn
 from hybridsim.models.workloads._options import whole, yes_or_no
-from hybridsim.tasks.task import Data, Workload
 
 _CORRELATION = 0.9
 

@@ -21,8 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hybridsim.errors import InputError, Problem
-from hybridsim.tasks.task import Data, Workload
+from hybridsim import Data, InputError, Problem, Workload
 
 PUBLISHED = "https://ossci-datasets.s3.amazonaws.com/mnist/"
 # sha256 of the unpacked canonical files (LeCun, Cortes, Burges; CC BY-SA 3.0)

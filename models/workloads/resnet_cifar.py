@@ -20,9 +20,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from hybridsim import Workload
 from hybridsim.models.workloads._images import cifar10
 from hybridsim.models.workloads._options import divides, whole
-from hybridsim.tasks.task import Workload
 
 
 def build(

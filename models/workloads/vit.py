@@ -17,9 +17,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from hybridsim import Data, Workload
 from hybridsim.models.workloads._images import drawn
 from hybridsim.models.workloads._options import divides, refuse, whole
-from hybridsim.tasks.task import Data, Workload
 
 
 def build(
