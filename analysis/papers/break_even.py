@@ -11,7 +11,7 @@ the faster is taken, and only as many SPUs are used as pay.
 
 Settling: 1 RC a solve, as the paper's timing assumes, and as long as the slowest mode takes to the
 converters' accuracy, t = bits ln2/lambda, at a damping of 0.1 in units of the conductance 1/R
-(``physics.ou.settling_tau``).
+(``kfac_point.settling_tau``).
 
 Both sides share forward and backward passes, factors, averages and update, so that the step breaks
 even where the preconditioning does. "binds" is the largest part of the preconditioning on the
@@ -42,8 +42,8 @@ from analysis.papers.kfac_point import (
     measure,
     save,
     scenario,
+    settling_tau,
 )
-from hybridsim.circuits.transitions import settling_tau
 
 ORDERS = tuple(2**k for k in range(7, 14))
 SPUS = tuple(2**k for k in range(7))

@@ -14,8 +14,9 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from analysis.papers.kfac_point import COLUMNS, FACTORS, HELP, READBACK, SETTLING, arguments
-from hybridsim.reports import page
+from analysis.papers import page
+from analysis.papers.kfac_point import arguments
+from analysis.papers.step_time import COLUMNS, FACTORS, HELP, READBACK, SETTLING
 
 _COLOURS = ("#c9b400", "#7ab51d", "#22a884", "#2a788e", "#3b528b", "#5b2a86", "#440154")
 _SYMBOLS = {
@@ -24,11 +25,6 @@ _SYMBOLS = {
     COLUMNS: "square",
     READBACK: "triangle-down",
     HELP: "x-thin-open",
-}
-_FONT = {
-    "family": "system-ui, -apple-system, Segoe UI, Roboto, DejaVu Sans, sans-serif",
-    "size": 13,
-    "color": "#1b2430",
 }
 _RANGE = (-1.62, 1.25)
 _SHADE = "rgba(179,64,10,0.07)"
@@ -46,9 +42,8 @@ def draw(result: Mapping[str, Any], path: Path) -> None:
         "for the GPU that inverts all "
         "factors side by side, without latency, at 80 % of its peak, and whose products are free."
     )
-    head = "<h1>Thermodynamic against digital K-FAC, time per step</h1>"
     chart = page.chart(figure(rows, result), caption, 1040)
-    page.write_page(path, "Break-even of thermodynamic K-FAC", head, chart)
+    page.write_page(path, "Thermodynamic against digital K-FAC, time per step", chart)
 
 
 def figure(rows: list[dict[str, Any]], result: Mapping[str, Any]) -> go.Figure:
@@ -166,7 +161,7 @@ def _axes(found: go.Figure, orders: list[int], rows: int) -> None:
     legend = {"orientation": "h", "x": 0, "xanchor": "left", "font": {"size": 13}}
     found.update_layout(
         template="none",
-        font=_FONT,
+        font=page.FONT,
         paper_bgcolor="#fff",
         plot_bgcolor="#fff",
         margin={"l": 58, "r": 10, "t": 112, "b": 62},

@@ -1,5 +1,4 @@
-"""Exact damped natural gradient descent in float64, independent of the simulator's physics and
-curvature code.
+"""Exact damped natural gradient descent in float64, independent of the simulator's numerics.
 
 With z the outputs of a batch of b examples, J = dz/dtheta (b d_z, N), H_i = diag(p_i) - p_i p_iᵀ
 and r = p - y, the step is theta <- theta - eta (Jᵀ B J + lambda I)⁻¹ Jᵀ r/b, B = blockdiag(H)/b
@@ -9,6 +8,7 @@ r/b: one LU solve of size b d_z, and no root of H. Cross-entropy only.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from typing import Any
 
@@ -16,9 +16,17 @@ import torch
 from torch import Tensor
 from torch.func import jacrev, vmap
 
-from hybridsim.rng import address_seed
+import hybridsim
 
 _CHUNK = 1000
+
+
+def address_seed(seed: int, purpose: str, *address: int) -> int:
+    """The seed of the simulator's draw at an address (ARCHITECTURE.md, "Randomness by logical
+    address").
+    """
+    text = "\x1f".join([str(seed), purpose, *(f"int:{number}" for number in address)])
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
 
 
 def batch_order(seed: int, examples: int, size: int, step: int) -> Tensor:
@@ -52,13 +60,14 @@ def direction(
     gram = (jacobian @ jacobian.T).reshape(size, p.shape[1], -1)
     matrix = (hessian @ gram / size).flatten(0, 1)
     matrix.diagonal().add_(damping)
-    return jacobian.T @ torch.linalg.solve(matrix, residual.reshape(-1) / size)
+    found: Tensor = jacobian.T @ torch.linalg.solve(matrix, residual.reshape(-1) / size)
+    return found
 
 
 def train(
-    task: Any, seed: int, steps: int, size: int, rate: float, damping: float, every: int
+    task: hybridsim.Task, seed: int, steps: int, size: int, rate: float, damping: float, every: int
 ) -> dict[str, Any]:
-    """Train a task of the simulator (``hybridsim.simulate.load_task``): its learning curve.
+    """Train a task of the simulator (``hybridsim.load_task``): its learning curve.
 
     Returns:
         ``train_loss``: one per step, before the update; ``test``: {step: (test loss, test
@@ -84,9 +93,9 @@ def train(
 
 @torch.no_grad()
 def _test(
-    apply: Callable[[Tensor, Tensor], Tensor], theta: Tensor, data: Any
+    apply: Callable[[Tensor, Tensor], Tensor], theta: Tensor, data: hybridsim.Data
 ) -> tuple[float, float]:
     """Mean loss and accuracy on the test examples."""
-    z = torch.cat([apply(theta, x.double()) for x in data.test_x.split(_CHUNK)])
+    z = torch.cat([apply(theta, x.double()) for x in torch.split(data.test_x, _CHUNK)])
     loss = torch.nn.functional.cross_entropy(z, data.test_y)
     return float(loss), float((z.argmax(dim=1) == data.test_y).double().mean())

@@ -25,13 +25,13 @@ from analysis.papers.kfac_point import (
     DIGITAL,
     Point,
     arguments,
-    group_name,
     machine,
     measure,
     save,
     scenario,
+    settling_tau,
 )
-from hybridsim.circuits.transitions import settling_tau
+from analysis.papers.step_time import group_name
 
 ORDERS, SHAPES = (256, 1024, 4096), (1, 4, 16)
 SPUS, EVERY = (1, 8), (1, 10)

@@ -25,7 +25,8 @@ from typing import Any
 
 from analysis.papers.kfac_figure import draw
 from analysis.papers.kfac_point import arguments, save
-from analysis.papers.kfac_runs import INVERSION, Costs, Groups, gpus, measure, share, shares
+from analysis.papers.kfac_runs import Costs, Groups, gpus, measure, share, shares
+from analysis.papers.step_time import INVERSION
 
 DEPTH, BATCH = 50, 512
 GPT, GPT_BATCH = {"vocabulary": 10_000, "sequence": 64, "depth": 3}, 64

@@ -18,7 +18,8 @@ from typing import Any
 
 from analysis.papers.kfac_figure import draw
 from analysis.papers.kfac_point import arguments, save
-from analysis.papers.kfac_runs import INVERSION, Costs, gpus, measure_anyway, share, shares
+from analysis.papers.kfac_runs import Costs, gpus, measure_anyway, share, shares
+from analysis.papers.step_time import INVERSION
 
 SIZES, BATCH = {"width": 768, "sequence": 512, "depth": 12, "heads": 12}, 64
 VOCABULARIES = (1000, 2000, 5000, 10_000, 20_000, 30_000, 40_000, 50_000, 100_000)

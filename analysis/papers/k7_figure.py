@@ -5,19 +5,20 @@ Adam's band.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from html import escape
 from pathlib import Path
 from typing import Any
 
 import plotly.graph_objects as go
 
 from analysis.papers.k7_runs import ADAM, BITS, IDEAL, REALISTIC
-from hybridsim.reports.figures import COLOURS, blank
-from hybridsim.reports.page import chart, columns, legend, paragraph, section, write_page
+from analysis.papers.page import FONT, chart, legend, write_page
 
-_THERMO, _ALL, _SHORT, _ADAM = COLOURS[0], COLOURS[1], COLOURS[2], COLOURS[11]
-_MARGIN = COLOURS[4]
+_THERMO, _ALL, _SHORT, _ADAM = "#0072B2", "#D55E00", "#009E73", "#5A6675"
+_MARGIN = "#E69F00"
 _KEYS = ("mean", "low", "high")
 _HEIGHT = 280
+_AXIS = {"gridcolor": "#e8ebef", "zeroline": False, "linecolor": "#aab3bd", "automargin": True}
 _BAND = "rgba(90, 102, 117, 0.18)"
 _ENDS = {"all 8": ("all 8", _ALL, "diamond"), f"{REALISTIC}, all 8": ("50 τ", _SHORT, "square")}
 
@@ -41,7 +42,15 @@ def panel(summary: Mapping[str, Any], side: str) -> go.Figure:
     with 8 bits everywhere stand at the right, the margin is dotted.
     """
     gaps = gaps_of(summary)
-    figure = blank(f"{side} bits", "accuracy minus ideal (points)")
+    figure = go.Figure()
+    figure.update_layout(
+        template="none",
+        font=FONT,
+        margin={"l": 56, "r": 12, "t": 10, "b": 44},
+        showlegend=False,
+        xaxis={**_AXIS, "title": {"text": f"{side} bits"}},
+        yaxis={**_AXIS, "title": {"text": "accuracy minus ideal (points)"}},
+    )
     _points(
         figure,
         [*map(str, BITS), IDEAL],
@@ -107,19 +116,16 @@ def draw(path: Path, summaries: Mapping[str, Any]) -> None:
         f"8 bits everywhere, {REALISTIC} for a solve": _SHORT, "Adam in float32": _ADAM,
             "margin (dotted)": _MARGIN,
     }  # fmt: skip
-    sections = [section(_title(name, summary), _pair(summary)) for name, summary in shown.items()]
-    note = paragraph(
-        "Late test accuracy at equal steps, minus that of settled K-FAC with ideal converters: "
+    sections = [
+        f"<h2>{escape(_title(name, summary))}</h2>{_pair(summary)}"
+        for name, summary in shown.items()
+    ]
+    note = (
+        "<p>Late test accuracy at equal steps, minus that of settled K-FAC with ideal converters: "
         "means over seeds, 95 % "
-        "intervals paired by seed.",
-        "note",
+        "intervals paired by seed.</p>"
     )
-    write_page(
-        path,
-        "K7",
-        f"<h1>K7: accuracy against converter bits</h1>{note}{legend(colours)}",
-        *sections,
-    )
+    write_page(path, "K7: accuracy against converter bits", note, legend(colours), *sections)
 
 
 def _title(name: str, summary: Mapping[str, Any]) -> str:
@@ -132,6 +138,5 @@ def _title(name: str, summary: Mapping[str, Any]) -> str:
 
 
 def _pair(summary: Mapping[str, Any]) -> str:
-    return columns(
-        *(chart(panel(summary, side), "", _HEIGHT) for side in ("input", "output")), kind="wide"
-    )
+    charts = (chart(panel(summary, side), "", _HEIGHT) for side in ("input", "output"))
+    return f'<div class="columns">{"".join(charts)}</div>'

@@ -47,7 +47,6 @@ from analysis.papers.k7_runs import (
 )
 from analysis.papers.k7_shift import shifts
 from analysis.papers.paired import difference, mean_interval, ratio, verdict
-from hybridsim.simulate import load_task
 
 NEVER = "not separable"
 ENOUGH = (8, 12, 16)  # output bits that the claim calls enough
@@ -251,7 +250,7 @@ def measured_shifts(rows: list[Row]) -> dict[str, Any]:
         rate, damping = chosen(rows, study)[DIGITAL]
         job = Job(study, "comparison", DIGITAL, study.seeds[0], rate, damping)
         scenario = hybridsim.load("kfac-digits", job.overrides())
-        found = shifts(load_task(scenario), scenario, BITS)
+        found = shifts(hybridsim.load_task(scenario), scenario, BITS)
         [row] = [r for r in rows if all(r[k] == v for k, v in job.key.items())]
         theirs = row["first_train_losses"]
         gaps = np.abs(np.subtract(found.pop("losses")[: len(theirs)], theirs)) / theirs

@@ -21,9 +21,6 @@ from typing import Any
 import numpy as np
 
 import hybridsim
-from hybridsim.errors import HybridsimError
-from hybridsim.simulate import load_task
-from hybridsim.tasks.task import Task
 
 Row = dict[str, Any]
 BITS = (4, 6, 8, 12, 16)
@@ -174,18 +171,18 @@ class Job:
         return found
 
 
-def simulate(job: Job, tasks: dict[str, Task]) -> Row:
+def simulate(job: Job, tasks: dict[str, hybridsim.Task]) -> Row:
     """One run; one that diverges says so instead of giving numbers."""
     scenario = hybridsim.load(
         "adam-digits" if job.damping is None else "kfac-digits", job.overrides()
     )
     workload = job.study.overrides[0]
     if workload not in tasks:
-        tasks[workload] = load_task(scenario)
+        tasks[workload] = hybridsim.load_task(scenario)
     started = time.perf_counter()
     try:
         run = hybridsim.run(scenario, task=tasks[workload])
-    except HybridsimError as error:
+    except hybridsim.HybridsimError as error:
         return {**job.key, "digest": None, "failed": str(error)}
     tested = run.steps.dropna(subset=["test_loss"])
     row = {**job.key, "digest": run.manifest["digest"]}
@@ -266,7 +263,7 @@ class Store:
     def __init__(self, path: Path, until: float, say: Callable[[str], None]) -> None:
         self.path, self.until, self.say = path, until, say
         self.rows: list[Row] = json.loads(path.read_text())["runs"] if path.exists() else []
-        self.tasks: dict[str, Task] = {}
+        self.tasks: dict[str, hybridsim.Task] = {}
 
     def make(self, job: Job, write: Callable[[list[Row]], None]) -> bool:
         """Run it unless it is there; False: no time is left."""

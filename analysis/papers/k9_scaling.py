@@ -8,9 +8,9 @@ Thermodynamic: settling alone; with both directions of the link and the converte
 times, whether they overlap or not); and all that a step takes beyond what both share. The settling
 is the same for all n: kappa is fixed.
 
-What kappa does is asked of the physics: in how many RC do all columns of the inverse of A (64 x 64,
-eigenvalues from 1/kappa to 1, spread evenly in their logarithms) come within 2^-8 of A^-1, in the
-Frobenius norm, without noise.
+What kappa does follows from the SPU's equation, dx = -(A x - b) dt in units of RC, from rest: in
+how many RC do all columns of the inverse of A (64 x 64, eigenvalues from 1/kappa to 1, spread
+evenly in their logarithms) come within 2^-8 of A^-1, in the Frobenius norm, without noise.
 
     python -m analysis.papers.k9_scaling --out analysis/papers/results/k9_scaling.json
 """
@@ -20,13 +20,21 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
-from analysis.papers.kfac_point import COMMON, DIGITAL, arguments, machine, measure, save, scenario
-from hybridsim.circuits.dense import Dense, dense
-from hybridsim.circuits.transitions import relax_dense, settling_tau
+from analysis.papers.kfac_point import (
+    COMMON,
+    DIGITAL,
+    arguments,
+    machine,
+    measure,
+    save,
+    scenario,
+    settling_tau,
+)
 
 ORDERS = tuple(2**k for k in range(7, 15))
 LARGE = 4096
@@ -68,29 +76,38 @@ def asymptotic(values: Mapping[int, float], start: int = LARGE) -> float:
     return math.log(values[last] / values[start]) / math.log(last / start)
 
 
-def settled_after(system: Dense, bits: int = BITS) -> float:
+class System(NamedTuple):
+    """A, by its eigenvalues (ascending) and eigenvectors."""
+
+    values: Tensor
+    vectors: Tensor
+
+
+def relaxed(system: System, tau: float) -> Tensor:
+    """The state ``tau`` RC after rest under unit drives: A^-1 (I - e^(-A tau)); infinity: A^-1."""
+    gains = -torch.expm1(-system.values * tau) / system.values
+    return (system.vectors * gains) @ system.vectors.T
+
+
+def settled_after(system: System, bits: int = BITS) -> float:
     """RC after which all unit columns are within 2^-bits of the inverse (Frobenius), by
     bisection.
     """
-    units = torch.eye(len(system.eigenvalues), dtype=torch.float64)
-    rest = torch.zeros_like(units)
-    target = (system.eigenvectors / system.eigenvalues) @ system.eigenvectors.T
-    low, high = 0.0, 4 * settling_tau(bits, float(system.eigenvalues[0]))
+    target = relaxed(system, math.inf)
+    low, high = 0.0, 4 * settling_tau(bits, float(system.values[0]))
     for _ in range(50):
         middle = (low + high) / 2
-        error = (
-            relax_dense(system, rest, units, tau=middle, kappa0=0.0, noise_seeds=None) - target
-        ).norm() / target.norm()
+        error = (relaxed(system, middle) - target).norm() / target.norm()
         low, high = (low, middle) if error <= 2.0**-bits else (middle, high)
     return high
 
 
-def with_condition(kappa: float, order: int = ORDER, seed: int = 0) -> Dense:
+def with_condition(kappa: float, order: int = ORDER, seed: int = 0) -> System:
     """A random basis, eigenvalues from 1/kappa to 1."""
     random = torch.Generator().manual_seed(seed)
     basis, _ = torch.linalg.qr(torch.randn(order, order, generator=random, dtype=torch.float64))
     values = torch.logspace(-math.log10(kappa), 0, order, dtype=torch.float64)
-    return dense((basis * values) @ basis.T)
+    return System(*torch.linalg.eigh((basis * values) @ basis.T))
 
 
 def summarise(rows: Sequence[tuple[int, Mapping[str, float]]]) -> dict[str, Any]:

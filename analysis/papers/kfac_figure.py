@@ -8,11 +8,12 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from analysis.papers.kfac_runs import FACTORS, GROUPS, INVERSION, PASSES, PRODUCTS
-from hybridsim.reports import page
+from analysis.papers import page
+from analysis.papers.kfac_runs import GROUPS
+from analysis.papers.step_time import AVERAGES, INVERSION, PASSES, PRODUCTS
 
-_COLOURS = {INVERSION: "#b3400a", PRODUCTS: "#e0a458", FACTORS: "#0072b2", PASSES: "#7fb2d6"}
-_ORDER = (INVERSION, PRODUCTS, FACTORS, PASSES, *(g for g in GROUPS if g not in _COLOURS))
+_COLOURS = {INVERSION: "#b3400a", PRODUCTS: "#e0a458", AVERAGES: "#0072b2", PASSES: "#7fb2d6"}
+_ORDER = (INVERSION, PRODUCTS, AVERAGES, PASSES, *(g for g in GROUPS if g not in _COLOURS))
 _REST = "#c3cad2"
 Chart = tuple[Sequence[Mapping[str, Any]], str, str]
 """Rows with ``shares``, the column they stand over, and what the chart shows."""
@@ -21,7 +22,7 @@ Chart = tuple[Sequence[Mapping[str, Any]], str, str]
 def draw(path: Path, title: str, charts: Sequence[Chart]) -> None:
     """Write the page, self-contained."""
     blocks = [page.chart(figure(rows, axis), caption, 360) for rows, axis, caption in charts]
-    page.write_page(path, title, f"<h1>{page.escape(title)}</h1>", *blocks)
+    page.write_page(path, title, *blocks)
 
 
 def figure(rows: Sequence[Mapping[str, Any]], axis: str) -> go.Figure:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,35 +18,33 @@ from pathlib import Path
 from typing import Any
 
 import hybridsim
-from hybridsim.results.read import Run
-from hybridsim.scenario.schema import Scenario
-from hybridsim.simulate import load_task
-from hybridsim.tasks.task import Task
+from analysis.papers.step_time import (
+    AVERAGES,
+    COLUMNS,
+    FACTORS,
+    GATHER,
+    HELP,
+    INVERSION,
+    PASSES,
+    PRODUCTS,
+    READBACK,
+    REDUCE,
+    SETTLING,
+    UPDATE,
+    divided,
+    group_name,
+)
 
 BATCH = 512  # the paper's, in its study of the MLP's width
 WORKLOAD = str(Path(__file__).resolve().with_name("wide_mlp.py"))
-COMMON, FACTORS, COLUMNS, SETTLING, READBACK, ALGEBRA, HELP = GROUPS = (
-    "common to both",
-    "upload of factors",
-    "upload of columns",
-    "settling",
-    "readback",
-    "GPU linear algebra",
-    "GPU damping, transposes",
-)
-_COMMON = (
-    *("forward", "backward and factors", "factors", "gradient", "gather gradient"),
-    *("average factors", "join", "update"),
-)
-_GROUP_OF = {
-    **dict.fromkeys(_COMMON, COMMON),
-    **dict.fromkeys(("upload factor", "program"), FACTORS),
-    **dict.fromkeys(("upload columns", "convert"), COLUMNS),
-    "settle": SETTLING,
-    **dict.fromkeys(("measure", "download"), READBACK),
-    **dict.fromkeys(("invert", "precondition", "inverse"), ALGEBRA),
-    **dict.fromkeys(("damping", "transpose"), HELP),
+COMMON, ALGEBRA = "common to both", "GPU linear algebra"
+_GROUPS: dict[str, tuple[str, ...]] = {
+    COMMON: (PASSES, AVERAGES, UPDATE, REDUCE),
+    **{group: (group,) for group in (FACTORS, COLUMNS, SETTLING, READBACK)},
+    ALGEBRA: (INVERSION, PRODUCTS, GATHER),
+    HELP: (HELP,),
 }
+GROUPS = tuple(_GROUPS)
 DIGITAL = {"method": "digital"}
 
 
@@ -82,9 +81,9 @@ class Point:
         )
 
 
-def group_name(kind: str) -> str:
-    """A kind of operation without the factor that it is for."""
-    return kind[:-2] if kind.endswith((" a", " g")) else kind
+def settling_tau(bits: float, slowest: float) -> float:
+    """RC in which the mode of rate ``slowest`` decays to 2^-bits."""
+    return bits * math.log(2) / slowest
 
 
 def scenario(
@@ -93,7 +92,7 @@ def scenario(
     machine: Mapping[str, Any],
     batch: int = BATCH,
     steps: int = 2,
-) -> Scenario:
+) -> hybridsim.Scenario:
     """K-FAC on ``wide_mlp``; ``algorithm`` {"kind": ...} replaces K-FAC, else it is put over the
     defaults here.
 
@@ -141,13 +140,13 @@ def machine(
 
 
 @lru_cache(maxsize=1)
-def _task(text: str) -> Task:
+def _task(text: str) -> hybridsim.Task:
     width, other, depth, batch = json.loads(text)
     options = {"width": width, "depth": depth} | ({} if other is None else {"other": other})
-    return load_task(scenario(options, DIGITAL, machine(0), batch))
+    return hybridsim.load_task(scenario(options, DIGITAL, machine(0), batch))
 
 
-def measure(found: Scenario, last: int = 1) -> Point:
+def measure(found: hybridsim.Scenario, last: int = 1) -> Point:
     """Run without tensors; times are means over the ``last`` steps. A task is loaded once for runs
     in a row.
     """
@@ -173,14 +172,13 @@ def measure(found: Scenario, last: int = 1) -> Point:
     )
 
 
-def _groups(run: Run, start_ps: int, end_ps: int, steps: int) -> dict[str, float]:
+def _groups(run: hybridsim.Run, start_ps: int, end_ps: int, steps: int) -> dict[str, float]:
     """Seconds of a step on the critical path, by group."""
-    found = dict.fromkeys(GROUPS, 0)
-    for segment in run.path:
-        inside = min(segment.end_ps, end_ps) - max(segment.start_ps, start_ps)
-        if inside > 0:
-            found[_GROUP_OF[group_name(segment.kind)]] += inside
-    return {group: ps * 1e-12 / steps for group, ps in found.items()}
+    found = divided(run, start_ps, end_ps, [name for names in _GROUPS.values() for name in names])
+    return {
+        group: sum(found[name] for name in names) * 1e-12 / steps
+        for group, names in _GROUPS.items()
+    }
 
 
 def _totals(

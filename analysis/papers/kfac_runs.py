@@ -16,38 +16,21 @@ from functools import lru_cache
 from typing import Any
 
 import hybridsim
-from hybridsim.errors import CapacityError
-from hybridsim.results.read import Run
-from hybridsim.scenario.datasheets.sheets import load_part
-from hybridsim.scenario.schema import Scenario
-from hybridsim.simulate import load_task
-from hybridsim.tasks.task import Task
+from analysis.papers.step_time import (
+    AVERAGES,
+    GATHER,
+    INVERSION,
+    PASSES,
+    PRODUCTS,
+    REDUCE,
+    UPDATE,
+    divided,
+)
 
 A100, V100 = "a100-sxm4-80gb", "v100-sxm2-32gb"
 ENOUGH = "100 TB"
 _FABRIC = {A100: "nvlink3", V100: "nvlink2"}
-PASSES, FACTORS, INVERSION, PRODUCTS, UPDATE, REDUCE, GATHER = GROUPS = (
-    "forward and backward",
-    "factors",
-    "inversion",
-    "preconditioning",
-    "update",
-    "all-reduce",
-    "gather directions",
-)
-_GROUP_OF = {
-    **dict.fromkeys(
-        ("forward", "backward and factors", "factors", "gradient", "gather gradient"), PASSES
-    ),
-    "average factors": FACTORS,
-    "invert": INVERSION,
-    "precondition": PRODUCTS,
-    **dict.fromkeys(("join", "update"), UPDATE),
-    **dict.fromkeys(
-        ("all-reduce gradient", "all-reduce gradient and factors", "all-reduce add"), REDUCE
-    ),
-    "gather directions": GATHER,
-}
+GROUPS = (PASSES, AVERAGES, INVERSION, PRODUCTS, UPDATE, REDUCE, GATHER)
 _FACTORS_EVERY, _INVERSES_EVERY = 2, 4
 _FULL, _PLAIN, _RENEWED = 5, 6, 7  # numbers of the first steps of each kind with moving averages
 Groups = dict[str, float]
@@ -114,7 +97,7 @@ def gpus(
     if count > 1:
         found |= {"count": count, "interconnect": _FABRIC[part]}
     if tensor_cores:
-        sheet = load_part("gpu", part)
+        sheet = hybridsim.load_part("gpu", part)
         plain, efficiency = (
             sheet.value("peak_fp32_flop_per_s"),
             sheet.value("factorisation_efficiency"),
@@ -133,7 +116,7 @@ def scenario(
     batch: int,
     gpu: Mapping[str, Any],
     algorithm: Mapping[str, Any] | None = None,
-) -> Scenario:
+) -> hybridsim.Scenario:
     """Digital K-FAC on a shipped workload; by default one label is drawn for each loss term, every
     position counts.
     """
@@ -200,29 +183,25 @@ def measure_anyway(
     """
     try:
         return measure(source, options, batch, gpu, algorithm), ""
-    except CapacityError as error:
+    except hybridsim.CapacityError as error:
         return measure(source, options, batch, {**gpu, "memory_capacity": ENOUGH}, algorithm), str(
             error
         )
 
 
 @lru_cache(maxsize=2)
-def _task(source: str, options: str, batch: int) -> Task:
-    return load_task(scenario(source, json.loads(options), batch, gpus()))
+def _task(source: str, options: str, batch: int) -> hybridsim.Task:
+    return hybridsim.load_task(scenario(source, json.loads(options), batch, gpus()))
 
 
-def _groups(run: Run, step: int) -> Groups:
+def _groups(run: hybridsim.Run, step: int) -> Groups:
     """Seconds of one step on the critical path."""
     row = run.steps[run.steps["step"] == step].iloc[0]
     start, end = int(row["start_ps"]), int(row["end_ps"])
-    found = dict.fromkeys(GROUPS, 0)
-    for segment in run.path:
-        inside = min(segment.end_ps, end) - max(segment.start_ps, start)
-        if inside > 0:
-            found[_GROUP_OF[segment.kind]] += inside
+    found = divided(run, start, end, GROUPS)
     return {group: time_ps * 1e-12 for group, time_ps in found.items()}
 
 
 def _without_passes(found: Groups, passes_s: float) -> Groups:
     """Forward and backward as without factors; the rest of them is the factors'."""
-    return found | {PASSES: passes_s, FACTORS: found[FACTORS] + found[PASSES] - passes_s}
+    return found | {PASSES: passes_s, AVERAGES: found[AVERAGES] + found[PASSES] - passes_s}

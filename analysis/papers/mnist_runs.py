@@ -22,7 +22,6 @@ import torch
 
 import hybridsim
 from analysis.papers import exact_gradient
-from hybridsim.simulate import load_task
 
 SEEDS = (0, 1, 2, 3)
 BATCH_SIZE, EVERY = 32, 52
@@ -107,9 +106,8 @@ def exact(
     scenario = hybridsim.load("mnist-tngd", list(overrides))
     started = time.perf_counter()
     torch.set_num_threads(1)
-    found = exact_gradient.train(
-        load_task(scenario), seed, steps, scenario.training.batch_size, RATE, DAMPING, every
-    )
+    task, size = hybridsim.load_task(scenario), scenario.training.batch_size
+    found = exact_gradient.train(task, seed, steps, size, RATE, DAMPING, every)
     losses, accuracies = zip(*found["test"].values(), strict=True)
     _report(setting, seed, started, losses[-1])
     return Curve(

@@ -13,7 +13,7 @@ from itertools import pairwise
 import torch
 from torch import nn
 
-from hybridsim.tasks.task import Data, Workload
+from hybridsim import Data, Workload
 
 
 def build(
@@ -30,6 +30,6 @@ def build(
 
 
 def _layer(inputs: int, outputs: int) -> nn.Linear:
-    layer = nn.utils.skip_init(nn.Linear, inputs, outputs, bias=False)
+    layer = nn.Linear(inputs, outputs, bias=False, device="meta").to_empty(device="cpu")
     nn.init.zeros_(layer.weight)
     return layer

@@ -120,7 +120,8 @@ def _targets(graph: Graphs, outputs: int) -> Tensor:
     states = (
         torch.tanh(states + _sums(messages, graph.receivers, states) @ onward) * graph.node_mask
     )
-    return states.sum(dim=1) @ out
+    targets: Tensor = states.sum(dim=1) @ out
+    return targets
 
 
 def _at(nodes: Tensor, index: Tensor) -> Tensor:
@@ -148,9 +149,9 @@ class Gnn(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The graph's state after all steps, decoded."""
-        parts = x.split([prod(shape) for shape in self.shapes], dim=1)
+        parts = torch.split(x, [prod(shape) for shape in self.shapes], dim=1)
         graph = Graphs(
-            *(part.unflatten(1, shape) for part, shape in zip(parts, self.shapes, strict=True))
+            *(part.reshape(len(x), *shape) for part, shape in zip(parts, self.shapes, strict=True))
         )
         nodes = self.node_embedding(graph.nodes) * graph.node_mask
         edges = self.edge_embedding(graph.edges) * graph.edge_mask

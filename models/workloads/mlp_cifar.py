@@ -62,7 +62,7 @@ def _dense(inputs: int, outputs: int, slope: float) -> nn.Linear:
     """A layer that keeps the mean square of what a leaky ReLU of this slope makes of its
     outputs.
     """
-    layer = nn.utils.skip_init(nn.Linear, inputs, outputs)
+    layer = nn.Linear(inputs, outputs, device="meta").to_empty(device="cpu")
     nn.init.kaiming_uniform_(layer.weight, a=slope)
     nn.init.zeros_(layer.bias)
     return layer

@@ -12,9 +12,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.papers import break_even, break_even_figure, k9_scaling, k10_memory, k11_methods
+from analysis.papers import (
+    break_even,
+    break_even_figure,
+    k9_scaling,
+    k10_memory,
+    k11_methods,
+    kfac_point,
+)
 from analysis.papers import break_even_variants as variants
 from analysis.papers.kfac_point import COMMON, DIGITAL, GROUPS, machine, measure, scenario
+from hybridsim.circuits.dense import dense
+from hybridsim.circuits.transitions import relax_dense, settling_tau
 
 LAYERS, BATCH = 3, 16
 FACTORS = 2 * LAYERS
@@ -242,7 +251,8 @@ def test_the_figure_shows_every_line_and_the_page_is_written(tmp_path):
         pytest.approx(y) for y in ([12.8, 25.6], [25.6, 51.2], [5.0, 7.0], [10.0, 14.0])
     ]
     break_even_figure.draw(json.loads(json.dumps(result)), tmp_path / "page.html")
-    assert "digital / thermodynamic" in (tmp_path / "page.html").read_text()
+    text = (tmp_path / "page.html").read_text()
+    assert r"digital \u002f thermodynamic" in text  # how plotly writes a slash
 
 
 # ---------------------------------------------------------------- K9 - K11
@@ -264,6 +274,17 @@ def test_settling_takes_as_long_as_the_norm_of_what_is_left_says(kappa, seed):
     tau = k9_scaling.settled_after(k9_scaling.with_condition(kappa, 12, seed), 8)
     left = (torch.exp(-values * tau) / values).norm() / (1 / values).norm()
     assert float(left) == pytest.approx(2**-8, rel=1e-4)
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.floats(2.0, 100.0), st.integers(0, 100), st.floats(0, 100))
+def test_a_system_settles_as_the_simulators(kappa, seed, tau):
+    system = k9_scaling.with_condition(kappa, 12, seed)
+    matrix = (system.vectors * system.values) @ system.vectors.T
+    units = torch.eye(12, dtype=torch.float64)
+    expected = relax_dense(dense(matrix), None, units, tau=tau, kappa0=0, noise_seeds=None)
+    torch.testing.assert_close(k9_scaling.relaxed(system, tau), expected)
+    assert kfac_point.settling_tau(8, 1 / kappa) == settling_tau(8, 1 / kappa)
 
 
 def test_what_is_counted_as_linear_algebra(monkeypatch):

@@ -13,11 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import hybridsim
-from analysis.papers import k7_precision, k7_runs
+from analysis.papers import k7_precision, k7_runs, k7_shift
 from analysis.papers.k7_figure import draw, gaps_of, limits_of, panel
 from analysis.papers.k7_runs import ADAM, BITS, DIGITAL, IDEAL, SETTINGS, Job, Store, Study
-from analysis.papers.k7_shift import digital, growth, shifts
-from hybridsim.simulate import load_task
+from analysis.papers.k7_shift import added, digital, growth, measured, shifts
+from hybridsim.algorithms.kfac.algebra import damping_terms
+from hybridsim.algorithms.kfac.factors import Draw, factors
+from hybridsim.circuits.precision import conservative
+from hybridsim.tasks.task import batch
 
 TINY = Study(
     "tiny",
@@ -207,6 +210,41 @@ def random_factors(seed: int, n: int, m: int) -> dict:
     return {"layer": tuple(x.T @ x / len(x) for x in rows)}
 
 
+@settings(deadline=None)
+@given(st.integers(0, 10_000), st.integers(2, 12), st.integers(2, 16), st.floats(1e-4, 1))
+def test_growth_is_measured_as_the_simulator_rounds_and_damps(seed, n, bits, damping):
+    a, g = random_factors(seed, n, n + 1)["layer"]
+    assert added(a, bits) == pytest.approx(float(conservative(a, bits)[1]), rel=1e-9)
+    expected = damping_terms(a, g, damping=damping, rule="pi").value
+    torch.testing.assert_close(k7_shift.damping_terms(a, g, damping), expected)
+
+
+@settings(max_examples=5, deadline=None)
+@given(st.integers(0, 10_000), st.integers(0, 100))
+def test_factors_of_convolutions_are_those_of_the_simulator(seed, label_seed):
+    task = hybridsim.load_task(
+        hybridsim.load("kfac-digits", ["workload={source: digits_cnn, options: {channels: 3}}"])
+    )
+    theta, examples = task.initial_parameters(seed), torch.arange(seed % 100, seed % 100 + 7)
+    found = measured(task, theta, examples, label_seed)
+    drawn = Draw(label_seed, 0, 7)
+    outcome = factors(task, theta, batch(task.data, examples), drawn, fisher="mc", sharing="expand")
+    gradient = task.layout.flatten(found.gradients)
+    torch.testing.assert_close(gradient, outcome.value["gradient"])
+    for side, name in enumerate("ag"):
+        mine = {layer: pair[side] for layer, pair in found.factors.items()}
+        torch.testing.assert_close(mine, outcome.value[name])
+
+
+@pytest.mark.parametrize(
+    "change", ["fisher=type2", "sharing=reduce", "damping_rule=plain", "kl_clip=0.1"]
+)
+def test_settings_without_a_formula_outside_are_refused(change):
+    scenario = tiny_scenario(extra=(f"training.algorithm.{change}",))
+    with pytest.raises(ValueError, match=change.split("=")[0]):
+        next(digital(hybridsim.load_task(scenario), scenario))
+
+
 @given(st.integers(0, 10_000), st.integers(2, 12), st.integers(2, 12), st.floats(1e-4, 1))
 def test_growth_over_damping_falls_as_the_root_of_the_damping(seed, n, m, damping):
     """Rule pi adds terms proportional to the root of lambda; rounding does not know lambda."""
@@ -246,7 +284,7 @@ def test_factors_are_those_of_the_simulator(every):
         f"training.algorithm.inverses_every={every}",
     )
     scenario = tiny_scenario(extra=extra)
-    outside = [step.loss for step in digital(load_task(scenario), scenario)]
+    outside = [step.loss for step in digital(hybridsim.load_task(scenario), scenario)]
     for setting in (DIGITAL, IDEAL):
         inside = hybridsim.run(tiny_scenario(setting, extra=extra)).steps["train_loss"].tolist()
         assert outside == pytest.approx(inside, rel=1e-5)
@@ -255,7 +293,7 @@ def test_factors_are_those_of_the_simulator(every):
 
 def test_shifts_give_each_number_of_bits_for_the_first_and_the_last_step():
     scenario = tiny_scenario(steps=3)
-    found = shifts(load_task(scenario), scenario, (4, 8))
+    found = shifts(hybridsim.load_task(scenario), scenario, (4, 8))
     for name in ("first step", "last step"):
         assert (
             found[name]["4"]["over damping"]["median"]

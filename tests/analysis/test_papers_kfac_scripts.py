@@ -17,12 +17,7 @@ from analysis.papers import k1_shares, k5_widths, k6_vocabulary, kfac_figure
 from analysis.papers.kfac_point import short
 from analysis.papers.kfac_runs import (
     A100,
-    GATHER,
     GROUPS,
-    INVERSION,
-    PASSES,
-    PRODUCTS,
-    REDUCE,
     V100,
     gpus,
     measure,
@@ -31,7 +26,7 @@ from analysis.papers.kfac_runs import (
     share,
     shares,
 )
-from hybridsim.errors import CapacityError
+from analysis.papers.step_time import GATHER, INVERSION, PASSES, PRODUCTS, REDUCE
 
 GPT = {"vocabulary": 24, "width": 8, "sequence": 4, "depth": 1, "heads": 2}
 GNN = {"latent": 8, "steps": 2, "outputs": 3, "nodes": 8}
@@ -134,7 +129,7 @@ def test_replicated_inversions_are_those_of_one_gpu_with_a_share_of_the_batch(ne
 
 def test_what_does_not_fit_is_refused_and_priced_alike():
     small = gpus(memory_capacity="10 kB")
-    with pytest.raises(CapacityError, match="has 10 kB"):
+    with pytest.raises(hybridsim.CapacityError, match="has 10 kB"):
         measure("gpt", GPT, BATCH, small)
     found, refusal = measure_anyway("gpt", GPT, BATCH, small)
     assert "has 10 kB" in refusal

@@ -17,7 +17,6 @@ import hybridsim
 from analysis.papers import exact_gradient, t5_adam, t6_settling, t8_limits, t9_noise
 from analysis.papers.mnist_runs import LAST, Curve, by_setting
 from analysis.papers.paired import difference, mean_interval, ratio, verdict
-from hybridsim.simulate import load_task
 from hybridsim.tasks.task import Data, Workload, as_task, batch_indices
 
 VALUES = st.lists(st.floats(-100, 100), min_size=2, max_size=8)
@@ -162,7 +161,8 @@ def test_only_a_long_settle_trains_like_the_exact_solve(settle):
     ]
     scenario = hybridsim.load("tngd-digits", overrides)
     simulated = hybridsim.run(scenario).steps
-    exact = exact_gradient.train(load_task(scenario), scenario.seed, 4, 6, 0.1, 0.1, every=2)
+    task = hybridsim.load_task(scenario)
+    exact = exact_gradient.train(task, scenario.seed, 4, 6, 0.1, 0.1, every=2)
     error = np.abs(simulated["train_loss"] / exact["train_loss"] - 1).max()
     assert (error < 1e-5) == (settle != "0 tau")
     tested = simulated.dropna(subset=["test_loss"])

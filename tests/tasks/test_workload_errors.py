@@ -187,6 +187,7 @@ def test_mse_targets_of_another_width(write):
 
 def test_a_factory_that_keeps_its_network(write):
     text = GOOD.replace("def build(", "NET = nn.Linear(4, 3)\n\ndef build(")
-    text = text[: text.index("lambda")] + "lambda: NET, data=data(), loss='cross_entropy')\n"
+    whole = "nn.Sequential(nn.Linear(4, width), nn.Tanh(), nn.Linear(width, 3))"
+    text = text.replace(f"lambda: {whole}", "lambda: NET")
     with pytest.raises(InputError, match="a new network at each call"):
         load_workload(write(text), {})
