@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
 
@@ -260,7 +261,7 @@ def _text(path: Path) -> str:
         raise InputError(f"{path}: expected a datasheet file, got: {error.strerror}") from error
 
 
-def _print_rows(rows: list[dict[str, Any]]) -> None:
+def _print_rows(rows: Sequence[Mapping[str, object]]) -> None:
     """A plain table, as wide as its contents."""
     texts = [{key: _cell(value) for key, value in row.items()} for row in rows]
     widths = {key: max(len(key), *(len(row[key]) for row in texts)) for key in texts[0]}
@@ -268,7 +269,7 @@ def _print_rows(rows: list[dict[str, Any]]) -> None:
         print("  ".join(row[key].ljust(width) for key, width in widths.items()).rstrip())
 
 
-def _cell(value: Any) -> str:
+def _cell(value: object) -> str:
     if value is None:
         return "-"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
@@ -309,7 +310,8 @@ def _print_summary(result: Run) -> None:
         print(f"{name.ljust(width)}  {text}")
 
 
-def _energy_note(summary: dict[str, Any]) -> str:
+# Any below: what a summary holds, as long as Run.summary has no type.
+def _energy_note(summary: Mapping[str, Any]) -> str:
     return (
         "; settling is an estimate, no voltages are known"
         if summary["host"]["backend"] == "timing"
@@ -317,7 +319,7 @@ def _energy_note(summary: dict[str, Any]) -> str:
     )
 
 
-def _target_text(target: dict[str, Any] | None) -> str:
+def _target_text(target: Mapping[str, Any] | None) -> str:
     if target is None:
         return "none set"
     aim = (
@@ -334,7 +336,7 @@ def _target_text(target: dict[str, Any] | None) -> str:
     )
 
 
-def _bottleneck_text(bottleneck: dict[str, Any] | None) -> str:
+def _bottleneck_text(bottleneck: Mapping[str, Any] | None) -> str:
     if bottleneck is None:
         return "none"
     return (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
@@ -34,7 +35,7 @@ class Reporter:
         if self._terminal:
             print(file=sys.stderr)
 
-    def step(self, row: dict[str, Any]) -> None:
+    def step(self, row: Mapping[str, Any]) -> None:  # Any: names, counts and quantities
         """Show one line of the learning curve."""
         now, last = time.monotonic(), row["step"] == self._steps
         if not last and now - self._printed < (0.1 if self._terminal else _EVERY_S):

@@ -188,6 +188,7 @@ def activity(run: Run, most_bins: int) -> Activity:
 
 def static_power_w(run: Run) -> dict[str, float]:
     """Watts that each part draws whatever it does."""
+    # Any: the manifest is JSON.
     rows: Sequence[Mapping[str, Any]] = run.manifest.get("static_power") or []
     found: dict[str, float] = {}
     for row in rows:

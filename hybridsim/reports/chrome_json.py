@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from hybridsim.reports.tracks import Power, Slice, check_tick, powers, scale_text, slices
 from hybridsim.results.read import Run
@@ -119,15 +118,15 @@ def _microseconds(ticks: int) -> str:
     return f"{ticks // 1000}.{ticks % 1000:03}"
 
 
-def _json(value: Any) -> str:
+def _json(value: object) -> str:
     """Compact; a number that is not finite, for which JSON has no word, becomes text."""
     try:
         return json.dumps(value, separators=(",", ":"), allow_nan=False)
     except ValueError:
-        return json.dumps(
-            {name: _finite(cell) for name, cell in value.items()}, separators=(",", ":")
-        )
+        assert isinstance(value, dict)  # an event; a name alone is always finite
+        finite = {name: _finite(cell) for name, cell in value.items()}
+        return json.dumps(finite, separators=(",", ":"))
 
 
-def _finite(value: Any) -> Any:
+def _finite(value: object) -> object:
     return str(value) if isinstance(value, float) and value - value != 0 else value

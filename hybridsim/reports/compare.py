@@ -4,10 +4,9 @@ at all.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -42,9 +41,9 @@ def compare_table(runs: Sequence[Run]) -> pd.DataFrame:
     return pd.DataFrame([_line(group) for group in groups_of(runs)])
 
 
-def _line(group: Group) -> dict[str, Any]:
+def _line(group: Group) -> dict[str, str | int | float]:
     summaries = [run.summary for run in group.runs]
-    line: dict[str, Any] = {"name": group.name, "seeds": len(summaries)}
+    line: dict[str, str | int | float] = {"name": group.name, "seeds": len(summaries)}
     line["status"] = ", ".join(sorted({run.status for run in group.runs}))
     line["steps"] = float(np.median([summary["steps"] for summary in summaries]))
     line["simulated_s"] = float(np.median([summary["simulated_s"] for summary in summaries]))
@@ -207,7 +206,11 @@ def _numbers(table: pd.DataFrame) -> str:
             *(line["name"], line["target"], line["seeds"], line["reached"]),
             _interval(line, "time_to_target_s", "s"),
             _interval(line, "energy_to_target_j", "J"),
-            *(quantity(line["simulated_s"], "s"), quantity(line["energy_j"], "J"), band(line)),
+            *(
+                quantity(line["simulated_s"], "s"),
+                quantity(line["energy_j"], "J"),
+                band({name: line[name] for name in ENERGY_NAMES}),
+            ),
             *(_plain(line["final_train_loss"]), _plain(line["final_test_accuracy"])),
         ]
         for line in table.to_dict("records")
@@ -222,7 +225,7 @@ def _numbers(table: pd.DataFrame) -> str:
     return page.section("Numbers", page.table(headers, rows, text=2), page.paragraph(note, "note"))
 
 
-def _interval(line: Mapping[Any, Any], column: str, unit: str) -> str:
+def _interval(line: Mapping[Hashable, float], column: str, unit: str) -> str:
     found = Interval(line[column], line[f"{column}_ci_low"], line[f"{column}_ci_high"])
     if np.isnan(found.median):
         return "–"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -47,7 +46,7 @@ _LATEX = {
 }  # fmt: skip
 
 
-def _latex(cell: Any) -> str:
+def _latex(cell: object) -> str:
     if isinstance(cell, float):
         if not np.isfinite(cell):
             return "--" if np.isnan(cell) else r"$\infty$"

@@ -38,6 +38,10 @@ _AXIS = {
     "ticks": "outside",
     "tickcolor": "#aab3bd",
 }
+Options = dict[str, Any]
+"""What plotly is given: nested settings, whose types it checks itself."""
+Row = Mapping[str, Any]
+"""A row of a run's summary or manifest: names, counts and quantities; Run gives it no type yet."""
 MOST_POINTS = 2000
 MOST_BARS = 14
 
@@ -53,7 +57,7 @@ class Axis(NamedTuple):
     word: str
 
 
-def blank(x_title: str, y_title: str, **layout: Any) -> go.Figure:
+def blank(x_title: str, y_title: str, **layout: Any) -> go.Figure:  # Any: as Options
     """An empty chart in the house style."""
     figure = go.Figure()
     figure.update_layout(
@@ -98,7 +102,7 @@ def learning_curve(
     steps: pd.DataFrame,
     metric: str,
     axis: Axis,
-    target: Mapping[str, Any] | None,
+    target: Row | None,
     energy: Mapping[str, float],
 ) -> go.Figure:
     """One metric against one axis, with the target; on the energy axis the run's low to high is
@@ -135,7 +139,7 @@ def logarithmic(figure: go.Figure, values: np.ndarray) -> None:
     figure.update_yaxes(title_text=f"{figure.layout.yaxis.title.text} (log)")
 
 
-def _mark_target(figure: go.Figure, target: Mapping[str, Any], axis: Axis, end: float) -> None:
+def _mark_target(figure: go.Figure, target: Row, axis: Axis, end: float) -> None:
     """A dashed line at the threshold; a diamond where it was reached."""
     threshold = target["threshold"]
     figure.add_scatter(
@@ -166,9 +170,9 @@ def colours_of(names: Sequence[str]) -> dict[str, str]:
     return {name: COLOURS[index % len(COLOURS)] for index, name in enumerate(sorted(set(names)))}
 
 
-def largest(rows: Sequence[Mapping[str, Any]], value: str) -> list[dict[str, Any]]:
+def largest(rows: Sequence[Row], value: str) -> list[Row]:
     """The largest rows, largest first, and one that sums up the others, where there are many."""
-    ordered = sorted((dict(row) for row in rows), key=lambda row: -row[value])
+    ordered = sorted(rows, key=lambda row: -row[value])
     if len(ordered) <= MOST_BARS:
         return ordered
     shown, rest = ordered[: MOST_BARS - 1], ordered[MOST_BARS - 1 :]
@@ -181,8 +185,8 @@ def largest(rows: Sequence[Mapping[str, Any]], value: str) -> list[dict[str, Any
 
 
 def _bars(
-    rows: Sequence[Mapping[str, Any]], colours: Mapping[str, str], x_title: str
-) -> tuple[go.Figure, dict[str, Any]]:
+    rows: Sequence[Row], colours: Mapping[str, str], x_title: str
+) -> tuple[go.Figure, Options]:
     """An empty horizontal bar chart, and what its bars have in common: one per part and kind."""
     labels = [f"{plot_text(row['part'])} · {plot_text(row['kind'])}" for row in rows]
     figure = blank(x_title, "", bargap=0.3)
@@ -191,7 +195,7 @@ def _bars(
     return figure, {"y": labels, "orientation": "h", "marker": marker}
 
 
-def path_shares(shares: Sequence[Mapping[str, Any]], colours: Mapping[str, str]) -> go.Figure:
+def path_shares(shares: Sequence[Row], colours: Mapping[str, str]) -> go.Figure:
     """What each part and kind contributes to the critical path, in per cent of its length."""
     rows = largest(shares, "share")
     figure, common = _bars(rows, colours, "share of the critical path (%)")
@@ -205,9 +209,9 @@ def path_shares(shares: Sequence[Mapping[str, Any]], colours: Mapping[str, str])
     return figure
 
 
-def by_kind(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def by_kind(rows: Sequence[Row]) -> list[Row]:
     """Rows per part, lane and kind summed over the lanes of a part; background lanes left out."""
-    found: dict[tuple[str, str], dict[str, Any]] = {}
+    found: dict[tuple[str, str], dict[str, Any]] = {}  # Any: as Row
     for row in rows:
         if not row["lane"].startswith("~"):
             empty = {
@@ -223,7 +227,7 @@ def by_kind(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return list(found.values())
 
 
-def times(rows: Sequence[Mapping[str, Any]], colours: Mapping[str, str]) -> go.Figure:
+def times(rows: Sequence[Row], colours: Mapping[str, str]) -> go.Figure:
     """Time in service (full) and time waited for it (pale), per part and kind."""
     shown = largest(rows, "time_s")
     scale = scale_for(max((row["time_s"] + row["wait_s"] for row in shown), default=0.0), "s")
@@ -239,7 +243,7 @@ def times(rows: Sequence[Mapping[str, Any]], colours: Mapping[str, str]) -> go.F
     return figure.update_layout(barmode="stack")
 
 
-def energies(rows: Sequence[Mapping[str, Any]], colours: Mapping[str, str]) -> go.Figure:
+def energies(rows: Sequence[Row], colours: Mapping[str, str]) -> go.Figure:
     """Joules per part and kind, with a bar from low to high."""
     shown = largest(rows, "energy_j")
     scale = scale_for(max((row["energy_high_j"] for row in shown), default=0.0), "J")

@@ -6,7 +6,6 @@ import html
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
@@ -26,12 +25,12 @@ document.querySelectorAll('figure.chart').forEach(function (figure) {
 """
 
 
-def escape(value: Any) -> str:
+def escape(value: object) -> str:
     """Text as HTML; quotes too, so that it may stand in an attribute."""
     return html.escape(str(value), quote=True)
 
 
-def plot_text(value: Any) -> str:
+def plot_text(value: object) -> str:
     """Text for a chart, whose labels understand a little HTML: stays what it is."""
     return html.escape(str(value), quote=False)
 
@@ -90,7 +89,7 @@ def legend(colours: Mapping[str, str]) -> str:
     return f'<p class="legend">{" ".join(patches)}</p>'
 
 
-def table(headers: Sequence[str], rows: Iterable[Sequence[Any]], text: int = 1) -> str:
+def table(headers: Sequence[str], rows: Iterable[Sequence[object]], text: int = 1) -> str:
     """A table whose first ``text`` columns are text and whose others are numbers, right-aligned."""
     kinds = ["text" if index < text else "number" for index in range(len(headers))]
     head = "".join(f'<th class="{k}">{escape(h)}</th>' for k, h in zip(kinds, headers, strict=True))
@@ -99,7 +98,7 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[Any]], text: int = 1) 
     return f'<div class="scroll"><table>{rows_of_table}</table></div>'
 
 
-def _cell(kind: str, value: Any) -> str:
+def _cell(kind: str, value: object) -> str:
     return f'<td class="{kind}{" long" if len(str(value)) > _LONG else ""}">{escape(value)}</td>'
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from hybridsim.reports.protobuf import double, fixed64, integer, key, nested, text, varint
 from hybridsim.reports.tracks import Power, Slice, check_tick, powers, scale_text, slices
@@ -86,11 +85,15 @@ _TAIL = _SEQUENCE + integer(FLAGS, NEEDS_STATE)
 _TIME, _EVENT = key(TIMESTAMP, 0), key(EVENT, 2)
 
 
+_Place = tuple[str | int | None, ...]
+"""A part; a part and None, its power; a part, a lane and one of the lane's tracks."""
+
+
 class _Writer:
     """Turns slices into packets; remembers which tracks and names the trace knows already."""
 
     def __init__(self) -> None:
-        self._tracks: dict[tuple[Any, ...], int] = {}
+        self._tracks: dict[_Place, int] = {}
         self._ranks: dict[int, int] = {}
         self._names: dict[tuple[int, str], int] = {}
         self._prefixes: dict[str, bytes] = {}
@@ -133,9 +136,7 @@ class _Writer:
                 (found.part, found.lane, found.track), self._tracks[found.part,], found.lane
             )
 
-    def _track(
-        self, place: tuple[Any, ...], parent: int, name: str, more: bytes = b""
-    ) -> Iterator[bytes]:
+    def _track(self, place: _Place, parent: int, name: str, more: bytes = b"") -> Iterator[bytes]:
         """Describe a track, once; siblings stand in the order in which they are first used."""
         if place in self._tracks:
             return

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import Any
 
 from hybridsim.reports import page
+from hybridsim.reports.figures import Row
 from hybridsim.reports.units_text import natural, percent, quantity
 from hybridsim.results.read import Run
 
@@ -36,7 +36,7 @@ def placement(run: Run) -> str:
     pieces = run.summary.get("placement")
     if not pieces:
         return ""
-    by_part: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    by_part: dict[str, list[Row]] = defaultdict(list)
     for piece in pieces:
         by_part[piece["part"]].append(piece)
     measured = {part: _measured(run, part, own) for part, own in by_part.items()}
@@ -82,7 +82,7 @@ def _rounding(run: Run) -> str:
 
 
 def _row(
-    part: str, own: list[dict[str, Any]], device_s: float | None, wait_s: float | None, used: float
+    part: str, own: list[Row], device_s: float | None, wait_s: float | None, used: float
 ) -> list[str]:
     predicted = [sum(piece[name] for piece in own) for name in ("device_s", "link_s")]
     return [
@@ -97,9 +97,7 @@ def _row(
     ]
 
 
-def _measured(
-    run: Run, part: str, own: list[dict[str, Any]]
-) -> tuple[float | None, float | None, float]:
+def _measured(run: Run, part: str, own: list[Row]) -> tuple[float | None, float | None, float]:
     """Time in service and time waited in one round, and the share of the run in which the SPU did
     something.
     """

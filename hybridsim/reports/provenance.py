@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from hybridsim.reports import page
+from hybridsim.reports.figures import Row
 from hybridsim.reports.units_text import quantity
 from hybridsim.results.read import Run
 
@@ -29,6 +30,7 @@ def events(run: Run) -> str:
         [kind, f"{entry['count']:,}", quantity(entry["first_s"], "s")]
         for kind, entry in found.items()
     ]
+    # Any: itertuples makes its class anew.
     shown: list[Any] = list(run.events.head(_MOST_EVENTS).itertuples())
     rows = [
         [
@@ -61,7 +63,7 @@ def assumptions(run: Run) -> str:
     )
 
 
-def _statuses(items: list[dict[str, Any]]) -> str:
+def _statuses(items: list[Row]) -> str:
     """How many constants were measured, published, assumed."""
     sheets = {item["sheet"]["name"]: item["sheet"]["constants"] for item in items}
     counts = Counter(
@@ -100,7 +102,7 @@ def _static(run: Run) -> str:
 _POWERS = ("power_w", "power_low_w", "power_high_w")
 
 
-def _datasheet(item: Mapping[str, Any]) -> str:
+def _datasheet(item: Row) -> str:
     sheet = item["sheet"]
     settings = {
         key: value
@@ -123,7 +125,7 @@ def _datasheet(item: Mapping[str, Any]) -> str:
     return page.folded(f"{item.get('name', '')} – {sheet['name']}", note, table)
 
 
-def _value(entry: Mapping[str, Any], key: str) -> str:
+def _value(entry: Row, key: str) -> str:
     value, unit = entry.get(key), str(entry.get("unit") or "")
     if not isinstance(value, float | int):
         return "–" if value is None else str(value)
@@ -148,7 +150,7 @@ def provenance(run: Run) -> str:
     )
 
 
-def _lines(content: Mapping[str, Any]) -> Iterator[list[str]]:
+def _lines(content: Mapping[str, object]) -> Iterator[list[str]]:
     """One line per field that has a value; a nested one is spelled out in it."""
     for key, value in content.items():
         if isinstance(value, Mapping):
@@ -159,5 +161,5 @@ def _lines(content: Mapping[str, Any]) -> Iterator[list[str]]:
             yield [key.replace("_", " "), _short(value)]
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)

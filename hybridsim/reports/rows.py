@@ -4,12 +4,12 @@ axis.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import plotly.graph_objects as go
 
-from hybridsim.reports.figures import blank
+from hybridsim.reports.figures import Options, blank
 from hybridsim.reports.page import plot_text
 
 MOST_ROWS = 80
@@ -37,7 +37,7 @@ class Rows:
                 self.place[part, lane] = self.count
                 self.count += 1
 
-    def axis(self) -> dict[str, Any]:
+    def axis(self) -> Options:
         """Settings of the vertical axis: lanes as labels, parts in bold, no zoom."""
         labels = {row: f"<b>{short(part)}</b>" for part, row in self.headings.items()}
         labels |= {row: short(lane) for (_, lane), row in self.place.items()}
@@ -48,7 +48,7 @@ class Rows:
                 "showgrid": False, "showline": False,
         }  # fmt: skip
 
-    def lines(self) -> list[dict[str, Any]]:
+    def lines(self) -> list[Options]:
         """A hairline above every part."""
         line = {"color": "#dde2e8", "width": 1}
         return [
@@ -57,7 +57,7 @@ class Rows:
             for row in self.headings.values()
         ]  # fmt: skip
 
-    def chart(self, x_title: str, **layout: Any) -> go.Figure:
+    def chart(self, x_title: str, **layout: Any) -> go.Figure:  # Any: as Options
         """An empty chart with these rows."""
         margin = {"l": _LEFT, "r": 10, "t": 6, "b": 44, **layout.pop("margin", {})}
         figure = blank(x_title, "", shapes=self.lines(), margin=margin, **layout)
@@ -88,6 +88,6 @@ def short(name: str) -> str:
     return plot_text(name if len(name) <= _LONGEST else name[: _LONGEST - 1] + "…")
 
 
-def select(lanes: Mapping[str, Iterable[str]], keep: Any) -> dict[str, list[str]]:
+def select(lanes: Mapping[str, Iterable[str]], keep: Callable[[str], bool]) -> dict[str, list[str]]:
     """The lanes whose name satisfies ``keep``."""
     return {part: [lane for lane in names if keep(lane)] for part, names in lanes.items()}

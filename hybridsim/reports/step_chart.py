@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple, cast
 
 import pandas as pd
 import plotly.graph_objects as go
 
 from hybridsim.reports.activity import is_background, is_flight
-from hybridsim.reports.figures import COLOURS
+from hybridsim.reports.figures import COLOURS, Options
 from hybridsim.reports.merging import SEVERAL, Bars, bars
 from hybridsim.reports.page import plot_text
 from hybridsim.reports.rows import Rows
@@ -40,6 +40,33 @@ class Drawing(NamedTuple):
     legend: dict[str, str]
     bars: Bars
     operations: int
+
+
+class _Bar(NamedTuple):
+    """A row of ``Bars``; of those that wait only what ``_waiting`` shows is there."""
+
+    part: str
+    lane: str
+    kind: str
+    layer: str
+    note: str
+    id: int
+    step: int
+    start_ps: int
+    end_ps: int
+    wait_ps: int
+    service_ps: int
+    spans: int
+    operations: int
+    blocker: int
+    parents: Sequence[int]
+    own: bool
+    critical: bool
+    bits: int
+    conversions: int
+    writes: int
+    launches: int
+    flop: float
 
 
 def draw(
@@ -104,7 +131,7 @@ def _figure(
 
 def _waits(
     waits: pd.DataFrame, rows: Rows, window: Window, scale: Scale, known: dict[int, str]
-) -> dict[str, Any]:
+) -> Options:
     """Pale, thin bars below the service of others, from the moment of queueing to the start."""
     texts = [_waiting(bar, known) for bar in _records(waits)]
     return {
@@ -118,7 +145,7 @@ def _waits(
     }
 
 
-def _waiting(bar: Any, known: dict[int, str]) -> str:
+def _waiting(bar: _Bar, known: dict[int, str]) -> str:
     place = f"{plot_text(bar.part)} · {plot_text(bar.lane)}"
     if bar.spans > 1:
         return f"<b>{bar.spans:,} operations wait</b><br>{place}<br>{_time(bar.wait_ps)} in sum"
@@ -133,7 +160,7 @@ def _service(
     scale: Scale,
     colour: str,
     known: dict[int, str],
-) -> dict[str, Any]:
+) -> Options:
     """Bars of one kind; hatching marks other steps, pallor the background."""
     found = _records(service)
     return {
@@ -161,7 +188,7 @@ def _service(
     }
 
 
-def _path(critical: pd.DataFrame, rows: Rows, window: Window, scale: Scale) -> dict[str, Any]:
+def _path(critical: pd.DataFrame, rows: Rows, window: Window, scale: Scale) -> Options:
     """A dark line above the service that lies on the critical path."""
     return {
         **_extent(critical, window, scale),
@@ -180,7 +207,7 @@ def _ticks(
     scale: Scale,
     colours: dict[str, str],
     known: dict[int, str],
-) -> dict[str, Any]:
+) -> Options:
     """Upright strokes for what is too short to see at this width, or has no length at all."""
     found = _records(tiny)
     middle = [
@@ -209,12 +236,12 @@ def _extent(frame: pd.DataFrame, window: Window, scale: Scale) -> dict[str, list
     }
 
 
-def _hover(bar: Any, window: Window, known: dict[int, str]) -> str:
+def _hover(bar: _Bar, window: Window, known: dict[int, str]) -> str:
     """Everything known about a bar, one fact a line."""
     return "<br>".join(_merged_lines(bar, window) if bar.spans > 1 else _lines(bar, window, known))
 
 
-def _lines(bar: Any, window: Window, known: dict[int, str]) -> Iterator[str]:
+def _lines(bar: _Bar, window: Window, known: dict[int, str]) -> Iterator[str]:
     layer = f", layer {plot_text(bar.layer)}" if bar.layer else ""
     yield f"<b>{plot_text(bar.kind)}</b>" + (f" × {bar.operations:,}" if bar.operations > 1 else "")
     yield f"{plot_text(bar.part)} · {plot_text(bar.lane)}, step {bar.step}{layer}, #{bar.id}"
@@ -234,7 +261,7 @@ def _lines(bar: Any, window: Window, known: dict[int, str]) -> Iterator[str]:
         yield plot_text(bar.note)
 
 
-def _merged_lines(bar: Any, window: Window) -> Iterator[str]:
+def _merged_lines(bar: _Bar, window: Window) -> Iterator[str]:
     yield f"<b>{plot_text(bar.kind)}</b>, {bar.spans:,} operations merged"
     yield f"{plot_text(bar.part)} · {plot_text(bar.lane)}, from #{bar.id}"
     length = max(bar.end_ps - bar.start_ps, 1)
@@ -248,7 +275,7 @@ def _merged_lines(bar: Any, window: Window) -> Iterator[str]:
         yield f"waited {_time(bar.wait_ps)} in sum"
 
 
-def _work(bar: Any) -> Iterator[str]:
+def _work(bar: _Bar) -> Iterator[str]:
     work = {
         "bits": bar.bits,
         "conversions": bar.conversions,
@@ -279,6 +306,6 @@ def _numbers(values: Iterable[float]) -> list[float]:
     return [float(f"{value:.10g}") for value in values]
 
 
-def _records(frame: pd.DataFrame) -> list[Any]:
+def _records(frame: pd.DataFrame) -> list[_Bar]:
     """Rows as named tuples; ``count`` would hide the tuple's own method."""
-    return list(frame.rename(columns={"count": "operations"}).itertuples())
+    return cast("list[_Bar]", list(frame.rename(columns={"count": "operations"}).itertuples()))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import plotly.graph_objects as go
 
 from hybridsim.reports.activity import Bins
+from hybridsim.reports.figures import Options
 from hybridsim.reports.rows import Rows
 from hybridsim.reports.units_text import scale_for
 
@@ -62,7 +63,7 @@ def strips(rows: Rows, found: Sequence[Strip], bins: Bins) -> go.Figure:
     return figure
 
 
-def _outline(row: int, shares: np.ndarray, x: np.ndarray, colour: str) -> dict[str, Any]:
+def _outline(row: int, shares: np.ndarray, x: np.ndarray, colour: str) -> Options:
     """A filled staircase that stands on the bottom of its row; only the corners are kept."""
     bottom = row + FULL / 2
     shares = np.round(shares, 4)
@@ -83,7 +84,7 @@ def _outline(row: int, shares: np.ndarray, x: np.ndarray, colour: str) -> dict[s
     }
 
 
-def _hover(strip: Strip, x: np.ndarray, unit: str) -> dict[str, Any]:
+def _hover(strip: Strip, x: np.ndarray, unit: str) -> Options:
     """An invisible heat map that answers wherever the pointer is; its last bin may reach beyond the
     run's end.
     """

@@ -121,6 +121,7 @@ def _chunk(
     parents, offsets = columns.pop("parents"), columns.pop("parents_offsets")
     names = list(columns)
     for index, row in enumerate(zip(*columns.values(), strict=True)):
+        # Any: a cell is whatever its column holds.
         cells: dict[str, Any] = dict(zip(names, row, strict=True))
         start, end = cells["start_ps"] // tick_ps, cells["end_ps"] // tick_ps
         part, lane, span = cells["part"], cells["lane"], cells["id"]

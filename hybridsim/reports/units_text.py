@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from hybridsim.units import engineering
 
@@ -48,12 +48,12 @@ def percent(share: float | None) -> str:
     return "–" if share is None or share != share else f"{100 * share:.3g} %"
 
 
-def band(energy: Mapping[Any, Any]) -> str:
+def band(energy: Mapping[str, float]) -> str:
     """Low to high in joules."""
     return f"{quantity(energy['energy_low_j'], 'J')} – {quantity(energy['energy_high_j'], 'J')}"
 
 
-def with_band(energy: Mapping[str, Any]) -> str:
+def with_band(energy: Mapping[str, float]) -> str:
     """Nominal joules, and low to high in brackets."""
     return f"{quantity(energy['energy_j'], 'J')} ({band(energy)})"
 

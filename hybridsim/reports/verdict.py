@@ -4,11 +4,10 @@ bottleneck).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from hybridsim.reports import page
-from hybridsim.reports.figures import spell
+from hybridsim.reports.figures import Row, spell
 from hybridsim.reports.units_text import ENERGY_NAMES, band, percent, quantity
 from hybridsim.results.read import Run
 
@@ -57,7 +56,7 @@ def _alarms(run: Run) -> Iterator[str]:
         yield f"Something went wrong on the way: {counts}. See Events."
 
 
-def goal_text(target: Mapping[str, Any]) -> str:
+def goal_text(target: Row) -> str:
     """The target in words and signs."""
     sign = "≥" if target["direction"] == "above" else "≤"
     return f"{spell(target['metric'])} {sign} {target['threshold']:g}"
@@ -91,10 +90,10 @@ def _target(run: Run) -> Card:
     return "Target", f"reached at step {target['step']:,}, then lost", why, "bad"
 
 
-def meets(target: Mapping[str, Any], value: float) -> bool:
+def meets(target: Row, value: float) -> bool:
     """Whether a value of the metric is on the right side of the threshold."""
-    above = target["direction"] == "above"
-    return value >= target["threshold"] if above else value <= target["threshold"]
+    threshold = float(target["threshold"])
+    return value >= threshold if target["direction"] == "above" else value <= threshold
 
 
 def _scaled_band(run: Run, joules: float) -> str:

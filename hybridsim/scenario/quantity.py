@@ -84,8 +84,8 @@ class QuantityError(ValueError):
 
 
 @lru_cache(maxsize=1)
-def _registry() -> pint.UnitRegistry:
-    registry: pint.UnitRegistry = pint.UnitRegistry(None)
+def _registry() -> pint.UnitRegistry[float]:
+    registry: pint.UnitRegistry[float] = pint.UnitRegistry(None)
     for line in _DEFINITIONS.strip().splitlines():
         registry.define(line)
     return registry

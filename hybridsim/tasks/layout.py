@@ -37,7 +37,7 @@ class Layout:
 
     def unflatten(self, theta: Tensor) -> dict[str, Tensor]:
         """Views of theta (N,), by name and in each parameter's shape."""
-        parts = theta.split(self.sizes)
+        parts = torch.split(theta, list(self.sizes))
         return {n: p.view(s) for n, p, s in zip(self.names, parts, self.shapes, strict=True)}
 
     def flatten(self, parameters: Mapping[str, Tensor]) -> Tensor:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from math import prod
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -26,7 +25,15 @@ from hybridsim.tasks.checks import (
 )
 from hybridsim.tasks.code import Code
 from hybridsim.tasks.layout import Layout, layout_of
-from hybridsim.tasks.workload import Data, Loss, Workload, build_workload, find_source, workload_key
+from hybridsim.tasks.workload import (
+    Data,
+    Loss,
+    Options,
+    Workload,
+    build_workload,
+    find_source,
+    workload_key,
+)
 
 __all__ = [
     "Batch", "Data", "Layout", "Loss", "Task", "Workload",
@@ -74,7 +81,7 @@ class Task:
     outputs: int
     terms: int = 1
     dtype: torch.dtype = torch.float32
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Options = field(default_factory=dict)
 
     def initial_parameters(self, seed: int) -> Tensor:
         """Theta (N,) as the workload's network factory draws it, in float32, from torch seeded by
@@ -130,9 +137,7 @@ def _meta(task: Task) -> Task:
     return task.to("meta")
 
 
-def load_workload(
-    name_or_path: str, options: Mapping[str, Any], data_dir: str | None = None
-) -> Task:
+def load_workload(name_or_path: str, options: Options, data_dir: str | None = None) -> Task:
     """A task from a shipped workload's name, or from the path of a user's own ``.py`` file.
 
     The task's key stands for everything that its results depend on: the bytes of the file as they
@@ -261,7 +266,8 @@ def evaluate(task: Task, theta: Tensor) -> Outcome:
     chunk = max(1, min(_CHUNK, _CHUNK_ELEMENTS // widest))
     losses, hits = [], []
     with torch.no_grad():
-        for x, y in zip(data.test_x.split(chunk), data.test_y.split(chunk), strict=True):
+        pieces = (torch.split(part, chunk) for part in (data.test_x, data.test_y))
+        for x, y in zip(*pieces, strict=True):
             z = task.apply(parameters, x)
             losses.append(batch_loss(task.loss, z, y).double() * len(x))
             hits.append(
@@ -279,7 +285,7 @@ def _converted(network: nn.Module, convert: Callable[[str, Tensor], Tensor]) -> 
     """A copy with ``convert(name, tensor)`` for every parameter and buffer; what is shared stays
     shared.
     """
-    replaced: dict[int, Any] = {id(b): convert(name, b) for name, b in network.named_buffers()}
+    replaced: dict[int, object] = {id(b): convert(name, b) for name, b in network.named_buffers()}
     for name, parameter in network.named_parameters():
         replaced[id(parameter)] = nn.Parameter(
             convert(name, parameter.detach()), requires_grad=False

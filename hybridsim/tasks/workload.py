@@ -21,6 +21,8 @@ from hybridsim.rng import address_seed
 from hybridsim.tasks.code import Code
 
 Loss = Literal["cross_entropy", "mse"]
+Options = Mapping[str, Any]
+"""What ``build`` takes: whatever a scenario file can say."""
 SHIPPED = "hybridsim.models.workloads"
 
 
@@ -85,7 +87,7 @@ def find_source(name_or_path: str) -> Path:
     return Path(spec.origin)
 
 
-def build_workload(code: Code, options: Mapping[str, Any], data_dir: str | None) -> Workload:
+def build_workload(code: Code, options: Options, data_dir: str | None) -> Workload:
     """Run the workload's file (never found through sys.path) and call its ``build``.
 
     ``data_dir`` is passed on to a ``build`` that takes a parameter of that name. torch's random
@@ -114,7 +116,7 @@ def build_workload(code: Code, options: Mapping[str, Any], data_dir: str | None)
     return workload
 
 
-def workload_key(code: str, options: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+def workload_key(code: str, options: Options, tensors: Mapping[str, Tensor]) -> str:
     """Hex digest of the code's digest, the options, and names, types, shapes and bytes of the
     tensors.
     """
@@ -141,8 +143,8 @@ def _import(code: Code) -> ModuleType:
 
 
 def _arguments(
-    file: str, build: Callable[..., Any], options: Mapping[str, Any], data_dir: str | None
-) -> dict[str, Any]:
+    file: str, build: Callable[..., object], options: Options, data_dir: str | None
+) -> Options:
     """Options checked against the signature of ``build``, plus ``data_dir`` where it is taken."""
     parameters = inspect.signature(build).parameters
     open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
