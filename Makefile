@@ -5,7 +5,10 @@ BIN := $(VENV)/bin
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: run test coverage lint bench clean
+# Tests of files and numbers that train nothing: what `make quick` runs.
+QUICK := tests/scenario tests/trace tests/results tests/docs/test_public_names.py
+
+.PHONY: run test quick coverage lint bench clean
 
 $(VENV)/.run: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -24,6 +27,9 @@ run: $(VENV)/.run
 
 test: lint
 	$(BIN)/pytest -n 2
+
+quick: lint
+	$(BIN)/pytest -n 2 $(QUICK)
 
 coverage: $(VENV)/.test
 	$(BIN)/pytest -n 2 --cov=hybridsim --cov-report=term:skip-covered --cov-fail-under=90
