@@ -27,7 +27,6 @@ _EXPECTED = {
     "fisher_samples": 1,
     "sharing": "expand",
     "damping_rule": "pi",
-    "update": "nesterov",
     "kl_clip": None,
 }
 
@@ -67,8 +66,9 @@ def digital(task: hybridsim.Task, scenario: hybridsim.Scenario) -> Iterator[Step
         direction = task.layout.flatten(
             found.gradients | _preconditioned(found.gradients, averages, chosen["damping"])
         )
-        velocity = chosen["momentum"] * velocity + direction
-        theta = theta - chosen["learning_rate"] * (direction + chosen["momentum"] * velocity)
+        momentum = chosen["update"]["momentum"]
+        velocity = momentum * velocity + direction
+        theta = theta - chosen["learning_rate"] * (direction + momentum * velocity)
 
 
 def _settings(scenario: hybridsim.Scenario) -> dict[str, Any]:
@@ -78,6 +78,8 @@ def _settings(scenario: hybridsim.Scenario) -> dict[str, Any]:
         ValueError: one has no formula here.
     """
     chosen = scenario.training.algorithm.model_dump()
+    if chosen["update"]["kind"] != "nesterov":
+        raise ValueError(f"expected update: nesterov, got {chosen['update']}")
     other = {name: chosen.get(name) for name, value in _EXPECTED.items() if chosen[name] != value}
     if other:
         raise ValueError(f"expected K-FAC with {_EXPECTED}, got {other}")

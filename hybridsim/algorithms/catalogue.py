@@ -12,27 +12,25 @@ from hybridsim.algorithms.kfac import program as kfac_program
 from hybridsim.algorithms.session import Session
 from hybridsim.algorithms.tngd import program as tngd
 from hybridsim.errors import InputError
-from hybridsim.scenario.settings.algorithms import needs_spu
+from hybridsim.scenario.settings import OptimizerSettings
 
 Program = Callable[[Session], Generator[simpy.Event, object, None]]
 PROGRAMS: dict[str, Program] = {
-    "sgd": first_order.run,
-    "nesterov": first_order.run,
-    "adam": first_order.run,
-    "nadamw": first_order.run,
     "tngd": tngd.run,
     "kfac": kfac_program.run,
 }
 
 
 def program(algorithm: Any, spus: int) -> Program:
-    """The program for an algorithm.
+    """The program for an algorithm; an optimizer by itself trains on the gradient.
 
     Raises:
         InputError: it needs an SPU and the machine has none.
     """
-    if needs_spu(algorithm) and not spus:
+    if algorithm.needs_spu and not spus:
         raise InputError(
             f"machine: expected at least one SPU for algorithm '{algorithm.kind}', got none"
         )
+    if isinstance(algorithm, OptimizerSettings):
+        return first_order.run
     return PROGRAMS[algorithm.kind]

@@ -40,7 +40,8 @@ class Ref(NamedTuple):
 class Computation:
     """A module-level function and its settings; all it reads besides its arguments.
 
-    Settings must be scalars, strings or tuples of them: their ``repr`` enters the key.
+    Settings must be scalars, strings, tuples of them or frozen dataclasses of all these (a task's
+    layout): their ``repr`` enters the key.
     """
 
     __slots__ = ("function", "settings", "token")
@@ -51,7 +52,7 @@ class Computation:
         self.function = function
         self.settings = settings
         text = f"{function.__module__}.{function.__name__}{sorted(settings.items())!r}"
-        self.token = text.encode()
+        self.token = digest(text.encode())
 
 
 def digest(*parts: bytes) -> bytes:

@@ -12,7 +12,7 @@ from typing import Any
 
 from hybridsim.scenario.machine import MachineSpec
 from hybridsim.scenario.schema import Scenario
-from hybridsim.scenario.settings.algorithms import Kfac, needs_spu
+from hybridsim.scenario.settings.kfac import Kfac
 
 SCHEMA_VERSION = 1
 _PACKAGES = ("hybridsim", "torch", "numpy", "simpy", "pandas", "pyarrow", "scikit-learn")
@@ -66,7 +66,7 @@ def model_assumptions(scenario: Scenario, backend: str) -> list[str]:
             "Switches take no time and no energy, and carry any number of messages at once."
         )
     algorithm = scenario.training.algorithm
-    if not needs_spu(algorithm):
+    if not algorithm.needs_spu:
         return found
     found += [
         "Every stage of the SPU has a programmable gain that just fits each settling (automatic "

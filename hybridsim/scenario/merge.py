@@ -32,6 +32,7 @@ _SHORT_FORMS: dict[Path_, str] = {
     ("workload",): "source",
     ("machine", "gpu"): "part",
     ("machine", "link"): "part",
+    ("training", "algorithm", "update"): "kind",
 }
 _REPLACED = (("training", "target"),)
 _SHORT_MACHINE, _GENERAL_MACHINE = ("gpu", "link", "spus"), ("nodes", "edges")

@@ -34,6 +34,17 @@ _EXPECTED = {
     "too_short": "at least {min_length} items",
 }
 _Path = tuple[str | int, ...]
+_UNIONS: tuple[_Path, ...] = (
+    ("training", "algorithm"),
+    ("training", "algorithm", "update"),
+    ("machine", "nodes", "*"),
+)
+_MOVED = {
+    "adam": "update: {kind: adam, beta1: ...}",
+    "moments": "update: {kind: adam, beta1: ...}",
+    "momentum": "update: {kind: nesterov, momentum: ...}",
+}
+"""Where settings of the optimizer under another algorithm stand that once stood beside it."""
 
 
 def problems_of(error: ValidationError, model: type[BaseModel], root: Node) -> list[Problem]:
@@ -72,8 +83,9 @@ def _explain(
     if kind == "missing":
         return path, "a value for this required field", "nothing"
     if kind == "extra_forbidden":
-        valid = keys_at(model, detail["loc"][:-1])
-        return path, one_of(valid, path[-1], "a known key"), f"the unknown key {describe(path[-1])}"
+        valid, key = keys_at(model, detail["loc"][:-1]), path[-1]
+        moved = _MOVED.get(str(key)) if "update" in valid else None
+        return path, moved or one_of(valid, key, "a known key"), f"the unknown key {describe(key)}"
     if kind in ("literal_error", "union_tag_invalid"):
         names = [
             t.strip(" '")
@@ -92,10 +104,10 @@ def _explain(
 
 def without_tags(loc: _Path) -> _Path:
     """Pydantic names the chosen ``kind`` in an error's place; a user's file has no such level."""
-    for parent in (("training", "algorithm"), ("machine", "nodes", "*")):
+    for parent in _UNIONS:
         n = len(parent)
         if len(loc) > n and all(p in ("*", here) for p, here in zip(parent, loc, strict=False)):
-            return (*loc[:n], *loc[n + 1 :])
+            loc = (*loc[:n], *loc[n + 1 :])
     return loc
 
 

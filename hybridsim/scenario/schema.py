@@ -15,7 +15,9 @@ from hybridsim.scenario.fields import Complaint, Scalar, Short, Strict, Text, co
 from hybridsim.scenario.machine import Machine
 from hybridsim.scenario.nearest import one_of
 from hybridsim.scenario.quantity import describe
-from hybridsim.scenario.settings.algorithms import Algorithm, Kfac, Tngd, needs_spu
+from hybridsim.scenario.settings import Algorithm
+from hybridsim.scenario.settings.kfac import Kfac
+from hybridsim.scenario.settings.tngd import Tngd
 
 _NOT_SHORTENED = "options"
 
@@ -114,7 +116,7 @@ class Scenario(Strict):
     @model_validator(mode="after")
     def _spu_needed(self) -> Scenario:
         algorithm = self.training.algorithm
-        if needs_spu(algorithm) and not self.machine.expand().usable_spus():
+        if algorithm.needs_spu and not self.machine.expand().usable_spus():
             expected = f"at least one SPU that the GPU reaches, for algorithm '{algorithm.kind}'"
             complain([Complaint(("machine",), expected, "none")])
         return self

@@ -10,7 +10,8 @@ from hybridsim.scenario import unused_parts
 from hybridsim.scenario.choices import SpuChoice, SpuNode
 from hybridsim.scenario.machine import Machine
 from hybridsim.scenario.schema import Scenario
-from hybridsim.scenario.settings.algorithms import Kfac, Tngd, needs_spu
+from hybridsim.scenario.settings.kfac import Kfac
+from hybridsim.scenario.settings.tngd import Tngd
 
 
 def unused_fields(scenario: Scenario, timing_only: bool = False) -> list[str]:
@@ -28,7 +29,7 @@ def unused_fields(scenario: Scenario, timing_only: bool = False) -> list[str]:
         if len(machine.expand().usable_gpus()) > 1 and _differs(algorithm, "pipelining"):
             found.append("pipelining (several GPUs average over the whole backward pass)")
     paths = [f"training.algorithm.{key}" for key in found]
-    if not needs_spu(algorithm):
+    if not algorithm.needs_spu:
         return paths + list(unused_parts.of_digital(machine))
     if isinstance(algorithm, Tngd):
         paths += unused_parts.of_one_spu(machine)
@@ -45,8 +46,6 @@ def unused_fields(scenario: Scenario, timing_only: bool = False) -> list[str]:
 
 def _tngd(algorithm: Tngd) -> Iterator[str]:
     forced = algorithm.delay_tau is not None
-    if algorithm.update == "sgd" and algorithm.adam is not None:
-        yield "adam"
     if algorithm.readout.samples == 1 and _differs(algorithm.readout, "spacing_tau"):
         yield "readout.spacing"
     if algorithm.curvature == "empirical_fisher" and _differs(algorithm, "hessian_upload"):
@@ -79,16 +78,6 @@ def _kfac(algorithm: Kfac) -> Iterator[str]:
         yield "placement (samples of one factor's noise are taken by one SPU: as auto)"
     if algorithm.fisher != "mc" and _differs(algorithm, "fisher_samples"):
         yield "fisher_samples"
-    if algorithm.update != "nesterov" and _differs(algorithm, "momentum"):
-        yield "momentum"
-    if algorithm.update not in ("adam", "nadamw") and algorithm.moments is not None:
-        yield "moments"
-    if (
-        algorithm.update == "adam"
-        and algorithm.moments is not None
-        and algorithm.moments.weight_decay
-    ):
-        yield "moments.weight_decay"
 
 
 def _written(algorithm: Kfac, name: str) -> str:

@@ -1,4 +1,9 @@
+"""Optimizers against torch.optim step for step, and what the door asks of each."""
+
 from __future__ import annotations
+
+import inspect
+import pkgutil
 
 import pytest
 import torch
@@ -6,10 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hybridsim.algorithms import optimizers
+from hybridsim.operations.count import count, signature
+from hybridsim.scenario import settings as all_settings
+from hybridsim.scenario.load import load
+from hybridsim.scenario.settings import ALGORITHMS, OPTIMIZERS
+from hybridsim.tasks.layout import Layout, layout_of
 
 rates = st.floats(1e-4, 0.3)
 betas = st.floats(0.0, 0.99)
 decays = st.sampled_from([0.0, 0.01, 0.3])
+FLAT = Layout(("p",), ((17,),))
 
 
 def compare(kind, ours, make, seed, steps=12):
@@ -17,12 +28,12 @@ def compare(kind, ours, make, seed, steps=12):
     step."""
     generator = torch.Generator().manual_seed(seed)
     theta = torch.randn(17, generator=generator)
-    parameter = torch.nn.Parameter(theta.clone())
-    reference, state = make([parameter]), optimizers.initial_state(kind, theta)
+    parameter, module = torch.nn.Parameter(theta.clone()), optimizers.optimizer(kind)
+    reference, state = make([parameter]), module.start(theta, layout=FLAT)
     for _ in range(steps):
         direction = torch.randn(17, generator=generator)
         before = theta.clone()
-        new, state = getattr(optimizers, kind)(theta, state, direction, **ours).value
+        new, state = module.update(theta, state, direction, layout=FLAT, **ours).value
         assert torch.equal(theta, before)  # functional
         theta = new
         parameter.grad = direction.clone()
@@ -62,27 +73,92 @@ def test_adam(rate, beta1, beta2, decay, seed):
 
 
 @settings(deadline=None, max_examples=20)
-@given(rates, betas, betas, decays, st.integers(0, 2**31))
-def test_nadamw(rate, beta1, beta2, decay, seed):
+@given(rates, betas, betas, decays, st.floats(0, 0.1), st.integers(0, 2**31))
+def test_nadamw(rate, beta1, beta2, decay, psi, seed):
     ours = {"learning_rate": rate, "beta1": beta1, "beta2": beta2, "weight_decay": decay}
     compare(
         "nadamw",
-        ours,
+        {**ours, "momentum_decay": psi},
         lambda p: torch.optim.NAdam(
-            p, lr=rate, betas=(beta1, beta2), weight_decay=decay, decoupled_weight_decay=True
+            p,
+            lr=rate,
+            betas=(beta1, beta2),
+            weight_decay=decay,
+            momentum_decay=psi,
+            decoupled_weight_decay=True,
         ),
         seed,
     )
 
 
-@pytest.mark.parametrize("kind", ["adam", "nadamw"])
-def test_defaults_are_torchs(kind):
+@pytest.mark.parametrize(("kind", "rate"), [("adam", 1e-3), ("nadamw", 2e-3)])
+def test_defaults_are_torchs(kind, rate):
     make = torch.optim.Adam if kind == "adam" else torch.optim.NAdam
-    compare(kind, {}, make, 0)
+    compare(kind, {"learning_rate": rate}, make, 0)
 
 
 def test_errors_say_what_was_expected():
-    with pytest.raises(ValueError, match="'rmsprop'"):
-        optimizers.initial_state("rmsprop", torch.zeros(2))
-    with pytest.raises(ValueError, match="initial_state"):
-        optimizers.adam(torch.zeros(2), optimizers.State(), torch.zeros(2))
+    with pytest.raises(ValueError, match="sgd, got 'rmsprop'"):
+        optimizers.optimizer("rmsprop")
+
+
+# ---------------------------------------------------------------- two files for each
+
+
+def test_every_optimizer_has_its_settings_and_its_arithmetic():
+    listed = {m.name for m in pkgutil.iter_modules(optimizers.__path__) if m.name[0] != "_"}
+    assert listed == set(OPTIMIZERS)
+    assert set(ALGORITHMS) == {m.name for m in pkgutil.iter_modules(all_settings.__path__)} - {
+        "base"
+    }
+    assert "kfac" not in OPTIMIZERS and "muon" in OPTIMIZERS
+
+
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+def test_fields_are_the_keyword_arguments_with_the_same_defaults(kind):
+    found = inspect.signature(optimizers.optimizer(kind).update).parameters
+    keywords = {n: p.default for n, p in found.items() if p.kind is p.KEYWORD_ONLY}
+    fields = dict(OPTIMIZERS[kind].model_fields)
+    assert set(keywords) - {"layout"} == set(fields) - {"kind"}
+    for name in keywords.keys() - {"layout", "learning_rate", "weight_decay"}:
+        assert keywords[name] == fields[name].default
+    assert list(inspect.signature(optimizers.optimizer(kind).start).parameters) == [
+        "theta",
+        "layout",
+    ]
+
+
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+def test_alone_and_under_another_algorithm_it_has_the_same_settings(kind):
+    scenario = load("tngd-digits", [f"training.algorithm.update={kind}"])
+    update = scenario.training.algorithm.update
+    fields = dict(type(update).model_fields)
+    assert isinstance(update, OPTIMIZERS[kind]) and "learning_rate" not in fields
+    assert fields.keys() == OPTIMIZERS[kind].model_fields.keys() - {"learning_rate"}
+    assert getattr(update, "weight_decay", 0) == 0
+    assert load(scenario.document()) == scenario
+    layout = Layout(("p",), ((3,),))
+    rule = optimizers.rule(update, 0.25, layout)
+    assert rule.settings["learning_rate"] == 0.25 and rule.settings["layout"] is layout
+    assert len(rule.token) == 16
+    assert rule.token != optimizers.rule(update, 0.5, layout).token
+    assert rule.token != optimizers.rule(update, 0.25, Layout(("p",), ((3,),), ("head",))).token
+    alone = load("adam-digits", [f"training.algorithm={{kind: {kind}, learning_rate: 0.25}}"])
+    rules = optimizers.rule(alone.training.algorithm, 0.25, layout)
+    assert rules.settings | {"weight_decay": 0} == rule.settings | {"weight_decay": 0}
+
+
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_shapes_alone_tell_the_shapes_that_it_really_has(kind, dtype):
+    network = torch.nn.Sequential(torch.nn.Linear(3, 5), torch.nn.Linear(5, 4))
+    layout = layout_of(network)
+    assert layout.kinds == ("hidden", "vector", "head", "vector")
+    theta = torch.randn(layout.size, dtype=dtype)
+    state = optimizers.optimizer(kind).start(theta, layout=layout)
+    args, keywords = (theta, state, theta + 1), {"layout": layout, "learning_rate": 0.1}
+    work, shapes = count(optimizers.optimizer(kind).update, args, keywords)
+    real = optimizers.optimizer(kind).update(*args, **keywords)
+    assert signature((shapes.value,), {}) == signature((real.value,), {})
+    assert signature((real.value[1],), {}) == signature((state,), {})
+    assert work.flop > 0 and real.value[0].dtype == dtype

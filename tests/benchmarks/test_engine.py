@@ -11,9 +11,9 @@ import pytest
 import simpy
 
 import hybridsim
+from hybridsim.algorithms import optimizers
 from hybridsim.algorithms.natural_gradient.exact import fidelity
 from hybridsim.algorithms.natural_gradient.linearization import linearize
-from hybridsim.algorithms.optimizers import initial_state, sgd
 from hybridsim.algorithms.tngd import device as analog
 from hybridsim.tasks.task import batch, batch_indices, evaluate, load_workload
 
@@ -83,7 +83,9 @@ def test_host_time_outside_numerics(tmp_path):
 def bare_loop(scenario, algorithm) -> float:
     """The same functions in the same order, without machine, clock, trace and files."""
     task = load_workload(scenario.workload.source, dict(scenario.workload.options))
-    theta, state = task.initial_parameters(scenario.seed), initial_state("sgd", None)
+    theta = task.initial_parameters(scenario.seed)
+    state = optimizers.start(algorithm.update, theta, task.layout)
+    rule = optimizers.rule(algorithm.update, algorithm.learning_rate, task.layout)
     node = next(n for n in scenario.machine.expand().nodes if n.kind == "spu")
     bits = {"input": node.input_bits, "bias": node.bias_bits, "output": node.output_bits}
     exact = bits["input"] is None and bits["bias"] is None
@@ -98,7 +100,7 @@ def bare_loop(scenario, algorithm) -> float:
             system, drive, drive, tau=algorithm.settle_tau, kappa0=algorithm.noise, noise_seed=0
         ).value
         x = analog.read(system, state_x, output_bits=bits["output"]).value
-        theta, state = sgd(theta, state, x, learning_rate=algorithm.learning_rate).value
+        theta, state = rule.function(theta, state, x, **rule.settings).value
         if (step + 1) % scenario.training.evaluate_every == 0:
             evaluate(task, theta)
             fidelity(lin, x, damping=algorithm.damping)

@@ -87,9 +87,9 @@ class Lean:
             slopes |= self.preconditioned(block, slopes)
         with torch.no_grad():
             for name, parameter in self.parameters.items():
-                m = self.momentum[name].mul_(self.settings.momentum).add_(slopes[name])
+                m = self.momentum[name].mul_(self.settings.update.momentum).add_(slopes[name])
                 parameter -= self.settings.learning_rate * (
-                    slopes[name] + self.settings.momentum * m
+                    slopes[name] + self.settings.update.momentum * m
                 )
 
     def curvature(self, x, y):

@@ -26,6 +26,7 @@ KFAC = {
     "settle": "5 tau",
     "noise": 1e-4,
     "placement": "layers",
+    "update": {"kind": "nesterov"},
 }
 DIGITAL = {"kind": "kfac", "learning_rate": 0.05, "damping": 0.1, "method": "digital"}
 GPUS = {"gpu": {"part": "a100-sxm4-80gb", "count": 4, "interconnect": "nvlink3"}}
@@ -52,7 +53,7 @@ def document(algorithm: dict[str, Any], machine: dict[str, Any]) -> dict[str, An
 
 PROGRAMS = {
     "tngd": document(TNGD, MACHINE),
-    "tngd-kept": document({**TNGD, "state": "kept", "update": "adam"}, MACHINE),
+    "tngd-kept": document({**TNGD, "state": "kept", "update": {"kind": "adam"}}, MACHINE),
     "tngd-asynchronous": document(
         {**TNGD, "mode": "asynchronous", "state": "kept", "wait": "5 tau", "learning_rate": 0.05},
         {**MACHINE, "spus": {**SPUS, "buffering": "double"}},
@@ -76,7 +77,7 @@ PROGRAMS = {
         {**MACHINE, "spus": {**SPUS, "count": 2}},
     ),
     "kfac-stale": document(
-        {**KFAC, "stale": True, "placement": "layers", "update": "adam", "fisher": "mc"},
+        {**KFAC, "stale": True, "placement": "layers", "update": {"kind": "adam"}, "fisher": "mc"},
         {**MACHINE, "spus": {**SPUS, "count": 2, "buffering": "double"}},
     ),
     "kfac-tiles": document(

@@ -29,7 +29,7 @@ CHOICES: dict[str, list[Any]] = {
     "training.precision": ["float64"],
     "training.algorithm.mode": ["synchronous", "asynchronous"],
     "training.algorithm.state": ["reset", "kept"],
-    "training.algorithm.update": ["sgd", "adam", "nadamw"],
+    "training.algorithm.update.kind": ["sgd", "adam", "nadamw", "muon"],
     "training.algorithm.curvature": ["empirical_fisher"],
     "training.algorithm.jacobian_upload": ["twice"],
     "training.algorithm.hessian_upload": ["full"],
@@ -51,7 +51,7 @@ SKIPPED = {
 VARIED = (
     "method", "stale", "placement", "upload", "pipelining", "inverses_every", "factors_every",
         "covariance.samples",
-    "covariance.spacing", "fisher", "fisher_samples", "moments.beta1", "damping_rule", "update",
+    "covariance.spacing", "fisher", "fisher_samples", "update.beta1", "damping_rule", "update.kind",
 )  # fmt: skip
 """What is changed of the variants of K-FAC, beside the number of parts; all fields are changed of
 ``kfac`` itself."""

@@ -10,8 +10,11 @@ from torch import Tensor, nn
 
 from hybridsim.algorithms import optimizers
 from hybridsim.algorithms.natural_gradient.linearization import gradient, linearize
+from hybridsim.algorithms.optimizers import adam, sgd
 from hybridsim.operations.count import count, signature, stage, to_meta
 from hybridsim.outcome import Outcome
+from hybridsim.scenario.settings import OPTIMIZERS
+from hybridsim.tasks.layout import Layout
 from hybridsim.tasks.task import Data, Workload, as_task, batch, load_workload
 
 sizes = st.integers(2, 9)
@@ -306,9 +309,11 @@ def test_what_the_gpu_runs_gives_the_shapes_that_it_really_has(name):
     slope = torch.zeros_like(theta)
     calls = [(gradient, (task, theta, examples), {}), (linearize, (task, theta, examples), {}),
              (linearize, (task, theta, examples), {"curvature": "empirical_fisher"})]  # fmt: skip
-    for kind in ("sgd", "nesterov", "adam", "nadamw"):
-        state = optimizers.initial_state(kind, theta)
-        calls.append((getattr(optimizers, kind), (theta, state, slope), {"learning_rate": 0.1}))
+    keywords = {"layout": task.layout, "learning_rate": 0.1}
+    for kind in OPTIMIZERS:
+        module = optimizers.optimizer(kind)
+        state = module.start(theta, layout=task.layout)
+        calls.append((module.update, (theta, state, slope), keywords))
     for fn, args, options in calls:
         work, shapes = count(fn, args, options)
         real = fn(*args, **options)
@@ -320,7 +325,9 @@ def test_optimizer_bytes():
     """SGD reads two vectors and writes one; Adam's moments and update are counted operator by
     operator."""
     theta = torch.zeros(1000)
-    run, _ = count(optimizers.sgd, (theta, optimizers.State(), theta), {"learning_rate": 0.1})
+    layout = Layout(("p",), ((1000,),))
+    keywords = {"layout": layout, "learning_rate": 0.1}
+    run, _ = count(sgd.update, (theta, sgd.start(theta, layout=layout), theta), keywords)
     assert (run.flop, run.bytes, run.launches) == (1000, 12000, 1)
-    run, _ = count(optimizers.adam, (theta, optimizers.initial_state("adam", theta), theta), {})
+    run, _ = count(adam.update, (theta, adam.start(theta, layout=layout), theta), keywords)
     assert run.launches == 7 and run.bytes == 4000 * (3 + 2 + 3 + 2 + 2 + 2 + 4)

@@ -16,6 +16,7 @@ from hybridsim.scenario.document import parse
 from hybridsim.scenario.load import load
 from hybridsim.scenario.merge import shipped_scenarios
 from hybridsim.scenario.quantity import format_quantity
+from hybridsim.scenario.settings import OPTIMIZERS
 
 positive = st.floats(1e-9, 1e3)
 tau = st.floats(0, 1e12).map(lambda v: format_quantity(v, "tau"))
@@ -26,7 +27,17 @@ def optional(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, An
     return st.fixed_dictionaries({}, optional=fields)
 
 
-MOMENTS = optional(beta1=beta, beta2=beta, epsilon=positive)
+MOMENTS = {"beta1": beta, "beta2": beta, "epsilon": positive, "weight_decay": beta}
+MUON = {
+    "ns_coefficients": st.tuples(positive, positive, positive).map(list),
+    "nesterov": st.booleans(),
+}
+UPDATES = st.one_of(
+    st.sampled_from(sorted(OPTIMIZERS)),
+    st.fixed_dictionaries({"kind": st.sampled_from(["adam", "nadamw"])}, optional=MOMENTS),
+    st.fixed_dictionaries({"kind": st.just("nesterov")}, optional={"momentum": beta}),
+    st.fixed_dictionaries({"kind": st.just("muon")}, optional=MUON),
+)
 ALGORITHMS = st.one_of(
     st.fixed_dictionaries({"kind": st.just("sgd"), "learning_rate": positive}),
     st.fixed_dictionaries(
@@ -35,6 +46,7 @@ ALGORITHMS = st.one_of(
     st.fixed_dictionaries(
         {"kind": st.sampled_from(["adam", "nadamw"])}, optional={"beta1": beta, "epsilon": positive}
     ),
+    st.fixed_dictionaries({"kind": st.just("muon")}, optional={**MUON, "learning_rate": positive}),
     st.fixed_dictionaries(
         {"kind": st.just("tngd")},
         optional={
@@ -42,8 +54,7 @@ ALGORITHMS = st.one_of(
             "damping": positive,
             "settle": tau,
             "state": st.sampled_from(["reset", "kept"]),
-            "update": st.sampled_from(["sgd", "adam"]),
-            "adam": MOMENTS,
+            "update": UPDATES,
             "noise": st.floats(0, 1),
             "readout": optional(samples=st.integers(1, 99), spacing=tau),
         },
@@ -53,7 +64,7 @@ ALGORITHMS = st.one_of(
     ),
     st.fixed_dictionaries(
         {"kind": st.just("kfac"), "learning_rate": positive, "damping": positive},
-        optional={"ema": beta, "settle": tau},
+        optional={"ema": beta, "settle": tau, "update": UPDATES},
     ),
 )
 BITS = st.integers(2, 16) | st.just("ideal")
@@ -334,12 +345,66 @@ def test_asynchronous_settings_in_synchronous_mode() -> None:
     assert load("tngd-digits-async", ["training.algorithm.delay=100 tau"])
 
 
-def test_adam_moments_are_filled_in_where_adam_moves_the_parameters() -> None:
-    algorithm: Any = load(
-        "tngd-digits", ["training.algorithm.update=adam", "training.algorithm.adam.beta1=0"]
-    )
-    moments = algorithm.training.algorithm.adam
-    assert (moments.beta1, moments.beta2) == (0.0, 0.999)
-    assert load("tngd-digits", ["training.algorithm.update=adam"]).document()["training"][
-        "algorithm"
-    ]["adam"]
+UPDATE = "training.algorithm.update"
+
+
+def updated(name: str, *sets: str) -> Any:
+    """What stands under update: once the scenario is loaded."""
+    return load(name, sets).document()["training"]["algorithm"]["update"]
+
+
+def test_an_optimizer_under_update_is_a_name_or_a_map() -> None:
+    assert updated("tngd-digits") == {"kind": "sgd", "weight_decay": 0.0}
+    assert updated("kfac-digits") == {"kind": "nesterov", "momentum": 0.9, "weight_decay": 0.0}
+    adam = updated("tngd-digits", f"{UPDATE}=adam")
+    assert adam == {"kind": "adam"} | {
+        "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "weight_decay": 0.0
+    }  # fmt: skip
+    assert updated("tngd-digits", f"{UPDATE}={{kind: adam, beta1: 0}}") == adam | {"beta1": 0.0}
+    # a map builds on a short form, another kind starts afresh, a short form replaces
+    assert updated("tngd-digits", f"{UPDATE}=adam", f"{UPDATE}.beta1=0") == adam | {"beta1": 0.0}
+    assert updated("tngd-digits", f"{UPDATE}.kind=adam", f"{UPDATE}.beta1=0")["beta1"] == 0
+    assert updated("kfac-digits", f"{UPDATE}.kind=adam") == adam
+    assert updated("tngd-digits", f"{UPDATE}={{kind: adam, beta1: 0}}", f"{UPDATE}=adam") == adam
+
+
+def test_weight_decay_is_asked_for_under_update_and_a_default_of_the_optimizer_itself() -> None:
+    assert updated("kfac-gpt")["weight_decay"] == 0.0
+    assert updated("kfac-gpt", f"{UPDATE}.weight_decay=0.2")["weight_decay"] == 0.2
+    for kind, decay in (("nadamw", 0.01), ("muon", 0.1), ("adam", 0.0)):
+        alone: Any = load("adam-digits", [f"training.algorithm={{kind: {kind}}}"])
+        assert alone.training.algorithm.weight_decay == decay
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "expected"),
+    [
+        ("update: {kind: adam, beta1: 2}", "update.beta1", "a number < 1"),
+        ("update: {kind: adam, bta1: 0.2}", "update.bta1", "nearest: 'beta1'"),
+        ("update: {kind: adam, learning_rate: 1}", "update.learning_rate", "a known key"),
+        ("update: {kind: kfac}", "update.kind", "one of adam, muon, nadamw, nesterov, sgd"),
+        ("update: adm", "update.kind", "nearest: 'adam'"),
+        ("update: {beta1: 0}", "update.kind", "a kind"),
+        ("update: [adam]", "update", "a map"),
+        ("update: {kind: muon, ns_coefficients: [1, 2]}", "update.ns_coefficients[2]", "a value"),
+        ("update: {kind: muon, nesterov: 1}", "update.nesterov", "true or false"),
+        ("adam: {beta1: 0}", "adam", "update: {kind: adam, beta1: ...}"),
+    ],
+)
+def test_a_mistake_under_update_says_where_it_stands(
+    tmp_path: Path, text: str, path: str, expected: str
+) -> None:
+    lines = f"extends: tngd-digits\ntraining:\n  algorithm:\n    {text}\n"
+    with pytest.raises(InputError) as caught:
+        load(write(tmp_path / "s.yaml", lines))
+    (problem,) = caught.value.problems
+    assert (problem.line, problem.path) == (4, f"training.algorithm.{path}")
+    assert expected in problem.expected
+
+
+@pytest.mark.parametrize("key", ["momentum", "moments", "adam"])
+def test_settings_that_moved_under_update_are_shown_the_way(key: str) -> None:
+    with pytest.raises(InputError, match=r"update: \{kind: "):
+        load("kfac-digits", [f"training.algorithm.{key}=0.5"])
+    with pytest.raises(InputError, match="a known key"):
+        load("adam-digits", [f"training.algorithm.{key}=0.5"])

@@ -1,4 +1,4 @@
-"""SGD, Nesterov, Adam, NAdamW: gradient and update on one GPU, or on several with an all-reduce in
+"""Every optimizer by itself: gradient and update on one GPU, or on several with an all-reduce in
 between.
 """
 
@@ -16,12 +16,6 @@ from hybridsim.hardware.lane import Label
 from hybridsim.operations.ref import Computation
 
 GRADIENT = Computation(gradient)
-_SETTINGS = {
-    "sgd": ("learning_rate",),
-    "nesterov": ("learning_rate", "momentum"),
-    "adam": ("learning_rate", "beta1", "beta2", "epsilon"),
-    "nadamw": ("learning_rate", "beta1", "beta2", "epsilon", "weight_decay"),
-}
 
 
 def run(session: Session) -> Generator[simpy.Event, object, None]:
@@ -30,11 +24,11 @@ def run(session: Session) -> Generator[simpy.Event, object, None]:
     Several GPUs train data-parallel: each takes the gradient of its share of the batch, a ring
     all-reduce takes the mean, and every one moves its own copy of the parameters.
     """
-    group, kind = Group(session), session.algorithm.kind
-    update = update_rule(kind, session.algorithm)
-    bits = session.task.layout.size * group.number_bits
+    group, layout = Group(session), session.task.layout
+    update = optimizers.rule(session.algorithm, session.algorithm.learning_rate, layout)
+    bits = layout.size * group.number_bits
     theta = group.everywhere(session.theta)
-    start = optimizers.initial_state(kind, session.theta.value)
+    start = optimizers.start(session.algorithm, session.theta.value, layout)
     state = group.everywhere(session.backend.root(start, "optimizer state"))
     task = group.everywhere(session.task_ref)
     for step in range(1, session.steps + 1):
@@ -49,10 +43,3 @@ def run(session: Session) -> Generator[simpy.Event, object, None]:
         )
         theta, state = [pair.pick(0) for pair in pairs], [pair.pick(1) for pair in pairs]
         session.end_step(step, start_ps, theta[0], loss)
-
-
-def update_rule(kind: str, settings: object) -> Computation:
-    """The optimizer ``kind`` as a computation ``(theta, state, direction) -> (theta, state)``."""
-    return Computation(
-        getattr(optimizers, kind), **{name: getattr(settings, name) for name in _SETTINGS[kind]}
-    )

@@ -11,13 +11,11 @@ goes on as soon as its backward pass has run.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from types import SimpleNamespace
 from typing import Any
 
 import simpy
 
 from hybridsim.algorithms import optimizers
-from hybridsim.algorithms.first_order.program import update_rule
 from hybridsim.algorithms.group import Group, Refs
 from hybridsim.algorithms.kfac import algebra
 from hybridsim.algorithms.kfac.blocks import (
@@ -87,9 +85,10 @@ class Kfac:
         if jobs:
             self.algebra = Analog(session, jobs, self.owner)
             session.notes["placement"] = rows_of(self.algebra.placement)
-        self.update = update_rule(algorithm.update, _update_settings(algorithm))
+        layout = session.task.layout
+        self.update = optimizers.rule(algorithm.update, algorithm.learning_rate, layout)
         self.theta = self.group.everywhere(session.theta)
-        state = optimizers.initial_state(algorithm.update, session.theta.value)
+        state = optimizers.start(algorithm.update, session.theta.value, layout)
         self.optimizer = self.group.everywhere(session.backend.root(state, "optimizer state"))
         self.averaging: dict[str, simpy.Process] = {}
         self.preconditioners: dict[str, simpy.Process] = {}
@@ -324,10 +323,3 @@ def _carrier(refs: list[Ref]) -> Ref:
 
 def _triangle(order: int) -> int:
     return order * (order + 1) // 2
-
-
-def _update_settings(algorithm: Any) -> SimpleNamespace:
-    moments = algorithm.moments.model_dump() if algorithm.moments is not None else {}
-    return SimpleNamespace(
-        learning_rate=algorithm.learning_rate, momentum=algorithm.momentum, **moments
-    )

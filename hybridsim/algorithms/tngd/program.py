@@ -15,7 +15,6 @@ from typing import Any
 import simpy
 
 from hybridsim.algorithms import optimizers
-from hybridsim.algorithms.first_order.program import update_rule
 from hybridsim.algorithms.natural_gradient.exact import fidelity
 from hybridsim.algorithms.natural_gradient.linearization import linearize
 from hybridsim.algorithms.session import Session
@@ -61,8 +60,8 @@ class Tngd:
         self.carry = Computation(device.carry)
         self.read = Computation(device.read, output_bits=node.output_bits)
         self.mean = Computation(device.mean)
-        settings = algorithm if algorithm.update == "sgd" else _AdamSettings(algorithm)
-        self.update = update_rule(algorithm.update, settings)
+        layout = session.task.layout
+        self.update = optimizers.rule(algorithm.update, algorithm.learning_rate, layout)
         self.fidelity = Computation(fidelity, damping=algorithm.damping)
         if algorithm.delay_tau is not None and self._spread_tau() > algorithm.delay_tau:
             raise InputError(
@@ -71,7 +70,7 @@ class Tngd:
                 f"spread, got {algorithm.delay_tau:g} tau"
             )
         self.theta = session.theta
-        state = optimizers.initial_state(algorithm.update, self.theta.value)
+        state = optimizers.start(algorithm.update, self.theta.value, layout)
         self.optimizer = session.backend.root(state, "optimizer state")
 
     # ---------------------------------------------------------------- programs
@@ -306,14 +305,3 @@ class Tngd:
 
     def _now(self) -> int:
         return int(self.machine.context.env.now)
-
-
-class _AdamSettings:
-    """Adam's settings for the thermodynamic direction (TNGD-Adam), with the algorithm's learning
-    rate.
-    """
-
-    def __init__(self, algorithm: Any) -> None:
-        self.learning_rate = algorithm.learning_rate
-        self.beta1, self.beta2 = algorithm.adam.beta1, algorithm.adam.beta2
-        self.epsilon = algorithm.adam.epsilon

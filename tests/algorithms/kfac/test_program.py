@@ -23,7 +23,7 @@ KFAC = {
     "learning_rate": 0.05,
     "damping": 0.1,
     "settle": "1000000 tau",
-    "momentum": 0.5,
+    "update": {"kind": "nesterov", "momentum": 0.5},
     "ema": 0.5,
 }
 SPUS = {**IDEAL, "count": 4}
@@ -203,10 +203,9 @@ UPDATES = {
 
 @pytest.mark.parametrize("update", UPDATES)
 def test_the_direction_feeds_the_base_optimizer(update):
-    algorithm = {"method": "digital", "update": update}
-    if update == "nadamw":
-        algorithm["moments"] = {"weight_decay": 0.01}
-    first, _ = train({**algorithm, "update": "sgd", "moments": None}, steps=1)
+    given = {"nesterov": {"momentum": 0.5}, "nadamw": {"weight_decay": 0.01}}.get(update, {})
+    algorithm = {"method": "digital", "update": {"kind": update, **given}}
+    first, _ = train({**algorithm, "update": "sgd"}, steps=1)
     start = first.parameters().value
     direction = (start - first.theta.value) / 0.05
     made, _ = train(algorithm, steps=1)

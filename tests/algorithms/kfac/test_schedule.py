@@ -11,7 +11,13 @@ from hybridsim.algorithms.kfac.jobs import Job, Prediction, tile_jobs
 from hybridsim.algorithms.kfac.placement import makespan_ps, place
 from hybridsim.errors import CapacityError
 
-KFAC = {"kind": "kfac", "learning_rate": 0.05, "damping": 0.1, "settle": "2 tau", "momentum": 0.0}
+KFAC = {
+    "kind": "kfac",
+    "learning_rate": 0.05,
+    "damping": 0.1,
+    "settle": "2 tau",
+    "update": {"kind": "nesterov", "momentum": 0.0},
+}
 SPUS = {**IDEAL, "count": 4}
 
 

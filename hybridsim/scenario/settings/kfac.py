@@ -1,0 +1,149 @@
+"""K-FAC: Martens & Grosse 2015 (MG15); thermodynamic, arXiv 2502.08603."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field, model_validator
+
+from hybridsim.scenario.fields import Complaint, Strict, Tau, complain
+from hybridsim.scenario.settings.base import AlgorithmSettings, Damping, LearningRate, Noise
+
+if TYPE_CHECKING:  # the package resolves it, once every optimizer is found
+    from hybridsim.scenario.settings.base import Update
+
+
+class Covariance(Strict):
+    """How method: noise samples an SPU at rest, to take the covariance for the inverse."""
+
+    samples: int = Field(1000, ge=1, description="samples of the state")
+    spacing_tau: Tau = Field(1.0, alias="spacing", description="time between two of them")
+
+
+class Kfac(AlgorithmSettings):
+    """K-FAC (MG15), digital or thermodynamic (arXiv 2502.08603): U = (G + lambda_g I)^-1 D (A +
+    lambda_a I)^-1.
+    """
+
+    kind: Literal["kfac"]
+    learning_rate: LearningRate
+    damping: Damping
+    damping_rule: Literal["plain", "pi", "exact"] = Field(
+        "pi",
+        description="plain: A + lambda I, G + lambda I; pi: sqrt(lambda) split by the traces "
+        "(MG15); "
+        "exact: A x G + lambda I, digital only",
+    )
+    method: Literal["digital", "solves", "inverse", "noise"] = Field(
+        "solves",
+        description="digital: inverses on the GPU; solves: linear systems on SPUs (method 2); "
+        "inverse: inverses on SPUs "
+        "by unit columns, noise: from the covariance of the noise (method 1)",
+    )
+    fisher: Literal["type2", "mc", "empirical"] = Field(
+        "type2",
+        description="G from the loss Hessian's root, from drawn labels, or from the data's labels",
+    )
+    fisher_samples: int = Field(
+        1, ge=1, description="labels drawn for each loss term, under fisher: mc"
+    )
+    sharing: Literal["expand", "reduce"] = Field(
+        "expand",
+        description="layers used at many positions: every position counts, or their sum (NeurIPS "
+        "2023)",
+    )
+    ema: float = Field(
+        0.95, ge=0, lt=1, description="weight of the old factor in the moving average"
+    )
+    factors_every: int = Field(
+        1, ge=1, description="T1: steps between two computations of the factors"
+    )
+    inverses_every: int = Field(1, ge=1, description="T2: steps between two uses of new factors")
+    upload: Literal["factors", "activations"] = Field(
+        "factors",
+        description="what the SPUs receive: factors, or activations and gradients (no moving "
+        "average)",
+    )
+    settle_tau: Tau = Field(
+        1.0, alias="settle", description="analog time of one solve in units of RC"
+    )
+    noise: Noise = 0.0
+    covariance: Covariance = Field(
+        default_factory=lambda: Covariance.model_validate({}),
+        description="sampling, under method: noise",
+    )
+    placement: Literal["auto", "layers", "columns"] = Field(
+        "auto",
+        description="auto: longest predicted time first to the SPU that is free first; layers: "
+        "factors in turn; "
+        "columns: the columns of every factor over all SPUs",
+    )
+    pipelining: bool = Field(
+        True, description="a layer's factors leave as soon as its backward pass has run"
+    )
+    stale: bool = Field(
+        False, description="the GPU goes on with the preconditioner before the newest"
+    )
+    tiling: bool = Field(
+        False, description="factors larger than an SPU are solved in blocks (Schur complements)"
+    )
+    update: Update = Field(
+        "nesterov",
+        validate_default=True,
+        description="the optimizer that takes the preconditioned gradient for the gradient",
+    )
+    kl_clip: float | None = Field(
+        None,
+        gt=0,
+        description="kappa: the step is shortened to eta^2 |<U, D>| <= kappa; default: never",
+    )
+
+    @property
+    def thermodynamic(self) -> bool:
+        """Whether SPUs do its linear algebra."""
+        return self.method != "digital"
+
+    @property
+    def needs_spu(self) -> bool:
+        """Unless the GPU inverts."""
+        return self.thermodynamic
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_average(cls, value: Any) -> Any:
+        """Activations leave nothing to average."""
+        if isinstance(value, dict) and value.get("upload") == "activations" and "ema" not in value:
+            return {**value, "ema": 0.0}
+        return value
+
+    @model_validator(mode="after")
+    def _cross_fields(self) -> Kfac:
+        complaints = []
+        if self.damping_rule == "exact" and self.thermodynamic:
+            expected = "plain or pi (exact is no two solves: method: digital only)"
+            complaints.append(Complaint(("damping_rule",), expected, "'exact'"))
+        if self.inverses_every < self.factors_every:
+            expected = f"at least factors_every ({self.factors_every})"
+            complaints.append(Complaint(("inverses_every",), expected, str(self.inverses_every)))
+        if self.method == "noise" and self.noise == 0:
+            complaints.append(Complaint(("noise",), "more than 0 under method: noise", "0"))
+        if self.upload == "activations":
+            complaints += self._complaints_of_activations()
+        if self.method == "noise" and self.tiling:
+            complaints.append(
+                Complaint(
+                    ("tiling",), "no tiling under method: noise (a block shows no inverse)", "True"
+                )
+            )
+        complain(complaints)
+        return self
+
+    def _complaints_of_activations(self) -> list[Complaint]:
+        found = []
+        if self.method == "digital":
+            found.append(Complaint(("upload",), "factors under method: digital", "'activations'"))
+        if self.ema:
+            found.append(Complaint(("ema",), "0 under upload: activations", str(self.ema)))
+        if self.tiling:
+            found.append(Complaint(("tiling",), "no tiling under upload: activations", "True"))
+        return found
