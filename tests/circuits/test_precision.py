@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hybridsim.circuits.precision import conservative, levels, quantize, quantize_jacobian
+from hybridsim.circuits.precision import (
+    conservative,
+    largest_magnitude,
+    levels,
+    quantize,
+    quantize_columns,
+    quantize_jacobian,
+)
 
 bits_ = st.integers(2, 24)
 EPS = torch.finfo(torch.float64).eps
+TINY = torch.finfo(torch.float64).tiny
+TYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+EXTREMES = (0.0, -0.0, 1.0, -1.0, 0.5, 1e-40, -5e-324, 1e308, 3e38, -6e4)
+NOT_NUMBERS = (float("inf"), float("-inf"), float("nan"))
 
 
 def generator(seed: int) -> torch.Generator:
@@ -54,9 +65,98 @@ def test_ideal_and_empty_and_zero() -> None:
 def test_chunks_agree_with_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
     x = torch.randn(30, 41).T  # not contiguous
     whole = quantize(x, 8, 1.0)
-    monkeypatch.setattr("hybridsim.circuits.precision._CHUNK", 7)
+    monkeypatch.setattr("hybridsim.circuits.precision._CPU_CHUNK", 7)
     parts = quantize(x, 8, 1.0)
     assert torch.equal(whole[0], parts[0]) and int(whole[1]) == int(parts[1]) > 0
+
+
+def plain(x: torch.Tensor, bits: int, largest: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The definition in one expression: nearest level of clip(x / step), in float64, rounded
+    once."""
+    top = 2 ** (bits - 1) - 1
+    step = (largest.double() / top).clamp(min=TINY)
+    level = torch.round(x.double() / step)
+    return (level.clamp(-top, top) * step).to(x.dtype), (level.abs() > top).sum()
+
+
+def identical(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """Same type, shape, numbers and signs of zeros, NaN in the same places."""
+    signs = torch.equal(a.signbit() & ~a.isnan(), b.signbit() & ~b.isnan())
+    close = torch.allclose(a, b, rtol=0, atol=0, equal_nan=True)
+    return a.dtype == b.dtype and a.shape == b.shape and signs and close
+
+
+@st.composite
+def awkward(draw: st.DrawFn) -> torch.Tensor:
+    """Matrices of all types and sizes with zeros, denormals, ties, large numbers, infinities,
+    NaN."""
+    rows, columns = draw(st.integers(1, 40)), draw(st.integers(1, 40))
+    x = torch.randn(rows, columns, generator=generator(draw(st.integers(0, 2**31)))).double()
+    x = x * 10.0 ** draw(st.sampled_from([0, 0, 0, 3, -30, -300, -308]))
+    if draw(st.booleans()):
+        x = torch.round(x * 2) / 2  # ties on many full scales
+    specials = EXTREMES + (NOT_NUMBERS if draw(st.booleans()) else ())
+    for value in draw(st.lists(st.sampled_from(specials), max_size=4)):
+        x[draw(st.integers(0, rows - 1)), draw(st.integers(0, columns - 1))] = value
+    x = x.to(draw(st.sampled_from(TYPES)))
+    view = draw(st.sampled_from(["whole", "transposed", "strided", "zero"]))
+    if view == "zero":
+        return torch.zeros_like(x)
+    return {"whole": x, "transposed": x.T, "strided": x[::2, ::3]}[view]
+
+
+full_scales = st.none() | st.sampled_from([0.5, 1.0, 3.0, 1e-320, 1e300]) | st.floats(1e-3, 1e3)
+
+
+@settings(deadline=None)
+@given(awkward(), bits_, full_scales, st.integers(1, 2000))
+def test_rounding_in_place_is_the_definition_to_the_last_bit(
+    x: torch.Tensor, bits: int, full_scale: float | None, chunk: int
+) -> None:
+    before, largest = x.clone(), x.abs().amax()
+    scale = largest if full_scale is None else torch.tensor(full_scale, dtype=torch.float64)
+    expected, count = plain(x, bits, scale)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hybridsim.circuits.precision._CPU_CHUNK", chunk)
+        values, clipped = quantize(x, bits, full_scale)
+    assert identical(values, expected) and torch.equal(clipped, count)
+    assert identical(x, before) and identical(largest_magnitude(x), largest)
+
+
+@settings(deadline=None)
+@given(awkward(), bits_, st.integers(1, 2000))
+def test_columns_are_rounded_by_the_definition_to_the_last_bit(
+    x: torch.Tensor, bits: int, chunk: int
+) -> None:
+    before = x.clone()
+    columns = [plain(column, bits, column.abs().amax())[0] for column in x.unbind(dim=1)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hybridsim.circuits.precision._CPU_CHUNK", chunk)
+        rounded = quantize_columns(x, bits)
+    assert identical(rounded, torch.stack(columns, dim=1)) and identical(x, before)
+
+
+@settings(deadline=None)
+@given(awkward(), bits_)
+def test_conservative_off_diagonals_follow_the_definition_to_the_last_bit(
+    x: torch.Tensor, bits: int
+) -> None:
+    side = min(x.shape)
+    matrix = x[:side, :side].double()
+    symmetric = matrix / 2 + matrix.T / 2
+    rest = symmetric - torch.diag(symmetric.diagonal())
+    expected, _ = plain(rest, bits, rest.abs().amax())
+    off = ~torch.eye(side, dtype=torch.bool)
+    assert identical(conservative(matrix, bits)[0][off] + 0.0, expected[off] + 0.0)
+
+
+@given(st.integers(0, 2**31), bits_, st.floats(-300, 300))
+def test_an_automatic_range_clips_nothing(seed: int, bits: int, exponent: float) -> None:
+    """Why ``quantize`` does not look: whatever the rounding of step and quotient, max |x| is on the
+    top level."""
+    x = 10.0**exponent * torch.randn(500, generator=generator(seed), dtype=torch.float64)
+    _, clipped = plain(x, bits, x.abs().amax())
+    assert int(clipped) == 0
 
 
 @pytest.mark.parametrize("bits", [1, 25, 8.0])
