@@ -9,6 +9,7 @@ formula would cancel in float32 (a gradient lies in the span of J̃ᵀ).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -58,6 +59,13 @@ class LowRank:
         """N, the number of parameters."""
         return self.jacobian.shape[1]
 
+    @cached_property
+    def absolute_sums(self) -> tuple[Tensor, Tensor]:
+        """Sums of |J| along each row (r,) and each column (N,), float64: what its resistors conduct
+        together; one pass over J, once per system.
+        """
+        return passes.absolute_sums(self.jacobian)
+
     def rooted(self, rows: Tensor) -> Tensor:
         """Apply scale · blockdiag(rootᵀ) to Y (r, k) float64; with Y = J V it is J̃ V."""
         return self.scale * _blocks_times(None if self.root is None else self.root.mT, rows)
@@ -71,6 +79,10 @@ class LowRank:
         if vectors.ndim == 1:
             return self.project(vectors[:, None])[:, 0]
         return self.rooted(passes.times(self.jacobian, vectors))
+
+    def outputs(self, *vectors: Vector) -> Tensor:
+        """J P (r, k) float64 for the perp parts P of k vectors; one pass over J."""
+        return passes.times(self.jacobian, torch.stack([v.perp for v in vectors], dim=1))
 
     def full(self, vector: Vector) -> Tensor:
         """The vector x (N,) in the type of ``perp``; one pass over J, summed in float64 and rounded

@@ -91,6 +91,7 @@ def dissipation(
     tau: float,
     kappa0: float,
     full_scales: FullScales = AUTOMATIC,
+    outputs: Tensor | None = None,
 ) -> Dissipation:
     """Dissipation over ``tau`` RC of dx = -(A x - b) dτ + sqrt(2 kappa0) dW, given the state at its
     start.
@@ -107,9 +108,10 @@ def dissipation(
     the nodes between, b_fs the larger of max |b| and x_fs: an ideal programmable gain (an
     assumption, to be flagged). The amplifiers' static power is not included.
 
-    Cost: per node (8 for each factor 4 of time between 1/(s_max + λ) and tau) one column of a pass
-        over J;
-    with noise 2 N r² more for the variances. Memory: blocks of J only.
+    Cost: one pass over J, of one column per node (8 for each factor 4 of time between 1/(s_max + λ)
+        and tau) and one for the drive; with noise 2 N r² more for the variances. One more pass
+        unless ``outputs`` is given, and one for the sums of |J|, once per system. Memory: blocks of
+        J only.
 
     Args:
         system: A, size N, rank r; H_L/b is taken from its root, none means the empirical Fisher's
@@ -120,27 +122,28 @@ def dissipation(
         kappa0: noise strength, dimensionless.
         full_scales: fixed ones, > 0, or None; w is not asked for without an H array (w_fs =
             u_fs/b).
+        outputs: ``system.outputs(state, drive)`` (r, 2) where it is known.
     """
-    flow = _Flow.of(system, state, drive, tau, kappa0)
-    x, u, w = flow.parameters(), flow.outputs(), flow.currents()
+    outputs = system.outputs(state, drive) if outputs is None else outputs
+    flow = _Flow.of(system, state, drive, outputs, tau, kappa0)
+    (x, b), u, w = flow.nodes(), flow.outputs(), flow.currents()
     x_fs, u_fs = full_scale(full_scales.x, x.peak), full_scale(full_scales.u, u.peak)
     rooted = system.root is not None
     w_fs = full_scale(full_scales.w, w.peak) if rooted else u_fs * system.scale**2
-    b2, b_peak = _drive_moments(system, drive)
     b_fs = (
-        torch.maximum(b_peak, x_fs) if full_scales.b is None else full_scale(full_scales.b, b_peak)
+        torch.maximum(b.peak, x_fs) if full_scales.b is None else full_scale(full_scales.b, b.peak)
     )
     stages = {
         "j_array": x.weighted / x_fs**2,
         "damping": system.damping * x.plain / x_fs**2,
-        "input": tau * b2 / (b_fs * x_fs),
+        "input": tau * b.squares / (b_fs * x_fs),
         "feedback_u": u.plain / (u_fs * x_fs),
         "jt_array": w.weighted / (w_fs * x_fs),
     }
     if rooted:
         stages |= {"h_array": u.weighted / u_fs**2, "feedback_w": w.plain / (u_fs * w_fs)}
     scales = {"x": x_fs, "u": u_fs, "w": w_fs, "b": b_fs}
-    saturation = {"x": x.peak / x_fs, "u": u.peak / u_fs, "w": w.peak / w_fs, "b": b_peak / b_fs}
+    saturation = {"x": x.peak / x_fs, "u": u.peak / u_fs, "w": w.peak / w_fs, "b": b.peak / b_fs}
     return Dissipation(stages, scales, saturation)
 
 
@@ -167,20 +170,28 @@ class _Moments(NamedTuple):
         return cls(integral.sum(), conductance @ integral, peak.amax())
 
 
+class _Input(NamedTuple):
+    """Of the drive: sum of b_j² and largest |b_j|."""
+
+    squares: Tensor
+    peak: Tensor
+
+
 @dataclass(frozen=True, eq=False)
 class _Flow:
     """x(t) at T instants: mean E p + Psi q + J̃ᵀ Q inner, covariance kappa0 (psi I + J̃ᵀ Q slope Qᵀ
     J̃).
 
     E, Psi (T,): decay and response at the damping; p, q: perp parts of state and drive; inner,
-    slope (r, T).
+    slope (r, T); J̃ᵀ Q = Jᵀ lift.
     """
 
     system: LowRank
     perps: Tensor  # (N, 2): p, q
     outputs_of_perps: Tensor  # (r, 2): J p, J q
+    drive_weights: Tensor  # (r,): the drive is q + Jᵀ of them
     at_damping: Tensor  # (2, T): E, Psi
-    inner: Tensor  # (r, T)
+    combined: Tensor  # (r, T): lift inner
     seen: Tensor  # (r, T): Qᵀ J̃ (mean of x)
     weights: Tensor  # (T,)
     variances: (
@@ -189,7 +200,15 @@ class _Flow:
     lift: Tensor  # (r, r): scale blockdiag(root) Q, so that J̃ᵀ Q = Jᵀ lift
 
     @classmethod
-    def of(cls, system: LowRank, state: Vector, drive: Vector, tau: float, kappa0: float) -> _Flow:
+    def of(
+        cls,
+        system: LowRank,
+        state: Vector,
+        drive: Vector,
+        outputs: Tensor,
+        tau: float,
+        kappa0: float,
+    ) -> _Flow:
         s, q = system.eigenvalues[:, None], system.eigenvectors
         rate = float(system.eigenvalues[-1]) + system.damping
         t, weights = (
@@ -197,7 +216,6 @@ class _Flow:
         )
         damping = s.new_tensor(system.damping)
         perps = torch.stack([state.perp, drive.perp], dim=1)
-        outputs = passes.times(system.jacobian, perps)
         general = q.T @ system.rooted(outputs)
         exact = q.T @ torch.stack([state.coeff, drive.coeff], dim=1)
         functions = (modes.decay(s + damping, t), modes.response(s + damping, t))
@@ -207,34 +225,53 @@ class _Flow:
         at_damping = torch.stack([modes.decay(damping, t), modes.response(damping, t)])
         variances = _variances(s, damping, t, kappa0) if kappa0 > 0 else None
         lift = system.unrooted(q)
-        return cls(system, perps, outputs, at_damping, inner, seen, weights, variances, lift)
+        drive_weights = system.unrooted(drive.coeff[:, None])[:, 0]
+        return cls(
+            system,
+            perps,
+            outputs,
+            drive_weights,
+            at_damping,
+            lift @ inner,
+            seen,
+            weights,
+            variances,
+            lift,
+        )
 
-    def parameters(self) -> _Moments:
-        """Of x (N signals), each weighted by its column sum of |J|; one pass over J."""
-        jacobian = self.system.jacobian
-        combined = self.lift @ self.inner
+    def nodes(self) -> tuple[_Moments, _Input]:
+        """Of x (N signals), each weighted by its column sum of |J|, and of the drive; one pass over
+        J.
+        """
+        columns = self.system.absolute_sums[1]
+        # One row per instant and a last one for the drive: BLAS takes few rows times a block fast.
+        of_block = torch.cat([self.combined, self.drive_weights[:, None]], dim=1).T.contiguous()
+        drive_alone = self.at_damping.new_tensor([[0.0], [1.0]])
+        of_perps = torch.cat([self.at_damping, drive_alone], dim=1).T.contiguous()
         zero = self.weights.new_zeros(())
-        plain, weighted, peak = zero, zero, zero
-        for part, block in passes.column_blocks(jacobian):
-            mean = self.perps[part].double() @ self.at_damping + block.T @ combined
+        plain, weighted, peak, squares, largest = zero, zero, zero, zero, zero
+        for part, block in passes.column_blocks(self.system.jacobian):
+            values = torch.addmm(of_perps @ self.perps[part].double().T, of_block, block)
+            mean, drive = values[:-1].T, values[-1]
             variance = None
             if self.variances is not None:
                 isotropic, slope, _ = self.variances
                 variance = isotropic + (block.T @ self.lift).square() @ slope
-            found = _Moments.of(mean, variance, block.abs().sum(dim=0), self.weights)
+            found = _Moments.of(mean, variance, columns[part], self.weights)
             plain, weighted = plain + found.plain, weighted + found.weighted
             peak = torch.maximum(peak, found.peak)
-        return _Moments(plain, weighted, peak)
+            squares, largest = squares + drive @ drive, torch.maximum(largest, drive.abs().amax())
+        return _Moments(plain, weighted, peak), _Input(squares, largest)
 
     def outputs(self) -> _Moments:
         """Of u = J x (r signals), each weighted by its column sum of |H/b| (zero without an H
         array).
         """
-        seen = self.system.gram @ self.lift  # J J̃ᵀ Q
-        mean = self.outputs_of_perps @ self.at_damping + seen @ self.inner
+        mean = self.outputs_of_perps @ self.at_damping + self.system.gram @ self.combined
         variance = None
         if self.variances is not None:
             isotropic, slope, _ = self.variances
+            seen = self.system.gram @ self.lift  # J J̃ᵀ Q
             variance = self.system.gram.diagonal()[:, None] * isotropic + seen.square() @ slope
         return _Moments.of(mean, variance, _hessian_columns(self.system), self.weights)
 
@@ -243,9 +280,7 @@ class _Flow:
         |J|.
         """
         variance = None if self.variances is None else self.lift.square() @ self.variances[2]
-        rows = self.weights.new_zeros(self.system.rank)
-        for _, block in passes.column_blocks(self.system.jacobian):
-            rows += block.abs().sum(dim=1)
+        rows = self.system.absolute_sums[0]
         return _Moments.of(self.lift @ self.seen, variance, rows, self.weights)
 
 
@@ -270,12 +305,6 @@ def _hessian_columns(system: LowRank) -> Tensor:
         return system.eigenvalues.new_zeros(system.rank)
     hessian = system.scale**2 * system.root @ system.root.mT
     return hessian.abs().sum(dim=1).reshape(-1)
-
-
-def _drive_moments(system: LowRank, drive: Vector) -> tuple[Tensor, Tensor]:
-    """Sum of b_j² and largest |b_j|, float64."""
-    full = system.full(Vector(drive.perp.double(), drive.coeff))
-    return full.square().sum(), full.abs().amax()
 
 
 def full_scale(fixed: float | None, peak: Tensor) -> Tensor:

@@ -11,32 +11,59 @@ from torch import Tensor
 
 _CPU_ELEMENTS = 1 << 18  # 2 MiB of float64: stays in the cache of a core
 _GPU_ELEMENTS = 1 << 25  # 256 MiB: few launches
+_GRAM_ROWS = 48  # rows of a panel of a Gram matrix: whole rows of a BLAS kernel (6, 12 or 24)
 
 
 def column_blocks(jacobian: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Yield ``(columns, J[:, columns] in float64)`` over all N columns of ``jacobian`` (m, N)."""
+    """Yield ``(columns, J[:, columns] in float64)`` over all N columns of ``jacobian`` (m, N).
+
+    A block lives until the next one, which takes its memory; it may be J itself: do not write to
+    it.
+    """
     rows, columns = jacobian.shape
     elements = _CPU_ELEMENTS if jacobian.device.type == "cpu" else _GPU_ELEMENTS
     width = max(64, elements // max(rows, 1))
+    raised = jacobian.dtype == torch.float64
+    buffer = jacobian.new_empty(0 if raised else rows * min(width, columns), dtype=torch.float64)
     for start in range(0, columns, width):
         part = slice(start, min(start + width, columns))
-        yield part, jacobian[:, part].double()
+        block = jacobian[:, part]
+        yield part, block if raised else buffer[: block.numel()].view(block.shape).copy_(block)
 
 
 def gram(jacobian: Tensor) -> Tensor:
-    """J Jᵀ (m, m) float64; 2 N m² FLOP."""
-    total = jacobian.new_zeros((len(jacobian), len(jacobian)), dtype=torch.float64)
+    """J Jᵀ (m, m) float64, exactly symmetric; N m² FLOP and N m more for each row of a panel.
+
+    Panels of rows, each up to its diagonal block; what lies above is mirrored.
+    """
+    rows = len(jacobian)
+    lower = jacobian.new_zeros((rows, rows), dtype=torch.float64)
     for _, block in column_blocks(jacobian):
-        total.addmm_(block, block.T)
-    return total
+        for start in range(0, rows, _GRAM_ROWS):
+            end = min(start + _GRAM_ROWS, rows)
+            lower[start:end, :end].addmm_(block[start:end], block[:end].T)
+    return lower.tril() + lower.tril(-1).T
 
 
 def times(jacobian: Tensor, vectors: Tensor) -> Tensor:
     """J V (m, k) float64 for V (N, k)."""
-    total = jacobian.new_zeros((len(jacobian), vectors.shape[1]), dtype=torch.float64)
+    # A few columns are multiplied much faster where each lies in one piece, result and factor.
+    columns = vectors.T.double().contiguous()
+    total = jacobian.new_zeros((len(columns), len(jacobian)), dtype=torch.float64)
     for part, block in column_blocks(jacobian):
-        total.addmm_(block, vectors[part].double())
-    return total
+        total.T.addmm_(block, columns[:, part].T)
+    return total.T
+
+
+def absolute_sums(jacobian: Tensor) -> tuple[Tensor, Tensor]:
+    """Sums of |J| along each row (m,) and each column (N,), float64."""
+    rows = jacobian.new_zeros(len(jacobian), dtype=torch.float64)
+    columns = jacobian.new_empty(jacobian.shape[1], dtype=torch.float64)
+    for part, block in column_blocks(jacobian):
+        magnitudes = block.abs()
+        rows += magnitudes.sum(dim=1)
+        columns[part] = magnitudes.sum(dim=0)
+    return rows, columns
 
 
 def transposed_times(jacobian: Tensor, weights: Tensor, base: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from hybridsim.circuits import modes
+from hybridsim.circuits import modes, passes
 from hybridsim.circuits.dense import Dense, Diagonalised, Roots, dense, roots
 from hybridsim.circuits.low_rank import LowRank, Vector, lowrank
 
@@ -37,14 +37,21 @@ _SAMPLES = 1024  # drawn at once; part of what a seed means
 
 
 def relax(
-    system: LowRank, state: Vector, drive: Vector, *, tau: float, kappa0: float, noise_seed: int
+    system: LowRank,
+    state: Vector,
+    drive: Vector,
+    *,
+    tau: float,
+    kappa0: float,
+    noise_seed: int,
+    outputs: Tensor | None = None,
 ) -> Vector:
     """Move the state by ``tau`` RC, exactly, under dx = -(A x - b) dτ + sqrt(2 kappa0) dW (TNGD).
 
     x(τ+h) = exp(-A h) x(τ) + A⁻¹(I - exp(-A h)) b + η,    η ~ N(0, kappa0 A⁻¹(I - exp(-2 A h)))
 
-    Cost: one pass over J (m N products for each of 2 or 3 columns, float64); no read-out pass, see
-        ``LowRank.full``.
+    Cost: one pass over J for state and drive unless ``outputs`` is given, and one for the noise
+        (m N products a column, float64); no read-out pass, see ``LowRank.full``.
 
     Args:
         system: A, size N, rank r.
@@ -53,6 +60,7 @@ def relax(
         tau: duration in RC, >= 0; 0 changes nothing, also with noise.
         kappa0: noise strength >= 0, dimensionless.
         noise_seed: seed of z ~ N(0, I_N), drawn in the type and on the device of J; η = σ(A) z.
+        outputs: ``system.outputs(state, drive)`` (r, 2) where it is known.
 
     Returns:
         x(τ + tau).
@@ -62,7 +70,7 @@ def relax(
     """
     _check(tau, kappa0)
     noise = normal(noise_seed, state.perp) if kappa0 > 0 and tau > 0 else None
-    return transition(system, state, drive, noise, tau=tau, kappa0=kappa0)
+    return transition(system, state, drive, noise, tau=tau, kappa0=kappa0, outputs=outputs)
 
 
 def transition(
@@ -73,27 +81,31 @@ def transition(
     *,
     tau: float,
     kappa0: float,
+    outputs: Tensor | None = None,
 ) -> Vector:
     """The map of :func:`relax` with its normal numbers z (N,) given: exp(-A h) x + psi(A) b +
     sigma(A) z.
 
     perp parts take the general form f(A) v = f(λ) v + J̃ᵀ Q diag[(f(s+λ) - f(λ))/s] Qᵀ J̃ v,
-    coefficients the exact one f(A) J̃ᵀ c = J̃ᵀ Q f(s+λ) Qᵀ c. ``noise=None`` gives the mean.
+    coefficients the exact one f(A) J̃ᵀ c = J̃ᵀ Q f(s+λ) Qᵀ c. ``noise=None`` gives the mean;
+    ``outputs`` is ``system.outputs(state, drive)`` where it is known.
     """
     if tau == 0:
         return state
     s, q = system.eigenvalues, system.eigenvectors
     h, damping = s.new_tensor(tau), s.new_tensor(system.damping)
+    outputs = system.outputs(state, drive) if outputs is None else outputs
     columns = [state.perp, drive.perp]
     at_damping = [modes.decay(damping, h), modes.response(damping, h)]
     slopes = [modes.decay_slope(s, damping, h), modes.response_slope(s, damping, h)]
     if noise is not None and kappa0 > 0:
+        outputs = torch.cat([outputs, passes.times(system.jacobian, noise[:, None])], dim=1)
         columns.append(noise)
         at_damping.append(modes.spread(damping, h, kappa0))
         slopes.append(modes.spread_slope(s, damping, h, kappa0))
-    stacked = torch.stack(columns, dim=1)
-    perp = (stacked.double() @ torch.stack(at_damping)).to(state.perp.dtype)
-    general = (torch.stack(slopes, dim=1) * (q.T @ system.project(stacked))).sum(dim=1)
+    stacked = torch.stack(columns, dim=1).double()
+    perp = (stacked @ torch.stack(at_damping)).to(state.perp.dtype)
+    general = (torch.stack(slopes, dim=1) * (q.T @ system.rooted(outputs))).sum(dim=1)
     exact = modes.decay(s + damping, h) * (q.T @ state.coeff)
     exact = exact + modes.response(s + damping, h) * (q.T @ drive.coeff)
     return Vector(perp, q @ (general + exact))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hybridsim.algorithms.natural_gradient.linearization import Linearization, range_coordinates
 from hybridsim.circuits.low_rank_dissipation import dissipation
-from hybridsim.circuits.precision import conservative, quantize
+from hybridsim.circuits.precision import conservative, largest_magnitude, quantize
 from hybridsim.circuits.transitions import LowRank, Vector, lowrank, mode_margin, relax
 from hybridsim.outcome import Outcome
 
@@ -40,7 +40,7 @@ def upload(linearization: Linearization, *, damping: float, input_bits: int | No
     facts = {
         "largest_eigenvalue": matrix.eigenvalues[-1] + damping,
         "smallest_eigenvalue": mode_margin(matrix),
-        "conductance": jacobian.abs().amax(),
+        "conductance": largest_magnitude(jacobian),
     }
     return Outcome(System(matrix, coordinates), facts)
 
@@ -69,8 +69,11 @@ def settle(
     system: System, state: Vector, drive: Vector, *, tau: float, kappa0: float, noise_seed: int
 ) -> Outcome:
     """The exact transition over ``tau`` RC, and what the circuit dissipated on the way."""
-    moved = relax(system.matrix, state, drive, tau=tau, kappa0=kappa0, noise_seed=noise_seed)
-    heat = dissipation(system.matrix, state, drive, tau=tau, kappa0=kappa0)
+    matrix, outputs = system.matrix, system.matrix.outputs(state, drive)
+    moved = relax(
+        matrix, state, drive, tau=tau, kappa0=kappa0, noise_seed=noise_seed, outputs=outputs
+    )
+    heat = dissipation(matrix, state, drive, tau=tau, kappa0=kappa0, outputs=outputs)
     saturation = torch.stack(list(heat.saturation.values())).amax()
     return Outcome(moved, {"dissipation": heat.total, "saturation": saturation})
 
