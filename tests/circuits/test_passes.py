@@ -14,7 +14,7 @@ from torch import Tensor
 from hybridsim.circuits import passes
 from hybridsim.circuits.low_rank import LowRank, Vector, lowrank
 from hybridsim.circuits.low_rank_dissipation import dissipation
-from hybridsim.circuits.transitions import relax
+from hybridsim.circuits.transitions import relax, transition
 
 seeds, types = st.integers(0, 2**31), st.sampled_from([torch.float32, torch.float64])
 shapes = st.tuples(st.integers(1, 70), st.integers(1, 300))
@@ -110,3 +110,21 @@ def test_the_input_dissipates_the_whole_drive(seed: int, dtype: torch.dtype, tau
     expected = tau * full.square().sum() / (b_fs * heat.full_scales["x"])
     torch.testing.assert_close(heat.stages["input"], expected, rtol=1e-12, atol=0)
     torch.testing.assert_close(heat.saturation["b"] * b_fs, full.abs().amax(), rtol=1e-12, atol=0)
+
+
+@settings(deadline=None)
+@given(seeds, st.floats(0.01, 50))
+def test_a_transition_is_the_sum_of_what_state_drive_and_noise_do_alone(
+    seed: int, tau: float
+) -> None:
+    system, state, drive = settle_case(seed, torch.float64)
+    noise, rest = matrix(seed + 3, (1, 40), torch.float64)[0], system.vector()
+    run = {"tau": tau, "kappa0": 0.5}
+    together = transition(system, state, drive, noise, **run)
+    alone = [
+        transition(system, *parts, **run)
+        for parts in ((state, rest, None), (rest, drive, None), (rest, rest, noise))
+    ]
+    for kind in ("perp", "coeff"):
+        total = sum(getattr(vector, kind) for vector in alone)
+        torch.testing.assert_close(getattr(together, kind), total, rtol=1e-9, atol=1e-9)

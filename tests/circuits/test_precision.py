@@ -28,6 +28,7 @@ def generator(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**31), bits_, st.floats(-20, 20).map(lambda e: 10.0**e), st.booleans())
 def test_nearest_level_within_half_a_step(seed: int, bits: int, scale: float, single: bool) -> None:
     x = scale * torch.randn(7, 11, generator=generator(seed), dtype=torch.float64)
@@ -121,6 +122,19 @@ def test_rounding_in_place_is_the_definition_to_the_last_bit(
         values, clipped = quantize(x, bits, full_scale)
     assert identical(values, expected) and torch.equal(clipped, count)
     assert identical(x, before) and identical(largest_magnitude(x), largest)
+
+
+@settings(deadline=None)
+@given(st.integers(3, 16), st.floats(0.1, 10))
+def test_ties_and_their_neighbours_round_as_the_quotient_does(bits: int, full_scale: float) -> None:
+    """A product with 1/step falls on the other side of some of them."""
+    top = levels(bits)
+    middles = (torch.arange(top, dtype=torch.float64) + 0.5) * (full_scale / top)
+    up, down = (torch.nextafter(middles, torch.tensor(float(end)).double()) for end in (99, -99))
+    x = torch.cat([middles, up, down, -middles])
+    expected, count = plain(x, bits, torch.tensor(full_scale, dtype=torch.float64))
+    values, clipped = quantize(x, bits, full_scale)
+    assert identical(values, expected) and torch.equal(clipped, count)
 
 
 @settings(deadline=None)
