@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Annotated, NoReturn, cast
 
 import typer
 
@@ -17,6 +17,7 @@ from hybridsim.errors import HybridsimError, InputError
 from hybridsim.units import engineering
 
 if TYPE_CHECKING:
+    from hybridsim.results.keys import Bottleneck, Summary, TargetReached
     from hybridsim.results.read import Run
     from hybridsim.scenario.datasheets.sheets import Datasheet
     from hybridsim.simulate import Mode
@@ -310,8 +311,7 @@ def _print_summary(result: Run) -> None:
         print(f"{name.ljust(width)}  {text}")
 
 
-# Any below: what a summary holds, as long as Run.summary has no type.
-def _energy_note(summary: Mapping[str, Any]) -> str:
+def _energy_note(summary: Summary) -> str:
     return (
         "; settling is an estimate, no voltages are known"
         if summary["host"]["backend"] == "timing"
@@ -319,7 +319,7 @@ def _energy_note(summary: Mapping[str, Any]) -> str:
     )
 
 
-def _target_text(target: Mapping[str, Any] | None) -> str:
+def _target_text(target: TargetReached | None) -> str:
     if target is None:
         return "none set"
     aim = (
@@ -330,16 +330,16 @@ def _target_text(target: Mapping[str, Any] | None) -> str:
         return f"{aim}: not evaluated"
     if not target["reached"]:
         return f"{aim}: not reached"
-    return (
-        f"{aim}: step {target['step']}, {engineering(target['seconds'], 's')}, "
-        f"{engineering(target['joules'], 'J')}"
-    )
+    seconds, joules = target["seconds"], target["joules"]
+    assert seconds is not None and joules is not None, "known where the target was reached"
+    return f"{aim}: step {target['step']}, {engineering(seconds, 's')}, {engineering(joules, 'J')}"
 
 
-def _bottleneck_text(bottleneck: Mapping[str, Any] | None) -> str:
+def _bottleneck_text(bottleneck: Bottleneck | None) -> str:
     if bottleneck is None:
         return "none"
+    named = filter(None, (bottleneck["kind"], bottleneck["factor"]))
     return (
-        f"{bottleneck['part']}: {bottleneck['kind']} ({100 * bottleneck['share']:.0f} % of "
+        f"{bottleneck['part']}: {' '.join(named)} ({100 * bottleneck['share']:.0f} % of "
         "the critical path)"
     )

@@ -8,7 +8,7 @@ import contextlib
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +16,8 @@ from typing import Any, Literal
 import simpy
 import torch
 
-from hybridsim.algorithms.catalogue import program
+from hybridsim.algorithms.catalogue import algorithm_of
+from hybridsim.algorithms.loop import train
 from hybridsim.algorithms.session import Progress, Session
 from hybridsim.errors import HybridsimError, InputError, MissingFacts
 from hybridsim.hardware.lane import Context
@@ -29,7 +30,7 @@ from hybridsim.results.read import Run
 from hybridsim.results.write import RunWriter, Superseded
 from hybridsim.scenario.schema import Scenario, Target
 from hybridsim.tasks.task import Task, load_workload
-from hybridsim.trace.spans import Sink, Trace
+from hybridsim.trace.spans import Rows, Sink, Trace
 
 Mode = Literal["live", "timing", "replay"]
 _BACKENDS: dict[str, type[Backend]] = {"live": Live, "timing": Timing, "replay": Replay}
@@ -185,7 +186,8 @@ def _attempt(setup: _Setup, folder: Path, force: bool, mode: str, missing: str) 
     writer.manifest(head | {"status": "running"})
     backend = _BACKENDS[mode](setup.salt, setup.shapes, setup.store)
     session = _session(setup, backend, writer, setup.scenario.training.steps, setup.progress)
-    writer.static_power = session.machine.static_power
+    machine = session.machine
+    writer.static_power = lambda: [row._asdict() for row in machine.static_power()]
     status: str = "complete"
     failure: BaseException | None = None
     try:
@@ -202,13 +204,16 @@ def _attempt(setup: _Setup, folder: Path, force: bool, mode: str, missing: str) 
     host = {"backend": mode, "replay_missing": missing, "numeric_s": backend.numeric_s}
     host["facts_failure"] = setup.store.failure if setup.store is not None else ""
     host["wall_s"] = time.perf_counter() - started
-    basis = {"energy_basis": session.machine.energy_basis()}
+    basis = {"basis": [row._asdict() for row in machine.basis()]}
     ending = {"status": status, "reason": str(failure) if failure else ""} | basis
-    peaks = {"gpu_peak_bytes": {gpu.name: gpu.peak_bytes for gpu in session.machine.gpus}}
-    summary = _extras(setup.scenario) | ending | session.notes | peaks | {"host": host}
+    used = {
+        "gpu_peak_bytes": {gpu.name: gpu.peak_bytes for gpu in machine.gpus},
+        "limits": [row._asdict() | {"share": row.share} for row in machine.limits()],
+    }
+    summary = _extras(setup.scenario) | ending | session.notes | used | {"host": host}
     ending |= {"last_key": session.theta.key.hex()}
     try:
-        writer.finish(head | ending, session.machine.static_power(), summary)
+        writer.finish(head | ending, writer.static_power(), summary)
     except (OSError, Superseded) as error:
         raise failure or RunFailed(
             f"{folder}: the results could not be completed: {error}"
@@ -219,13 +224,13 @@ def _attempt(setup: _Setup, folder: Path, force: bool, mode: str, missing: str) 
 
 def _session(
     setup: _Setup, backend: Backend, sink: Sink, steps: int, progress: Progress | None
-) -> Session:
+) -> Session[Any]:  # Any: whatever the algorithm's settings
     """Machine, clock and trace for one attempt."""
     scenario, training = setup.scenario, setup.scenario.training
     env = simpy.Environment()
     trace = Trace(sink, lambda: int(env.now))
     machine = Machine(Context(env, trace, backend), scenario.machine.expand())
-    session = Session(
+    return Session(
         setup.task,
         machine,
         backend,
@@ -237,17 +242,20 @@ def _session(
         training.evaluate_every,
         progress,
     )
-    for gpu in machine.gpus:
-        gpu.resident_bytes = session.resident_bytes()
-    return session
 
 
-def _execute(session: Session) -> None:
-    """Run the program to its end; the trace is closed whatever happens."""
+def _execute(session: Session[Any]) -> None:  # Any: whatever the algorithm's settings
+    """Train to the end; the trace is closed whatever happens.
+
+    Raises:
+        InputError: the algorithm needs an SPU and the machine has none.
+    """
+    if session.settings.needs_spu and not session.machine.spus:
+        expected = f"at least one SPU for algorithm '{session.settings.kind}'"
+        raise InputError(f"machine: expected {expected}, got none")
     env, store = session.machine.context.env, session.backend.store
     try:
-        run_program = program(session.algorithm, len(session.machine.spus))
-        env.run(env.process(run_program(session)))
+        env.run(env.process(train(algorithm_of(session.settings)(session))))
     finally:
         session.trace.close()
         if store is not None:
@@ -275,7 +283,7 @@ def _threshold(target: Target) -> dict[str, Any]:
 class _Nowhere:
     """A sink that forgets."""
 
-    def write(self, spans: Sequence[Any], events: Sequence[Any], steps: Sequence[Any]) -> None:
+    def write(self, rows: Rows) -> None:
         """Forget."""
 
 

@@ -8,15 +8,15 @@ import simpy
 import torch
 
 import hybridsim
-from hybridsim.algorithms.catalogue import program
+from hybridsim.algorithms.catalogue import algorithm_of
+from hybridsim.algorithms.loop import train
 from hybridsim.algorithms.session import Session
 from hybridsim.hardware.lane import Context
 from hybridsim.hardware.machine import Machine
 from hybridsim.operations.backend import Backend, Live, Shapes, Timing
 from hybridsim.tasks.task import load_workload
-from hybridsim.trace.spans import SPAN_COLUMNS, Trace
+from hybridsim.trace.spans import Rows, Trace
 
-NAMES = [name for name, _ in SPAN_COLUMNS]
 IDEAL = {
     "count": 1,
     "part": "rc-1us",
@@ -33,11 +33,13 @@ class Memory:
         self.spans: list[dict[str, Any]] = []
         self.events: list[Any] = []
         self.steps: list[dict[str, Any]] = []
+        self.requests: list[Any] = []
 
-    def write(self, spans: Any, events: Any, steps: Any) -> None:
-        self.spans += [dict(zip(NAMES, row, strict=True)) for row in spans]
-        self.events += events
-        self.steps += steps
+    def write(self, rows: Rows) -> None:
+        self.spans += [row._asdict() for row in rows.spans]
+        self.events += rows.events
+        self.steps += rows.steps
+        self.requests += rows.requests
 
 
 def document(algorithm: dict[str, Any], **changes: Any) -> dict[str, Any]:
@@ -89,6 +91,6 @@ def execute(
     if not diagnose:
         made.diagnose = lambda *_: {}  # type: ignore[method-assign] - what a test forbids
     env = made.machine.context.env
-    env.run(env.process(program(made.algorithm, len(made.machine.spus))(made)))
+    env.run(env.process(train(algorithm_of(made.settings)(made))))
     made.trace.close()
     return made, sink

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from hybridsim.results.write import RunWriter
 from hybridsim.trace.chunks import chunk_of
-from hybridsim.trace.spans import SPAN_COLUMNS, Trace
+from hybridsim.trace.spans import Rows as Chunk
+from hybridsim.trace.spans import SpanRow, Trace
 
-COLUMN = {name: index for index, (name, _) in enumerate(SPAN_COLUMNS)}
+COLUMN = {name: index for index, name in enumerate(SpanRow._fields)}
 STATIC = [
     {
         "part": "gpu0",
@@ -56,10 +57,10 @@ class Rows:
         self.events: list[tuple[Any, ...]] = []
         self.steps: list[dict[str, Any]] = []
 
-    def write(self, spans, events, steps) -> None:
-        self.spans += spans
-        self.events += events
-        self.steps += steps
+    def write(self, rows: Chunk) -> None:
+        self.spans += rows.spans
+        self.events += rows.events
+        self.steps += rows.steps
 
 
 class _Server:
@@ -112,33 +113,36 @@ def simulate(ops: Sequence[Op], until_ps: int | None = None) -> list[tuple[Any, 
 
 def row(
     span: int, parents: tuple[int, ...], blocker: int, op: Op, queued_ps: int, start_ps: int
-) -> tuple:
+) -> SpanRow:
     """A span whose work and energy follow from its length."""
     joules = op.length_ps * 1e-12 * (op.server + 1) + 1e-15
-    return (
-        span,
-        parents,
-        blocker,
-        f"part{op.server % 2}",
-        f"lane{op.server}",
-        f"kind{op.thread}",
-        span // 5 + 1,
-        "",
-        1,
-        queued_ps,
-        start_ps,
-        start_ps + op.length_ps,
-        op.length_ps // 2,
-        3.0 * op.length_ps,
-        2.0,
-        1,
-        op.length_ps,
-        3,
-        4,
-        joules,
-        0.5 * joules,
-        2 * joules,
-        "",
+    return SpanRow(
+        id=span,
+        parents=parents,
+        blocker=blocker,
+        part=f"part{op.server % 2}",
+        lane=f"lane{op.server}",
+        role="server",
+        category="compute",
+        kind=f"kind{op.thread}",
+        step=span // 5 + 1,
+        layer="",
+        factor="",
+        count=1,
+        queued_ps=queued_ps,
+        start_ps=start_ps,
+        end_ps=start_ps + op.length_ps,
+        busy_ps=op.length_ps // 2,
+        flop=3.0 * op.length_ps,
+        bytes=2.0,
+        launches=1,
+        bits=op.length_ps,
+        conversions=3,
+        writes=4,
+        energy_j=joules,
+        energy_low_j=0.5 * joules,
+        energy_high_j=2 * joules,
+        request=0,
     )
 
 
@@ -202,7 +206,7 @@ def write_run(
             slice(len(x) * i // parts, len(x) * (i + 1) // parts) for x in (rows, events, steps)
         )
         a, b, c = slices
-        writer.write(rows[a], events[b], steps[c])
+        writer.write(Chunk(rows[a], events[b], steps[c]))
     return writer.finish(
         {"status": "complete", "seed": 0}, STATIC, {"name": "made up", "batch_size": 8, **extras}
     )

@@ -31,7 +31,6 @@ from analysis.papers.kfac_point import (
     scenario,
     settling_tau,
 )
-from analysis.papers.step_time import group_name
 
 ORDERS, SHAPES = (256, 1024, 4096), (1, 4, 16)
 SPUS, EVERY = (1, 8), (1, 10)
@@ -81,9 +80,7 @@ def row(order: int, shape: int, spus: int, every: int, settle: str) -> dict[str,
             "bits up": point.total("bits", *UP, part="gpu0-"),
             "bits down": point.total("bits", "download"),
             "conversions": point.total("conversions", "convert", "measure"),
-            "settling": sum(
-                r["time_s"] for (_, k), r in point.totals.items() if group_name(k) == "settle"
-            ),
+            "settling": sum(r["time_s"] for (_, k), r in point.totals.items() if k == "settle"),
             "energy": point.joules[0],
             "energy band": point.joules[1:],
             "digest": point.digest[:16],

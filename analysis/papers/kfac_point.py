@@ -32,7 +32,6 @@ from analysis.papers.step_time import (
     SETTLING,
     UPDATE,
     divided,
-    group_name,
 )
 
 BATCH = 512  # the paper's, in its study of the MLP's width
@@ -77,7 +76,7 @@ class Point:
         return sum(
             row[field]
             for (name, kind), row in self.totals.items()
-            if name.startswith(part) and group_name(kind) in kinds
+            if name.startswith(part) and kind in kinds
         )
 
 

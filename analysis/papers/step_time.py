@@ -42,11 +42,6 @@ _GROUP_OF = {
 }
 
 
-def group_name(kind: str) -> str:
-    """A kind of operation without the factor that it is for."""
-    return kind[:-2] if kind.endswith((" a", " g")) else kind
-
-
 def divided(
     run: hybridsim.Run, start_ps: int, end_ps: int, groups: Iterable[str]
 ) -> dict[str, int]:
@@ -59,5 +54,5 @@ def divided(
     for segment in run.path:
         inside = min(segment.end_ps, end_ps) - max(segment.start_ps, start_ps)
         if inside > 0:
-            found[_GROUP_OF[group_name(segment.kind)]] += inside
+            found[_GROUP_OF[segment.kind]] += inside
     return found

@@ -1,36 +1,32 @@
-"""Which program runs which kind of algorithm."""
+"""Finds an algorithm's package by the name of its settings."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from importlib import import_module
 from typing import Any
 
-import simpy
+from hybridsim.algorithms.base import Algorithm
+from hybridsim.algorithms.first_order.program import FirstOrder
+from hybridsim.scenario.settings.base import AlgorithmSettings, OptimizerSettings
 
-from hybridsim.algorithms.first_order import program as first_order
-from hybridsim.algorithms.kfac import program as kfac_program
-from hybridsim.algorithms.session import Session
-from hybridsim.algorithms.tngd import program as tngd
-from hybridsim.errors import InputError
-from hybridsim.scenario.settings import OptimizerSettings
-
-Program = Callable[[Session], Generator[simpy.Event, object, None]]
-PROGRAMS: dict[str, Program] = {
-    "tngd": tngd.run,
-    "kfac": kfac_program.run,
-}
+Kind = type[Algorithm[Any]]  # Any: whatever its settings
 
 
-def program(algorithm: Any, spus: int) -> Program:
-    """The program for an algorithm; an optimizer by itself trains on the gradient.
+def algorithm_of(settings: AlgorithmSettings) -> Kind:
+    """The algorithm that has these settings: an optimizer alone is first-order training.
 
-    Raises:
-        InputError: it needs an SPU and the machine has none.
+    Any other is the one subclass of ``Algorithm`` in ``hybridsim/algorithms/<kind>/program.py``.
     """
-    if algorithm.needs_spu and not spus:
-        raise InputError(
-            f"machine: expected at least one SPU for algorithm '{algorithm.kind}', got none"
-        )
-    if isinstance(algorithm, OptimizerSettings):
-        return first_order.run
-    return PROGRAMS[algorithm.kind]
+    if isinstance(settings, OptimizerSettings):
+        return FirstOrder
+    module = import_module(f"hybridsim.algorithms.{settings.kind}.program")
+    found: list[Kind] = [
+        item
+        for item in vars(module).values()
+        if isinstance(item, type)
+        and issubclass(item, Algorithm)
+        and item.__module__ == module.__name__
+    ]
+    if len(found) != 1:
+        raise TypeError(f"{module.__name__}: expected one subclass of Algorithm, got {found}")
+    return found[0]

@@ -9,20 +9,19 @@ in their spans alone.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
-
-import simpy
+from collections.abc import Sequence
+from typing import Any
 
 from hybridsim.algorithms.session import Session
 from hybridsim.hardware import collective
 from hybridsim.hardware.gpu import Gpu
-from hybridsim.hardware.lane import Issuer, Label, Process
+from hybridsim.hardware.lane import Issuer, Label
 from hybridsim.operations import reductions
-from hybridsim.operations.ref import Computation, Ref
+from hybridsim.operations.ref import Carried, Computation, Ref, Token
 
 Refs = list[Ref]
 """One reference for each GPU of a group, in its order."""
-Replicas = Generator[simpy.Event, object, Refs]
+Replicas = collective.Steps[Refs]
 MEAN = Computation(reductions.mean)
 
 
@@ -41,7 +40,7 @@ class Group:
 
     def __init__(
         self,
-        session: Session,
+        session: Session[Any],  # Any: whatever the algorithm's settings
         gpus: Sequence[Gpu] | None = None,
         issuers: Sequence[Issuer] | None = None,
     ) -> None:
@@ -74,7 +73,7 @@ class Group:
         """
         return [self.session.batch(step, shard=(k, self.size)) for k in range(self.size)]
 
-    def together(self, processes: Sequence[Process]) -> Replicas:
+    def together(self, processes: Sequence[collective.Steps[Ref]]) -> Replicas:
         """Run one process for each GPU, given in order and on its issuer; all go on when the last
         is done.
         """
@@ -153,8 +152,8 @@ class Group:
         )
 
     def all_gather(
-        self, label: Label, payloads: Sequence[Ref], bits_each: Sequence[int]
-    ) -> Replicas:
+        self, label: Label, payloads: Sequence[Carried], bits_each: Sequence[int]
+    ) -> collective.Steps[list[Carried]]:
         """Bring what each GPU has to all others; afterwards every GPU has all of the references
         returned.
 
@@ -170,9 +169,9 @@ class Group:
             )
         )
 
-    def loss(self, results: Sequence[Ref]) -> Ref:
+    def loss(self, results: Sequence[Ref]) -> Token:
         """The step's training loss, as the fact ``train_loss``: the mean of what the equal shards
         found.
         """
         found = [ref.facts["train_loss"] for ref in results if "train_loss" in ref.facts]
-        return Ref(None, b"", (), {"train_loss": sum(found) / self.size} if found else {})
+        return Token((), {"train_loss": sum(found) / self.size} if found else {})

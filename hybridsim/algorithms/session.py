@@ -7,19 +7,22 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 
 from hybridsim.errors import HybridsimError, InputError
 from hybridsim.hardware.machine import Machine
 from hybridsim.operations.backend import Backend
-from hybridsim.operations.ref import Computation, Ref
+from hybridsim.operations.ref import Computation, Ref, Token
 from hybridsim.rng import address_seed
+from hybridsim.scenario.settings.base import AlgorithmSettings
 from hybridsim.tasks.task import Batch, Task, batch, batch_indices, evaluate
 from hybridsim.trace.spans import Trace
 
-Progress = Callable[[dict[str, Any]], None]
+Settings = TypeVar("Settings", bound=AlgorithmSettings)
+Line = dict[str, Any]  # Any: cells of the learning curve, numbers or nothing
+Progress = Callable[[Line], None]
 EVALUATE = Computation(evaluate)
 
 
@@ -28,12 +31,12 @@ class Diverged(HybridsimError):
 
 
 @dataclass
-class Session:
-    """One run of one program.
+class Session(Generic[Settings]):
+    """One run of one algorithm.
 
     ``steps`` counts parameter updates from 1. Evaluations on test data are diagnostics: they run on
     the host, cost no simulated time, and draw no random numbers. ``theta`` is the latest
-    parameters; equal keys mean equal numbers. ``notes``: what a program decided before it began;
+    parameters; equal keys mean equal numbers. ``notes``: what an algorithm decided before it began;
     goes to the summary.
     """
 
@@ -41,7 +44,7 @@ class Session:
     machine: Machine
     backend: Backend
     trace: Trace
-    algorithm: Any
+    settings: Settings
     seed: int
     batch_size: int
     steps: int
@@ -113,15 +116,13 @@ class Session:
         """Whether diagnostics are due after this step."""
         return step % self.evaluate_every == 0 or step == self.steps
 
-    def diagnose(
-        self, step: int, computation: Computation, args: tuple[Ref, ...]
-    ) -> dict[str, Any]:
+    def diagnose(self, step: int, computation: Computation, args: tuple[Ref, ...]) -> Line:
         """Facts of a diagnostic where one is due: columns for the learning curve; costs no
         simulated time.
         """
         return dict(self.backend.evaluate(computation, args).facts) if self.evaluates(step) else {}
 
-    def check_loss(self, step: int, result: Ref) -> None:
+    def check_loss(self, step: int, result: Ref | Token) -> None:
         """Stop as soon as the training loss is known not to be a number.
 
         Raises:
@@ -131,7 +132,7 @@ class Session:
         if loss is None or math.isfinite(loss):
             return
         self.trace.event("non-finite", "", step, value=loss, note="training loss")
-        now = int(self.machine.context.env.now)
+        now = self.now_ps()
         self.trace.step(
             {
                 "step": step,
@@ -145,17 +146,22 @@ class Session:
 
     def energy_j(self) -> float:
         """Nominal energy up to now: spans that ended, and static power."""
-        static_w = sum(row["power_w"] for row in self.machine.static_power())
-        return float(self.trace.energy_j + static_w * self.machine.context.env.now * 1e-12)
+        static_w = sum(row.power_w for row in self.machine.static_power())
+        return float(self.trace.energy_j + static_w * self.now_ps() * 1e-12)
 
-    def end_step(self, step: int, start_ps: int, theta: Ref, loss: Ref, **columns: Any) -> None:
+    def now_ps(self) -> int:
+        """The clock."""
+        return self.machine.context.now_ps()
+
+    def end_step(
+        self, step: int, start_ps: int, theta: Ref, loss: Ref | Token, columns: Line
+    ) -> None:
         """Write one line of the learning curve; ``loss`` carries the training loss as a fact."""
-        now = int(self.machine.context.env.now)
         self.theta = theta
-        row = {
+        row: Line = {
             "step": step,
             "start_ps": start_ps,
-            "end_ps": now,
+            "end_ps": self.now_ps(),
             "train_loss": loss.facts.get("train_loss"),
         }
         row |= {"energy_j": self.energy_j(), **columns}

@@ -12,6 +12,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from hybridsim.circuits.base import Load
 from hybridsim.errors import HybridsimError
 
 
@@ -134,3 +135,14 @@ def _check_finite(expected: str, matrix: Tensor, damping: float) -> None:
         torch.isfinite(matrix).all() & torch.isfinite(torch.tensor(damping))
     ):
         raise HybridsimError(f"expected {expected}, got NaN or infinity")
+
+
+def load(size: int) -> Load:
+    """What a factor of order n takes in one array: n amplifiers and n² programmable resistors."""
+    return Load(size, size * size, size, size * size, (("factor", size * size),))
+
+
+def roots_load(rows: int, size: int) -> Load:
+    """What X (r, n) takes in two arrays: n + r amplifiers and 2 r n programmable resistors."""
+    resistors = 2 * rows * size
+    return Load(size, resistors, size + rows, resistors, (("factor", rows * size),))

@@ -22,22 +22,9 @@ from hybridsim.circuits.low_rank_dissipation import (
     AUTOMATIC,
     Dissipation,
     FullScales,
-    Parts,
     full_scale,
 )
 from hybridsim.circuits.quadrature import instants, panel_edges
-
-
-def dense_parts(size: int) -> Parts:
-    """The circuit of one n x n factor: n amplifiers and n² programmable resistors."""
-    return Parts(size, size * size)
-
-
-def roots_parts(rows: int, size: int) -> Parts:
-    """The circuit of a factor XᵀX from X (r, n): n + r amplifiers and 2 r n programmable
-    resistors.
-    """
-    return Parts(size + rows, 2 * rows * size)
 
 
 def dense_dissipation(

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from hybridsim.circuits import passes
+from hybridsim.circuits.base import Load
 from hybridsim.errors import HybridsimError
 
 
@@ -154,3 +155,26 @@ def _blocks_times(blocks: Tensor | None, rows: Tensor) -> Tensor:
     if blocks is None:
         return rows
     return (blocks @ rows.reshape(*blocks.shape[:2], -1)).reshape(rows.shape)
+
+
+def load(
+    size: int, rows: int, *, outputs: int, full_hessian: bool = False, copies: int = 1
+) -> Load:
+    """What TNGD's circuit takes: two arrays for J, one for H_L, an amplifier per row of each stage.
+
+    r (r + 2 N) programmable resistors and N + 2 r amplifiers, r = b d_z; with the empirical Fisher
+    there is no H array: 2 r N resistors, N + r amplifiers (TNGD, arXiv 2405.13817).
+
+    Args:
+        size: N.
+        rows: r.
+        outputs: d_z, 0 for the empirical Fisher.
+        full_hessian: all of the H array is sent and written, not its blocks alone.
+        copies: how often J is sent; once serves both arrays.
+    """
+    arrays, written = [("jacobian", copies * rows * size)], 2 * rows * size
+    if not outputs:
+        return Load(size, 2 * rows * size, size + rows, written, tuple(arrays))
+    hessian = rows * (rows if full_hessian else outputs)
+    arrays.append(("hessian", hessian))
+    return Load(size, rows * (rows + 2 * size), size + 2 * rows, written + hessian, tuple(arrays))

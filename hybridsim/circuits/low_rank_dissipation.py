@@ -25,15 +25,6 @@ from hybridsim.circuits.low_rank import LowRank, Vector
 from hybridsim.circuits.quadrature import instants
 
 
-class Parts(NamedTuple):
-    """How many amplifiers (operational, one sign) and programmable resistors a circuit is built
-    of.
-    """
-
-    amplifiers: int
-    resistors: int
-
-
 class FullScales(NamedTuple):
     """Largest value of each stage, dimensionless; None: chosen for each settle by
     :func:`dissipation`.
@@ -68,19 +59,6 @@ class Dissipation:
     def total(self) -> Tensor:
         """Sum over the stages, in units of V_fs² C."""
         return torch.stack(list(self.stages.values())).sum(dim=0)
-
-
-def ggn_parts(samples: int, outputs: int, parameters: int) -> Parts:
-    """TNGD: b d_z (b d_z + 2 N) resistors (a full H array, two J arrays), N + 2 b d_z
-    amplifiers.
-    """
-    rank = samples * outputs
-    return Parts(parameters + 2 * rank, rank * (rank + 2 * parameters))
-
-
-def fisher_parts(samples: int, parameters: int) -> Parts:
-    """The same with the empirical Fisher, no H array: 2 b N resistors, N + b amplifiers."""
-    return Parts(parameters + samples, 2 * samples * parameters)
 
 
 def dissipation(

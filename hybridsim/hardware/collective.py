@@ -11,38 +11,43 @@ GPUs have their payload and ends for all when the last piece is there.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from typing import cast
+from typing import Any, TypeVar, cast
 
 import simpy
 import torch
 
 from hybridsim.hardware.gpu import Gpu
-from hybridsim.hardware.lane import Issuer, Label, Process
+from hybridsim.hardware.lane import Issuer, Label
 from hybridsim.hardware.machine import Machine
 from hybridsim.operations import reductions
-from hybridsim.operations.ref import Computation, Ref
+from hybridsim.operations.ref import Carried, Computation, Ref, Token
 
-Processes = Generator[simpy.Event, object, list[Ref]]
+T = TypeVar("T")
+Steps = Generator[simpy.Event, Any, T]  # Any: what SimPy sends back is the event's own
+Processes = Steps[list[Ref]]
 _ADD = Computation(reductions.add)
+_PIECE = b"a piece of a payload"
 _NUMBERS = {32: torch.float32, 64: torch.float64}
 
 
 def side_by_side(
-    env: simpy.Environment, issuers: Sequence[Issuer], processes: Sequence[Process]
-) -> Processes:
+    env: simpy.Environment, issuers: Sequence[Issuer], processes: Sequence[Steps[T]]
+) -> Steps[list[T]]:
     """Run one process for each issuer at the same time; all go on when the last is done.
 
     Afterwards every issuer has the span that ended last as its own last one: it is what each of
     them waited for.
     """
 
-    def timed(process: Process) -> Generator[simpy.Event, object, tuple[int, Ref]]:
+    def timed(process: Steps[T]) -> Steps[tuple[int, T]]:
         result = yield from process
         return int(env.now), result
 
+    if len(processes) == 1:
+        return [(yield from processes[0])]
     running = [env.process(timed(process)) for process in processes]
     yield env.all_of(running)
-    found = [cast("tuple[int, Ref]", process.value) for process in running]
+    found = [cast("tuple[int, T]", process.value) for process in running]
     slowest = max(range(len(found)), key=lambda k: (found[k][0], k))
     for issuer in issuers:
         issuer.last = issuers[slowest].last
@@ -89,9 +94,9 @@ def all_reduce(
     arrivals = [payload.spans for payload in payloads]
     start = _together(payloads, issuers)
 
-    def travel(issuer: Issuer, first: int) -> Process:
+    def travel(issuer: Issuer, first: int) -> Steps[Ref]:
         # The numbers of a piece are never looked at: the sum is computed once, by ``combine``.
-        piece = Ref(numbers, b"", start)
+        piece = Ref(numbers, _PIECE, start)
         for hop in range(2 * (size - 1)):
             here, there = gpus[(first + hop) % size], (first + hop + 1) % size
             piece = yield from machine.transfer(
@@ -117,9 +122,9 @@ def all_gather(
     issuers: Sequence[Issuer],
     label: Label,
     gpus: Sequence[Gpu],
-    payloads: Sequence[Ref],
+    payloads: Sequence[Carried],
     bits_each: Sequence[int],
-) -> Processes:
+) -> Steps[list[Carried]]:
     """Bring what each of G GPUs has to all others: G - 1 hops for each payload, all at the same
     time.
 
@@ -139,7 +144,7 @@ def all_gather(
     if size == 1:
         return list(payloads)
 
-    def travel(issuer: Issuer, first: int) -> Process:
+    def travel(issuer: Issuer, first: int) -> Steps[Carried]:
         piece = payloads[first]._replace(spans=start)
         for hop in range(size - 1):
             here, there = gpus[(first + hop) % size].name, gpus[(first + hop + 1) % size].name
@@ -149,15 +154,17 @@ def all_gather(
     return (yield from _round_trip(machine, issuers, travel))
 
 
-def _together(payloads: Sequence[Ref], issuers: Sequence[Issuer]) -> tuple[int, ...]:
+def _together(
+    payloads: Sequence[Ref] | Sequence[Token], issuers: Sequence[Issuer]
+) -> tuple[int, ...]:
     """Spans after which a collective can start: all payloads are there, all threads have come."""
     spans = {span for payload in payloads for span in payload.spans}
     return tuple(sorted(spans | {issuer.last for issuer in issuers if issuer.last >= 0}))
 
 
 def _round_trip(
-    machine: Machine, issuers: Sequence[Issuer], travel: Callable[[Issuer, int], Process]
-) -> Processes:
+    machine: Machine, issuers: Sequence[Issuer], travel: Callable[[Issuer, int], Steps[T]]
+) -> Steps[list[T]]:
     """All pieces at once, each a thread of its own; the GPUs' threads go on when the last has
     arrived.
     """

@@ -1,14 +1,14 @@
-"""A digital processor: every executed kernel under a roofline, factorisations with their
-latency-bound term.
-"""
+"""A digital processor: every kernel under a roofline, factorisations with a latency-bound term."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from hybridsim.errors import CapacityError
-from hybridsim.hardware.lane import Context, Issuer, Label, Lane, Price, Process
+from hybridsim.hardware.lane import Context, Issuer, Label, Lane, Process
+from hybridsim.hardware.part import Limit, Part, StaticPower
+from hybridsim.hardware.price import Constants, Quote, Tariff, Time
+from hybridsim.hardware.requests import Compute
 from hybridsim.operations.ref import Computation, Ref
 from hybridsim.scenario.datasheets.sheets import Datasheet
 from hybridsim.units import engineering, to_ps
@@ -27,24 +27,66 @@ _FALLBACK = {
     "fp64": "peak_fp64_flop_per_s",
     "bf16": "peak_fp32_flop_per_s",
 }
+_FACTORISATIONS = {"cholesky": "cholesky", "spd_inverse": "inverse", "eigh": "eigh"}
 
 
-class Gpu:
-    """Executes computations one after the other.
+def kernel_s(constants: Constants, kernel: Kernel) -> tuple[float, float]:
+    """(throughput-bound, latency-bound) seconds of one launch, the launch itself apart.
 
-    A kernel takes ``t0 + max(FLOP / (eta_F peak), bytes / (eta_B bandwidth))``; a factorisation of
-    order n takes ``t0 + a n + c n^3 / (eta peak)``. Power is ``P_idle + (TDP - P_idle) *
-    utilisation``, utilisation being the share of the time in which the roofline, not a launch or a
-    latency, sets the pace; ``P_idle`` is static power.
+    ``max(FLOP / (eta_F peak), bytes / (eta_B bandwidth))``; of a factorisation of order n
+    ``c n^3 / (eta peak)`` and ``a n``.
     """
+    value = constants.value
+    if kernel.routine == "roofline":
+        compute = kernel.flop / (value("flop_efficiency") * _peak(constants, kernel))
+        bandwidth = value("bandwidth_efficiency") * value("memory_bandwidth_byte_per_s")
+        return max(compute, kernel.bytes / bandwidth), 0.0
+    name = _FACTORISATIONS[kernel.routine]
+    cubic = value(f"{name}_coefficient") * kernel.size**3
+    rate = value("factorisation_efficiency") * _peak(constants, kernel)
+    return cubic / rate, value(f"{name}_step_s") * kernel.size
+
+
+def _peak(constants: Constants, kernel: Kernel) -> float:
+    name = _PEAK.get((kernel.precision, kernel.matrix), "peak_fp32_flop_per_s")
+    return constants.value(name) or constants.value(_FALLBACK[kernel.precision])
+
+
+def compute_time(constants: Constants, request: Compute) -> Time:
+    """All kernels one after the other, each after a launch of ``t0``."""
+    launch_s = constants.value("launch_asynchronous_s")
+    seconds = busy_s = 0.0
+    for kernel in request.work.kernels:
+        busy, latency = kernel_s(constants, kernel)
+        busy_s += busy * kernel.count
+        seconds += (launch_s + latency + busy) * kernel.count
+    if request.synchronous:
+        seconds += constants.value("launch_synchronous_s") - launch_s
+    return Time(to_ps(seconds), to_ps(busy_s))
+
+
+def compute_energy(constants: Constants, request: Compute) -> float:
+    """``(TDP - P_idle)`` while the roofline sets the pace; ``P_idle`` is static power."""
+    busy_s = 0.0
+    for kernel in request.work.kernels:
+        busy_s += kernel_s(constants, kernel)[0] * kernel.count
+    return max(constants.value("tdp_w") - constants.value("idle_w"), 0.0) * busy_s
+
+
+class Gpu(Part):
+    """Executes computations one after the other; see ``compute_time`` and ``compute_energy``."""
+
+    kind = "gpu"
+    tariffs = {
+        Compute: Tariff("compute", compute_time, compute_energy, falls_with=frozenset({"idle_w"}))
+    }
 
     def __init__(self, context: Context, name: str, sheet: Datasheet) -> None:
-        self.name, self.sheet = name, sheet
+        super().__init__(context, name, sheet)
         self.resident_bytes = 0
         self.peak_bytes = 0
-        self._context = context
         self._lane = Lane(context, name, "compute")
-        self._prices: dict[tuple[int, bool], tuple[Work, Price]] = {}
+        self._quotes: dict[tuple[int, bool], tuple[Work, Quote]] = {}
 
     def execute(
         self,
@@ -64,20 +106,18 @@ class Gpu:
             computation: what is computed, and so what it costs.
             args: its arguments.
             synchronous: the host must wait for data from another part first.
-            known: the result, where another GPU has computed the same already; this one is priced
-                alike.
+            known: the result, where another GPU has computed it already; this one is priced alike.
 
         Raises:
             CapacityError: the operation needs more memory than the processor has.
         """
 
-        def start() -> tuple[Ref, Price]:
-            work, shape = self._context.backend.work(computation, args)
-            price = self._price(work, synchronous, label)
-            result = (
-                self._context.backend.evaluate(computation, args, shape) if known is None else known
-            )
-            return result, price
+        def start() -> tuple[Ref, Quote]:
+            work, shape = self.context.backend.work(computation, args)
+            quote = self._quote(work, synchronous, label)
+            if known is not None:
+                return known, quote
+            return self.context.backend.evaluate(computation, args, shape), quote
 
         return (yield from self._lane.serve(issuer, label, args, start))
 
@@ -89,135 +129,62 @@ class Gpu:
         args: tuple[Ref, ...],
         reached: Callable[[str, Ref], None],
     ) -> Process:
-        """Run a computation stage by stage (``learning.cost.stage``), one span each; others may
-        come in between.
+        """Run a computation stage by stage (``operations.count.stage``), one span each.
 
-        Its numbers are computed when the first stage starts; ``reached(stage, result)`` is called
-        when a stage ends, with the result as produced by that stage's span: what the stage
-        completes may be used from then on.
+        Others may come in between. Its numbers are computed when the first stage starts;
+        ``reached(stage, result)`` is called when a stage ends, with the result as produced by that
+        stage's span: what the stage completes may be used from then on.
 
         Raises:
             CapacityError: the operation needs more memory than the processor has.
         """
-        backend = self._context.backend
+        backend = self.context.backend
         work, shape = backend.work(computation, args)
         self._check_memory(work, label_of(work.stages[0][0]))
         found: list[Ref] = []
         for name, part in work.stages:
 
-            def start(part: Work = part) -> tuple[Ref, Price]:
+            def start(part: Work = part) -> tuple[Ref, Quote]:
                 if not found:
                     found.append(backend.evaluate(computation, args, shape))
-                return found[0], self._price(part, False, label_of(""))
+                return found[0], self._quote(part, False, label_of(""))
 
             result = yield from self._lane.serve(issuer, label_of(name), args, start)
             reached(name, result)
         return result
 
-    def static_power(self) -> list[dict[str, Any]]:
-        """Power drawn whatever happens."""
-        return [static_row(self.name, "idle power", self.sheet, "idle_w", 1)]
+    def static_power(self) -> list[StaticPower]:
+        """Idle power."""
+        return [self.standing("idle power", "idle_w", 1)]
 
-    def energy_basis(self) -> list[dict[str, Any]]:
-        """Which constants set the energy of which lane."""
-        return [basis_row(self.name, "compute", self.sheet, "tdp_w", "idle_w")]
+    def limits(self) -> list[Limit]:
+        """Memory."""
+        return [Limit(self.name, "memory_byte", self.peak_bytes, self._capacity_bytes())]
 
-    def _price(self, work: Work, synchronous: bool, label: Label) -> Price:
+    def _quote(self, work: Work, synchronous: bool, label: Label) -> Quote:
         # Work comes from a cache that keeps it, and is kept here as well, so that its identity can
-        # serve as a key.
-        found = self._prices.get((id(work), synchronous))
+        # serve as a key: hashing all its kernels would cost more than the simulation's step.
+        found = self._quotes.get((id(work), synchronous))
         if found is None:
             self._check_memory(work, label)
-            found = self._prices[id(work), synchronous] = (work, self.price(work, synchronous))
+            quote = self.prices.quote_once(Compute(work, synchronous), again=True)
+            found = self._quotes[id(work), synchronous] = (work, quote)
         return found[1]
 
-    def price(self, work: Work, synchronous: bool = False) -> Price:
-        """Time and energy of one operation."""
-        value = self.sheet.value
-        launch_s = value("launch_asynchronous_s")
-        seconds = busy_s = 0.0
-        for kernel in work.kernels:
-            busy, latency = self._kernel_s(kernel)
-            busy_s += busy * kernel.count
-            seconds += (launch_s + latency + busy) * kernel.count
-        if synchronous:
-            seconds += value("launch_synchronous_s") - launch_s
-        low, high = _power_band(self.sheet)
-        nominal = value("tdp_w") - value("idle_w")
-        return Price(
-            to_ps(seconds),
-            to_ps(busy_s),
-            (work.flop, work.bytes, work.launches, 0, 0, 0),
-            (nominal * busy_s, low * busy_s, high * busy_s),
-        )
-
-    def _kernel_s(self, kernel: Kernel) -> tuple[float, float]:
-        """(throughput-bound, latency-bound) seconds of one launch."""
-        value = self.sheet.value
-        if kernel.routine == "roofline":
-            compute = kernel.flop / (value("flop_efficiency") * self._peak(kernel))
-            memory = kernel.bytes / (
-                value("bandwidth_efficiency") * value("memory_bandwidth_byte_per_s")
-            )
-            return max(compute, memory), 0.0
-        name = {"cholesky": "cholesky", "spd_inverse": "inverse", "eigh": "eigh"}[kernel.routine]
-        cubic = value(f"{name}_coefficient") * kernel.size**3
-        return (
-            cubic / (value("factorisation_efficiency") * self._peak(kernel)),
-            value(f"{name}_step_s") * kernel.size,
-        )
-
-    def _peak(self, kernel: Kernel) -> float:
-        name = _PEAK.get((kernel.precision, kernel.matrix), "peak_fp32_flop_per_s")
-        return self.sheet.value(name) or self.sheet.value(_FALLBACK[kernel.precision])
+    def _capacity_bytes(self) -> float:
+        return self.sheet.value("memory_capacity_byte")
 
     def _check_memory(self, work: Work, label: Label) -> None:
-        capacity = self.sheet.value("memory_capacity_byte")
+        capacity = self._capacity_bytes()
         needed = work.peak_bytes + self.resident_bytes
         self.peak_bytes = max(self.peak_bytes, needed)
         if needed <= capacity:
             return
         operator, shape, size = work.largest or ("its arguments", (), work.peak_bytes)
         raise CapacityError(
-            f"{self.name}: operation '{label.kind}' needs {engineering(needed, 'B')} "
+            f"{self.name}: operation '{label.operation}' needs {engineering(needed, 'B')} "
             f"({needed:.0f} bytes, {self.resident_bytes} of them resident), and "
-            f"{self.sheet.name} has "
-            f"{engineering(capacity, 'B')}; its largest tensor is {operator} {tuple(shape)} with "
-            f"{engineering(size, 'B')}. Lower training.batch_size, choose a smaller workload or "
-            "a larger machine.gpu."
+            f"{self.sheet.name} has {engineering(capacity, 'B')}; its largest tensor is {operator} "
+            f"{tuple(shape)} with {engineering(size, 'B')}. Lower training.batch_size, choose a "
+            "smaller workload or a larger machine.gpu."
         )
-
-
-def _power_band(sheet: Datasheet) -> tuple[float, float]:
-    """Lowest and highest dynamic power at full utilisation."""
-    (tdp_low, tdp_high), (idle_low, idle_high) = sheet.bounds("tdp_w"), sheet.bounds("idle_w")
-    return max(tdp_low - idle_high, 0.0), tdp_high - idle_low
-
-
-def basis_row(part: str, lane: str, sheet: Datasheet, *constants: str) -> dict[str, Any]:
-    """A line of the table that says what the energy of a lane rests on: constants with their
-    status.
-    """
-    return {
-        "part": part,
-        "lane": lane,
-        "constants": {name: sheet.constants[name].status for name in constants},
-    }
-
-
-def static_row(
-    part: str, component: str, sheet: Datasheet, constant: str, count: int
-) -> dict[str, Any]:
-    """A line of the static-power table: ``count`` times a constant, with its band, status and
-    source.
-    """
-    entry = sheet.constants[constant]
-    return {
-        "part": part,
-        "component": component,
-        "power_w": entry.value * count,
-        "power_low_w": entry.low * count,
-        "power_high_w": entry.high * count,
-        "status": entry.status,
-        "source": entry.source,
-    }

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
+from types import TracebackType
 from typing import NamedTuple
 
 import simpy
 
+from hybridsim.hardware.price import Quote
 from hybridsim.operations.backend import Backend
-from hybridsim.operations.ref import Ref
-from hybridsim.trace.spans import Trace
+from hybridsim.operations.ref import Ref, Token
+from hybridsim.trace.spans import Role, SpanRow, Trace
 
 Process = Generator[simpy.Event, None, Ref]
 
@@ -28,36 +30,25 @@ class Context(NamedTuple):
 
 
 class Label(NamedTuple):
-    """What an operation is called in the trace."""
+    """What an operation is called in the trace; ``factor``: the Kronecker factor that it is for."""
 
     kind: str
     step: int
     layer: str = ""
+    factor: str = ""
 
-
-class Price(NamedTuple):
-    """What one operation costs on one part.
-
-    ``work`` is (flop, bytes, launches, bits, conversions, writes), ``energy_j`` (nominal, low,
-    high), ``repeats`` the number of equal operations in a row.
-    """
-
-    duration_ps: int
-    busy_ps: int
-    work: tuple[float, float, int, int, int, int]
-    energy_j: tuple[float, float, float]
-    repeats: int = 1
-    note: str = ""
+    @property
+    def operation(self) -> str:
+        """Kind and factor, as people read them."""
+        return f"{self.kind} {self.factor}" if self.factor else self.kind
 
 
 class Issuer:
-    """A thread of control: its operations follow each other, so each has the one before as a
-    parent.
+    """A thread of control: each of its operations has the one before as a parent.
 
-    A resource may be held over several operations (``Server.acquire``). The wait for it is charged
-    to the next
-    operation: it counts as queued since the wait began, and as blocked by whoever held the
-        resource.
+    A resource may be held over several operations (``Server.hold``). The wait for it is charged to
+    the next operation: it counts as queued since the wait began, and as blocked by whoever held the
+    resource.
     """
 
     __slots__ = ("last", "waiting_since_ps", "blocker")
@@ -71,7 +62,7 @@ class Issuer:
         """A thread that starts where this one stands."""
         return Issuer(self.last)
 
-    def parents(self, args: Sequence[Ref]) -> tuple[int, ...]:
+    def parents(self, args: Sequence[Ref | Token]) -> tuple[int, ...]:
         """Producers of the arguments, and the last operation of this thread."""
         found = {span for arg in args for span in arg.spans}
         if self.last >= 0:
@@ -79,9 +70,7 @@ class Issuer:
         return tuple(sorted(found))
 
     def waited_from(self, ready_ps: int, now_ps: int) -> None:
-        """What the next operation needs was ready at ``ready_ps`` only: no wait for the resource
-        before that.
-        """
+        """What the next operation needs was ready at ``ready_ps``: no wait before that."""
         if 0 <= self.waiting_since_ps < ready_ps:
             self.waiting_since_ps = ready_ps
         if self.waiting_since_ps == now_ps:
@@ -94,6 +83,32 @@ class Issuer:
         wait = (self.waiting_since_ps, self.blocker)
         self.waiting_since_ps = self.blocker = -1
         return wait
+
+
+class Hold:
+    """A held server: ``with (yield from server.hold(issuer)): ...`` gives it back at the end.
+
+    Whoever waits for it was held up by the issuer's last span.
+    """
+
+    __slots__ = ("_server", "_issuer")
+
+    def __init__(self, server: Server, issuer: Issuer) -> None:
+        self._server, self._issuer = server, issuer
+
+    def __enter__(self) -> Hold:
+        """Nothing more to do: it was taken before."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        """Hand the server to the next in line, unless the simulation stops here."""
+        if kind is None:
+            self._server.release(self._issuer.last)
 
 
 class Server:
@@ -124,23 +139,24 @@ class Server:
         else:
             self.busy = False
 
-    def acquire(self, issuer: Issuer) -> Generator[simpy.Event, None, None]:
-        """Take the server for several operations; release it with the last of their spans."""
+    def hold(self, issuer: Issuer) -> Generator[simpy.Event, None, Hold]:
+        """Take the server for several operations of a thread."""
         since = self._env.now
         turn = self.request()
         if turn is not None:
             yield turn
             if self._env.now > since:
                 issuer.waiting_since_ps, issuer.blocker = int(since), self.freed_by
+        return Hold(self, issuer)
 
 
 class Lane:
     """A named server of a part; serving an operation records one span."""
 
-    __slots__ = ("_context", "name", "part", "server")
+    __slots__ = ("_context", "place", "server")
 
     def __init__(self, context: Context, part: str, name: str) -> None:
-        self._context, self.part, self.name = context, part, name
+        self._context, self.place = context, Place(part, name, "server")
         self.server = Server(context.env)
 
     def serve(
@@ -148,11 +164,9 @@ class Lane:
         issuer: Issuer,
         label: Label,
         args: Sequence[Ref],
-        start: Callable[[], tuple[Ref, Price]],
+        start: Callable[[], tuple[Ref, Quote]],
     ) -> Process:
-        """Queue, start, compute and price (``start``), let the time pass, make the result
-        visible.
-        """
+        """Queue, compute and price (``start``), let the time pass, make the result visible."""
         env, trace, _ = self._context
         parents, span = issuer.parents(args), trace.new_id()
         queued, blocker = issuer.take_wait(int(env.now))
@@ -162,52 +176,61 @@ class Lane:
             yield turn
             if env.now > asked:
                 blocker = self.server.freed_by
-        result, price = start()
-        record_start(
-            trace,
-            span,
-            parents,
-            blocker,
-            (self.part, self.name),
-            label,
-            queued,
-            int(env.now),
-            price,
-        )
-        yield env.timeout(price.duration_ps)
+        result, quote = start()
+        cause = Cause(span, parents, blocker, queued)
+        record_start(trace, cause, self.place, label, int(env.now), quote)
+        yield env.timeout(quote.duration_ps)
         trace.finish(span)
         self.server.release(span)
         issuer.last = span
         return Ref(result.value, result.key, (span,), result.facts)
 
 
+class Place(NamedTuple):
+    """Where a span is drawn."""
+
+    part: str
+    lane: str
+    role: Role
+
+
+class Cause(NamedTuple):
+    """A span before it starts: its number, what it follows, what held it up, since when."""
+
+    span: int
+    parents: tuple[int, ...]
+    blocker: int
+    queued_ps: int
+
+
 def record_start(
     trace: Trace,
-    span: int,
-    parents: tuple[int, ...],
-    blocker: int,
-    where: tuple[str, str],
+    cause: Cause,
+    where: Place,
     label: Label,
-    queued_ps: int,
     start_ps: int,
-    price: Price,
+    quote: Quote,
 ) -> None:
     """Begin a span whose price is known."""
-    end_ps = start_ps + price.duration_ps
-    trace.begin(
-        (
-            span,
-            parents,
-            blocker,
-            *where,
-            *label,
-            price.repeats,
-            queued_ps,
-            start_ps,
-            end_ps,
-            price.busy_ps,
-        )
-        + price.work
-        + price.energy_j
-        + (price.note,)
-    )
+    end_ps = start_ps + quote.duration_ps
+    times = (quote.repeats, cause.queued_ps, start_ps, end_ps)
+    row = (*cause[:3], *where, quote.category, *label, *times, *quote.row, quote.note)
+    trace.begin(SpanRow._make(row))
+
+
+def pass_time(
+    context: Context,
+    issuer: Issuer,
+    label: Label,
+    args: Sequence[Ref | Token],
+    where: Place,
+    quote: Quote,
+) -> Generator[simpy.Event, None, int]:
+    """A span that holds nothing: propagation, or a pause. Returns its number."""
+    env, trace, _ = context
+    span, start = trace.new_id(), int(env.now)
+    record_start(trace, Cause(span, issuer.parents(args), -1, start), where, label, start, quote)
+    yield env.timeout(quote.duration_ps)
+    trace.finish(span)
+    issuer.last = span
+    return span

@@ -1,22 +1,50 @@
-"""Links: FIFO per direction, occupancy = bits / bandwidth, latency that pipelines, cut-through over
-several hops.
-"""
+"""Links: FIFO per direction, occupancy, latency that pipelines, cut-through over several hops."""
 
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from typing import Any
 
 import simpy
 
-from hybridsim.hardware.gpu import basis_row
-from hybridsim.hardware.lane import Context, Issuer, Label, Price, Process, Server, record_start
-from hybridsim.operations.ref import Ref
+from hybridsim.hardware.lane import (
+    Cause,
+    Context,
+    Issuer,
+    Label,
+    Place,
+    Server,
+    pass_time,
+    record_start,
+)
+from hybridsim.hardware.part import Part
+from hybridsim.hardware.price import Constants, Quote, Tariff, Time
+from hybridsim.hardware.requests import Propagate, Transmit
+from hybridsim.operations.ref import Carried
 from hybridsim.scenario.machine import EdgeSpec
 from hybridsim.units import to_ps
 
 
-class Wire:
+def transmit_time(constants: Constants, request: Transmit) -> Time:
+    """Bits over bandwidth of this wire alone.
+
+    The whole message is rounded, not every piece, so that many small pieces lose or gain no time.
+    """
+    rate, sent = constants.value("bandwidth_bit_per_s"), request.before + request.bits
+    duration_ps = to_ps(sent / rate) - to_ps(request.before / rate)
+    return Time(duration_ps, duration_ps)
+
+
+def transmit_energy(constants: Constants, request: Transmit) -> float:
+    """Bits times the energy of one."""
+    return request.bits * constants.value("energy_j_per_bit")
+
+
+def propagate_time(constants: Constants, request: Propagate) -> Time:
+    """Latency of this wire alone."""
+    return Time(to_ps(constants.value("latency_s")), 0)
+
+
+class Wire(Part):
     """One direction of one link: a FIFO server.
 
     Args:
@@ -26,28 +54,27 @@ class Wire:
         towards: the node at the receiving end.
     """
 
+    kind = "link"
+    tariffs = {
+        Transmit: Tariff("transfer", transmit_time, transmit_energy),
+        Propagate: Tariff("propagation", propagate_time),
+    }
+
     def __init__(self, context: Context, edge: EdgeSpec, order: int, towards: str) -> None:
         assert edge.sheet is not None, "a free connection carries no wire"
-        self.name, self.order, self.lane = edge.name, order, f"to {towards}"
+        super().__init__(context, edge.name, edge.sheet)
+        self.order, self.lane = order, f"to {towards}"
+        self.place = Place(edge.name, self.lane, "server")
         self.server = Server(context.env)
-        self._sheet = edge.sheet
+        self.chunk_bits = edge.chunk_bits
         self.bandwidth_bit_per_s = edge.sheet.value("bandwidth_bit_per_s")
         self.latency_s = edge.sheet.value("latency_s")
-        low, high = edge.sheet.bounds("energy_j_per_bit")
-        self.energy_j_per_bit = (edge.sheet.value("energy_j_per_bit"), low, high)
-        self.chunk_bits = edge.chunk_bits
         self.number_bits = int(edge.sheet.value("number_bits"))
 
-    def energy_basis(self) -> dict[str, Any]:
-        """Which constant sets the energy of this wire."""
-        return basis_row(self.name, self.lane, self._sheet, "energy_j_per_bit")
 
-    def price(self, bits: int, duration_ps: int, count: int) -> Price:
-        """Occupancy is set by the slowest hop; energy is this wire's own."""
-        nominal, low, high = (bits * rate for rate in self.energy_j_per_bit)
-        return Price(
-            duration_ps, duration_ps, (0.0, bits / 8, 0, bits, 0, 0), (nominal, low, high), count
-        )
+def _stretched(quote: Quote, duration_ps: int) -> Quote:
+    """A message that another, slower hop holds for longer."""
+    return quote._replace(duration_ps=duration_ps, row=(duration_ps, *quote.row[1:]))
 
 
 class Route:
@@ -56,20 +83,22 @@ class Route:
     def __init__(self, context: Context, wires: Sequence[Wire]) -> None:
         self._context = context
         self.wires = tuple(wires)
+        self._names = tuple(wire.name for wire in wires)
         self._ordered = tuple(sorted(wires, key=lambda wire: wire.order))
+        self._slowest = min(wires, key=lambda wire: wire.bandwidth_bit_per_s, default=None)
         self.latency_ps = to_ps(sum(wire.latency_s for wire in wires))
         chunks = [wire.chunk_bits for wire in wires if wire.chunk_bits]
         self._chunk_bits = min(chunks) if chunks else None
 
     def occupancy_ps(self, bits: int) -> int:
-        """Time for which a message holds every wire of the route."""
-        return (
-            to_ps(max(bits / wire.bandwidth_bit_per_s for wire in self.wires)) if self.wires else 0
-        )
+        """Time for which a message holds every wire of the route: that of the slowest."""
+        if self._slowest is None:
+            return 0
+        return self._slowest.prices.duration_ps(Transmit(bits, 0, self._names))
 
     def transfer(
-        self, issuer: Issuer, label: Label, payload: Ref, bits: int, count: int = 1
-    ) -> Process:
+        self, issuer: Issuer, label: Label, payload: Carried, bits: int, count: int = 1
+    ) -> Generator[simpy.Event, None, Carried]:
         """Send ``bits``; the payload is visible at the far end after occupancy and latency.
 
         With chunks, other senders may come in between; a free route takes no time and leaves no
@@ -80,40 +109,29 @@ class Route:
         sent = 0
         while sent < bits:
             size = min(bits - sent, self._chunk_bits or bits)
-            # Rounding the sum, not every chunk, keeps many small chunks from losing or gaining
-            # time.
-            duration_ps = self.occupancy_ps(sent + size) - self.occupancy_ps(sent)
-            payload = yield from self._occupy(
-                issuer, label, payload, size, duration_ps, count if size == bits else 1
-            )
+            message = Transmit(size, sent, self._names, count if size == bits else 1)
+            payload = yield from self._occupy(issuer, label, payload, message)
             sent += size
         if self.latency_ps:
             payload = yield from self._fly(issuer, label, payload)
         return payload
 
     def _occupy(
-        self, issuer: Issuer, label: Label, payload: Ref, bits: int, duration_ps: int, count: int
-    ) -> Process:
+        self, issuer: Issuer, label: Label, payload: Carried, message: Transmit
+    ) -> Generator[simpy.Event, None, Carried]:
         env, trace, _ = self._context
         parents = issuer.parents((payload,))
         queued, blocker = issuer.take_wait(int(env.now))
         blocker = yield from self._acquire(blocker)
         start = int(env.now)
-        spans = []
-        for wire in self.wires:
+        quotes = [wire.prices.quote(message) for wire in self.wires]
+        duration_ps = max(quote.duration_ps for quote in quotes)
+        spans: list[int] = []
+        for wire, own in zip(self.wires, quotes, strict=True):
             spans.append(trace.new_id())
-            price = wire.price(bits, duration_ps, count)
-            record_start(
-                trace,
-                spans[-1],
-                parents,
-                blocker,
-                (wire.name, wire.lane),
-                label,
-                queued,
-                start,
-                price,
-            )
+            held = own if own.duration_ps == duration_ps else _stretched(own, duration_ps)
+            cause = Cause(spans[-1], parents, blocker, queued)
+            record_start(trace, cause, wire.place, label, start, held)
         yield env.timeout(duration_ps)
         for wire, span in zip(self.wires, spans, strict=True):
             trace.finish(span)
@@ -133,14 +151,14 @@ class Route:
                     blocker = wire.server.freed_by
         return blocker
 
-    def _fly(self, issuer: Issuer, label: Label, payload: Ref) -> Process:
+    def _fly(
+        self, issuer: Issuer, label: Label, payload: Carried
+    ) -> Generator[simpy.Event, None, Carried]:
         """Propagation: nothing is held, so any number of messages may be in flight."""
-        env, trace, _ = self._context
-        span, wire, start = trace.new_id(), self.wires[-1], int(env.now)
-        price = Price(self.latency_ps, 0, (0.0, 0.0, 0, 0, 0, 0), (0.0, 0.0, 0.0))
-        where = (wire.name, "flight " + wire.lane)
-        record_start(trace, span, issuer.parents((payload,)), -1, where, label, start, start, price)
-        yield env.timeout(self.latency_ps)
-        trace.finish(span)
-        issuer.last = span
+        wire = self.wires[-1]
+        quote = wire.prices.quote(Propagate(self._names))
+        if quote.duration_ps != self.latency_ps:  # other hops have their own
+            quote = quote._replace(duration_ps=self.latency_ps)
+        where = Place(wire.name, f"flight {wire.lane}", "flight")
+        span = yield from pass_time(self._context, issuer, label, (payload,), where, quote)
         return payload.at(span)

@@ -4,18 +4,22 @@ contention.
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from itertools import pairwise
-from typing import Any
 
 import networkx as nx
+import simpy
 
 from hybridsim.errors import InputError
 from hybridsim.hardware.gpu import Gpu
-from hybridsim.hardware.lane import Context, Issuer, Label, Price, Process, record_start
+from hybridsim.hardware.lane import Context, Issuer, Label, Place, pass_time
 from hybridsim.hardware.link import Route, Wire
+from hybridsim.hardware.part import Basis, Limit, Part, StaticPower
+from hybridsim.hardware.price import Quote
+from hybridsim.hardware.requests import Amounts, Pause, encode
 from hybridsim.hardware.spu import Spu
-from hybridsim.operations.ref import Ref
-from hybridsim.scenario.machine import MachineSpec
+from hybridsim.operations.ref import Carried, Ref, Token
+from hybridsim.scenario.machine import GpuSpec, MachineSpec, SpuSpec
 
 PAPERS_NUMBER_BITS = 16
 """Bits per number in both papers (arXiv 2405.13817, 2502.08603)."""
@@ -34,7 +38,7 @@ class Machine:
         usable = {*spec.usable_gpus(), *spec.usable_spus()}
         nodes = [node for node in spec.nodes if node.name in usable]
         self.gpus = [
-            Gpu(context, n.name, n.sheet) for n in nodes if n.kind == "gpu" and n.sheet is not None
+            Gpu(context, node.name, node.sheet) for node in nodes if isinstance(node, GpuSpec)
         ]
         if not self.gpus:
             raise InputError("machine: expected at least one node of kind gpu, got none")
@@ -48,7 +52,11 @@ class Machine:
                 self._wires[edge.b, edge.a] = Wire(context, edge, 2 * index + 1, edge.a)
         self._routes: dict[tuple[str, str], Route] = {}
         self._owners = spec.owners()
-        self.spus = [Spu(context, n, self._number_bits(n.name)) for n in nodes if n.kind == "spu"]
+        self.spus = [
+            Spu(context, node, self._number_bits(node.name))
+            for node in nodes
+            if isinstance(node, SpuSpec)
+        ]
 
     @property
     def gpu(self) -> Gpu:
@@ -93,40 +101,45 @@ class Machine:
         label: Label,
         source: str,
         target: str,
-        payload: Ref,
+        payload: Carried,
         bits: int,
         count: int = 1,
-    ) -> Process:
+    ) -> Generator[simpy.Event, None, Carried]:
         """Send a payload from node to node."""
-        return (yield from self.route(source, target).transfer(issuer, label, payload, bits, count))
+        route = self.route(source, target)
+        return (yield from route.transfer(issuer, label, payload, bits, count))
 
     def pause(
-        self, issuer: Issuer, label: Label, part: str, duration_ps: int, *args: Ref
-    ) -> Process:
-        """Let time pass on purpose (a forced delay); a span of its own, so that the critical path
-        has no gap.
-        """
-        env, trace, _ = self.context
-        payload = args[0] if args else Ref(None, b"")
+        self,
+        issuer: Issuer,
+        label: Label,
+        part: str,
+        duration_ps: int,
+        after: Carried,
+        *also: Ref | Token,
+    ) -> Generator[simpy.Event, None, Carried]:
+        """Let time pass on purpose; a span, so that the critical path has no gap."""
         if duration_ps <= 0:
-            return payload
-        span, start = trace.new_id(), int(env.now)
-        price = Price(duration_ps, 0, (0.0, 0.0, 0, 0, 0, 0), (0.0, 0.0, 0.0))
-        record_start(
-            trace, span, issuer.parents(args), -1, (part, "pause"), label, start, start, price
-        )
-        yield env.timeout(duration_ps)
-        trace.finish(span)
-        issuer.last = span
-        return payload.at(span)
+            return after
+        row = self.context.trace.request(*encode(Pause(duration_ps)), again=True)
+        quote = Quote(duration_ps, "pause", (0, *Amounts(), 0.0, 0.0, 0.0, row))
+        where = Place(part, "pause", "pause")
+        span = yield from pass_time(self.context, issuer, label, (after, *also), where, quote)
+        return after.at(span)
 
-    def energy_basis(self) -> list[dict[str, Any]]:
-        """What the energy of every lane rests on."""
-        rows = [row for gpu in self.gpus for row in gpu.energy_basis()]
-        rows += [wire.energy_basis() for wire in self._wires.values()]
-        return rows + [row for spu in self.spus for row in spu.energy_basis()]
+    @property
+    def parts(self) -> list[Part]:
+        """Every part that has a datasheet; of a link both directions."""
+        return [*self.gpus, *self._wires.values(), *self.spus]
 
-    def static_power(self) -> list[dict[str, Any]]:
+    def basis(self) -> list[Basis]:
+        """What the times and energies of every part rest on."""
+        return [row for part in self.parts for row in part.basis()]
+
+    def static_power(self) -> list[StaticPower]:
         """Every part's power that does not depend on what it does."""
-        rows = [row for gpu in self.gpus for row in gpu.static_power()]
-        return rows + [row for spu in self.spus for row in spu.static_power()]
+        return [row for part in self.parts for row in part.static_power()]
+
+    def limits(self) -> list[Limit]:
+        """How much of what they have the parts needed."""
+        return [row for part in self.parts for row in part.limits()]

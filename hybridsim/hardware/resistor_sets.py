@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Generator
-from typing import Any
+from types import TracebackType
 
 import simpy
 
@@ -25,6 +25,29 @@ class ResistorSet:
         self.taken, self.freed_by, self.last_use = False, -1, 0
 
 
+class HeldSet:
+    """A set that is in use: ``with (yield from sets.hold(issuer, key)) as given: ...``."""
+
+    __slots__ = ("_sets", "_given", "_issuer")
+
+    def __init__(self, sets: ResistorSets, given: ResistorSet, issuer: Issuer) -> None:
+        self._sets, self._given, self._issuer = sets, given, issuer
+
+    def __enter__(self) -> ResistorSet:
+        """The set."""
+        return self._given
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        """Give it back, unless the simulation stops here."""
+        if kind is None:
+            self._sets.release(self._given, self._issuer.last)
+
+
 class ResistorSets:
     """The sets of a device: one, or two where it is double-buffered. Whoever asks first is served
     first.
@@ -39,19 +62,17 @@ class ResistorSets:
         self._queue: deque[tuple[bytes, simpy.Event]] = deque()
         self._uses = 0
 
-    def acquire(self, issuer: Issuer, key: bytes) -> Generator[simpy.Event, Any, ResistorSet]:
-        """A set for the system ``key``: the one that holds it already, else the one unused for
-        longest.
-        """
+    def hold(self, issuer: Issuer, key: bytes) -> Generator[simpy.Event, ResistorSet, HeldSet]:
+        """A set for the system ``key``: the one that holds it already, else the longest unused."""
         free = self._free(key)
         if free is not None:
-            return self._take(free)
+            return HeldSet(self, self._take(free), issuer)
         since, turn = int(self._env.now), self._env.event()
         self._queue.append((key, turn))
-        taken: ResistorSet = yield turn
+        taken = yield turn
         if self._env.now > since:
             issuer.waiting_since_ps, issuer.blocker = since, taken.freed_by
-        return taken
+        return HeldSet(self, taken, issuer)
 
     def release(self, given: ResistorSet, span: int) -> None:
         """Give a set back; ``span`` is what it was used for last."""

@@ -1,27 +1,29 @@
-"""A stochastic processing unit: an analog state that lives in time, its resistors, and its
-converters.
-"""
+"""A stochastic processing unit: an analog state that lives in time, resistors, converters."""
 
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
+from hybridsim.circuits.base import Load
 from hybridsim.errors import CapacityError
-from hybridsim.hardware.gpu import basis_row, static_row
 from hybridsim.hardware.lane import (
+    Cause,
     Context,
     Issuer,
     Label,
     Lane,
-    Price,
+    Place,
     Process,
     Server,
     record_start,
 )
+from hybridsim.hardware.part import Limit, Part, StaticPower
+from hybridsim.hardware.price import Constants, Quote, Tariff, Time
+from hybridsim.hardware.requests import Convert, Drift, Measure, Settle, Write
 from hybridsim.hardware.resistor_sets import ResistorSets
 from hybridsim.operations.ref import Computation, Ref
-from hybridsim.scenario.machine import NodeSpec
+from hybridsim.scenario.machine import SpuSpec
 from hybridsim.units import to_ps
 
 _EVENTS = {
@@ -37,17 +39,90 @@ _EVENTS = {
 }
 
 
-class Load(NamedTuple):
-    """What a system occupies on the device: cells (state variables), programmable resistors,
-    amplifiers.
+def write_time(constants: Constants, request: Write) -> Time:
+    """Rounds over the channels, beyond the transport; 0 channels write all at once."""
+    channels = constants.value("write_channels")
+    rounds = 1 if channels == 0 else math.ceil(request.resistors / channels)
+    seconds = rounds * constants.value("write_time_s") if request.resistors else 0.0
+    return Time(to_ps(seconds), to_ps(seconds))
+
+
+def write_energy(constants: Constants, request: Write) -> float:
+    """Energy of every bit that is written."""
+    return constants.value("write_energy_j_per_bit") * float(request.resistors * request.bits)
+
+
+def convert_time(constants: Constants, request: Convert) -> Time:
+    """Rounds over the input converters, for each system."""
+    return _rounds(constants, "dac", request)
+
+
+def convert_energy(constants: Constants, request: Convert) -> float:
+    """The 8-bit figure, doubled for every further bit, for every conversion."""
+    one: float = constants.value("dac_energy_8bit_j") * 2.0 ** (request.bits - 8)
+    return one * (request.cells * request.repeats)
+
+
+def measure_time(constants: Constants, request: Measure) -> Time:
+    """Rounds over the output converters, for each system."""
+    return _rounds(constants, "adc", request)
+
+
+def measure_energy(constants: Constants, request: Measure) -> float:
+    """A factor above the survey's envelope ``floor + thermal 4^ENOB``, ENOB = bits - 1."""
+    thermal: float = constants.value("adc_energy_thermal_j") * 4.0 ** (request.bits - 1)
+    envelope = constants.value("adc_energy_floor_j") + thermal
+    return constants.value("adc_energy_factor") * envelope * (request.cells * request.repeats)
+
+
+def _rounds(constants: Constants, kind: str, request: Convert | Measure) -> Time:
+    channels = constants.value(f"{kind}_channels") or request.cells
+    rounds = math.ceil(request.cells / channels) * request.repeats
+    rate = constants.value(f"{kind}_rate_hz")
+    duration_ps = to_ps(rounds / rate) if rate else 0
+    return Time(duration_ps, duration_ps)
+
+
+def rc_ps(constants: Constants) -> float:
+    """The time constant RC."""
+    return constants.value("resistance_ohm") * constants.value("capacitance_f") * 1e12
+
+
+def settle_time(constants: Constants, request: Settle) -> Time:
+    """``tau`` RC for each system."""
+    duration_ps = to_ps(request.tau * request.repeats * rc_ps(constants) * 1e-12)
+    return Time(duration_ps, duration_ps)
+
+
+def settle_energy(constants: Constants, request: Settle) -> float:
+    """What the resistors dissipate; see ``_dissipated``."""
+    return _dissipated(constants, request, settle_time(constants, request).duration_ps)
+
+
+def drift_time(constants: Constants, request: Drift) -> Time:
+    """What the clock says."""
+    return Time(request.elapsed_ps, request.elapsed_ps)
+
+
+def drift_energy(constants: Constants, request: Drift) -> float:
+    """What the resistors dissipate; see ``_dissipated``."""
+    return _dissipated(constants, request, request.elapsed_ps)
+
+
+def _dissipated(constants: Constants, request: Settle | Drift, duration_ps: int) -> float:
+    """``V_fs² C`` times the trajectory's integral.
+
+    Without numbers an estimate: every resistor at R and full scale, times an activity factor.
     """
+    volts = constants.value("full_scale_v")
+    if request.dissipation is not None:
+        return volts * volts * constants.value("capacitance_f") * request.dissipation
+    siemens = request.resistors / constants.value("resistance_ohm")
+    seconds = duration_ps * 1e-12
+    return volts * volts * siemens * seconds * constants.value("activity_factor")
 
-    cells: int
-    resistors: int
-    amplifiers: int
 
-
-class Spu:
+class Spu(Part):
     """Relaxes ``dx = -(A x - b) dtau + sqrt(2 kappa0) dW`` with tau = t / RC.
 
     Between events nothing runs. At an event the state moves by the exact transition over the time
@@ -60,21 +135,31 @@ class Spu:
         number_bits: what an unquantized number takes on the link that leads here.
     """
 
-    def __init__(self, context: Context, node: NodeSpec, number_bits: int) -> None:
-        assert node.sheet is not None, "an SPU has a datasheet"
-        self.number_bits = number_bits
-        self.name, self.sheet, self.node = node.name, node.sheet, node
-        self._context = context
+    kind = "spu"
+    tariffs = {
+        Write: Tariff("write", write_time, write_energy),
+        Convert: Tariff("convert", convert_time, convert_energy),
+        Settle: Tariff("relax", settle_time, settle_energy),
+        Drift: Tariff("relax", drift_time, drift_energy),
+        Measure: Tariff("measure", measure_time, measure_energy),
+    }
+
+    def __init__(self, context: Context, node: SpuSpec, number_bits: int) -> None:
+        super().__init__(context, node.name, node.sheet)
+        self.node, self.number_bits = node, number_bits
         self._array, self._core, self._dac, self._adc = (
             Lane(context, node.name, lane) for lane in ("array", "core", "dac", "adc")
         )
-        self.device = Server(context.env)
-        self.sets = ResistorSets(context.env, 2 if node.buffering == "double" else 1)
-        self.rc_ps = self.sheet.value("resistance_ohm") * self.sheet.value("capacitance_f") * 1e12
+        self.integrators = Server(context.env)
+        self.set_count = 2 if node.buffering == "double" else 1
+        self.sets = ResistorSets(context.env, self.set_count)
+        self.rc_ps = rc_ps(node.sheet)
         self.system: Ref | None = None
         self.drive: Ref | None = None
         self.state: Ref | None = None
-        self.load = Load(0, 0, 0)
+        self.load = Load()
+        self._largest = Load()
+        self._conductance = 0.0
         self._amplifiers = 0
         self.since_ps = 0
 
@@ -84,7 +169,7 @@ class Spu:
 
     def elapsed_tau(self) -> float:
         """Time constants since the state last moved."""
-        return float(self._context.env.now - self.since_ps) / self.rc_ps
+        return float(self.context.env.now - self.since_ps) / self.rc_ps
 
     def program(
         self,
@@ -94,11 +179,9 @@ class Spu:
         args: tuple[Ref, ...],
         load: Load,
         *,
-        written: int,
         known: dict[bytes, Ref] | None = None,
     ) -> Process:
-        """Write ``written`` resistors of a system; the computation is what the device does with
-        them.
+        """Write the resistors of a system; the computation is what the device does with them.
 
         ``known`` collects systems by key: devices that hold the same one compute it once.
 
@@ -106,9 +189,9 @@ class Spu:
             CapacityError: more cells or resistors than the device has.
         """
 
-        def start() -> tuple[Ref, Price]:
+        def start() -> tuple[Ref, Quote]:
             self._check_capacity(load, label)
-            backend = self._context.backend
+            backend = self.context.backend
             key = backend.key(computation, args)
             system = known.get(key) if known is not None else None
             if system is None:
@@ -116,7 +199,7 @@ class Spu:
             if known is not None:
                 known[key] = system
             self._report(system, label)
-            return system, self._write_price(written)
+            return system, self.prices.quote(Write(load.written, self.bits("input")))
 
         return (yield from self._array.serve(issuer, label, args, start))
 
@@ -128,40 +211,44 @@ class Spu:
 
     def resume(self) -> None:
         """Connect the integrators: the state relaxes from now on."""
-        self.since_ps = int(self._context.env.now)
+        self.since_ps = int(self.context.env.now)
 
     def settle(
         self, issuer: Issuer, label: Label, tau: float, relaxation: Computation, count: int = 1
     ) -> Process:
-        """Relax for a commanded ``tau`` (each of ``count`` systems of equal size in a row) and wait
-        for it.
-        """
+        """Relax for a commanded ``tau`` and wait; ``count`` systems of equal size in a row."""
         args = self._arguments()
 
-        def start() -> tuple[Ref, Price]:
-            state = self._context.backend.evaluate(relaxation, args)
+        def start() -> tuple[Ref, Quote]:
+            state = self.context.backend.evaluate(relaxation, args)
             self._report(state, label)
-            return state, self._relax_price(self.duration_ps(tau * count), state, count)
+            heat = state.facts.get("dissipation")
+            return state, self._quote(Settle(tau, self.load.resistors, heat, count))
 
         self.state = yield from self._core.serve(issuer, label, args, start)
         self.resume()
         return self.state
 
-    def relax(self, label: Label, relaxation: Computation, commanded_ps: int | None = None) -> Ref:
+    def relax(
+        self, label: Label, relaxation: Computation, commanded_tau: float | None = None
+    ) -> Ref:
         """Move the state by the time since it last moved: a background span, nobody's parent.
 
         With a commanded time the state is taken to be held for the rest of the interval.
         """
-        now, trace = int(self._context.env.now), self._context.trace
+        now, trace, start = int(self.context.env.now), self.context.trace, self.since_ps
         args = self._arguments()
-        state = self._context.backend.evaluate(relaxation, args)
+        state = self.context.backend.evaluate(relaxation, args)
         self._report(state, label)
-        start = self.since_ps
-        duration_ps = now - start if commanded_ps is None else commanded_ps
-        assert start + duration_ps <= now, "the state cannot move ahead of the clock"
-        price, span = self._relax_price(duration_ps, state, 1), trace.new_id()
-        parents = tuple(sorted({s for a in args for s in a.spans}))
-        record_start(trace, span, parents, -1, (self.name, "~relax"), label, start, start, price)
+        heat, resistors = state.facts.get("dissipation"), self.load.resistors
+        if commanded_tau is None:
+            quote = self._quote(Drift(now - start, resistors, heat))
+        else:
+            quote = self._quote(Settle(commanded_tau, resistors, heat))
+        assert start + quote.duration_ps <= now, "the state cannot move ahead of the clock"
+        span = trace.new_id()
+        cause = Cause(span, tuple(sorted({s for a in args for s in a.spans})), -1, start)
+        record_start(trace, cause, Place(self.name, "relax", "background"), label, start, quote)
         trace.finish(span)
         self.state, self.since_ps = Ref(state.value, state.key, args[1].spans, state.facts), now
         return self.state
@@ -177,10 +264,10 @@ class Spu:
     ) -> Process:
         """Digital to analog: the drive of ``count`` systems of ``cells`` values."""
 
-        def start() -> tuple[Ref, Price]:
-            drive = self._context.backend.evaluate(computation, args)
+        def start() -> tuple[Ref, Quote]:
+            drive = self.context.backend.evaluate(computation, args)
             self._report(drive, label)
-            return drive, self._converter_price("dac", cells, count)
+            return drive, self.prices.quote(Convert(cells, self.bits("bias"), count))
 
         return (yield from self._dac.serve(issuer, label, args, start))
 
@@ -192,56 +279,39 @@ class Spu:
         args: tuple[Ref, ...],
         cells: int,
         count: int = 1,
-        shape: Any = None,
+        shape: Any = None,  # Any: what stands for the reading, a meta tensor or a tree of them
     ) -> Process:
-        """Sample, hold and convert the state; the relaxation is not disturbed. ``shape`` stands in
-        without tensors.
+        """Sample, hold and convert the state; the relaxation is not disturbed.
+
+        ``shape`` stands in without tensors.
         """
 
-        def start() -> tuple[Ref, Price]:
-            reading = self._context.backend.evaluate(computation, args, shape)
+        def start() -> tuple[Ref, Quote]:
+            reading = self.context.backend.evaluate(computation, args, shape)
             self._report(reading, label)
-            return reading, self._converter_price("adc", cells, count)
+            return reading, self.prices.quote(Measure(cells, self.bits("output"), count))
 
         return (yield from self._adc.serve(issuer, label, args, start))
 
-    def static_power(self) -> list[dict[str, Any]]:
-        """The amplifiers of the largest system that was in force; unused ones are taken to be gated
-        off.
-        """
-        rows = [
-            static_row(self.name, "amplifiers", self.sheet, "amplifier_power_w", self._amplifiers)
-        ]
-        return rows if self._amplifiers else []
+    def static_power(self) -> list[StaticPower]:
+        """The amplifiers of the largest system in force; unused ones are taken to be gated off."""
+        if not self._amplifiers:
+            return []
+        return [self.standing("amplifiers", "amplifier_power_w", self._amplifiers)]
 
-    def energy_basis(self) -> list[dict[str, Any]]:
-        """Which constants set the energy of which lane; without tensors dissipation is an
-        estimate.
-        """
-        settling = (
-            ("full_scale_v",)
-            if self._context.backend.name != "timing"
-            else ("full_scale_v", "activity_factor")
-        )
-        lanes = {
-            "array": ("write_energy_j_per_bit",),
-            "core": settling,
-            "~relax": settling,
-            "dac": ("dac_energy_8bit_j",),
-            "adc": ("adc_energy_floor_j", "adc_energy_thermal_j", "adc_energy_factor"),
-        }
+    def limits(self) -> list[Limit]:
+        """Cells, resistors, and the largest conductance in units of 1/R (of tensors only)."""
+        value, largest = self.sheet.value, self._largest
+        resistors = self.set_count * largest.resistors
         return [
-            basis_row(self.name, lane, self.sheet, *constants) for lane, constants in lanes.items()
+            Limit(self.name, "cells", largest.cells, value("cells")),
+            Limit(self.name, "resistors", resistors, value("resistors")),
+            Limit(self.name, "conductance_range", self._conductance, value("conductance_range")),
         ]
-
-    def _arguments(self) -> tuple[Ref, Ref, Ref]:
-        assert self.system is not None and self.state is not None and self.drive is not None
-        return self.system, self.state, self.drive
 
     def lacking(self, load: Load) -> list[tuple[str, int, float]]:
         """What a system needs more of than the device has: (constant, needed, available)."""
-        sets = 2 if self.node.buffering == "double" else 1
-        needs = (("cells", load.cells), ("resistors", sets * load.resistors))
+        needs = (("cells", load.cells), ("resistors", self.set_count * load.resistors))
         return [
             (name, needed, self.sheet.value(name))
             for name, needed in needs
@@ -250,114 +320,64 @@ class Spu:
 
     def largest_order(self) -> int:
         """Order of the largest factor that the device holds, one resistor per entry."""
-        sets = 2 if self.node.buffering == "double" else 1
-        return min(
-            int(self.sheet.value("cells")), math.isqrt(int(self.sheet.value("resistors") // sets))
-        )
+        resistors = int(self.sheet.value("resistors") // self.set_count)
+        return min(int(self.sheet.value("cells")), math.isqrt(resistors))
 
-    def service_ps(
-        self, load: Load, columns: int, tau: float, *, written: int, converted: bool = True
-    ) -> int:
-        """Time of one system without waiting: writing it, then for each column DAC, ``tau`` RC,
-        ADC.
-        """
-        times = [self._write_price(written).duration_ps, self.duration_ps(tau * columns)]
-        times += (
-            [self._converter_price("dac", load.cells, columns).duration_ps] if converted else []
-        )
-        return sum(times) + self._converter_price("adc", load.cells, columns).duration_ps
-
-    def _check_capacity(self, load: Load, label: Label) -> None:
-        for name, needed, available in self.lacking(load):
-            layer = f" of layer '{label.layer}'" if label.layer else ""
-            raise CapacityError(
-                f"{self.name}: '{label.kind}'{layer} needs {needed} {name}, and "
-                f"{self.sheet.name} has "
-                f"{available:.0f}; choose a larger part (machine.spus.{name}), a smaller "
-                "workload or "
-                f"training.batch_size"
-            )
-
-    def _write_price(self, resistors: int) -> Price:
-        sheet, bits = self.sheet, resistors * self.bits("input")
-        channels = sheet.value("write_channels")
-        rounds = 1 if channels == 0 else math.ceil(resistors / channels)
-        duration = to_ps(rounds * sheet.value("write_time_s")) if resistors else 0
-        joules = self._band("write_energy_j_per_bit", float(bits))
-        return Price(duration, duration, (0.0, 0.0, 0, bits, 0, resistors), joules)
-
-    def _relax_price(self, duration_ps: int, state: Ref, count: int) -> Price:
-        """Dissipation from the trajectory; without numbers an estimate: every resistor at R and
-        full scale, times an activity factor.
-        """
-        capacitance_f, seconds = self.sheet.value("capacitance_f"), duration_ps * 1e-12
-        volts = (self.sheet.value("full_scale_v"), *self.sheet.bounds("full_scale_v"))
-        integral = state.facts.get("dissipation")
-        if integral is not None:
-            nominal, low, high = (v * v * capacitance_f * integral for v in volts)
-            note = ""
-        else:
-            active = (self.sheet.value("activity_factor"), *self.sheet.bounds("activity_factor"))
-            watts = self.load.resistors / self.sheet.value("resistance_ohm")
-            nominal, low, high = (
-                v * v * watts * seconds * a for v, a in zip(volts, active, strict=True)
-            )
-            note = "estimate: full scale x activity factor"
-        work = (0.0, 0.0, 0, 0, 0, 0)
-        return Price(duration_ps, duration_ps, work, (nominal, low, high), count, note)
-
-    def _converter_price(self, kind: str, cells: int, count: int) -> Price:
-        channels = self.sheet.value(f"{kind}_channels") or cells
-        rounds = math.ceil(cells / channels) * count
-        duration = (
-            to_ps(rounds / self.sheet.value(f"{kind}_rate_hz"))
-            if self.sheet.value(f"{kind}_rate_hz")
-            else 0
-        )
-        conversions = cells * count
-        one = self._dac_conversion_j() if kind == "dac" else self._adc_conversion_j()
-        joules = (one[0] * conversions, one[1] * conversions, one[2] * conversions)
-        return Price(duration, duration, (0.0, 0.0, 0, 0, conversions, 0), joules, count)
-
-    def _dac_conversion_j(self) -> tuple[float, float, float]:
-        """Energy of one conversion: the 8-bit figure, doubled for every further bit."""
-        return self._band("dac_energy_8bit_j", 2.0 ** (self.bits("bias") - 8))
-
-    def _adc_conversion_j(self) -> tuple[float, float, float]:
-        """A factor above the survey's envelope: ``floor + thermal * 4^ENOB`` with ENOB = bits -
-        1.
-        """
-        enob = self.bits("output") - 1
-        envelope = (
-            self.sheet.value("adc_energy_floor_j")
-            + self.sheet.value("adc_energy_thermal_j") * 4.0**enob
-        )
-        return self._band("adc_energy_factor", envelope)
+    def service_ps(self, load: Load, columns: int, tau: float, *, driven: bool = True) -> int:
+        """Time of one system without waiting: writing, then for each column DAC, settling, ADC."""
+        requests: list[Write | Convert | Settle | Measure] = [
+            Write(load.written, self.bits("input")),
+            Settle(tau, load.resistors, None, columns),
+            Measure(load.cells, self.bits("output"), columns),
+        ]
+        if driven:
+            requests.append(Convert(load.cells, self.bits("bias"), columns))
+        return sum(self.prices.duration_ps(request) for request in requests)
 
     def bits(self, which: str) -> int:
-        """Resolution of an end (input, bias, output); an ideal one is sent and priced as an
-        unquantized number.
-        """
+        """Resolution of an end (input, bias, output); an ideal one is an unquantized number's."""
         given: int | None = getattr(self.node, f"{which}_bits")
         return self.number_bits if given is None else given
 
-    def _band(self, constant: str, factor: float) -> tuple[float, float, float]:
-        low, high = self.sheet.bounds(constant)
-        return self.sheet.value(constant) * factor, low * factor, high * factor
+    def _arguments(self) -> tuple[Ref, Ref, Ref]:
+        assert self.system is not None and self.state is not None and self.drive is not None
+        return self.system, self.state, self.drive
+
+    def _quote(self, request: Settle | Drift) -> Quote:
+        """A price, remembered where it may come again: no two trajectories dissipate alike."""
+        if isinstance(request, Settle) and request.dissipation is None:
+            return self.prices.quote(request)
+        return self.prices.quote_once(request)
+
+    def _check_capacity(self, load: Load, label: Label) -> None:
+        self._largest = Load(
+            cells=max(self._largest.cells, load.cells),
+            resistors=max(self._largest.resistors, load.resistors),
+        )
+        for name, needed, available in self.lacking(load):
+            layer = f" of layer '{label.layer}'" if label.layer else ""
+            raise CapacityError(
+                f"{self.name}: '{label.operation}'{layer} needs {needed} {name}, and "
+                f"{self.sheet.name} has {available:.0f}; choose a larger part "
+                f"(machine.spus.{name}), a smaller workload or training.batch_size"
+            )
 
     def _report(self, result: Ref, label: Label) -> None:
         for fact, (kind, limit, note) in _EVENTS.items():
             value = result.facts.get(fact)
-            if fact == "conductance" and value is not None:
+            if value is None:
+                continue
+            if fact == "conductance":
+                self._conductance = max(self._conductance, value)
                 value /= self.sheet.value("conductance_range")
-            if fact == "smallest_eigenvalue" and value is not None:
+            if fact == "smallest_eigenvalue":
                 value = -value
-            if value is not None and value > limit:
-                self._context.trace.event(
+            if value > limit:
+                self.context.trace.event(
                     kind,
                     self.name,
                     label.step,
                     layer=label.layer,
                     value=float(value),
-                    note=f"{label.kind}: {note}",
+                    note=f"{label.operation}: {note}",
                 )

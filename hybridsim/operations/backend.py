@@ -84,6 +84,19 @@ class Backend(ABC):
         )
         return self.shapes.count(computation, tuple(values))
 
+    def pick(self, ref: Ref, index: int | str) -> Ref:
+        """One component of a tuple or dict value; costs nothing."""
+        part = None if ref.value is None else ref.value[index]
+        return Ref(part, digest(ref.key, b"pick", repr(index).encode()), ref.spans)
+
+    def columns(self, ref: Ref, first: int, last: int) -> Ref:
+        """Columns ``first`` to ``last`` of a matrix; costs nothing."""
+        if (first, last) == (0, ref.value.shape[1]):
+            return ref
+        part = ref.value[:, first:last]
+        key = digest(ref.key, f"columns {first}:{last}".encode())
+        return Ref(part if self.tensors else self.shapes.meta(part), key, ref.spans)
+
     @abstractmethod
     def evaluate(self, computation: Computation, args: tuple[Ref, ...], shape: Any = None) -> Ref:
         """The outcome of a computation. ``shape`` is the meta value that stands for it where

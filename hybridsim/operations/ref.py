@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from hybridsim.outcome import Outcome
 
@@ -31,10 +31,23 @@ class Ref(NamedTuple):
         """The same value, as produced (moved, converted) by another span."""
         return Ref(self.value, self.key, (span,), self.facts)
 
-    def pick(self, index: int | str) -> Ref:
-        """One component of a tuple or dict value."""
-        part = None if self.value is None else self.value[index]
-        return Ref(part, digest(self.key, b"pick", repr(index).encode()), self.spans)
+
+class Token(NamedTuple):
+    """Nothing but an order: what has it for an argument comes after these spans.
+
+    ``facts`` may travel with it.
+    """
+
+    spans: tuple[int, ...] = ()
+    facts: Mapping[str, Any] = _NO_FACTS  # Any: floats, or lists of floats
+
+    def at(self, span: int) -> Token:
+        """As produced (moved) by another span."""
+        return Token((span,), self.facts)
+
+
+Carried = TypeVar("Carried", Ref, Token)
+"""What parts hand on: a value, or an order alone."""
 
 
 class Computation:

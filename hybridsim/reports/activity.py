@@ -15,7 +15,7 @@ from hybridsim.results.read import Run
 from hybridsim.units import PS_PER_S
 
 Key = tuple[str, str]
-COLUMNS = ("part", "lane", "start_ps", "end_ps", "energy_j")
+COLUMNS = ("part", "lane", "role", "start_ps", "end_ps", "energy_j")
 
 
 class Bins(NamedTuple):
@@ -117,6 +117,7 @@ class Activity:
     def __init__(self, bins: Bins) -> None:
         self.bins = bins
         self.keys: dict[Key, int] = {}
+        self.roles: dict[Key, str] = {}
         self.spans = 0
         self._first_ps = np.zeros(0, np.int64)
         self._service, self._energy = Sums(bins), Sums(bins)
@@ -124,7 +125,7 @@ class Activity:
     def add(self, chunk: Mapping[str, np.ndarray]) -> None:
         """Enter a chunk of spans."""
         start, end = chunk["start_ps"], chunk["end_ps"]
-        rows = self._rows(chunk["part"], chunk["lane"])
+        rows = self._rows(chunk["part"], chunk["lane"], chunk["role"])
         self.spans += len(rows)
         self._service.add(rows, len(self.keys), start, end, (end - start).astype(float))
         self._energy.add(rows, len(self.keys), start, end, chunk["energy_j"])
@@ -132,10 +133,19 @@ class Activity:
         self._first_ps = np.concatenate([self._first_ps, unused])
         np.minimum.at(self._first_ps, rows, start)
 
-    def _rows(self, part: np.ndarray, lane: np.ndarray) -> np.ndarray:
-        found = zip(part.tolist(), lane.tolist(), strict=True)
+    def _rows(self, part: np.ndarray, lane: np.ndarray, role: np.ndarray) -> np.ndarray:
+        found = list(zip(part.tolist(), lane.tolist(), strict=True))
+        self.roles |= dict(zip(found, role.tolist(), strict=True))
         rows = (self.keys.setdefault(key, len(self.keys)) for key in found)
         return np.fromiter(rows, np.int64, len(part))
+
+    def is_background(self, key: Key) -> bool:
+        """Continuous relaxation, which overlaps whatever else happens."""
+        return self.roles[key] == "background"
+
+    def is_flight(self, key: Key) -> bool:
+        """Propagation on a link, which holds nothing."""
+        return self.roles[key] == "flight"
 
     def lanes(self) -> dict[str, list[str]]:
         """Lanes by part, both in the order in which they were first used.
@@ -150,7 +160,7 @@ class Activity:
             key=lambda p: (families.index(_family(p)), _numbers(p)),
         )
         found: dict[str, list[str]] = {part: [] for part in parts}
-        for part, lane in sorted(order, key=lambda key: is_background(key[1])):
+        for part, lane in sorted(order, key=self.is_background):
             found[part].append(lane)
         return found
 
@@ -202,13 +212,3 @@ def _family(part: str) -> str:
 
 def _numbers(part: str) -> list[int]:
     return [int(number) for number in re.findall(r"\d+", part)]
-
-
-def is_background(lane: str) -> bool:
-    """Continuous relaxation, which overlaps whatever else happens."""
-    return lane.startswith("~")
-
-
-def is_flight(lane: str) -> bool:
-    """Propagation on a link, which holds nothing."""
-    return lane.startswith("flight ")

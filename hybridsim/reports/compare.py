@@ -15,14 +15,24 @@ import plotly.graph_objects as go
 from hybridsim.errors import InputError
 from hybridsim.reports import figures, page
 from hybridsim.reports.export import to_latex, write_csv
-from hybridsim.reports.groups import Group, groups_of, per_step, seed_of, to_target, verdict
+from hybridsim.reports.groups import (
+    Group,
+    Measure,
+    groups_of,
+    per_step,
+    seed_of,
+    to_target,
+    verdict,
+)
 from hybridsim.reports.statistics import FEWEST_FOR_INTERVAL, Interval, median_interval
-from hybridsim.reports.units_text import ENERGY_NAMES, band, quantity
+from hybridsim.reports.units_text import band, energies_of, quantity
 from hybridsim.reports.verdict import goal_text
+from hybridsim.results.keys import ENERGY_NAMES
 from hybridsim.results.read import Run
 
 __all__ = ["compare_table", "groups_of", "to_latex", "verdict", "write_comparison", "write_csv"]
 _GRID = 400
+_COMPARED: tuple[Measure, ...] = ("seconds", "joules")
 
 
 def compare_table(runs: Sequence[Run]) -> pd.DataFrame:
@@ -57,7 +67,8 @@ def _line(group: Group) -> dict[str, str | int | float]:
     line["reached"] = (
         f"{sum(target['reached'] for target in targets)}/{len(targets)}" if targets else "–"
     )
-    for column, key in (("time_to_target_s", "seconds"), ("energy_to_target_j", "joules")):
+    columns: dict[str, Measure] = {"time_to_target_s": "seconds", "energy_to_target_j": "joules"}
+    for column, key in columns.items():
         interval = median_interval(to_target(group, key))
         line |= {
             column: interval.median,
@@ -96,7 +107,7 @@ def _verdicts(groups: Sequence[Group]) -> str:
     sentences += [
         page.paragraph(verdict(first, second, key))
         for first, second in combinations(groups, 2)
-        for key in ("seconds", "joules")
+        for key in _COMPARED
     ]
     note = (
         "Pairs are runs with the same seed. The p-value is that of the exact sign-flip test of "
@@ -209,7 +220,7 @@ def _numbers(table: pd.DataFrame) -> str:
             *(
                 quantity(line["simulated_s"], "s"),
                 quantity(line["energy_j"], "J"),
-                band({name: line[name] for name in ENERGY_NAMES}),
+                band(energies_of(line)),
             ),
             *(_plain(line["final_train_loss"]), _plain(line["final_test_accuracy"])),
         ]

@@ -10,7 +10,8 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from hybridsim.reports.page import plot_text
-from hybridsim.reports.units_text import ENERGY_NAMES, Scale, quantity, scale_for, with_band
+from hybridsim.reports.units_text import Scale, energies_of, quantity, scale_for, with_band
+from hybridsim.results.keys import ENERGY_NAMES, Energies, operation
 
 COLOURS = (
     "#0072B2",
@@ -103,7 +104,7 @@ def learning_curve(
     metric: str,
     axis: Axis,
     target: Row | None,
-    energy: Mapping[str, float],
+    energy: Energies,
 ) -> go.Figure:
     """One metric against one axis, with the target; on the energy axis the run's low to high is
     shaded.
@@ -157,7 +158,7 @@ def _mark_target(figure: go.Figure, target: Row, axis: Axis, end: float) -> None
         )  # fmt: skip
 
 
-def _shade_band(figure: go.Figure, energy: Mapping[str, float], axis: Axis) -> float:
+def _shade_band(figure: go.Figure, energy: Energies, axis: Axis) -> float:
     """Shade low to high of the whole run, with a line at nominal; returns the high end."""
     nominal, low, high = (energy[name] / axis.scale.factor for name in ENERGY_NAMES)
     figure.add_vrect(x0=low, x1=high, fillcolor="#e6eaef", line_width=0, layer="below")
@@ -181,14 +182,18 @@ def largest(rows: Sequence[Row], value: str) -> list[Row]:
         for key, cell in rest[0].items()
         if isinstance(cell, float | int)
     }
-    return [*shown, {**rest[0], "part": "everything else", "kind": f"{len(rest)} more", **numbers}]
+    names = {"part": "everything else", "kind": f"{len(rest)} more", "factor": ""}
+    return [*shown, {**rest[0], **names, **numbers}]
 
 
 def _bars(
     rows: Sequence[Row], colours: Mapping[str, str], x_title: str
 ) -> tuple[go.Figure, Options]:
     """An empty horizontal bar chart, and what its bars have in common: one per part and kind."""
-    labels = [f"{plot_text(row['part'])} · {plot_text(row['kind'])}" for row in rows]
+    labels = [
+        f"{plot_text(row['part'])} · {plot_text(operation(row['kind'], row['factor']))}"
+        for row in rows
+    ]
     figure = blank(x_title, "", bargap=0.3)
     figure.update_yaxes(autorange="reversed", ticks="", showgrid=False, title=None)
     marker = {"color": [colours.get(row["part"], COLOURS[-1]) for row in rows]}
@@ -211,17 +216,18 @@ def path_shares(shares: Sequence[Row], colours: Mapping[str, str]) -> go.Figure:
 
 def by_kind(rows: Sequence[Row]) -> list[Row]:
     """Rows per part, lane and kind summed over the lanes of a part; background lanes left out."""
-    found: dict[tuple[str, str], dict[str, Any]] = {}  # Any: as Row
+    found: dict[tuple[str, str, str], dict[str, Any]] = {}  # Any: as Row
     for row in rows:
-        if not row["lane"].startswith("~"):
+        if row["role"] != "background":
             empty = {
                 "part": row["part"],
                 "kind": row["kind"],
+                "factor": row["factor"],
                 "time_s": 0.0,
                 "wait_s": 0.0,
                 "spans": 0,
             }
-            entry = found.setdefault((row["part"], row["kind"]), empty)
+            entry = found.setdefault((row["part"], row["kind"], row["factor"]), empty)
             for name in ("time_s", "wait_s", "spans"):
                 entry[name] += row[name]
     return list(found.values())
@@ -262,7 +268,7 @@ def energies(rows: Sequence[Row], colours: Mapping[str, str]) -> go.Figure:
         "shape": ["/" if row["origin"] == "static" else "" for row in shown]
     }
     figure.add_bar(
-        x=nominal.tolist(), customdata=[with_band(row) for row in shown],
+        x=nominal.tolist(), customdata=[with_band(energies_of(row)) for row in shown],
         error_x={**error, "color": "#1b2430", "thickness": 1.2, "width": 4},
         hovertemplate="%{y}<br>%{customdata}<extra></extra>", **common,
     )  # fmt: skip

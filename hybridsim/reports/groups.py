@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from hybridsim.reports.statistics import Paired, paired
-from hybridsim.reports.units_text import ENERGY_NAMES, quantity, with_band
+from hybridsim.reports.units_text import quantity, with_band
 from hybridsim.reports.verdict import goal_text
+from hybridsim.results.keys import ENERGY_NAMES, Energies
 from hybridsim.results.read import Run
 
 
@@ -61,17 +62,21 @@ def _prefix(run: Run) -> str:
     return re.sub(rf"[\s_\-/,]+(?:seed|s)?[\s_=\-]*{seed_of(run)}$", "", run.name) or run.name
 
 
-def to_target(group: Group, key: str) -> np.ndarray:
+Measure = Literal["seconds", "joules", "step"]
+
+
+def to_target(group: Group, key: Measure) -> np.ndarray:
     """Seconds, joules or steps to the target, by run; infinite if not reached, empty without a
     target.
     """
-    targets = [run.summary["target"] for run in group.runs]
-    if not all(targets):
+    found = [run.summary["target"] for run in group.runs]
+    targets = [target for target in found if target is not None]
+    if len(targets) < len(found):
         return np.array([])
     return np.array([target[key] if target["reached"] else np.inf for target in targets], float)
 
 
-def verdict(first: Group, second: Group, key: str) -> str:
+def verdict(first: Group, second: Group, key: Measure) -> str:
     """What can be said about time (``seconds``) or energy (``joules``) to target of two groups."""
     word = {"seconds": "time", "joules": "energy"}[key]
     goals = {
@@ -135,7 +140,7 @@ def _bands(first: Group, second: Group) -> str:
     return f"Over the range of the datasheets' constants they {words}: {', '.join(texts)}."
 
 
-def energy_to_target(group: Group) -> dict[str, float]:
+def energy_to_target(group: Group) -> Energies:
     """Median joules to target, nominal, low and high; the band is in proportion to that of the
     whole run.
     """
@@ -143,10 +148,11 @@ def energy_to_target(group: Group) -> dict[str, float]:
     for joules, run in zip(to_target(group, "joules"), group.runs, strict=True):
         whole = run.summary["energy"]["total"]
         found.append([joules * whole[name] / whole["energy_j"] for name in ENERGY_NAMES])
-    return dict(zip(ENERGY_NAMES, np.median(found, axis=0).tolist(), strict=True))
+    nominal, low, high = np.median(found, axis=0).tolist()
+    return {"energy_j": nominal, "energy_low_j": low, "energy_high_j": high}
 
 
-def _pairs(first: Group, second: Group, key: str) -> np.ndarray:
+def _pairs(first: Group, second: Group, key: Measure) -> np.ndarray:
     """Values of both groups for the seeds they share, shape (2, pairs)."""
     values = [
         dict(zip(map(seed_of, g.runs), to_target(g, key), strict=True)) for g in (first, second)

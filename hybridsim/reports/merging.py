@@ -21,6 +21,7 @@ _SUMS = (
 _FIRST = (
     "part",
     "lane",
+    "role",
     "kind",
     "layer",
     "step",

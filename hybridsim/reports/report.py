@@ -5,13 +5,15 @@ why.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from hybridsim.reports import figures, page
 from hybridsim.reports.placement import placement
 from hybridsim.reports.provenance import assumptions, events, provenance
 from hybridsim.reports.timeline import step_section
-from hybridsim.reports.units_text import ENERGY_NAMES, natural, percent, quantity
+from hybridsim.reports.units_text import natural, percent, quantity
 from hybridsim.reports.verdict import head
+from hybridsim.results.keys import ENERGY_NAMES, Energies, operation
 from hybridsim.results.read import Run
 
 
@@ -125,7 +127,7 @@ def _time(run: Run) -> str:
     return page.section("Where time went", page.columns(path, times, kind="wide"), _latency(run))
 
 
-_LATENCIES = {
+_LATENCIES: dict[Literal["p50_s", "p95_s", "p99_s", "mean_s", "max_s"], str] = {
     "p50_s": "median",
     "p95_s": "95th percentile",
     "p99_s": "99th percentile",
@@ -172,7 +174,16 @@ def _energy(run: Run) -> str:
     by_size = sorted(rows, key=lambda row: -row["energy_j"])
     book = page.table(
         ["Part", "Kind", "Origin", "Rests on", "nominal", "low", "high"],
-        [[row["part"], row["kind"], row["origin"], row["status"], *_three(row)] for row in by_size],
+        [
+            [
+                row["part"],
+                operation(row["kind"], row["factor"]),
+                row["origin"],
+                row["status"],
+                *_three(row),
+            ]
+            for row in by_size
+        ],
         text=4,
     )
     table = (
@@ -183,7 +194,7 @@ def _energy(run: Run) -> str:
     return page.section("Where energy went", page.columns(chart, table, kind="wide"))
 
 
-def _three(row: dict[str, float]) -> list[str]:
+def _three(row: Energies) -> list[str]:
     return [quantity(row[name], "J") for name in ENERGY_NAMES]
 
 

@@ -88,6 +88,8 @@ def short(name: str) -> str:
     return plot_text(name if len(name) <= _LONGEST else name[: _LONGEST - 1] + "…")
 
 
-def select(lanes: Mapping[str, Iterable[str]], keep: Callable[[str], bool]) -> dict[str, list[str]]:
-    """The lanes whose name satisfies ``keep``."""
-    return {part: [lane for lane in names if keep(lane)] for part, names in lanes.items()}
+def select(
+    lanes: Mapping[str, Iterable[str]], keep: Callable[[tuple[str, str]], bool]
+) -> dict[str, list[str]]:
+    """The lanes that satisfy ``keep((part, lane))``."""
+    return {part: [lane for lane in names if keep((part, lane))] for part, names in lanes.items()}

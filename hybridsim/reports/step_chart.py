@@ -8,12 +8,12 @@ from typing import NamedTuple, cast
 import pandas as pd
 import plotly.graph_objects as go
 
-from hybridsim.reports.activity import is_background, is_flight
 from hybridsim.reports.figures import COLOURS, Options
 from hybridsim.reports.merging import SEVERAL, Bars, bars
 from hybridsim.reports.page import plot_text
 from hybridsim.reports.rows import Rows
-from hybridsim.reports.units_text import Scale, quantity, scale_for, with_band
+from hybridsim.reports.units_text import Scale, energies_of, quantity, scale_for, with_band
+from hybridsim.results.keys import operation
 from hybridsim.results.read import Run
 
 MOST_BARS = 2000
@@ -47,6 +47,7 @@ class _Bar(NamedTuple):
 
     part: str
     lane: str
+    role: str
     kind: str
     layer: str
     note: str
@@ -74,6 +75,8 @@ def draw(
 ) -> Drawing:
     """Bars of all operations that overlap a window on the given lanes, ``MOST_BARS`` at most."""
     spans = run.spans_between(window.start_ps, window.end_ps)
+    factors = zip(spans["kind"], spans["factor"], strict=True)
+    spans = spans.assign(kind=[operation(kind, factor) for kind, factor in factors])
     known = {int(id): str(kind) for id, kind in zip(spans["id"], spans["kind"], strict=True)}
     present = set(zip(spans["part"], spans["lane"], strict=True))
     rows = Rows(
@@ -166,7 +169,7 @@ def _service(
     return {
         **_extent(service, window, scale),
         "orientation": "h",
-        "width": [_thickness(bar.lane) for bar in found],
+        "width": [0.3 if bar.role == "flight" else 0.64 for bar in found],
         "y": [rows.place[bar.part, bar.lane] for bar in found],
         "text": [plot_text(bar.kind) for bar in found],
         "textposition": "inside",
@@ -175,7 +178,7 @@ def _service(
         "insidetextfont": {"color": "#fff", "size": 10},
         "marker": {
             "color": colour,
-            "opacity": [0.35 if is_background(bar.lane) else 1.0 for bar in found],
+            "opacity": [0.35 if bar.role == "background" else 1.0 for bar in found],
             "pattern": {
                 "shape": ["" if bar.own else "/" for bar in found],
                 "solidity": 0.35,
@@ -246,7 +249,7 @@ def _lines(bar: _Bar, window: Window, known: dict[int, str]) -> Iterator[str]:
     yield f"<b>{plot_text(bar.kind)}</b>" + (f" × {bar.operations:,}" if bar.operations > 1 else "")
     yield f"{plot_text(bar.part)} · {plot_text(bar.lane)}, step {bar.step}{layer}, #{bar.id}"
     yield f"{_time(bar.end_ps - bar.start_ps)} from {_time(bar.start_ps - window.start_ps)}"
-    yield f"energy {with_band(bar._asdict())}"
+    yield f"energy {with_band(energies_of(bar._asdict()))}"
     yield from _work(bar)
     if bar.wait_ps:
         held = f", held up by {_name(bar.blocker, known)}" if bar.blocker >= 0 else ""
@@ -269,7 +272,7 @@ def _merged_lines(bar: _Bar, window: Window) -> Iterator[str]:
         f"{_time(length)} from {_time(bar.start_ps - window.start_ps)}, "
         f"{100 * bar.service_ps / length:.3g} % in service"
     )
-    yield f"energy {with_band(bar._asdict())}"
+    yield f"energy {with_band(energies_of(bar._asdict()))}"
     yield from _work(bar)
     if bar.wait_ps:
         yield f"waited {_time(bar.wait_ps)} in sum"
@@ -292,10 +295,6 @@ def _name(span: int, known: dict[int, str]) -> str:
     return (
         f"{plot_text(known[span])} #{span}" if span in known else f"#{span} (outside this window)"
     )
-
-
-def _thickness(lane: str) -> float:
-    return 0.3 if is_flight(lane) else 0.64
 
 
 def _time(time_ps: int) -> str:

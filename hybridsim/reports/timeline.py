@@ -11,7 +11,7 @@ import numpy as np
 
 from hybridsim.errors import HybridsimError, InputError
 from hybridsim.reports import page
-from hybridsim.reports.activity import Activity, activity, is_background, is_flight, static_power_w
+from hybridsim.reports.activity import Activity, activity, static_power_w
 from hybridsim.reports.figures import COLOURS
 from hybridsim.reports.rows import MOST_ROWS, Rows, busiest, left_out, select
 from hybridsim.reports.step_chart import Drawing, Window, draw
@@ -92,7 +92,7 @@ def _utilisation(found: Activity) -> str:
     if not found.spans:
         return page.section("Utilisation", page.paragraph("Nothing was recorded."))
     shares, time = found.in_service(), _totals(found)
-    every = select(found.lanes(), lambda lane: not is_flight(lane))
+    every = select(found.lanes(), lambda key: not found.is_flight(key))
     lanes = busiest(every, time)
     rows = Rows(lanes)
     colours = {part: COLOURS[i % len(COLOURS)] for i, part in enumerate(every)}
@@ -104,7 +104,7 @@ def _utilisation(found: Activity) -> str:
             _share(time[part, lane] / length),
             shares[part, lane],
             max(1.0, float(shares[part, lane].max())),
-            _pale(colours[part]) if is_background(lane) else colours[part],
+            _pale(colours[part]) if found.is_background((part, lane)) else colours[part],
             "%{z:.3~%} of the time in service",
         )
         for (part, lane), row in rows.place.items()
@@ -114,10 +114,9 @@ def _utilisation(found: Activity) -> str:
         "right edge the mean over the run. "
         f"{_bins(found)} Drag to zoom, double-click for all."
     )
-    if any(is_background(lane) for _, lane in rows.place):
+    if any(map(found.is_background, rows.place)):
         caption += (
-            " Pale: continuous relaxation (~), which goes on in the background and "
-            "occupies nothing."
+            " Pale: continuous relaxation, which goes on in the background and occupies nothing."
         )
     caption += left_out(every)
     return page.section(
@@ -215,9 +214,9 @@ def _legend_text(drawing: Drawing, window: Window, critical: set[int]) -> str:
         text += " Thin grey bars below a lane: operations that wait to start."
     if not service["own"].all():
         text += " Hatched: other steps that overlap."
-    if any(map(is_background, service["lane"])):
+    if "background" in set(service["role"]):
         text += " Faint: continuous relaxation in the background."
-    if any(map(is_flight, service["lane"])):
+    if "flight" in set(service["role"]):
         text += " Slim: propagation on a link, which holds nothing."
     if critical:
         text += " Dark line above a lane: the critical path, which decided when the run ended."

@@ -11,12 +11,15 @@ import numpy as np
 
 from hybridsim.errors import InputError
 from hybridsim.reports.activity import activity, static_power_w
+from hybridsim.results.keys import operation
 from hybridsim.results.read import Run
 
 _POWER_BINS = 10_000
 _POWER_CELLS = 4_000_000
 _ALWAYS = ("id", "step", "count", "bits", "energy_j", "energy_low_j", "energy_high_j")
-_WHERE_KNOWN = ("busy_ps", "flop", "bytes", "launches", "conversions", "writes", "layer", "note")
+_WHERE_KNOWN = (
+    "busy_ps", "flop", "bytes", "launches", "conversions", "writes", "layer", "factor", "note",
+)  # fmt: skip
 _OWN = (
     "part",
     "lane",
@@ -129,7 +132,7 @@ def _chunk(
             part,
             lane,
             packing.track(part, lane, start, end),
-            cells["kind"],
+            operation(cells["kind"], cells["factor"]),
             start,
             end,
             _args(cells),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from hybridsim.results.keys import ENERGY_NAMES, Energies
 from hybridsim.units import engineering
 
 _PREFIXES = (
@@ -18,7 +19,6 @@ _PREFIXES = (
     ("n", 1e-9),
     ("p", 1e-12),
 )
-ENERGY_NAMES = ("energy_j", "energy_low_j", "energy_high_j")
 
 
 class Scale(NamedTuple):
@@ -48,12 +48,18 @@ def percent(share: float | None) -> str:
     return "–" if share is None or share != share else f"{100 * share:.3g} %"
 
 
-def band(energy: Mapping[str, float]) -> str:
+def energies_of(row: Mapping[Any, Any]) -> Energies:  # Any: a row of some table
+    """The energies of a row."""
+    nominal, low, high = (float(row[name]) for name in ENERGY_NAMES)
+    return {"energy_j": nominal, "energy_low_j": low, "energy_high_j": high}
+
+
+def band(energy: Energies) -> str:
     """Low to high in joules."""
     return f"{quantity(energy['energy_low_j'], 'J')} – {quantity(energy['energy_high_j'], 'J')}"
 
 
-def with_band(energy: Mapping[str, float]) -> str:
+def with_band(energy: Energies) -> str:
     """Nominal joules, and low to high in brackets."""
     return f"{quantity(energy['energy_j'], 'J')} ({band(energy)})"
 

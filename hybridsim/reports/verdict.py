@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 from hybridsim.reports import page
 from hybridsim.reports.figures import Row, spell
-from hybridsim.reports.units_text import ENERGY_NAMES, band, percent, quantity
+from hybridsim.reports.units_text import band, percent, quantity
+from hybridsim.results.keys import operation
 from hybridsim.results.read import Run
 
 Card = tuple[str, str, str, str]
@@ -82,7 +83,9 @@ def _target(run: Run) -> Card:
             f"{goal}; last {'–' if last is None else f'{last:.4g}'}",
             "bad",
         )
-    energy = f"{quantity(target['joules'], 'J')} ({_scaled_band(run, target['joules'])})"
+    joules = target["joules"]
+    assert joules is not None, "known where the target was reached"
+    energy = f"{quantity(joules, 'J')} ({_scaled_band(run, joules)})"
     why = f"{goal} after {quantity(target['seconds'], 's')} and {energy}"
     if meets(target, final[target["metric"]]):
         return "Target", f"reached at step {target['step']:,}", why, "good"
@@ -100,7 +103,8 @@ def _scaled_band(run: Run, joules: float) -> str:
     """The band of a part of the run, in proportion to that of the whole."""
     energy = run.summary["energy"]["total"]
     ratio = joules / energy["energy_j"] if energy["energy_j"] else 0.0
-    return band({name: energy[name] * ratio for name in ENERGY_NAMES})
+    low, high = energy["energy_low_j"] * ratio, energy["energy_high_j"] * ratio
+    return band({"energy_j": joules, "energy_low_j": low, "energy_high_j": high})
 
 
 def _duration(run: Run) -> Card:
@@ -137,4 +141,4 @@ def _bottleneck(run: Run) -> Card:
         f"{percent(found['share'])} of the critical path; "
         f"its lane “{found['lane']}” is in use {percent(lane['utilisation'])} of the time"
     )
-    return "Bottleneck", f"{found['part']} · {found['kind']}", why, ""
+    return "Bottleneck", f"{found['part']} · {operation(found['kind'], found['factor'])}", why, ""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from hybridsim.trace.spans import EVENT_COLUMNS, SPAN_COLUMNS
+from hybridsim.trace.spans import EVENT_COLUMNS, REQUEST_COLUMNS, SPAN_COLUMNS
 
 _TYPES = {
     "int64": pa.int64(),
@@ -29,6 +29,7 @@ def _schema(columns: Sequence[tuple[str, str]]) -> pa.Schema:
 
 SPANS = _schema(SPAN_COLUMNS)
 EVENTS = _schema(EVENT_COLUMNS)
+REQUESTS = _schema(REQUEST_COLUMNS)
 STEPS = pa.schema(
     [
         ("step", pa.int64()),

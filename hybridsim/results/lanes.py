@@ -6,15 +6,18 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from typing import Any
+from typing import cast
 
 import numpy as np
 
+from hybridsim.results.keys import LaneUse, OperationTimes
 from hybridsim.trace.chunks import Chunk, Labels
 from hybridsim.units import to_s
 
 WORK_COLUMNS = ("flop", "bytes", "launches", "bits", "conversions", "writes")
-LANE_COLUMNS = ("part", "lane", "kind", "queued_ps", "start_ps", "end_ps", "busy_ps", *WORK_COLUMNS)
+_LANE = ("part", "lane", "role")
+_OPERATION = (*_LANE, "category", "kind", "factor")
+LANE_COLUMNS = (*_OPERATION, "queued_ps", "start_ps", "end_ps", "busy_ps", *WORK_COLUMNS)
 """Columns of the span table that the books read."""
 _SUMS = ("spans", "time_ps", "busy_ps", "wait_ps", *WORK_COLUMNS)
 _BINS_PER_OCTAVE = 64
@@ -43,10 +46,10 @@ class LaneBook:
         self.makespan_ps = max(self.makespan_ps, int(chunk["end_ps"].max()))
         wait = (chunk["start_ps"] - chunk["queued_ps"]).astype(float)
         self._add_sums(chunk, wait)
-        self._add_waits(self._lanes.codes(chunk["part"], chunk["lane"]), wait)
+        self._add_waits(self._lanes.codes(*(chunk[name] for name in _LANE)), wait)
 
     def _add_sums(self, chunk: Chunk, wait: np.ndarray) -> None:
-        codes = self._kinds.codes(chunk["part"], chunk["lane"], chunk["kind"])
+        codes = self._kinds.codes(*(chunk[name] for name in _OPERATION))
         weights = [np.ones(len(codes)), chunk["end_ps"] - chunk["start_ps"], chunk["busy_ps"], wait]
         weights += [chunk[name] for name in WORK_COLUMNS]
         sums = np.zeros((len(_SUMS), len(self._kinds)))
@@ -63,50 +66,49 @@ class LaneBook:
         found, counts = np.unique(codes * _BINS + _bins(wait), return_counts=True)
         self._waits.update(dict(zip(found.tolist(), counts.tolist(), strict=True)))
 
-    def times(self) -> list[dict[str, Any]]:
-        """Per part, lane and kind: spans, time in service, time waited, work; largest time
-        first.
-        """
+    def times(self) -> list[OperationTimes]:
+        """Per part, lane and operation: time in service, waited, work; largest time first."""
         rows = []
-        for (part, lane, kind), code in self._kinds.items():
+        for key, code in self._kinds.items():
             sums = dict(zip(_SUMS, self._sums[:, code].tolist(), strict=True))
-            times = {
-                f"{name}_s": sums.pop(f"{name}_ps") * 1e-12 for name in ("time", "busy", "wait")
+            row = {
+                **dict(zip(_OPERATION, key, strict=True)),
+                **{f"{name}_s": sums[f"{name}_ps"] * 1e-12 for name in ("time", "busy", "wait")},
+                **_counts(sums),
             }
-            rows.append({"part": part, "lane": lane, "kind": kind, **times, **_counts(sums)})
-        return sorted(rows, key=lambda row: (-row["time_s"], row["part"], row["lane"], row["kind"]))
+            rows.append(cast("OperationTimes", row))
+        return sorted(
+            rows,
+            key=lambda row: (
+                -row["time_s"],
+                row["part"],
+                row["lane"],
+                row["kind"],
+                row["factor"],
+            ),
+        )
 
-    def lanes(self) -> list[dict[str, Any]]:
-        """Per part and lane: utilisation, waiting and work, in alphabetic order.
-
-        ``utilisation`` is the time in service over the makespan: for a lane that serves one
-        operation at a time the share of time it was taken, else the mean number in service.
-        ``busy_share`` counts only the time in which the resource did what it is for. ``queue_mean``
-        is the mean number waiting, by Little's law arrival rate times mean wait. ``wait_p95_s`` is
-        rounded up by at most 1.1 %.
-        """
+    def lanes(self) -> list[LaneUse]:
+        """Per part and lane, in alphabetic order; see :class:`LaneUse`."""
         waits = self._waits_by_lane()
-        return [
-            self._lane(part, lane, code, waits[code])
-            for (part, lane), code in sorted(self._lanes.items())
-        ]
+        return [self._lane(key, code, waits[code]) for key, code in sorted(self._lanes.items())]
 
-    def _lane(self, part: str, lane: str, code: int, waits: Counter[int]) -> dict[str, Any]:
-        own = [column for key, column in self._kinds.items() if key[:2] == (part, lane)]
+    def _lane(self, key: tuple[str, ...], code: int, waits: Counter[int]) -> LaneUse:
+        own = [column for other, column in self._kinds.items() if other[: len(_LANE)] == key]
         sums = dict(zip(_SUMS, self._sums[:, own].sum(axis=1).tolist(), strict=True))
         span_ps = max(self.makespan_ps, 1)
         longest_s = float(self._longest[code]) * 1e-12
-        return {
-            "part": part,
-            "lane": lane,
-            "utilisation": sums.pop("time_ps") / span_ps,
-            "busy_share": sums.pop("busy_ps") / span_ps,
+        lane = {
+            **dict(zip(_LANE, key, strict=True)),
+            "utilisation": sums["time_ps"] / span_ps,
+            "busy_share": sums["busy_ps"] / span_ps,
             "queue_mean": sums["wait_ps"] / span_ps,
-            "wait_mean_s": sums.pop("wait_ps") * 1e-12 / sums["spans"],
+            "wait_mean_s": sums["wait_ps"] * 1e-12 / sums["spans"],
             "wait_p95_s": min(_quantile(waits, 0.95) * 1e-12, longest_s),
             "wait_max_s": longest_s,
             **_counts(sums),
         }
+        return cast("LaneUse", lane)
 
     def _waits_by_lane(self) -> dict[int, Counter[int]]:
         found: defaultdict[int, Counter[int]] = defaultdict(Counter)
@@ -120,9 +122,9 @@ class LaneBook:
 
 
 def _counts(sums: dict[str, float]) -> dict[str, float | int]:
-    return {
-        name: value if name in ("flop", "bytes") else int(value) for name, value in sums.items()
-    }
+    """Spans and work; whole numbers where they are."""
+    counted = ("spans", *WORK_COLUMNS)
+    return {n: sums[n] if n in ("flop", "bytes") else int(sums[n]) for n in counted}
 
 
 def _bins(wait_ps: np.ndarray) -> np.ndarray:

@@ -10,11 +10,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from hybridsim.scenario.machine import MachineSpec
+from hybridsim.algorithms.base import TIMING_ASSUMPTION
+from hybridsim.algorithms.catalogue import algorithm_of
+from hybridsim.scenario.machine import MachineSpec, NodeSpec
 from hybridsim.scenario.schema import Scenario
-from hybridsim.scenario.settings.kfac import Kfac
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _PACKAGES = ("hybridsim", "torch", "numpy", "simpy", "pandas", "pyarrow", "scikit-learn")
 
 
@@ -43,60 +44,10 @@ def manifest(scenario: Scenario, backend: str, salt: bytes, workload_key: str) -
 
 def model_assumptions(scenario: Scenario, backend: str) -> list[str]:
     """What the model takes for granted in this run, besides the constants."""
-    kind, spec = scenario.training.algorithm.kind, scenario.machine.expand()
-    found = [
-        "The training data lies in the GPU's memory; loading it costs nothing.",
-        "GPU kernels run one after the other, unfused; dynamic power follows the roofline's "
-        "utilisation.",
-    ]
-    gpus = len(spec.usable_gpus())
-    if gpus > 1 and kind != "tngd":
-        found += [
-            f"{gpus} GPUs train data-parallel: each holds all parameters and all training data "
-            "and takes an equal share "
-            "of every batch.",
-            "Collectives are rings that start when all GPUs are ready; in an all-reduce every "
-            "addition is a kernel of its "
-            "own, where libraries have one for all.",
-        ]
-    elif gpus > 1:
-        found.append("TNGD computes on the first GPU; the others draw idle power.")
-    if any(node.kind == "switch" for node in spec.nodes):
-        found.append(
-            "Switches take no time and no energy, and carry any number of messages at once."
-        )
-    algorithm = scenario.training.algorithm
-    if not algorithm.needs_spu:
-        return found
-    found += [
-        "Every stage of the SPU has a programmable gain that just fits each settling (automatic "
-        "full scales).",
-        "Amplifiers that the largest system does not need are gated off; the others draw their "
-        "power all the time.",
-        "Integrators are preset to a start state at no cost.",
-        "No component mismatch, no Johnson noise, no finite amplifier bandwidth.",
-    ]
-    if isinstance(algorithm, Kfac):
-        found.append(
-            "A factor is sent whole, n^2 numbers, to every SPU that solves its columns, also "
-            "over a shared wire; its damping "
-            "and unit columns cost no transfer."
-        )
-        if algorithm.method == "noise":
-            found.append("Samples of the noise are converted after the trajectory, not during it.")
-    if any(
-        None in (n.input_bits, n.bias_bits, n.output_bits) for n in spec.nodes if n.kind == "spu"
-    ):
-        found.append(
-            "Ideal converters and resistors are sent and priced as the link's unquantized numbers."
-        )
-    if backend == "timing":
-        found.append(
-            "Without tensors, settling dissipates an estimate: every programmable resistor at R "
-            "and full scale, times activity_factor. "
-            "Conductances above 1/R, damping and feedback resistors can dissipate more."
-        )
-    return found
+    settings, spec = scenario.training.algorithm, scenario.machine.expand()
+    found = algorithm_of(settings).assumptions(settings, spec)
+    timing = backend == "timing" and settings.needs_spu
+    return [*found, TIMING_ASSUMPTION] if timing else found
 
 
 def expanded(spec: MachineSpec) -> dict[str, Any]:
@@ -126,7 +77,9 @@ def git_revision() -> str | None:
 def _plain(item: Any) -> dict[str, Any]:
     """A node or an edge as a dict; its datasheet spelled out."""
     fields = {f.name: getattr(item, f.name) for f in dataclasses.fields(item)}
-    sheet = fields.pop("sheet")
+    if isinstance(item, NodeSpec):
+        fields["kind"] = item.kind
+    sheet = fields.pop("sheet", None)
     if sheet is not None:
         constants = {name: dataclasses.asdict(entry) for name, entry in sheet.constants.items()}
         fields["sheet"] = {"kind": sheet.kind, "name": sheet.name, "constants": constants}

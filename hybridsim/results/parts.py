@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hybridsim.errors import InputError
-from hybridsim.results.columns import EVENTS, SPANS, STEPS, arrays, fit, joined_schema
+from hybridsim.results.columns import EVENTS, REQUESTS, SPANS, STEPS, arrays, fit, joined_schema
 
-BASE_SCHEMAS = {"spans": SPANS, "events": EVENTS, "steps": STEPS}
+BASE_SCHEMAS = {"spans": SPANS, "events": EVENTS, "steps": STEPS, "requests": REQUESTS}
 ROWS_PER_GROUP = 50_000
 _COMPRESSION = "zstd"
 

@@ -7,11 +7,12 @@ import json
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 
 from hybridsim.errors import InputError
+from hybridsim.results.keys import Summary
 from hybridsim.results.parts import Chunks
 from hybridsim.results.summary import summarise
 from hybridsim.results.write import FORMAT, is_run_folder
@@ -73,13 +74,13 @@ class Run:
         return path.read_text(encoding="utf-8") if path.is_file() else ""
 
     @cached_property
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> Summary:
         """The content of summary.json; for a run that has not finished, the sum of what was stored
         so far.
         """
         path = self.folder / "summary.json"
         if path.is_file():
-            return dict(json.loads(path.read_text(encoding="utf-8")))
+            return cast("Summary", json.loads(path.read_text(encoding="utf-8")))
         known: dict[str, Any] = {"status": self.status}
         known |= {key: self.manifest[key] for key in _EXTRAS if key in self.manifest}
         return summarise(self.folder, self.manifest.get("static_power", []), known)
@@ -99,6 +100,11 @@ class Run:
     def events(self) -> pd.DataFrame:
         """What went wrong and when."""
         return Chunks(self.folder, "events").whole().to_pandas()
+
+    @cached_property
+    def requests(self) -> pd.DataFrame:
+        """What the spans were priced for: see ``hybridsim.hardware.requests``."""
+        return Chunks(self.folder, "requests").whole().to_pandas()
 
     @cached_property
     def energy(self) -> pd.DataFrame:

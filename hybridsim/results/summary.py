@@ -4,21 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+import pandas as pd
 
 from hybridsim.errors import InputError
+from hybridsim.results.keys import (
+    Bottleneck,
+    Energies,
+    EnergyLine,
+    EnergySummary,
+    EventCount,
+    Latency,
+    OperationTimes,
+    PathShare,
+    PathSummary,
+    Summary,
+    Target,
+    TargetReached,
+    Throughput,
+)
 from hybridsim.results.lanes import LANE_COLUMNS, LaneBook
 from hybridsim.results.parts import Chunks
 from hybridsim.trace.critical_path import PATH_COLUMNS, BrokenPath, shares, walk
 from hybridsim.trace.ledger import ENERGY_COLUMNS, EnergyBook, EnergyRow, total
 from hybridsim.units import to_s
 
+# Any: rows and extras come from JSON, or go there
 Static = Sequence[Mapping[str, Any]]
 
 
-def summarise(run: Path, static_power: Static, extras: Mapping[str, Any]) -> dict[str, Any]:
+def summarise(run: Path, static_power: Static, extras: Mapping[str, Any]) -> Summary:
     """Read the tables of a run folder once, chunk by chunk, and sum up.
 
     Args:
@@ -33,15 +50,15 @@ def summarise(run: Path, static_power: Static, extras: Mapping[str, Any]) -> dic
         energy.add(chunk)
     steps = Chunks(run, "steps").whole().to_pandas()
     times = lanes.times()
-    passed = {key: value for key, value in extras.items() if key != "energy_basis"}
-    return {
+    passed = {key: value for key, value in extras.items() if key != "basis"}
+    found = {
         **passed,
         "simulated_s": lanes.simulated_s(),
         "makespan_ps": lanes.makespan_ps,
         "steps": len(steps),
         "spans": lanes.spans,
         "energy": energy_summary(
-            energy.rows(static_power, lanes.makespan_ps, extras.get("energy_basis", ()))
+            energy.rows(static_power, lanes.makespan_ps, extras.get("basis", ()))
         ),
         "throughput": _throughput(len(steps), lanes.simulated_s(), extras.get("batch_size")),
         "step_latency": _latency((steps["end_ps"] - steps["start_ps"]).to_numpy(float)),
@@ -52,9 +69,10 @@ def summarise(run: Path, static_power: Static, extras: Mapping[str, Any]) -> dic
         "final": _final(steps),
         "events": _events(Chunks(run, "events", ("time_ps", "kind"))),
     }
+    return cast("Summary", found)
 
 
-def energy_summary(rows: Sequence[EnergyRow]) -> dict[str, Any]:
+def energy_summary(rows: Sequence[EnergyRow]) -> EnergySummary:
     """Total, by part, and by part and kind, each nominal, low and high; and the share of static
     power.
     """
@@ -69,42 +87,40 @@ def energy_summary(rows: Sequence[EnergyRow]) -> dict[str, Any]:
         "by_part": {
             part: _band(total([row for row in rows if row.part == part])) for part in parts
         },
-        "by_part_kind": [row._asdict() for row in rows],
+        "by_part_kind": [cast("EnergyLine", row._asdict()) for row in rows],
     }
 
 
-def _band(energy: tuple[float, float, float]) -> dict[str, float]:
-    return dict(zip(("energy_j", "energy_low_j", "energy_high_j"), energy, strict=True))
+def _band(energy: tuple[float, float, float]) -> Energies:
+    nominal, low, high = energy
+    return {"energy_j": nominal, "energy_low_j": low, "energy_high_j": high}
 
 
-def _throughput(steps: int, seconds: float, batch_size: int | None) -> dict[str, float | None]:
+def _throughput(steps: int, seconds: float, batch_size: int | None) -> Throughput:
     rate = steps / seconds if seconds else None
     samples = None if rate is None or batch_size is None else rate * batch_size
     return {"steps_per_s": rate, "samples_per_s": samples}
 
 
-def _latency(durations_ps: np.ndarray) -> dict[str, float] | None:
+def _latency(durations_ps: np.ndarray) -> Latency | None:
     if not len(durations_ps):
         return None
-    found = {f"p{q}_s": float(np.percentile(durations_ps, q)) * 1e-12 for q in (50, 95, 99)}
-    return found | {
-        "mean_s": float(durations_ps.mean()) * 1e-12,
-        "max_s": float(durations_ps.max()) * 1e-12,
-    }
+    p50, p95, p99 = (float(np.percentile(durations_ps, q)) * 1e-12 for q in (50, 95, 99))
+    mean_s, max_s = float(durations_ps.mean()) * 1e-12, float(durations_ps.max()) * 1e-12
+    return {"p50_s": p50, "p95_s": p95, "p99_s": p99, "mean_s": mean_s, "max_s": max_s}
 
 
-def _critical_path(run: Path, times: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Shares of the path, and its largest as the bottleneck; a broken path is reported, and the
-    rest kept.
-    """
+def _critical_path(run: Path, times: Sequence[OperationTimes]) -> PathSummary:
+    """Shares of the path, and its largest as the bottleneck; a broken path is reported."""
     try:
         found = shares(walk(Chunks(run, "spans", PATH_COLUMNS)))
     except BrokenPath as error:
         return {"error": str(error), "length_s": None, "shares": [], "bottleneck": None}
-    rows = [
+    rows: list[PathShare] = [
         {
             "part": share.part,
             "kind": share.kind,
+            "factor": share.factor,
             "time_s": to_s(share.time_ps),
             "share": share.share,
         }
@@ -114,20 +130,17 @@ def _critical_path(run: Path, times: Sequence[Mapping[str, Any]]) -> dict[str, A
     return {"length_s": length_s, "shares": rows, "bottleneck": _bottleneck(rows, times)}
 
 
-def _bottleneck(
-    rows: Sequence[Mapping[str, Any]], times: Sequence[Mapping[str, Any]]
-) -> dict[str, Any] | None:
+def _bottleneck(rows: Sequence[PathShare], times: Sequence[OperationTimes]) -> Bottleneck | None:
     """The largest share, with the lane that spent most time on it."""
     if not rows:
         return None
     first = rows[0]
-    lane = next(
-        row["lane"] for row in times if (row["part"], row["kind"]) == (first["part"], first["kind"])
-    )
+    wanted = (first["part"], first["kind"], first["factor"])
+    lane = next(row["lane"] for row in times if (row["part"], row["kind"], row["factor"]) == wanted)
     return {**first, "lane": lane}
 
 
-def target_reached(steps: Any, target: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def target_reached(steps: pd.DataFrame, target: Target | None) -> TargetReached | None:
     """The first step at which a metric met its threshold.
 
     Args:
@@ -148,7 +161,7 @@ def target_reached(steps: Any, target: Mapping[str, Any] | None) -> dict[str, An
         raise InputError(
             f"target: expected the direction above or below, got {target['direction']!r}"
         )
-    result = {
+    result: TargetReached = {
         **target,
         "evaluated": False,
         "reached": False,
@@ -167,12 +180,12 @@ def target_reached(steps: Any, target: Mapping[str, Any] | None) -> dict[str, An
     )
     if met.any():
         row = steps.iloc[int(np.argmax(met))]
-        energy = {"seconds": to_s(int(row["end_ps"])), "joules": float(row["energy_j"])}
-        result |= {"reached": True, "step": int(row["step"]), **energy}
+        result["reached"], result["step"] = True, int(row["step"])
+        result["seconds"], result["joules"] = to_s(int(row["end_ps"])), float(row["energy_j"])
     return result
 
 
-def _final(steps: Any) -> dict[str, float]:
+def _final(steps: pd.DataFrame) -> dict[str, float]:
     """The last value of every column of the learning curve that has one."""
     names = [name for name in steps.columns if name not in ("start_ps", "end_ps")]
     known = {name: steps[name].dropna() for name in names}
@@ -183,9 +196,9 @@ def _final(steps: Any) -> dict[str, float]:
     }
 
 
-def _events(chunks: Iterable[Mapping[str, np.ndarray]]) -> dict[str, dict[str, Any]]:
+def _events(chunks: Iterable[Mapping[str, np.ndarray]]) -> dict[str, EventCount]:
     """Per kind of event: how many, and when first."""
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, EventCount] = {}
     for chunk in chunks:
         for kind, time_ps in zip(chunk["kind"].tolist(), chunk["time_ps"].tolist(), strict=True):
             entry = found.setdefault(kind, {"count": 0, "first_s": to_s(time_ps)})

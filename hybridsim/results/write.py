@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from hybridsim.errors import HybridsimError, InputError
-from hybridsim.results.columns import EVENTS, SPANS, table_of_steps, table_of_tuples
+from hybridsim.results.columns import EVENTS, REQUESTS, SPANS, table_of_steps, table_of_tuples
 from hybridsim.results.digest import plain, run_digest
+from hybridsim.results.keys import Summary
 from hybridsim.results.parts import BASE_SCHEMAS, merge_parts, remove_parts, write_part
 from hybridsim.results.summary import summarise
-from hybridsim.trace.spans import SpanRow
+from hybridsim.trace.spans import Rows
 
-FORMAT = "hybridsim run folder 1"
+FORMAT = "hybridsim run folder 2"
 _FILES = (
     "scenario.yaml", "summary.json", "report.html", "scenario.tmp", "summary.tmp", "manifest.tmp",
     *(f"{name}.{ending}" for name in BASE_SCHEMAS for ending in ("parquet", "tmp")),
@@ -88,24 +89,19 @@ class RunWriter:
         for name in BASE_SCHEMAS:
             remove_parts(self.folder / name)
 
-    def write(
-        self,
-        spans: Sequence[SpanRow],
-        events: Sequence[tuple[Any, ...]],
-        steps: Sequence[Mapping[str, Any]],
-    ) -> None:
+    def write(self, rows: Rows) -> None:
         """Store one chunk: a closed part file per table that has rows.
 
         Raises:
             Superseded: another run has taken the folder over.
         """
         self._check_owner()
-        if spans:
-            write_part(table_of_tuples(spans, SPANS), self.folder / "spans", self._parts)
-        if events:
-            write_part(table_of_tuples(events, EVENTS), self.folder / "events", self._parts)
-        if steps:
-            write_part(table_of_steps(steps), self.folder / "steps", self._parts)
+        tuples = (("spans", rows.spans, SPANS), ("events", rows.events, EVENTS))
+        for name, found, schema in (*tuples, ("requests", rows.requests, REQUESTS)):
+            if found:
+                write_part(table_of_tuples(found, schema), self.folder / name, self._parts)
+        if rows.steps:
+            write_part(table_of_steps(rows.steps), self.folder / "steps", self._parts)
         self._parts += 1
         self.manifest(self._manifest | {"static_power": list(self.static_power())})
 
@@ -123,7 +119,7 @@ class RunWriter:
         manifest: Mapping[str, Any],
         static_power: Sequence[Mapping[str, Any]],
         extra_summary: Mapping[str, Any],
-    ) -> dict[str, Any]:
+    ) -> Summary:
         """Merge the parts, write summary.json and the final manifest with the digest; returns the
         summary.
 
@@ -137,7 +133,7 @@ class RunWriter:
         for name in BASE_SCHEMAS:
             merge_parts(self.folder, name)
         extras = {"status": manifest.get("status", "complete"), **extra_summary}
-        summary: dict[str, Any] = plain(summarise(self.folder, static_power, extras))
+        summary: Summary = plain(summarise(self.folder, static_power, extras))
         self._write_json("summary.json", summary)
         digest = run_digest(self.folder, summary)
         self.manifest({**manifest, "static_power": list(static_power), "digest": digest})

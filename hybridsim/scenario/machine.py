@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -28,15 +28,30 @@ from hybridsim.scenario.quantity import describe, format_quantity
 
 @dataclass(frozen=True)
 class NodeSpec:
-    """A node of the expanded machine; no ``sheet``: a switch; converter bits None: ideal."""
+    """A node of the expanded machine: a switch, or one of the kinds below."""
 
     name: str
-    kind: Literal["gpu", "spu", "switch"]
-    sheet: Datasheet | None = None
-    buffering: str | None = None
-    input_bits: int | None = None
-    bias_bits: int | None = None
-    output_bits: int | None = None
+    kind: ClassVar[Literal["gpu", "spu", "switch"]] = "switch"
+
+
+@dataclass(frozen=True)
+class GpuSpec(NodeSpec):
+    """A digital processor."""
+
+    kind = "gpu"
+    sheet: Datasheet
+
+
+@dataclass(frozen=True)
+class SpuSpec(NodeSpec):
+    """An analog processor; bits None: ideal."""
+
+    kind = "spu"
+    sheet: Datasheet
+    buffering: Literal["single", "double"]
+    input_bits: int | None
+    bias_bits: int | None
+    output_bits: int | None
 
 
 @dataclass(frozen=True)
@@ -227,13 +242,14 @@ class Machine(Strict):
     def _short(self) -> MachineSpec:
         assert self.gpu is not None, "validated"
         count = self.gpu.count
-        nodes = [NodeSpec(f"gpu{k}", "gpu", self.gpu.sheet(self.constants)) for k in range(count)]
+        sheet = self.gpu.sheet(self.constants)
+        nodes: list[NodeSpec] = [GpuSpec(f"gpu{k}", sheet) for k in range(count)]
         edges: list[EdgeSpec] = []
         if count > 1:
             assert self.gpu.interconnect is not None, "filled in with the number"
             edge = self._edge("gpu", "fabric", self.gpu.interconnect)
             edges += [replace(edge, name=f"{gpu.name}-fabric", a=gpu.name) for gpu in nodes]
-            nodes.append(NodeSpec("fabric", "switch"))
+            nodes.append(NodeSpec("fabric"))
         if self.spus is not None and self.spus.count > 0:
             spus = self._hang_spus(count, self.spus)
             nodes, edges = nodes + list(spus.nodes), edges + list(spus.edges)
@@ -255,24 +271,24 @@ class Machine(Strict):
             replace(wire, name=f"gpu{k}-{hub}", a=f"gpu{k}", b=hub) for k, hub in enumerate(hubs)
         ]
         free = [self._edge(hubs[j % gpus], spu.name, None) for j, spu in enumerate(spus)]
-        return MachineSpec((*(NodeSpec(hub, "switch") for hub in hubs), *spus), (*priced, *free))
+        return MachineSpec((*(NodeSpec(hub) for hub in hubs), *spus), (*priced, *free))
 
     def _general(self) -> MachineSpec:
-        nodes = []
+        nodes: list[NodeSpec] = []
         for name, choice in (self.nodes or {}).items():
             if isinstance(choice, SwitchNode):
-                nodes.append(NodeSpec(name, "switch"))
+                nodes.append(NodeSpec(name))
             elif isinstance(choice, SpuChoice):
                 nodes.append(self._spu(name, choice))
             else:
-                nodes.append(NodeSpec(name, "gpu", choice.sheet(self.constants)))
+                nodes.append(GpuSpec(name, choice.sheet(self.constants)))
         return MachineSpec(
             tuple(nodes), tuple(self._edge(*e.between, e.link) for e in self.edges or ())
         )
 
-    def _spu(self, name: str, choice: SpuChoice) -> NodeSpec:
+    def _spu(self, name: str, choice: SpuChoice) -> SpuSpec:
         bits = (choice.input_bits, choice.bias_bits, choice.output_bits)
-        return NodeSpec(name, "spu", choice.sheet(self.constants), choice.buffering, *bits)
+        return SpuSpec(name, choice.sheet(self.constants), choice.buffering, *bits)
 
     def _edge(self, a: str, b: str, link: LinkChoice | None) -> EdgeSpec:
         if link is None:

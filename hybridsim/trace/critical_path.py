@@ -5,7 +5,7 @@ Walked backwards from the last span to end: a span that waited (start > queued) 
 end is this span's queueing (of several, the one with the highest id). The spans of the chain cover
 [0, end] without gap or overlap: a law.
 
-Background spans (lanes that start with ``~``) overlap whatever else happens; the path does not
+Background spans (by their lane's role) overlap whatever else happens; the path does not
 start from them, and nobody has them as a parent.
 """
 
@@ -21,7 +21,8 @@ from hybridsim.errors import HybridsimError
 from hybridsim.trace.chunks import Chunk
 
 PATH_COLUMNS = (
-    "id", "parents", "blocker", "part", "lane", "kind", "step", "queued_ps", "start_ps", "end_ps",
+    "id", "parents", "blocker", "part", "lane", "role", "kind", "factor", "step",
+    "queued_ps", "start_ps", "end_ps",
 )  # fmt: skip
 """Columns of the span table that the walk reads."""
 _CACHED_CHUNKS = 4
@@ -38,6 +39,7 @@ class Segment(NamedTuple):
     part: str
     lane: str
     kind: str
+    factor: str
     step: int
     start_ps: int
     end_ps: int
@@ -50,6 +52,7 @@ class Share(NamedTuple):
 
     part: str
     kind: str
+    factor: str
     time_ps: int
     share: float
 
@@ -70,15 +73,15 @@ class _Rows:
         self.parents: list[int] = chunk["parents"].tolist()
         self.offsets: list[int] = chunk["parents_offsets"].tolist()
         self.blocker: list[int] = chunk["blocker"].tolist()
-        self.labels = [chunk[name].tolist() for name in ("part", "lane", "kind", "step")]
+        self.labels = [chunk[name].tolist() for name in ("part", "lane", "kind", "factor", "step")]
         self.queued: list[int] = chunk["queued_ps"].tolist()
         self.start: list[int] = chunk["start_ps"].tolist()
         self.end: list[int] = chunk["end_ps"].tolist()
         self.first_end_ps = int(chunk["end_ps"].min()) if self.ids else 0
 
     def segment(self, row: int) -> Segment:
-        part, lane, kind, step = (column[row] for column in self.labels)
-        return Segment(self.ids[row], part, lane, kind, step, self.start[row], self.end[row])
+        labels = (column[row] for column in self.labels)
+        return Segment._make((self.ids[row], *labels, self.start[row], self.end[row]))
 
     def causes(self, row: int) -> tuple[Sequence[int], int]:
         """Ids of the spans that may have held this one up, and when the one that did must have
@@ -136,7 +139,7 @@ class _Table:
 
 def _last_rows(chunk: Chunk) -> np.ndarray:
     """Rows of the foreground spans that end last in a chunk."""
-    front = np.flatnonzero([not lane.startswith("~") for lane in chunk["lane"]])
+    front = np.flatnonzero(chunk["role"] != "background")
     ends = chunk["end_ps"][front]
     return front[ends == ends.max()] if len(front) else front
 
@@ -198,9 +201,9 @@ def critical_path(chunks: Sequence[Chunk]) -> CriticalPath:
 
 def shares(path: Iterator[Segment] | Sequence[Segment]) -> tuple[Share, ...]:
     """Add up a path by part and kind, in any order of its segments; largest share first."""
-    times: dict[tuple[str, str], int] = {}
+    times: dict[tuple[str, str, str], int] = {}
     for segment in path:
-        key = (segment.part, segment.kind)
+        key = (segment.part, segment.kind, segment.factor)
         times[key] = times.get(key, 0) + segment.end_ps - segment.start_ps
     length = sum(times.values())
     ordered = sorted(times.items(), key=lambda item: (-item[1], item[0]))

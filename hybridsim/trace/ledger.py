@@ -16,7 +16,9 @@ import numpy as np
 from hybridsim.trace.chunks import Chunk, Labels
 from hybridsim.units import to_s
 
-ENERGY_COLUMNS = ("part", "lane", "kind", "energy_j", "energy_low_j", "energy_high_j")
+_KEY = ("part", "lane", "category", "kind", "factor")
+_ENERGIES = ("energy_j", "energy_low_j", "energy_high_j")
+ENERGY_COLUMNS = (*_KEY, *_ENERGIES)
 """Columns of the span table that the book reads."""
 
 _STRENGTH = ("assumed", "derived", "public", "paper", "given")
@@ -31,6 +33,7 @@ class EnergyRow(NamedTuple):
 
     part: str
     kind: str
+    factor: str
     energy_j: float
     energy_low_j: float
     energy_high_j: float
@@ -50,11 +53,11 @@ class EnergyBook:
 
     def add(self, chunk: Chunk) -> None:
         """Enter a chunk of spans."""
-        codes = self._labels.codes(chunk["part"], chunk["lane"], chunk["kind"])
+        codes = self._labels.codes(*(chunk[name] for name in _KEY))
         size = len(self._labels)
         sums = np.zeros((3, size))
         sums[:, : self._sums.shape[1]] = self._sums
-        for row, name in enumerate(ENERGY_COLUMNS[3:]):
+        for row, name in enumerate(_ENERGIES):
             sums[row] += np.bincount(codes, chunk[name], size)
         self._sums = sums
 
@@ -71,26 +74,25 @@ class EnergyBook:
                 ``power_high_w``, ``status`` and ``source``; each draws its power over the whole
                 makespan.
             makespan_ps: end of the last span.
-            basis: rows with ``part``, ``lane`` and ``constants`` (name -> status): what the energy
-                of a lane rests on.
+            basis: rows with ``part``, ``category`` and ``energy`` (constant -> status): what the
+                energy of a category rests on.
         """
-        statuses = {(row["part"], row["lane"]): list(row["constants"].values()) for row in basis}
-        lines: dict[tuple[str, str], list[Any]] = {}
-        for (part, lane, kind), code in sorted(self._labels.items()):
-            energy = self._sums[:, code]
-            known = statuses.get((part, lane), []) if energy.any() else []
-            line = lines.setdefault((part, kind), [np.zeros(3), []])
-            line[0] = line[0] + energy
-            line[1] += known
+        statuses = {(row["part"], row["category"]): set(row["energy"].values()) for row in basis}
+        energies: dict[tuple[str, str, str], np.ndarray] = {}
+        known: dict[tuple[str, str, str], set[str]] = {}
+        for (part, _, category, kind, factor), code in sorted(self._labels.items()):
+            line, energy = (part, kind, factor), self._sums[:, code]
+            energies[line] = energies.get(line, np.zeros(3)) + energy
+            found = statuses.get((part, category), set()) if energy.any() else set()
+            known[line] = known.get(line, set()) | found
         spans = [
             EnergyRow(
-                part,
-                kind,
+                *line,
                 *_three(energy.tolist()),
                 "spans",
-                min(known, key=_STRENGTH.index, default=""),
+                min(known[line], key=_STRENGTH.index, default=""),
             )
-            for (part, kind), (energy, known) in sorted(lines.items(), key=lambda item: item[0])
+            for line, energy in sorted(energies.items(), key=lambda item: item[0])
         ]
         return spans + sorted(_static(row, to_s(makespan_ps)) for row in static_power)
 
@@ -102,6 +104,7 @@ def _static(row: Mapping[str, Any], seconds: float) -> EnergyRow:
     return EnergyRow(
         row["part"],
         row["component"],
+        "",
         *joules,
         "static",
         row.get("status", ""),
@@ -116,4 +119,5 @@ def _three(values: Sequence[float]) -> tuple[float, float, float]:
 
 def total(rows: Iterable[EnergyRow]) -> tuple[float, float, float]:
     """Sum of the lines: nominal, low and high, in joules."""
-    return _three(np.array([row[2:5] for row in rows], float).reshape(-1, 3).sum(axis=0).tolist())
+    joules = [(row.energy_j, row.energy_low_j, row.energy_high_j) for row in rows]
+    return _three(np.array(joules, float).reshape(-1, 3).sum(axis=0).tolist())

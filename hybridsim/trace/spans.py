@@ -1,65 +1,129 @@
-"""The one span schema, and the recorder that streams spans, events and steps to whoever stores
-them.
-"""
+"""The tables of a run, and the recorder that streams their rows to whoever stores them."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple, Protocol, get_type_hints
 
 from hybridsim.errors import HybridsimError
 
-SPAN_COLUMNS: tuple[tuple[str, str], ...] = (
-    ("id", "int64"),
-    ("parents", "list<int64>"),
-    ("blocker", "int64"),
-    ("part", "string"),
-    ("lane", "string"),
-    ("kind", "string"),
-    ("step", "int32"),
-    ("layer", "string"),
-    ("count", "int64"),
-    ("queued_ps", "int64"),
-    ("start_ps", "int64"),
-    ("end_ps", "int64"),
-    ("busy_ps", "int64"),
-    ("flop", "double"),
-    ("bytes", "double"),
-    ("launches", "int64"),
-    ("bits", "int64"),
-    ("conversions", "int64"),
-    ("writes", "int64"),
-    ("energy_j", "double"),
-    ("energy_low_j", "double"),
-    ("energy_high_j", "double"),
-    ("note", "string"),
-)
-"""Name and Arrow type of every column, in order.
-
-``parents`` are the producers of the arguments and the last span of the issuing process; ``blocker``
-is the span that freed the resource, or -1 where nobody held it. ``queued_ps`` is when the operation
-was issued, ``start_ps`` when it got its resource. A lane that starts with ``~`` holds background
-spans: continuous relaxation, which overlaps whatever else happens and is never a parent.
-``busy_ps`` is the part of the duration in which the resource did the work it is for (a GPU:
-roofline time without launch overhead).
+Role = Literal["server", "background", "flight", "pause"]
+"""What a lane is: one server at a time; background relaxation, which overlaps whatever else happens
+and is nobody's parent; messages in flight, any number at once; time that passes on purpose.
 """
 
-EVENT_COLUMNS: tuple[tuple[str, str], ...] = (
-    ("time_ps", "int64"),
-    ("kind", "string"),
-    ("part", "string"),
-    ("step", "int32"),
-    ("layer", "string"),
-    ("value", "double"),
-    ("note", "string"),
-)
-"""What went wrong and when: saturation, clipping, runaway, non-finite, out of range."""
+
+class SpanRow(NamedTuple):
+    """One operation of one part.
+
+    Attributes:
+        id: number of the span, in the order of issue.
+        parents: the producers of its arguments and the last span of the issuing thread.
+        blocker: the span that freed the resource, or -1 where nobody held it.
+        part: which part.
+        lane: which of its lanes.
+        role: what the lane is.
+        category: what the part was asked to do, as it is priced.
+        kind: what the operation is called.
+        step: training step, from 1.
+        layer: block of the network, or nothing.
+        factor: ``a`` or ``g``, the Kronecker factor that it is for, or nothing.
+        count: number of equal operations in a row.
+        queued_ps: when it was issued.
+        start_ps: when it got its resource.
+        end_ps: when it ended.
+        busy_ps: the share in which the resource did the work it is for (a GPU: without launches).
+        flop: floating-point operations.
+        bytes: bytes moved.
+        launches: kernel launches.
+        bits: bits sent or written.
+        conversions: conversions.
+        writes: resistors written.
+        energy_j: joules, static power apart.
+        energy_low_j: under the low sheet.
+        energy_high_j: under the high sheet.
+        request: row of the table of requests.
+        note: what else is to be said.
+    """
+
+    id: int
+    parents: tuple[int, ...]
+    blocker: int
+    part: str
+    lane: str
+    role: Role
+    category: str
+    kind: str
+    step: int
+    layer: str
+    factor: str
+    # the column hides tuple.count, which nobody calls
+    count: int  # type: ignore[assignment]
+    queued_ps: int
+    start_ps: int
+    end_ps: int
+    busy_ps: int
+    flop: float
+    bytes: float
+    launches: int
+    bits: int
+    conversions: int
+    writes: int
+    energy_j: float
+    energy_low_j: float
+    energy_high_j: float
+    request: int
+    note: str = ""
+
+
+class EventRow(NamedTuple):
+    """What went wrong and when: saturation, clipping, runaway, non-finite, out of range."""
+
+    time_ps: int
+    kind: str
+    part: str
+    step: int
+    layer: str
+    value: float
+    note: str
+
+
+class RequestRow(NamedTuple):
+    """What spans were priced for (``hybridsim.hardware.requests``): form, and fields as JSON."""
+
+    request: int
+    form: str
+    detail: str
+
+
+_NARROW = {"step": "int32"}
+
+
+def columns_of(row: type[NamedTuple]) -> tuple[tuple[str, str], ...]:
+    """Name and Arrow type of every column of a table, in order."""
+    kinds = {int: "int64", float: "double", str: "string", tuple[int, ...]: "list<int64>"}
+    hints = get_type_hints(row)
+    return tuple(
+        (name, _NARROW.get(name, kinds.get(hints[name], "string"))) for name in row._fields
+    )
+
+
+SPAN_COLUMNS = columns_of(SpanRow)
+EVENT_COLUMNS = columns_of(EventRow)
+REQUEST_COLUMNS = columns_of(RequestRow)
 
 LAST_PS = 2**63 - 1
-ID, PARENTS, QUEUED, START, END, BUSY = 0, 1, 9, 10, 11, 12
-_PRO_RATA = range(12, 22)
-SpanRow = tuple[Any, ...]
+_PRO_RATA = SpanRow._fields[SpanRow._fields.index("busy_ps") : SpanRow._fields.index("request")]
+
+
+class Rows(NamedTuple):
+    """A chunk: the rows recorded since the last one."""
+
+    spans: Sequence[SpanRow] = ()
+    events: Sequence[EventRow] = ()
+    steps: Sequence[Mapping[str, Any]] = ()  # Any: facts of the algorithm's own
+    requests: Sequence[RequestRow] = ()
 
 
 class ClockOverflow(HybridsimError):
@@ -67,14 +131,9 @@ class ClockOverflow(HybridsimError):
 
 
 class Sink(Protocol):
-    """Where chunks of rows go; each call gets the rows recorded since the last one."""
+    """Where chunks of rows go."""
 
-    def write(
-        self,
-        spans: Sequence[SpanRow],
-        events: Sequence[tuple[Any, ...]],
-        steps: Sequence[dict[str, Any]],
-    ) -> None:
+    def write(self, rows: Rows) -> None:
         """Store one chunk."""
 
 
@@ -96,8 +155,11 @@ class Trace:
         self._sink, self._now = sink, now
         self._chunk_rows, self._chunk_s = chunk_rows, chunk_s
         self._rows: list[SpanRow] = []
-        self._events: list[tuple[Any, ...]] = []
-        self._steps: list[dict[str, Any]] = []
+        self._events: list[EventRow] = []
+        self._steps: list[Mapping[str, Any]] = []  # Any: facts of the algorithm's own
+        self._requests: list[RequestRow] = []
+        self._request_ids: dict[tuple[str, str], int] = {}
+        self._next_request = 0
         self._open: dict[int, SpanRow] = {}
         self._next = 0
         self._flushed_at = time.monotonic()
@@ -114,25 +176,35 @@ class Trace:
         self._next += 1
         return self._next - 1
 
+    def request(self, form: str, detail: str, *, again: bool) -> int:
+        """The row of a request in its table; one that may come ``again`` has one row only."""
+        found = self._request_ids.get((form, detail)) if again else None
+        if found is None:
+            found, self._next_request = self._next_request, self._next_request + 1
+            self._requests.append(RequestRow(found, form, detail))
+            if again:
+                self._request_ids[form, detail] = found
+        return found
+
     def begin(self, row: SpanRow) -> None:
         """A span whose price is known starts; it is stored when it ends."""
-        self._open[row[ID]] = row
+        self._open[row.id] = row
 
     def finish(self, span: int) -> None:
-        """The span that began as ``row`` ended as planned."""
+        """A span that began ended as planned."""
         self.record(self._open.pop(span))
 
     def record(self, row: SpanRow) -> None:
         """Store a span that has ended."""
         self._rows.append(row)
-        self.energy_j += row[19]
-        if row[END] > self.end_ps:
-            if row[END] > LAST_PS:
+        self.energy_j += row.energy_j
+        if row.end_ps > self.end_ps:
+            if row.end_ps > LAST_PS:
                 raise ClockOverflow(
-                    f"{row[3]}: '{row[5]}' ends after {row[END] / 1e12:.3g} s; the clock ends at "
-                    "106 days"
+                    f"{row.part}: '{row.kind}' ends after {row.end_ps / 1e12:.3g} s; "
+                    "the clock ends at 106 days"
                 )
-            self.end_ps = row[END]
+            self.end_ps = row.end_ps
         if len(self._rows) >= self._chunk_rows:
             self.flush()
 
@@ -147,9 +219,9 @@ class Trace:
         note: str = "",
     ) -> None:
         """Store something that went wrong now."""
-        self._events.append((self._now(), kind, part, step, layer, value, note))
+        self._events.append(EventRow(self._now(), kind, part, step, layer, value, note))
 
-    def step(self, row: dict[str, Any]) -> None:
+    def step(self, row: Mapping[str, Any]) -> None:
         """Store one line of the learning curve; also the moment to look at the clock for a
         flush.
         """
@@ -161,26 +233,25 @@ class Trace:
         """Cut what is still in flight at the present instant, pro rata and marked, and flush."""
         now = self._now()
         for row in sorted(self._open.values()):
-            if row[START] <= now:
+            if row.start_ps <= now:
                 self.record(_cut(row, now))
         self._open.clear()
         self.flush()
 
     def flush(self) -> None:
         """Hand all rows to the sink."""
-        if self._rows or self._events or self._steps:
-            self._sink.write(self._rows, self._events, self._steps)
-        self._rows, self._events, self._steps = [], [], []
+        rows = Rows(self._rows, self._events, self._steps, self._requests)
+        if any(rows):
+            self._sink.write(rows)
+        self._rows, self._events, self._steps, self._requests = [], [], [], []
         self._flushed_at = time.monotonic()
 
 
 def _cut(row: SpanRow, now: int) -> SpanRow:
     """The share of a span up to ``now``: time, work and energy in proportion."""
-    length = row[END] - row[START]
-    share = (now - row[START]) / length if length > 0 else 1.0
-    cells = list(row)
-    cells[END] = now
-    for i in _PRO_RATA:
-        cells[i] = type(cells[i])(cells[i] * share)
-    cells[22] = (cells[22] + "; " if cells[22] else "") + "cut at the end of the run"
-    return tuple(cells)
+    length = row.end_ps - row.start_ps
+    share = (now - row.start_ps) / length if length > 0 else 1.0
+    cells = {name: getattr(row, name) for name in _PRO_RATA}
+    cut = {name: type(value)(value * share) for name, value in cells.items()}
+    note = (row.note + "; " if row.note else "") + "cut at the end of the run"
+    return row._replace(end_ps=now, note=note, **cut)

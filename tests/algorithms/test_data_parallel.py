@@ -15,7 +15,9 @@ import hybridsim
 from hybridsim.algorithms.first_order.program import GRADIENT
 from hybridsim.algorithms.group import MEAN, Group
 from hybridsim.errors import CapacityError, InputError
+from hybridsim.hardware.kinds import price
 from hybridsim.hardware.lane import Issuer, Label
+from hybridsim.hardware.requests import Compute
 from hybridsim.operations import reductions as parallel
 from hybridsim.scenario.unused import unused_fields
 from hybridsim.tasks.task import batch_indices
@@ -89,8 +91,8 @@ def test_a_step_is_gradient_all_reduce_update(gpus, bandwidth, latency):
         )
     alone, _ = session(parallel_document("adam", 1, batch_size=8 // gpus), live=False)
     args = (alone.task_ref, alone.theta, alone.batch(1))
-    price = alone.machine.gpu.price(alone.backend.work(GRADIENT, args)[0])
-    assert price.duration_ps * 1e-12 == pytest.approx(lengths["gradient"], rel=1e-12)
+    found = price(alone.machine.gpu.sheet, Compute(alone.backend.work(GRADIENT, args)[0]))
+    assert found.duration_ps * 1e-12 == pytest.approx(lengths["gradient"], rel=1e-12)
 
 
 def test_every_gpu_does_the_same_work_at_the_same_time():

@@ -100,7 +100,7 @@ def test_the_asynchronous_machine_idles_nowhere_when_the_delay_is_the_settling_t
     _, sink = execute(document(ASYNCHRONOUS, steps=60, machine=machine), live=False)
     end = max(s["end_ps"] for s in sink.spans)
     gpu = sum(s["end_ps"] - s["start_ps"] for s in sink.spans if s["lane"] == "compute")
-    relaxing = sum(s["end_ps"] - s["start_ps"] for s in sink.spans if s["lane"] == "~relax")
+    relaxing = sum(s["end_ps"] - s["start_ps"] for s in sink.spans if s["role"] == "background")
     assert gpu / end >= 0.95
     assert relaxing / end >= 0.95
 
@@ -110,11 +110,11 @@ def test_a_double_buffer_relaxes_without_pause_and_a_single_one_is_held_while_wr
     for buffering in ("single", "double"):
         machine = {"spus": {**IDEAL, "buffering": buffering}}
         _, sink = execute(document(ASYNCHRONOUS, steps=5, machine=machine), live=False)
-        spans = [s for s in sink.spans if s["lane"] == "~relax"]
+        spans = [s for s in sink.spans if s["role"] == "background"]
         relaxing[buffering] = sum(s["end_ps"] - s["start_ps"] for s in spans)
         first = min(s["start_ps"] for s in spans)
         end = max(s["end_ps"] for s in sink.spans)
-        steps_after_first = [s for s in sink.spans if s["step"] > 1 and s["lane"] != "~relax"]
+        steps_after_first = [s for s in sink.spans if s["step"] > 1 and s["role"] != "background"]
         written = sum(
             s["end_ps"] - s["start_ps"]
             for s in steps_after_first
@@ -131,7 +131,7 @@ def test_a_forced_delay_splits_the_settling_time(delay):
     algorithm = {**ASYNCHRONOUS, "settle": "5 tau", "delay": f"{delay} tau"}
     machine = {"spus": {**IDEAL, "buffering": "double"}}
     _, sink = execute(document(algorithm, steps=4, machine=machine), live=False)
-    lengths = [(s["end_ps"] - s["start_ps"]) / 1e6 for s in sink.spans if s["lane"] == "~relax"]
+    lengths = [(s["end_ps"] - s["start_ps"]) / 1e6 for s in sink.spans if s["role"] == "background"]
     cycle = [length for length in (5.0 - delay, delay) if length]
     assert lengths == pytest.approx((cycle * 4)[: len(lengths)])
     assert len(lengths) == (4 + 3 if delay else 4) - (4 if delay == 5.0 else 0)
@@ -241,7 +241,7 @@ def test_fidelity_tells_how_far_the_reading_is_from_the_exact_solution(seed):
 
 def relaxing(sink):
     """(start, end) of everything in which the state moves, in order."""
-    found = [(s["start_ps"], s["end_ps"]) for s in sink.spans if s["lane"] in ("~relax", "core")]
+    found = [(s["start_ps"], s["end_ps"]) for s in sink.spans if s["lane"] in ("relax", "core")]
     return sorted(found)
 
 

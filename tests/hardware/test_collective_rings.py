@@ -21,12 +21,12 @@ from hybridsim.operations.backend import Live, Shapes
 from hybridsim.operations.ref import Computation, Ref
 from hybridsim.outcome import Outcome
 from hybridsim.scenario.datasheets.sheets import load_part
-from hybridsim.scenario.machine import EdgeSpec, MachineSpec, NodeSpec
+from hybridsim.scenario.machine import EdgeSpec, GpuSpec, MachineSpec, NodeSpec
 from hybridsim.trace.chunks import chunk_of
 from hybridsim.trace.critical_path import critical_path
-from hybridsim.trace.spans import SPAN_COLUMNS, Trace
+from hybridsim.trace.spans import Rows as Chunk
+from hybridsim.trace.spans import SpanRow, Trace
 
-NAMES = [name for name, _ in SPAN_COLUMNS]
 MEAN = Computation(parallel.mean)
 GPU = load_part("gpu", "a100-sxm4-80gb")
 IDEAL = GPU.overridden(
@@ -44,24 +44,24 @@ def double(x: torch.Tensor) -> Outcome:
 
 class Rows:
     def __init__(self) -> None:
-        self.rows: list[tuple[Any, ...]] = []
+        self.rows: list[SpanRow] = []
 
-    def write(self, spans, events, steps) -> None:
-        self.rows += spans
+    def write(self, rows: Chunk) -> None:
+        self.rows += rows.spans
 
     def spans(self) -> list[dict[str, Any]]:
-        return [dict(zip(NAMES, row, strict=True)) for row in self.rows]
+        return [row._asdict() for row in self.rows]
 
 
 def fabric(wires: list[tuple[float, float] | None], gpu: Any = GPU) -> MachineSpec:
     """GPUs g0, g1, ... on a switch; one (bit/s, latency s) for each, None: a free edge."""
     sheet = load_part("link", "nvlink3")
-    nodes = tuple(NodeSpec(f"g{k}", "gpu", gpu) for k in range(len(wires)))
+    nodes = tuple(GpuSpec(f"g{k}", gpu) for k in range(len(wires)))
     edges = []
     for k, wire in enumerate(wires):
         own = wire and sheet.overridden({"bandwidth_bit_per_s": wire[0], "latency_s": wire[1]})
         edges.append(EdgeSpec(f"g{k}-x", f"g{k}", "x", own or None))
-    return MachineSpec((*nodes, NodeSpec("x", "switch")), tuple(edges))
+    return MachineSpec((*nodes, NodeSpec("x")), tuple(edges))
 
 
 class Bench:
@@ -217,7 +217,7 @@ def check_books(spans: list[dict[str, Any]], end_ps: int, rows: list[Any]) -> No
         assert all(by_id[parent]["end_ps"] <= span["queued_ps"] for parent in span["parents"])
     servers: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for span in spans:
-        if not span["lane"].startswith(("flight", "pause")):
+        if span["role"] == "server":
             servers.setdefault((span["part"], span["lane"]), []).append(span)
     for lane in servers.values():
         ordered = sorted(lane, key=lambda s: (s["start_ps"], s["end_ps"]))

@@ -11,24 +11,23 @@ from hypothesis import strategies as st
 
 import hybridsim
 from hybridsim.errors import CapacityError
-from hybridsim.hardware.gpu import Gpu
+from hybridsim.hardware.kinds import price
 from hybridsim.hardware.lane import Context, Issuer, Label
 from hybridsim.hardware.machine import Machine
+from hybridsim.hardware.requests import Compute, Convert, Measure
 from hybridsim.operations.backend import Shapes, Timing
-from hybridsim.operations.ref import Ref
+from hybridsim.operations.ref import Token
 from hybridsim.scenario.datasheets.sheets import load_part
-from hybridsim.trace.spans import SPAN_COLUMNS, Trace
+from hybridsim.trace.spans import Rows, Trace
 from hybridsim.work import Kernel, Work
-
-NAMES = [name for name, _ in SPAN_COLUMNS]
 
 
 class Memory:
     def __init__(self) -> None:
         self.spans: list[dict] = []
 
-    def write(self, spans, events, steps) -> None:
-        self.spans += [dict(zip(NAMES, row, strict=True)) for row in spans]
+    def write(self, rows: Rows) -> None:
+        self.spans += [row._asdict() for row in rows.spans]
 
 
 def context():
@@ -37,22 +36,21 @@ def context():
     return Context(env, trace, Timing(b"", Shapes())), sink
 
 
-def gpu(name="a100-sxm4-80gb"):
-    return Gpu(context()[0], "gpu0", load_part("gpu", name))
+def gpu_price(*kernels, name="a100-sxm4-80gb"):
+    return price(load_part("gpu", name), Compute(Work(kernels)))
 
 
 @settings(max_examples=50)
 @given(flop=st.floats(0, 1e15), size=st.floats(0, 1e12), count=st.integers(1, 50))
 def test_a_kernel_takes_its_launch_and_its_roofline(flop, size, count):
-    part = gpu()
-    value = part.sheet.value
-    price = part.price(Work((Kernel("k", flop, size, matrix=True, count=count),)))
+    value = load_part("gpu", "a100-sxm4-80gb").value
+    found = gpu_price(Kernel("k", flop, size, matrix=True, count=count))
     roof = max(
         flop / (value("flop_efficiency") * 19.5e12), size / (value("bandwidth_efficiency") * 2039e9)
     )
-    assert price.duration_ps == pytest.approx(count * (5e-6 + roof) * 1e12, rel=1e-9, abs=1)
-    assert price.busy_ps == pytest.approx(count * roof * 1e12, rel=1e-9, abs=1)
-    nominal, low, high = price.energy_j
+    assert found.duration_ps == pytest.approx(count * (5e-6 + roof) * 1e12, rel=1e-9, abs=1)
+    assert found.busy_ps == pytest.approx(count * roof * 1e12, rel=1e-9, abs=1)
+    nominal, low, high = found[2:]
     assert nominal == pytest.approx((400 - 80) * count * roof, rel=1e-9, abs=1e-18)
     assert low <= nominal <= high
 
@@ -65,24 +63,22 @@ def test_cholesky_time_is_near_published_a100_points(size):
     """FP64 linalg.cholesky on an A100: the model's sheet values stay within a factor of two of the
     published points."""
     kernel = Kernel("cholesky", size**3 / 3, 0, True, "fp64", "cholesky", size)
-    seconds = gpu().price(Work((kernel,))).duration_ps * 1e-12
+    seconds = gpu_price(kernel).duration_ps * 1e-12
     assert 0.5 <= seconds / (PUBLISHED_A100_CHOLESKY_US[size] * 1e-6) <= 2
 
 
 def test_precisions_run_at_their_own_peak():
-    part = gpu()
-
     def seconds(precision, matrix):
-        return part.price(Work((Kernel("k", 1e15, 0, matrix, precision),))).busy_ps * 1e-12
+        return gpu_price(Kernel("k", 1e15, 0, matrix, precision)).busy_ps * 1e-12
 
     assert seconds("fp32", True) == pytest.approx(1e15 / (0.75 * 19.5e12))
     assert seconds("tf32", True) == pytest.approx(1e15 / (0.75 * 156e12))
     assert seconds("fp64", False) == pytest.approx(1e15 / (0.75 * 9.7e12))
     assert seconds("fp64", True) == pytest.approx(1e15 / (0.75 * 19.5e12))
-    old = gpu("v100-sxm2-32gb")
-    assert old.price(Work((Kernel("k", 1e15, 0, True, "fp64"),))).busy_ps * 1e-12 == pytest.approx(
-        1e15 / (0.75 * 7.8e12)
-    ), "no FP64 tensor cores: the vector peak"
+    old = gpu_price(Kernel("k", 1e15, 0, True, "fp64"), name="v100-sxm2-32gb")
+    assert old.busy_ps * 1e-12 == pytest.approx(1e15 / (0.75 * 7.8e12)), (
+        "no FP64 tensor cores: the vector peak"
+    )
 
 
 def test_what_does_not_fit_is_refused_with_tensor_bytes_and_knob():
@@ -118,7 +114,7 @@ def machine(links):
 
 def send(net, source, target, bits, issuer=None):
     return net.context.env.process(
-        net.transfer(issuer or Issuer(), Label("m", 0), source, target, Ref(None, b""), bits)
+        net.transfer(issuer or Issuer(), Label("m", 0), source, target, Token(), bits)
     )
 
 
@@ -218,13 +214,14 @@ def test_converters_follow_the_survey(bits, cells, count, channels):
         "machine": {"gpu": "a100-sxm4-80gb", "link": "paper-50gbps", "spus": spus},
     }
     net = Machine(context()[0], hybridsim.load(document).machine.expand())
-    spu = net.spus[0]
+    sheet, spu = net.spus[0].sheet, net.spus[0]
     rounds = (math.ceil(cells / channels) if channels else 1) * count
-    dac, adc = spu._converter_price("dac", cells, count), spu._converter_price("adc", cells, count)
+    dac = price(sheet, Convert(cells, spu.bits("bias"), count))
+    adc = price(sheet, Measure(cells, spu.bits("output"), count))
     assert dac.duration_ps == adc.duration_ps == rounds * 10_000
-    assert dac.energy_j[0] == pytest.approx(cells * count * 0.3e-12 * 2.0 ** (bits - 8))
+    assert dac.energy_j == pytest.approx(cells * count * 0.3e-12 * 2.0 ** (bits - 8))
     envelope = 0.267e-12 + 0.145e-18 * 4.0 ** (bits - 1)
-    assert adc.energy_j == pytest.approx(tuple(cells * count * f * envelope for f in (10, 1, 100)))
+    assert adc[2:] == pytest.approx(tuple(cells * count * f * envelope for f in (10, 1, 100)))
 
 
 @settings(max_examples=25, deadline=None)
@@ -259,7 +256,8 @@ def test_ideal_converters_behind_a_free_connection_are_priced_like_others():
             },
         }
         part = Machine(context()[0], hybridsim.load(document).machine.expand()).spus[0]
-        prices.append([part._converter_price(kind, 310, 1).energy_j for kind in ("dac", "adc")])
+        requests = (Convert(310, part.bits("bias")), Measure(310, part.bits("output")))
+        prices.append([price(part.sheet, request) for request in requests])
     assert prices[0] == prices[1]
 
 

@@ -10,8 +10,8 @@ import hybridsim
 from hybridsim.hardware.lane import Context, Issuer, Label
 from hybridsim.hardware.machine import Machine
 from hybridsim.operations.backend import Shapes, Timing
-from hybridsim.operations.ref import Ref
-from hybridsim.trace.spans import Trace
+from hybridsim.operations.ref import Token
+from hybridsim.trace.spans import Rows, Trace
 
 SERVICE_BITS = 50_000  # 1 us at 50 Gb/s
 MESSAGES, WARM_UP, REPLICATIONS = 12_000, 2_000, 16
@@ -22,8 +22,9 @@ class Waits:
     def __init__(self) -> None:
         self.ns: list[float] = []
 
-    def write(self, spans, events, steps) -> None:
-        self.ns += [(row[10] - row[9]) * 1e-3 for row in sorted(spans) if row[4] == "to hub"]
+    def write(self, rows: Rows) -> None:
+        spans = [row for row in sorted(rows.spans) if row.lane == "to hub"]
+        self.ns += [(row.start_ps - row.queued_ps) * 1e-3 for row in spans]
 
 
 def mean_wait_ns(load: float, exponential: bool, seed: int) -> float:
@@ -49,7 +50,7 @@ def mean_wait_ns(load: float, exponential: bool, seed: int) -> float:
             yield env.timeout(gap)
             env.process(
                 machine.transfer(
-                    Issuer(), Label("message", 0), "gpu0", f"spu{target}", Ref(None, b""), size
+                    Issuer(), Label("message", 0), "gpu0", f"spu{target}", Token(), size
                 )
             )
 

@@ -18,7 +18,7 @@ TIME = ["part", "lane", "kind", "step", "layer", "count", "queued_ps", "start_ps
 
 def serving(spans: pd.DataFrame) -> pd.DataFrame:
     """Spans that hold a server: neither background nor propagation nor pauses."""
-    return spans[~spans.lane.str.startswith(("~", "flight", "pause"))]
+    return spans[spans.role == "server"]
 
 
 def test_energy_is_spans_plus_static_power(program):
@@ -47,11 +47,11 @@ def test_effects_never_precede_causes(program):
     assert (spans.start_ps <= spans.end_ps).all()
     for span in spans.itertuples():
         for parent in span.parents:
-            assert spans.end_ps[parent] <= span.queued_ps or span.lane.startswith("~")
-            assert not spans.lane[parent].startswith("~"), "continuous relaxation is never a parent"
+            assert spans.end_ps[parent] <= span.queued_ps or span.role == "background"
+            assert spans.role[parent] != "background", "continuous relaxation is never a parent"
         if span.blocker >= 0:
             assert spans.end_ps[span.blocker] == span.start_ps
-        elif not span.lane.startswith("~"):
+        elif span.role != "background":
             assert span.start_ps == span.queued_ps, "a wait without a culprit"
 
 

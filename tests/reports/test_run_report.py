@@ -17,6 +17,7 @@ from hybridsim.reports.report import write_report
 from hybridsim.reports.units_text import quantity, scale_for
 from hybridsim.results.read import Run
 from hybridsim.results.write import RunWriter
+from hybridsim.trace.spans import Rows
 
 EVIL = "<script>alert(1)</script>"
 TARGET = {"metric": "test_accuracy", "threshold": 0.7, "direction": "above"}
@@ -93,7 +94,7 @@ def test_the_verdict_follows_the_summary(tmp_path):
 def test_an_unfinished_and_an_empty_run_have_reports(tmp_path):
     rows = simulate([Op(i % 3, i % 2, 1000) for i in range(31)])
     writer = RunWriter(tmp_path / "run")
-    writer.write(rows, [], [])
+    writer.write(Rows(rows))
     write_report(Run.open(tmp_path / "run"), tmp_path / "a.html")
     assert "This run is running, not complete" in (tmp_path / "a.html").read_text()
     RunWriter(tmp_path / "empty").finish({"status": "failed", "reason": "it <broke>"}, [], {})

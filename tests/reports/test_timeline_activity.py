@@ -76,7 +76,7 @@ def test_a_run_is_read_in_chunks_and_parts_come_in_the_order_of_use(tmp_path):
 
 def test_numbered_parts_stand_in_the_order_of_their_numbers_and_background_last():
     found = Activity(Bins.of(100, 4))
-    place = [("spu10", "~relax"), ("spu10", "core"), ("gpu0", "compute"), ("spu2", "core")]
+    place = [("spu10", "relax"), ("spu10", "core"), ("gpu0", "compute"), ("spu2", "core")]
     for start, (part, lane) in enumerate(place):
         chunk = {
             "part": np.array([part], object),
@@ -86,6 +86,6 @@ def test_numbered_parts_stand_in_the_order_of_their_numbers_and_background_last(
         found.add(chunk | {"start_ps": np.array([start]), "end_ps": np.array([start + 1])})
     assert list(found.lanes().items()) == [
         ("spu2", ["core"]),
-        ("spu10", ["core", "~relax"]),
+        ("spu10", ["core", "relax"]),
         ("gpu0", ["compute"]),
     ]

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from schedules import operations, simulate
 
 from hybridsim.reports.merging import SEVERAL, bars
-from hybridsim.trace.spans import SPAN_COLUMNS
+from hybridsim.trace.spans import SpanRow
 
 
 def frame_of(rows) -> pd.DataFrame:
-    found = pd.DataFrame(rows, columns=[name for name, _ in SPAN_COLUMNS])
+    found = pd.DataFrame(rows, columns=SpanRow._fields)
     return found.assign(own=found["step"] % 2 == 0, critical=False)
 
 

@@ -13,6 +13,7 @@ from hybridsim.errors import InputError
 from hybridsim.reports.timeline import write_timeline
 from hybridsim.results.read import Run
 from hybridsim.results.write import RunWriter
+from hybridsim.trace.spans import Rows
 
 EVIL = "<script>window.hacked=1</script>"
 
@@ -146,7 +147,7 @@ def test_a_step_that_is_not_there_is_refused(run, tmp_path):
 
 def test_runs_without_steps_or_spans_have_a_page(tmp_path):
     writer = RunWriter(tmp_path / "running")
-    writer.write(simulate([Op(0, 0, 5), Op(1, 0, 20)]), [], [])
+    writer.write(Rows(simulate([Op(0, 0, 5), Op(1, 0, 20)])))
     write_timeline(Run.open(tmp_path / "running"), tmp_path / "page.html")
     text = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert "This run is running, not complete" in text and "The run so far" in text

@@ -16,10 +16,10 @@ from hybridsim.results import parts
 from hybridsim.results.columns import SPANS, table_of_tuples
 from hybridsim.results.read import Run
 from hybridsim.results.write import RunWriter
-from hybridsim.trace.spans import SPAN_COLUMNS
+from hybridsim.trace.spans import EventRow, Rows, SpanRow
 
 ROWS = simulate([Op(0, 0, 5), Op(1, 0, 20), Op(0, 1, 1), Op(0, 1, 4, after=(1,))])
-EVENT = (7, "clipping", "spu0", 1, "", 3.0, "values beyond full scale")
+EVENT = EventRow(7, "clipping", "spu0", 1, "", 3.0, "values beyond full scale")
 
 
 @settings(max_examples=40, deadline=None)
@@ -33,14 +33,14 @@ def test_rows_come_back_as_they_were(ops):
 
 def test_every_call_leaves_a_closed_part_and_a_running_run_can_be_read(tmp_path):
     writer = RunWriter(tmp_path / "run", False)
-    writer.write(ROWS[:3], [EVENT], steps_of(ROWS[:3]))
+    writer.write(Rows(ROWS[:3], [EVENT], steps_of(ROWS[:3])))
     (tmp_path / "run" / "spans" / "part-00001.tmp").write_bytes(b"PAR1 half a file")
     run = Run.open(tmp_path / "run")
     assert run.status == "running"
     assert run.spans["id"].tolist() == [row[0] for row in ROWS[:3]]
     assert run.events["kind"].tolist() == ["clipping"]
     assert run.summary["spans"] == 3 and run.summary["energy"]["static_share"] == 0
-    writer.write(ROWS[3:], [], [])
+    writer.write(Rows(ROWS[3:]))
     assert sorted(p.name for p in (tmp_path / "run" / "events").iterdir()) == ["part-00000.parquet"]
     writer.finish({"status": "complete"}, [], {})
     assert len(Run.open(tmp_path / "run").spans) == len(ROWS)
@@ -48,6 +48,7 @@ def test_every_call_leaves_a_closed_part_and_a_running_run_can_be_read(tmp_path)
     assert left == [
         "events.parquet",
         "manifest.json",
+        "requests.parquet",
         "spans.parquet",
         "steps.parquet",
         "summary.json",
@@ -62,7 +63,7 @@ def test_the_merge_makes_row_groups_of_one_length(tmp_path, monkeypatch):
     assert [data.row_group(i).num_rows for i in range(data.num_row_groups)] == [4] * 7 + [3]
     run = Run.open(tmp_path / "run")
     assert run.spans["id"].tolist() == [row[0] for row in rows]
-    assert [segment.end_ps for segment in run.path][-1] == max(row[11] for row in rows)
+    assert [segment.end_ps for segment in run.path][-1] == max(row.end_ps for row in rows)
 
 
 def test_step_columns_may_come_late_and_hold_nothing(tmp_path):
@@ -75,11 +76,11 @@ def test_step_columns_may_come_late_and_hold_nothing(tmp_path):
         "energy_j": 0.5,
         "staleness_steps": None,
     }
-    writer.write([], [], [base])
-    writer.write([], [], [base | {"step": 2, "iterations": 3, "note": "x", "nothing": None}])
-    writer.write(
-        [], [], [base | {"step": 3, "iterations": math.nan, "test_accuracy": 0.5, "ok": True}]
-    )
+    second = base | {"step": 2, "iterations": 3, "note": "x", "nothing": None}
+    for line in (base, second):
+        writer.write(Rows(steps=[line]))
+    third = base | {"step": 3, "iterations": math.nan, "test_accuracy": 0.5, "ok": True}
+    writer.write(Rows(steps=[third]))
     writer.finish({}, [], {})
     steps = Run.open(tmp_path / "run").steps
     assert steps["step"].tolist() == [1, 2, 3]
@@ -97,7 +98,7 @@ def test_an_empty_run_has_a_summary(tmp_path):
     assert (len(run.spans), len(run.steps), run.summary["steps"]) == (0, 0, 0)
     assert run.summary["critical_path"]["bottleneck"] is None
     assert run.summary["throughput"] == {"steps_per_s": None, "samples_per_s": None}
-    assert tuple(run.spans.columns) == tuple(name for name, _ in SPAN_COLUMNS)
+    assert tuple(run.spans.columns) == SpanRow._fields
     assert run._repr_html_().startswith("<table>")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hybridsim.errors import InputError
+from hybridsim.scenario.datasheets.sheets import load_part
 from hybridsim.scenario.load import load
-from hybridsim.scenario.machine import EdgeSpec, MachineSpec, NodeSpec
+from hybridsim.scenario.machine import EdgeSpec, GpuSpec, MachineSpec, NodeSpec, SpuSpec
 
 
 def machine(form: dict[str, Any], algorithm: str = "tngd") -> MachineSpec:
@@ -159,9 +161,14 @@ def test_several_gpus_that_are_none(gpu: dict[str, Any], path: str) -> None:
 
 def graph(pairs: list[tuple[str, str]]) -> MachineSpec:
     """A machine from its edges; a node is what its name begins with."""
-    kinds: dict[str, Any] = {"g": "gpu", "s": "spu", "x": "switch"}
+    gpu, spu = load_part("gpu", "a100-sxm4-80gb"), load_part("spu", "rc-1us")
+    kinds: dict[str, Callable[[str], NodeSpec]] = {
+        "g": lambda name: GpuSpec(name, gpu),
+        "s": lambda name: SpuSpec(name, spu, "single", None, None, None),
+        "x": NodeSpec,
+    }
     names = dict.fromkeys(name for pair in pairs for name in pair)
-    nodes = tuple(NodeSpec(name, kinds[name[0]]) for name in sorted(names))
+    nodes = tuple(kinds[name[0]](name) for name in sorted(names))
     return MachineSpec(nodes, tuple(EdgeSpec(f"{a}-{b}", a, b, None) for a, b in pairs))
 
 

@@ -16,6 +16,7 @@ import hybridsim
 from hybridsim.errors import HybridsimError, InputError
 from hybridsim.results.read import Run
 from hybridsim.results.write import RunWriter, Superseded
+from hybridsim.trace.spans import Rows
 
 SMALL = {"source": "digits_mlp", "options": {"hidden": 6, "depth": 1}}
 
@@ -85,7 +86,7 @@ def test_a_folder_taken_over_by_another_run_stops_the_first(tmp_path):
     first = RunWriter(tmp_path / "run")
     RunWriter(tmp_path / "run", force=True)
     with pytest.raises(Superseded, match="another run"):
-        first.write([], [], [{"step": 1, "start_ps": 0, "end_ps": 1}])
+        first.write(Rows(steps=[{"step": 1, "start_ps": 0, "end_ps": 1}]))
     with pytest.raises(Superseded, match="another run"):
         first.finish({"status": "complete"}, [], {})
 
@@ -100,7 +101,7 @@ def test_a_place_that_cannot_be_written_is_a_clear_error(tmp_path, monkeypatch, 
 
 def test_a_damaged_part_is_named(tmp_path):
     writer = RunWriter(tmp_path / "run")
-    writer.write([], [], [{"step": 1, "start_ps": 0, "end_ps": 1}])
+    writer.write(Rows(steps=[{"step": 1, "start_ps": 0, "end_ps": 1}]))
     part = next((tmp_path / "run" / "steps").glob("part-*.parquet"))
     part.write_bytes(part.read_bytes()[:-20])
     with pytest.raises(InputError, match=r"part-00000.parquet: expected a whole parquet file"):

@@ -94,7 +94,7 @@ def test_a_gap_names_the_span(ops, length, data):
 def test_background_spans_are_passed_over():
     rows = simulate([Op(0, 0, 5), Op(0, 1, 5)])
     background = list(row(9, (), -1, Op(0, 0, 50), 0, 0))
-    background[COLUMN["lane"]] = "~relax"
+    background[COLUMN["role"]] = "background"
     path = critical_path(cut([*rows, tuple(background)], 1))
     assert [segment.id for segment in path.segments] == [0, 1]
     assert critical_path(cut([tuple(background)], 1)).segments == ()

@@ -4,26 +4,23 @@ it.
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from typing import Any
-
 import simpy
 
+from hybridsim.algorithms.base import Process
 from hybridsim.algorithms.kfac import algebra
 from hybridsim.algorithms.kfac.blocks import Parts, Prepared
 from hybridsim.algorithms.kfac.layers import Block
-from hybridsim.algorithms.session import Session
 from hybridsim.hardware.gpu import Gpu
 from hybridsim.hardware.lane import Issuer, Label
 from hybridsim.operations.ref import Computation, Ref
+from hybridsim.scenario.settings.kfac import Kfac as Settings
 
 
 class Digital:
     """Inverses by cholesky and cholesky_inverse, or eigendecompositions for damping ``exact``."""
 
-    def __init__(self, session: Session, owner: dict[str, Gpu]) -> None:
-        algorithm = session.algorithm
-        rule = {"rule": algorithm.damping_rule, "damping": algorithm.damping}
+    def __init__(self, settings: Settings, owner: dict[str, Gpu]) -> None:
+        rule = {"rule": settings.damping_rule, "damping": settings.damping}
         self.owner = owner
         self._invert = Computation(algebra.invert, **rule)
         self._precondition = Computation(algebra.precondition, **rule)
@@ -31,9 +28,11 @@ class Digital:
     def begin_step(self) -> None:
         """Nothing is kept from step to step."""
 
-    def prepare(
-        self, step: int, block: Block, a: Ref, g: Ref, issuer: Issuer
-    ) -> Generator[Any, Any, Prepared]:
+    def rounding(self) -> dict[str, float]:
+        """Nothing is rounded."""
+        return {}
+
+    def prepare(self, step: int, block: Block, a: Ref, g: Ref, issuer: Issuer) -> Process[Prepared]:
         """Inverses of the damped factors."""
         label = Label("invert", step, block.name)
         inverses = yield from self.owner[block.name].execute(issuer, label, self._invert, (a, g))
@@ -41,7 +40,7 @@ class Digital:
 
     def apply(
         self, step: int, block: Block, prepared: Prepared, ready: simpy.Event, issuer: Issuer
-    ) -> Generator[Any, Any, Ref]:
+    ) -> Process[Ref]:
         """U = G⁻¹ D A⁻¹ once the gradient is ``ready``."""
         parts: Parts = yield ready
         label, args = Label("precondition", step, block.name), (prepared.refs[0], parts.d)

@@ -9,8 +9,12 @@ from collections.abc import Hashable, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple, Protocol
 
+from hybridsim.algorithms.kfac.layers import Block
+from hybridsim.circuits.base import Load
+from hybridsim.circuits.dense import load, roots_load
 from hybridsim.errors import CapacityError
-from hybridsim.hardware.spu import Load, Spu
+from hybridsim.hardware.spu import Spu
+from hybridsim.scenario.settings.kfac import Kfac as Settings
 from hybridsim.units import to_s
 
 SIDES = {"g": "G", "a": "A"}
@@ -37,16 +41,9 @@ class Job(NamedTuple):
         return self.block, self.side
 
     @property
-    def numbers(self) -> int:
-        """Numbers that are sent for the array."""
-        return (self.rows or self.size) * self.size
-
-    @property
     def load(self) -> Load:
-        """A resistor per entry; raw rows stand in two arrays, X and its transpose (TKFAC: 2bn)."""
-        if self.rows:
-            return Load(self.size, 2 * self.rows * self.size, self.size + self.rows)
-        return Load(self.size, self.size**2, self.size)
+        """One array for the factor, or two for its raw rows (TKFAC: 2bn)."""
+        return roots_load(self.rows, self.size) if self.rows else load(self.size)
 
 
 class Prediction(NamedTuple):
@@ -91,6 +88,32 @@ class Costs(Protocol):
 
     def wires(self, spu: Spu) -> tuple[str, ...]:
         """Wires on the way to an SPU: what is sent over the same wire takes turns."""
+
+
+def jobs_of(
+    blocks: Sequence[Block], settings: Settings, rows: dict[str, tuple[int, int]]
+) -> dict[str, dict[str, Job]]:
+    """The solves that each block takes on SPUs, by side; a diagonal A is divided by on the GPU.
+
+    ``solves``: the n columns of the gradient (m, n) against G, then its m rows against A.
+    ``inverse``: unit columns. ``noise``: as many samples as the covariance takes. ``rows``: of raw
+    gradients and activations, 0: factors are sent.
+    """
+    found: dict[str, dict[str, Job]] = {}
+    for block in blocks:
+        orders = {"g": (block.outputs, block.inputs), "a": (block.inputs, block.outputs)}
+        if block.diagonal:
+            orders.pop("a")
+        found[block.name] = {}
+        for side, (size, others) in orders.items():
+            columns = {"solves": others, "inverse": size, "noise": settings.covariance.samples}[
+                settings.method
+            ]
+            height = rows[block.name][side == "g"] if rows else 0
+            found[block.name][side] = Job(
+                block.name, side, size, columns, height, divisible=settings.method != "noise"
+            )
+    return found
 
 
 def rows_of(placement: Placement) -> list[dict[str, Any]]:

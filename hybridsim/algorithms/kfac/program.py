@@ -10,123 +10,139 @@ goes on as soon as its backward pass has run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
-from typing import Any
+from collections.abc import Callable
+from typing import Literal
 
 import simpy
 
-from hybridsim.algorithms import optimizers
-from hybridsim.algorithms.group import Group, Refs
-from hybridsim.algorithms.kfac import algebra
-from hybridsim.algorithms.kfac.blocks import (
-    Answer,
-    Parts,
-    Prepared,
-    jobs_of,
-    owners,
-    owners_of_solves,
-    results,
+from hybridsim.algorithms.base import (
+    ANALOG_ASSUMPTIONS,
+    Algorithm,
+    Columns,
+    Direction,
+    Process,
+    ideal_bits,
 )
+from hybridsim.algorithms.group import Refs
+from hybridsim.algorithms.kfac import algebra
+from hybridsim.algorithms.kfac.blocks import Algebra, Answer, Parts, Prepared, results
 from hybridsim.algorithms.kfac.digital import Digital
 from hybridsim.algorithms.kfac.factors import Draw, factors, gradient_parts
-from hybridsim.algorithms.kfac.jobs import rows_of
+from hybridsim.algorithms.kfac.fidelity import preconditioning_fidelity
+from hybridsim.algorithms.kfac.jobs import jobs_of, rows_of
 from hybridsim.algorithms.kfac.layers import Block, blocks
-from hybridsim.algorithms.kfac.thermodynamic import Analog
-from hybridsim.algorithms.natural_gradient.exact import preconditioning_fidelity
+from hybridsim.algorithms.kfac.ownership import owners, owners_of_solves
+from hybridsim.algorithms.kfac.thermodynamic import Thermodynamic
 from hybridsim.algorithms.session import Session
+from hybridsim.hardware.gpu import Gpu
 from hybridsim.hardware.lane import Issuer, Label
-from hybridsim.operations.ref import Computation, Ref
-
-Steps = Generator[simpy.Event, Any, None]
-Step = Generator[simpy.Event, Any, Ref]
-
-
-def run(session: Session) -> Steps:
-    """Train."""
-    return Kfac(session).run()
+from hybridsim.operations.ref import Computation, Ref, Token
+from hybridsim.scenario.machine import MachineSpec
+from hybridsim.scenario.settings.base import OptimizerSettings
+from hybridsim.scenario.settings.kfac import Kfac as Settings
 
 
-class Kfac:
+class Kfac(Algorithm[Settings]):
     """All GPUs and SPUs of the machine."""
 
-    def __init__(self, session: Session) -> None:
-        algorithm = session.algorithm
-        self.session, self.algorithm, self.machine = session, algorithm, session.machine
-        self.env, self.group = session.machine.context.env, Group(session)
-        self.blocks = blocks(session.task, sharing=algorithm.sharing)
-        form = "roots" if algorithm.upload == "activations" else "factors"
+    def __init__(self, session: Session[Settings]) -> None:
+        super().__init__(session)
+        settings = self.settings
+        self.blocks = blocks(session.task, sharing=settings.sharing)
+        form: Literal["roots", "factors"] = (
+            "roots" if settings.upload == "activations" else "factors"
+        )
         self.factors = Computation(
             factors,
-            fisher=algorithm.fisher,
-            sharing=algorithm.sharing,
-            samples=algorithm.fisher_samples,
+            fisher=settings.fisher,
+            sharing=settings.sharing,
+            samples=settings.fisher_samples,
             form=form,
         )
-        self.gradient = Computation(gradient_parts, sharing=algorithm.sharing)
+        self.gradient = Computation(gradient_parts, sharing=settings.sharing)
         self.fidelity = Computation(preconditioning_fidelity, form=form)
-        self.average = Computation(algebra.average, decay=algorithm.ema)
+        self.average = Computation(algebra.average, decay=settings.ema)
         self.join = Computation(
             algebra.join,
-            sharing=algorithm.sharing,
-            learning_rate=algorithm.learning_rate,
-            kl_clip=algorithm.kl_clip,
+            sharing=settings.sharing,
+            learning_rate=settings.learning_rate,
+            kl_clip=settings.kl_clip,
         )
-        jobs = (
-            jobs_of(self.blocks, algorithm, self._rows() if form == "roots" else {})
-            if algorithm.thermodynamic
-            else {}
-        )
-        self.owner = (
-            owners_of_solves(self.machine, jobs, algorithm)
-            if jobs
-            else owners(self.machine, self.blocks)
-        )
-        self.algebra: Digital | Analog = Digital(session, self.owner)
-        if jobs:
-            self.algebra = Analog(session, jobs, self.owner)
-            session.notes["placement"] = rows_of(self.algebra.placement)
-        layout = session.task.layout
-        self.update = optimizers.rule(algorithm.update, algorithm.learning_rate, layout)
-        self.theta = self.group.everywhere(session.theta)
-        state = optimizers.start(algorithm.update, session.theta.value, layout)
-        self.optimizer = self.group.everywhere(session.backend.root(state, "optimizer state"))
+        self.owner: dict[str, Gpu]
+        self.algebra = self._algebra(self._rows() if form == "roots" else {})
         self.averaging: dict[str, simpy.Process] = {}
         self.preconditioners: dict[str, simpy.Process] = {}
-        self._reserve_memory()
 
-    def run(self) -> Steps:
-        """One step after the other."""
-        for step in range(1, self.session.steps + 1):
-            start_ps = int(self.env.now)
-            self.algebra.begin_step()
-            fresh, renewed = (
-                (step - 1) % every == 0
-                for every in (self.algorithm.factors_every, self.algorithm.inverses_every)
+    def _algebra(self, rows: dict[str, tuple[int, int]]) -> Algebra:
+        """Who inverts or solves, once it is known whose each block is."""
+        if not self.settings.thermodynamic:
+            self.owner = owners(self.machine, self.blocks)
+            return Digital(self.settings, self.owner)
+        jobs = jobs_of(self.blocks, self.settings, rows)
+        self.owner = owners_of_solves(self.machine, jobs, self.settings)
+        found = Thermodynamic(self.session, jobs, self.owner)
+        self.session.notes["placement"] = rows_of(found.placement)
+        return found
+
+    @property
+    def update(self) -> OptimizerSettings:
+        """The scenario's ``update``."""
+        return self.settings.update
+
+    @classmethod
+    def assumptions(cls, settings: Settings, spec: MachineSpec) -> list[str]:
+        """Those of every algorithm, and of the analog part where there is one."""
+        found = super().assumptions(settings, spec)
+        if not settings.thermodynamic:
+            return found
+        found += [
+            *ANALOG_ASSUMPTIONS,
+            "A factor is sent whole, n^2 numbers, to every SPU that solves its columns, also over "
+            "a shared wire; its damping and unit columns cost no transfer.",
+        ]
+        if settings.method == "noise":
+            found.append("Samples of the noise are converted after the trajectory, not during it.")
+        return found + ideal_bits(spec)
+
+    def resident_bytes(self, gpu: Gpu) -> int:
+        """With what stays between steps with the owner of a block: averages, inverses if any."""
+        kept = (self.settings.ema > 0) + (self.settings.method != "solves")
+        numbers = sum(
+            block.outputs**2 + (block.inputs if block.diagonal else block.inputs**2)
+            for block in self.blocks
+            if self.owner[block.name] is gpu
+        )
+        return super().resident_bytes(gpu) + kept * numbers * self.group.number_bits // 8
+
+    def direction(self, step: int) -> Process[Direction]:
+        """Gradients and factors, the blocks' preconditioned gradients, joined on every GPU."""
+        settings = self.settings
+        self.algebra.begin_step()
+        fresh, renewed = (
+            (step - 1) % every == 0 for every in (settings.factors_every, settings.inverses_every)
+        )
+        ready = {block.name: self.env.event() for block in self.blocks}
+        issuers = self._issuers()
+        # in the order in which backward passes reach them, and so does what is sent early
+        running = [
+            self.env.process(
+                self._block(step, block, ready[block.name], fresh, renewed, issuers[block.name])
             )
-            ready = {block.name: self.env.event() for block in self.blocks}
-            issuers = self._issuers()
-            running = [
-                self.env.process(
-                    self._block(step, block, ready[block.name], fresh, renewed, issuers[block.name])
-                )
-                for block in reversed(
-                    self.blocks
-                )  # as backward passes reach them, so does what is sent early
-            ]
-            found, loss = yield from self._differentiate(step, fresh, ready)
-            answers: list[Answer] = yield from results(self.env, running)
-            yield from self._update(
-                step, found, {answer.block.name: answer.direction for answer in answers}
-            )
-            stale = max(step - answer.prepared.step for answer in answers)
-            columns = {"staleness_steps": stale, "delay_ps": 0, **self._fidelity(step, answers)}
-            self.session.end_step(step, start_ps, self.theta[0], loss, **columns)
+            for block in reversed(self.blocks)
+        ]
+        found, loss = yield from self._differentiate(step, fresh, ready)
+        answers: list[Answer] = yield from results(self.env, running)
+        directions = {answer.block.name: answer.direction for answer in answers}
+        joined = yield from self._join(step, found, directions)
+        stale = max(step - answer.prepared.step for answer in answers)
+        columns = {"staleness_steps": stale, "delay_ps": 0, **self._fidelity(step, answers)}
+        return Direction(joined, loss, columns)
 
     # ---------------------------------------------------------------- gradients and factors
 
     def _differentiate(
         self, step: int, fresh: bool, ready: dict[str, simpy.Event]
-    ) -> Generator[simpy.Event, Any, tuple[Refs, Ref]]:
+    ) -> Process[tuple[Refs, Token]]:
         """Forward and backward passes on every GPU, then what they found averaged; blocks hear when
         they are ready.
         """
@@ -138,7 +154,7 @@ class Kfac:
         )
         if not fresh:
             found = yield from group.each(Label("gradient", step), self.gradient, operands)
-        elif group.size == 1 and self.algorithm.pipelining:
+        elif group.size == 1 and self.settings.pipelining:
             args = (*operands[0], self._draw(step, 0))
             reached = self._announcer(ready)
             staged = group.gpus[0].execute_stages(
@@ -160,8 +176,9 @@ class Kfac:
         return found, loss
 
     def _parts(self, result: Ref, name: str, fresh: bool) -> Parts:
-        a, g = (result.pick(side).pick(name) if fresh else None for side in "ag")
-        return Parts(a, g, result.pick("d").pick(name), int(self.env.now))
+        pick = self.session.backend.pick
+        a, g = (pick(pick(result, side), name) if fresh else None for side in "ag")
+        return Parts(a, g, pick(pick(result, "d"), name), self.session.now_ps())
 
     def _announcer(self, ready: dict[str, simpy.Event]) -> Callable[[str, Ref], None]:
         """A block is ready when its stage has ended."""
@@ -175,7 +192,7 @@ class Kfac:
     def _draw(self, step: int, shard: int) -> Ref:
         """Where drawn labels come from: by seed and step, whichever GPU draws them."""
         size = self.session.batch_size // self.group.size
-        drawn = self.algorithm.fisher == "mc"
+        drawn = self.settings.fisher == "mc"
         seed = self.session.noise_seed("labels", step) if drawn else 0
         draw = Draw(seed, size * shard, self.session.batch_size)
         return self.session.backend.root(draw, "draw", *draw)
@@ -208,7 +225,7 @@ class Kfac:
         fresh: bool,
         renewed: bool,
         issuer: Issuer,
-    ) -> Generator[simpy.Event, Any, Answer]:
+    ) -> Process[Answer]:
         """A block's direction; with ``stale`` from the preconditioner before the one that is being
         made.
         """
@@ -223,7 +240,7 @@ class Kfac:
                 self._prepare(step, block, self.averaging[block.name], issuer.fork())
             )
             self.preconditioners[block.name] = process
-            if used is None or not self.algorithm.stale:
+            if used is None or not self.settings.stale:
                 used = process
         assert used is not None, "the first step renews"
         prepared: Prepared = yield used
@@ -238,55 +255,48 @@ class Kfac:
         before: simpy.Process | None,
         ready: simpy.Event,
         issuer: Issuer,
-    ) -> Generator[simpy.Event, Any, tuple[Ref, Ref]]:
+    ) -> Process[tuple[Ref, Ref]]:
         """Exponential moving average of a block's factors; the first have nothing to be averaged
         with.
         """
         parts: Parts = yield ready
         assert parts.a is not None and parts.g is not None, "a step with factors"
-        if before is None or not self.algorithm.ema:
+        if before is None or not self.settings.ema:
             return parts.a, parts.g
         old: tuple[Ref, Ref] = yield before
         label, args = Label("average factors", step, block.name), (*old, parts.a, parts.g)
         both = yield from self.owner[block.name].execute(issuer, label, self.average, args)
-        return both.pick(0), both.pick(1)
+        return self.session.backend.pick(both, 0), self.session.backend.pick(both, 1)
 
     def _prepare(
         self, step: int, block: Block, averaging: simpy.Process, issuer: Issuer
-    ) -> Generator[simpy.Event, Any, Prepared]:
+    ) -> Process[Prepared]:
         a, g = yield averaging
         return (yield from self.algebra.prepare(step, block, a, g, issuer))
 
-    # ---------------------------------------------------------------- update
+    # ---------------------------------------------------------------- directions
 
-    def _update(self, step: int, found: Refs, directions: dict[str, Ref]) -> Steps:
-        """Gather the directions, join them with what is not preconditioned, and move every copy of
-        the parameters.
-        """
-        group = self.group
+    def _join(self, step: int, found: Refs, directions: dict[str, Ref]) -> Process[Refs]:
+        """Gather the directions, and join them with what is not preconditioned."""
+        group, backend = self.group, self.session.backend
         ordered = [directions[block.name] for block in self.blocks]
         if group.size > 1:
             owned = [[b for b in self.blocks if self.owner[b.name] is gpu] for gpu in group.gpus]
             bits = [sum(b.outputs * b.inputs for b in own) * group.number_bits for own in owned]
-            carriers = [_carrier([directions[b.name] for b in own]) for own in owned]
-            gathered = yield from group.all_gather(Label("gather directions", step), carriers, bits)
-            spans = tuple(sorted({span for ref in gathered for span in ref.spans}))
+            tokens = [_together([directions[b.name] for b in own]) for own in owned]
+            gathered = yield from group.all_gather(Label("gather directions", step), tokens, bits)
+            spans = _together(gathered).spans
             ordered = [ref._replace(spans=spans or ref.spans) for ref in ordered]
-        gradients = [result.pick("gradient") for result in found]
+        gradients = [backend.pick(result, "gradient") for result in found]
         args = [(self.session.task_ref, gradient, *ordered) for gradient in gradients]
-        joined = yield from group.replicate(Label("join", step), self.join, args)
-        triples = list(zip(self.theta, self.optimizer, joined, strict=True))
-        pairs = yield from group.replicate(Label("update", step), self.update, triples)
-        self.theta, self.optimizer = (
-            [pair.pick(0) for pair in pairs],
-            [pair.pick(1) for pair in pairs],
-        )
+        return (yield from group.replicate(Label("join", step), self.join, args))
 
-    def _fidelity(self, step: int, answers: list[Answer]) -> dict[str, Any]:
-        """How far the answers of SPUs are from the exact solutions of what they were asked; costs
-        no simulated time.
+    def _fidelity(self, step: int, answers: list[Answer]) -> Columns:
+        """How far the answers of SPUs are from the exact solutions of what they were asked.
+
+        A diagnostic: costs no simulated time.
         """
-        if isinstance(self.algebra, Digital):
+        if not self.settings.thermodynamic:
             return {}
         operands = [ref for a in answers for ref in (*a.prepared.system, a.gradient, a.direction)]
         found = self.session.diagnose(step, self.fidelity, tuple(operands))
@@ -300,15 +310,6 @@ class Kfac:
         _, value = self.session.backend.work(self.factors, args)
         return {b.name: (len(value["a"][b.name]), len(value["g"][b.name])) for b in self.blocks}
 
-    def _reserve_memory(self) -> None:
-        """What stays between steps with the owner of a block: averages, and inverses where there
-        are any.
-        """
-        kept = (self.algorithm.ema > 0) + (self.algorithm.method != "solves")
-        for block in self.blocks:
-            size = block.outputs**2 + (block.inputs if block.diagonal else block.inputs**2)
-            self.owner[block.name].resident_bytes += kept * size * self.group.number_bits // 8
-
 
 def _stage_label(step: int, stage: str) -> Label:
     if stage in ("forward", "rest"):
@@ -316,9 +317,9 @@ def _stage_label(step: int, stage: str) -> Label:
     return Label("backward and factors", step, stage)
 
 
-def _carrier(refs: list[Ref]) -> Ref:
-    """What a GPU has for the others, as one payload."""
-    return Ref(None, b"", tuple(sorted({span for ref in refs for span in ref.spans})))
+def _together(refs: list[Ref] | list[Token]) -> Token:
+    """An order alone: after all of these."""
+    return Token(tuple(sorted({span for ref in refs for span in ref.spans})))
 
 
 def _triangle(order: int) -> int:

@@ -8,23 +8,22 @@ the answers.
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from typing import Any
-
 import simpy
 
+from hybridsim.algorithms.base import Process
 from hybridsim.algorithms.kfac import algebra, device
-from hybridsim.algorithms.kfac.blocks import Parts, Predictor, Prepared, results
+from hybridsim.algorithms.kfac.blocks import Parts, Prepared, results
 from hybridsim.algorithms.kfac.jobs import Job, Piece, Placement, tile_jobs
 from hybridsim.algorithms.kfac.layers import Block
 from hybridsim.algorithms.kfac.placement import place
+from hybridsim.algorithms.kfac.prediction import Predictor
 from hybridsim.algorithms.kfac.work import Address, SpuWork, after
 from hybridsim.algorithms.session import Session
 from hybridsim.hardware.gpu import Gpu
 from hybridsim.hardware.lane import Issuer, Label
 from hybridsim.operations.ref import Computation, Ref
+from hybridsim.scenario.settings.kfac import Kfac as Settings
 
-Step = Generator[simpy.Event, Any, Ref]
 _TRANSPOSE = Computation(algebra.transpose)
 _JOIN = Computation(algebra.join_columns)
 _RECIPROCAL = Computation(algebra.reciprocal)
@@ -33,38 +32,35 @@ _APPLY = Computation(algebra.apply_inverses)
 _FOLLOWING, _JOIN_TILES = algebra.following_tiles, Computation(algebra.join_tiles)
 
 
-class Analog:
-    """Preconditioning by SPUs. ``jobs``: by block and side, ``owner``: which GPU each block belongs
-    to.
-    """
+class Thermodynamic:
+    """Preconditioning by SPUs. ``jobs``: by block and side, ``owner``: whose each block is."""
 
     def __init__(
-        self, session: Session, jobs: dict[str, dict[str, Job]], owner: dict[str, Gpu]
+        self, session: Session[Settings], jobs: dict[str, dict[str, Job]], owner: dict[str, Gpu]
     ) -> None:
-        self.session, self.algorithm, self.machine = session, session.algorithm, session.machine
-        self.env = session.machine.context.env
+        self.session, self.settings, self.machine = session, session.settings, session.machine
+        self.env, self.backend = session.machine.context.env, session.backend
         self.jobs, self.owner = jobs, owner
+        settings = self.settings
         self.placement: Placement = {}
         for gpu in session.machine.gpus:
             own = [
                 job for name, sides in jobs.items() if owner[name] is gpu for job in sides.values()
             ]
             if own:
-                spus, rule = session.machine.spus_of(gpu), self.algorithm.placement
                 self.placement |= place(
                     own,
-                    spus,
-                    rule,
-                    Predictor(session.machine, self.algorithm, gpu),
-                    tiling=self.algorithm.tiling,
-                    chained=self.algorithm.method == "solves",
+                    session.machine.spus_of(gpu),
+                    settings.placement,
+                    Predictor(session.machine, settings, gpu),
+                    tiling=settings.tiling,
+                    chained=settings.method == "solves",
                 )
-        form = "roots" if self.algorithm.upload == "activations" else "factors"
         self._shifts = Computation(
             algebra.damping_terms,
-            damping=self.algorithm.damping,
-            rule=self.algorithm.damping_rule,
-            form=form,
+            damping=settings.damping,
+            rule=settings.damping_rule,
+            form="roots" if settings.upload == "activations" else "factors",
         )
         self.work = SpuWork(session, owner)
 
@@ -79,31 +75,29 @@ class Analog:
         shifts = self.work.shifts.values()
         return {"rounding_shift": sum(shifts) / len(shifts)} if shifts else {}
 
-    def prepare(
-        self, step: int, block: Block, a: Ref, g: Ref, issuer: Issuer
-    ) -> Generator[Any, Any, Prepared]:
+    def prepare(self, step: int, block: Block, a: Ref, g: Ref, issuer: Issuer) -> Process[Prepared]:
         """Damping, and under method 1 the inverses."""
         gpu = self.owner[block.name]
         shifts = yield from gpu.execute(
             issuer, Label("damping", step, block.name), self._shifts, (a, g)
         )
-        system = (a, g, shifts.pick(0), shifts.pick(1))
-        if self.algorithm.method == "solves":
+        system = (a, g, self.backend.pick(shifts, 0), self.backend.pick(shifts, 1))
+        if self.settings.method == "solves":
             return Prepared(step, system, system)
         inverses = yield from self._both(
-            self._inverse(step, block, "a", a, shifts.pick(0), issuer.fork()),
-            self._inverse(step, block, "g", g, shifts.pick(1), issuer.fork()),
+            self._inverse(step, block, "a", a, self.backend.pick(shifts, 0), issuer.fork()),
+            self._inverse(step, block, "g", g, self.backend.pick(shifts, 1), issuer.fork()),
         )
         return Prepared(step, tuple(inverses), system)
 
     def apply(
         self, step: int, block: Block, prepared: Prepared, ready: simpy.Event, issuer: Issuer
-    ) -> Step:
+    ) -> Process[Ref]:
         """U = G⁻¹ D A⁻¹ once the gradient is ``ready``; what is known before it may be sent before
         it.
         """
         gpu = self.owner[block.name]
-        if self.algorithm.method != "solves":
+        if self.settings.method != "solves":
             parts: Parts = yield ready
             label, args = Label("precondition", step, block.name), (*prepared.refs, parts.d)
             return (yield from gpu.execute(issuer, label, _APPLY, args, synchronous=True))
@@ -130,7 +124,7 @@ class Analog:
         shift: Ref,
         ready: simpy.Event,
         issuer: Issuer,
-    ) -> Step:
+    ) -> Process[Ref]:
         """The transposed solutions of a factor's columns, all pieces side by side."""
         job, gpu = self.jobs[block.name][side], self.owner[block.name]
         running = [
@@ -145,7 +139,7 @@ class Analog:
 
     def _piece(
         self, at: Address, piece: Piece, factor: Ref, shift: Ref, ready: simpy.Event, issuer: Issuer
-    ) -> Step:
+    ) -> Process[Ref]:
         """A stretch of columns on one SPU, in tiles where the factor is too large for it."""
         last = piece.first + piece.columns
         if len(piece.tiles) == 1:
@@ -154,13 +148,13 @@ class Analog:
         at = at._replace(stretch=piece.first)
         return (
             yield from self._tiles(
-                at, piece, factor, shift, self.work.cut(parts.d, piece.first, last), issuer
+                at, piece, factor, shift, self.backend.columns(parts.d, piece.first, last), issuer
             )
         )
 
     def _tiles(
         self, at: Address, piece: Piece, factor: Ref, shift: Ref, columns: Ref, issuer: Issuer
-    ) -> Step:
+    ) -> Process[Ref]:
         """Block elimination, one tile after the other (see ``algebra``)."""
         job = tile_jobs(at.job, piece.tiles)[at.tile]._replace(columns=columns.value.shape[1])
         gpu, size = self.owner[job.block], piece.tiles[at.tile]
@@ -175,10 +169,15 @@ class Analog:
             Computation(algebra.first_tile, size=size),
         )
         pair = yield from gpu.execute(issuer, label, first, (after(factor, shift), columns))
-        count = pair.pick(1).value.shape[1]
+        count = self.backend.pick(pair, 1).value.shape[1]
         whole = piece._replace(first=0, columns=count)
         solved = yield from self.work.solve(
-            tile, whole, pair.pick(0), shift, self._known(pair.pick(1)), issuer
+            tile,
+            whole,
+            self.backend.pick(pair, 0),
+            shift,
+            self._known(self.backend.pick(pair, 1)),
+            issuer,
         )
         label, following = (
             Label("Schur complement", at.step, job.block),
@@ -188,22 +187,24 @@ class Analog:
             issuer, label, following, (factor, columns, solved), synchronous=True
         )
         below = at._replace(tile=at.tile + 1)
-        answer = yield from self._tiles(below, piece, rest.pick(0), shift, rest.pick(1), issuer)
+        answer = yield from self._tiles(
+            below, piece, self.backend.pick(rest, 0), shift, self.backend.pick(rest, 1), issuer
+        )
         label = Label("join tiles", at.step, job.block)
         return (
             yield from gpu.execute(issuer, label, _JOIN_TILES, (solved, answer), synchronous=True)
         )
 
     def _known(self, columns: Ref) -> simpy.Event:
-        return self.env.event().succeed(Parts(None, None, columns, int(self.env.now)))
+        return self.env.event().succeed(Parts(None, None, columns, self.session.now_ps()))
 
     # ---------------------------------------------------------------- method 1
 
     def _inverse(
         self, step: int, block: Block, side: str, factor: Ref, shift: Ref, issuer: Issuer
-    ) -> Step:
+    ) -> Process[Ref]:
         """A damped factor's inverse by unit columns, or from the covariance of the noise."""
-        gpu, label = self.owner[block.name], Label(f"inverse {side}", step, block.name)
+        gpu, label = self.owner[block.name], Label("inverse", step, block.name, side)
         if side == "a" and block.diagonal:
             return (yield from gpu.execute(issuer, label, _RECIPROCAL, (factor, shift)))
         at, pieces = Address(step, self.jobs[block.name][side]), self.placement[block.name, side]
@@ -212,8 +213,8 @@ class Analog:
             for piece in pieces
         ]
         answers = tuple((yield from results(self.env, running)))
-        if self.algorithm.method == "noise":
-            covariance = Computation(algebra.covariance, kappa0=self.algorithm.noise)
+        if self.settings.method == "noise":
+            covariance = Computation(algebra.covariance, kappa0=self.settings.noise)
             return (yield from gpu.execute(issuer, label, covariance, answers, synchronous=True))
         if len(answers) == 1:
             return answers[0]
@@ -221,7 +222,7 @@ class Analog:
 
     def _inverse_piece(
         self, at: Address, piece: Piece, factor: Ref, shift: Ref, issuer: Issuer
-    ) -> Step:
+    ) -> Process[Ref]:
         if len(piece.tiles) == 1:
             return (yield from self.work.solve(at, piece, factor, shift, None, issuer))
         units = Computation(
@@ -235,5 +236,5 @@ class Analog:
             )
         )
 
-    def _both(self, *steps: Step) -> Generator[Any, Any, list[Ref]]:
+    def _both(self, *steps: Process[Ref]) -> Process[list[Ref]]:
         return (yield from results(self.env, [self.env.process(step) for step in steps]))

@@ -8,12 +8,12 @@ DAC, relaxation, ADC. The answers go back to the GPU that owns the layer.
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import simpy
 import torch
 
+from hybridsim.algorithms.base import Process
 from hybridsim.algorithms.kfac import device
 from hybridsim.algorithms.kfac.blocks import Parts
 from hybridsim.algorithms.kfac.jobs import Job, Piece
@@ -22,10 +22,9 @@ from hybridsim.hardware.gpu import Gpu
 from hybridsim.hardware.lane import Issuer, Label
 from hybridsim.hardware.resistor_sets import ResistorSet
 from hybridsim.hardware.spu import Spu
-from hybridsim.operations.ref import Computation, Ref, digest
+from hybridsim.operations.ref import Computation, Ref
+from hybridsim.scenario.settings.kfac import Kfac as Settings
 
-Steps = Generator[simpy.Event, Any, None]
-Step = Generator[simpy.Event, Any, Ref]
 _REST = Computation(device.rest)
 
 
@@ -40,8 +39,8 @@ class Address(NamedTuple):
     stretch: int = 0
 
     def label(self, kind: str) -> Label:
-        """The operation's label: its kind, and which factor."""
-        return Label(f"{kind} {self.job.side}", self.step, self.job.block)
+        """The operation's label."""
+        return Label(kind, self.step, self.job.block, self.job.side)
 
 
 class SpuWork:
@@ -51,8 +50,8 @@ class SpuWork:
     last raised the diagonal of each factor, on average over its entries: rounding acts as damping.
     """
 
-    def __init__(self, session: Session, owner: dict[str, Gpu]) -> None:
-        self.session, self.algorithm, self.machine = session, session.algorithm, session.machine
+    def __init__(self, session: Session[Settings], owner: dict[str, Gpu]) -> None:
+        self.session, self.settings, self.machine = session, session.settings, session.machine
         self.owner = owner
         self.dtype = str(session.theta.value.dtype).removeprefix("torch.")
         self.shifts: dict[tuple[str, str], float] = {}
@@ -70,33 +69,30 @@ class SpuWork:
         shift: Ref,
         ready: simpy.Event | None,
         issuer: Issuer,
-    ) -> Step:
+    ) -> Process[Ref]:
         """Hold a set of resistors: write the factor if it is not there, relax the columns, read
         back.
         """
         spu, gpu = piece.spu, self.owner[at.job.block]
         program = self._program(spu)
         key = self.session.backend.key(program, (factor, shift))
-        held = yield from spu.sets.acquire(issuer, key)
-        if held.key != key:
-            yield from self._write(at, spu, held, key, program, (factor, shift), issuer)
-        if self.algorithm.method == "noise":
-            count = self.algorithm.covariance.samples
-            answer = yield from self._sample(at, spu, held, issuer)
-        else:
-            count = piece.columns
-            answer = yield from self._columns(at, piece, held, (factor, shift), ready, issuer)
-        spu.device.release(issuer.last)
-        spu.sets.release(held, issuer.last)
+        noise = self.settings.method == "noise"
+        count = self.settings.covariance.samples if noise else piece.columns
+        with (yield from spu.sets.hold(issuer, key)) as held:
+            if held.key != key:
+                yield from self._write(at, spu, held, key, program, (factor, shift), issuer)
+            if noise:
+                answer = yield from self._sample(at, spu, held, issuer)
+            else:
+                answer = yield from self._columns(at, piece, held, (factor, shift), ready, issuer)
         bits = at.job.size * count * spu.bits("output")
+        label = at.label("download")
         return (
-            yield from self.machine.transfer(
-                issuer, at.label("download"), spu.name, gpu.name, answer, bits, count
-            )
+            yield from self.machine.transfer(issuer, label, spu.name, gpu.name, answer, bits, count)
         )
 
     def _program(self, spu: Spu) -> Computation:
-        written = device.program_roots if self.algorithm.upload == "activations" else device.program
+        written = device.program_roots if self.settings.upload == "activations" else device.program
         return Computation(written, input_bits=spu.node.input_bits)
 
     def _write(
@@ -108,27 +104,21 @@ class SpuWork:
         program: Computation,
         args: tuple[Ref, Ref],
         issuer: Issuer,
-    ) -> Steps:
+    ) -> Process[None]:
         """Send a factor (or the raw rows) and write the resistors."""
-        gpu, job = self.owner[at.job.block], at.job
-        bits = job.numbers * spu.bits("input")
+        gpu, load = self.owner[at.job.block], at.job.load
+        bits = sum(numbers for _, numbers in load.arrays) * spu.bits("input")
         payload = after(*args)
         sent = yield from self.machine.transfer(
             issuer, at.label("upload factor"), gpu.name, spu.name, payload, bits
         )
         label, operands = at.label("program"), (sent, args[1])
         held.system = yield from spu.program(
-            issuer,
-            label,
-            program,
-            operands,
-            job.load,
-            written=job.load.resistors,
-            known=self._systems,
+            issuer, label, program, operands, load, known=self._systems
         )
         held.key = key
         if "diagonal_shift" in held.system.facts:
-            self.shifts[job.block, job.side] = held.system.facts["diagonal_shift"]
+            self.shifts[at.job.block, at.job.side] = held.system.facts["diagonal_shift"]
 
     def _columns(
         self,
@@ -138,65 +128,80 @@ class SpuWork:
         system_of: tuple[Ref, Ref],
         ready: simpy.Event | None,
         issuer: Issuer,
-    ) -> Step:
-        """Right-hand sides in (unit columns need not be sent), relaxations in a row, solutions
-        out.
-        """
-        spu, job, algorithm, system = piece.spu, at.job, self.algorithm, held.system
+    ) -> Process[Ref]:
+        """Right-hand sides in, relaxations in a row, solutions out."""
+        spu, settings, system, count = piece.spu, self.settings, held.system, piece.columns
         assert system is not None, "written just now or before"
-        if ready is not None:
-            parts: Parts = yield ready
-            issuer.waited_from(parts.ready_ps, self.machine.context.now_ps())
-            columns = after(self.cut(parts.d, piece.first, piece.first + piece.columns), *system_of)
-            bits = job.size * piece.columns * spu.bits("bias")
-            gpu, label = self.owner[job.block], at.label("upload columns")
-            columns = yield from self.machine.transfer(
-                issuer, label, gpu.name, spu.name, columns, bits, piece.columns
-            )
+        if ready is None:
+            columns = self._units(at.job, piece, system_of[0])
         else:
-            units = Computation(
-                device.units, first=piece.first, count=piece.columns, dtype=self.dtype
-            )
-            shape = self._shape(job.size, piece.columns)
-            columns = self.session.backend.evaluate(units, system_of[:1], shape)
-        yield from spu.device.acquire(issuer)
+            columns = yield from self._send(at, piece, system_of, ready, issuer)
         convert = Computation(device.convert, bias_bits=spu.node.bias_bits)
-        drive = yield from spu.convert_input(
-            issuer, at.label("convert"), convert, (columns,), job.size, piece.columns
-        )
-        spu.install(system, drive, self.session.backend.evaluate(_REST, (drive,)), job.load)
         relaxation = Computation(
             device.settle,
-            tau=algorithm.settle_tau,
-            kappa0=algorithm.noise,
+            tau=settings.settle_tau,
+            kappa0=settings.noise,
             noise_seed=self._noise_seed(at),
             first=piece.first,
         )
-        state = yield from spu.settle(
-            issuer, at.label("settle"), algorithm.settle_tau, relaxation, piece.columns
-        )
-        return (yield from self._read(at, spu, state, piece.columns, issuer))
+        with (yield from spu.integrators.hold(issuer)):
+            drive = yield from spu.convert_input(
+                issuer, at.label("convert"), convert, (columns,), at.job.size, count
+            )
+            rest = self.session.backend.evaluate(_REST, (drive,))
+            spu.install(system, drive, rest, at.job.load)
+            state = yield from spu.settle(
+                issuer, at.label("settle"), settings.settle_tau, relaxation, count
+            )
+            return (yield from self._read(at, spu, state, count, issuer))
 
-    def _sample(self, at: Address, spu: Spu, held: ResistorSet, issuer: Issuer) -> Step:
+    def _send(
+        self,
+        at: Address,
+        piece: Piece,
+        system_of: tuple[Ref, Ref],
+        ready: simpy.Event,
+        issuer: Issuer,
+    ) -> Process[Ref]:
+        """The piece's columns of the gradient, once it is ``ready``, to the SPU."""
+        parts: Parts = yield ready
+        issuer.waited_from(parts.ready_ps, self.session.now_ps())
+        last, count, spu = piece.first + piece.columns, piece.columns, piece.spu
+        columns = after(self.session.backend.columns(parts.d, piece.first, last), *system_of)
+        gpu, label = self.owner[at.job.block], at.label("upload columns")
+        bits = at.job.size * count * spu.bits("bias")
+        return (
+            yield from self.machine.transfer(
+                issuer, label, gpu.name, spu.name, columns, bits, count
+            )
+        )
+
+    def _units(self, job: Job, piece: Piece, factor: Ref) -> Ref:
+        """Unit columns: they need not be sent."""
+        units = Computation(device.units, first=piece.first, count=piece.columns, dtype=self.dtype)
+        shape = self._shape(job.size, piece.columns)
+        return self.session.backend.evaluate(units, (factor,), shape)
+
+    def _sample(self, at: Address, spu: Spu, held: ResistorSet, issuer: Issuer) -> Process[Ref]:
         """An SPU at rest, without a drive: let its noise settle, then sample it."""
-        algorithm, system, sampling = self.algorithm, held.system, self.algorithm.covariance
+        settings, system, sampling = self.settings, held.system, self.settings.covariance
         assert system is not None, "written just now or before"
-        yield from spu.device.acquire(issuer)
-        none = self.session.backend.root(None, "no drive")
-        spu.install(system, none, none, at.job.load)
         relaxation = Computation(
             device.sample,
             samples=sampling.samples,
             spacing_tau=sampling.spacing_tau,
-            settle_tau=algorithm.settle_tau,
-            kappa0=algorithm.noise,
+            settle_tau=settings.settle_tau,
+            kappa0=settings.noise,
             noise_seed=self._noise_seed(at),
         )
-        tau = algorithm.settle_tau + (sampling.samples - 1) * sampling.spacing_tau
-        state = yield from spu.settle(issuer, at.label("settle"), tau, relaxation)
-        return (yield from self._read(at, spu, state, sampling.samples, issuer))
+        tau = settings.settle_tau + (sampling.samples - 1) * sampling.spacing_tau
+        with (yield from spu.integrators.hold(issuer)):
+            none = self.session.backend.root(None, "no drive")
+            spu.install(system, none, none, at.job.load)
+            state = yield from spu.settle(issuer, at.label("settle"), tau, relaxation)
+            return (yield from self._read(at, spu, state, sampling.samples, issuer))
 
-    def _read(self, at: Address, spu: Spu, state: Ref, count: int, issuer: Issuer) -> Step:
+    def _read(self, at: Address, spu: Spu, state: Ref, count: int, issuer: Issuer) -> Process[Ref]:
         read = Computation(device.read, output_bits=spu.node.output_bits, dtype=self.dtype)
         shape, size = self._shape(at.job.size, count), at.job.size
         return (
@@ -204,20 +209,11 @@ class SpuWork:
         )
 
     def _noise_seed(self, at: Address) -> int:
-        if self.algorithm.noise == 0:
+        if self.settings.noise == 0:
             return 0
         return self.session.noise_seed(
             "columns", at.step, at.job.block, at.job.side, at.tile, at.stretch
         )
-
-    def cut(self, columns: Ref, first: int, last: int) -> Ref:
-        """Some of the columns: which of them are sent costs the GPU nothing."""
-        if (first, last) == (0, columns.value.shape[1]):
-            return columns
-        value = columns.value[:, first:last]
-        if not self.session.backend.tensors:
-            value = self.session.backend.shapes.meta(value)
-        return Ref(value, digest(columns.key, f"columns {first}:{last}".encode()), columns.spans)
 
     def _shape(self, size: int, count: int) -> torch.Tensor:
         """What stands for an answer where nothing is computed."""

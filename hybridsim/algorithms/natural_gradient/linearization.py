@@ -47,21 +47,6 @@ class Linearization(NamedTuple):
         return len(self.jacobian) if self.hessian is None else len(self.residual)
 
 
-def gradient(task: Task, theta: Tensor, batch: Batch) -> Outcome:
-    """Gradient of the batch's mean loss, shape (N,) in theta's type.
-
-    Returns:
-        Outcome(g, {"train_loss"}).
-    """
-    x, y = batch
-
-    def mean_loss(parameters: dict[str, Tensor]) -> Tensor:
-        return batch_loss(task.loss, task.apply(parameters, x), y)
-
-    gradients, loss = grad_and_value(mean_loss)(task.layout.unflatten(theta))
-    return Outcome(task.layout.flatten(gradients), {"train_loss": loss})
-
-
 def linearize(task: Task, theta: Tensor, batch: Batch, *, curvature: Curvature = "ggn") -> Outcome:
     """Jacobian, loss Hessian and gradient in one pass over the batch.
 

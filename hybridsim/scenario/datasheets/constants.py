@@ -23,6 +23,7 @@ class ConstantSpec:
         positive: zero is not allowed (nothing is ever negative).
         at_most: upper bound, or None.
         whole: must be an integer.
+        energy: sets energies, so that its range is part of their bands.
     """
 
     name: str
@@ -32,6 +33,7 @@ class ConstantSpec:
     positive: bool = False
     at_most: float | None = None
     whole: bool = False
+    energy: bool = False
 
     def range_text(self) -> str:
         """The valid range in words."""
@@ -45,148 +47,138 @@ class ConstantSpec:
 
 
 _C = ConstantSpec
-CONSTANTS: dict[PartKind, tuple[ConstantSpec, ...]] = {
-    "gpu": (
-        _C("peak_fp32_flop_per_s", "peak_fp32", "FLOP/s", "dense FP32 peak", positive=True),
-        _C("peak_tf32_flop_per_s", "peak_tf32", "FLOP/s", "dense TF32 matrix peak; 0: none"),
-        _C("peak_fp64_flop_per_s", "peak_fp64", "FLOP/s", "dense FP64 vector peak", positive=True),
-        _C(
-            "peak_fp64_tensor_flop_per_s",
-            "peak_fp64_tensor",
-            "FLOP/s",
-            "dense FP64 matrix peak; 0: none",
-        ),
-        _C("peak_bf16_flop_per_s", "peak_bf16", "FLOP/s", "dense 16-bit matrix peak; 0: none"),
-        _C(
-            "memory_bandwidth_byte_per_s",
-            "memory_bandwidth",
-            "B/s",
-            "memory bandwidth",
-            positive=True,
-        ),
-        _C("memory_capacity_byte", "memory_capacity", "B", "memory capacity", positive=True),
-        _C("tdp_w", "tdp", "W", "power at full utilisation"),
-        _C("idle_w", "idle", "W", "power when idle, with a context"),
-        _C(
-            "launch_asynchronous_s",
-            "launch_asynchronous",
-            "s",
-            "overhead of a launch nobody waits for",
-        ),
-        _C(
-            "launch_synchronous_s",
-            "launch_synchronous",
-            "s",
-            "overhead of a launch that is waited for",
-        ),
-        _C(
-            "flop_efficiency",
-            "flop_efficiency",
-            "",
-            "reached share of a peak",
-            positive=True,
-            at_most=1,
-        ),
-        _C(
-            "bandwidth_efficiency",
-            "bandwidth_efficiency",
-            "",
-            "reached share of bandwidth",
-            True,
-            1,
-        ),
-        _C(
-            "cholesky_step_s",
-            "cholesky_step",
-            "s",
-            "linear term a of a Cholesky factorisation, a*n",
-        ),
-        _C(
-            "cholesky_coefficient",
-            "cholesky_coefficient",
-            "",
-            "c in c*n^3 FLOP of a Cholesky factorisation",
-        ),
-        _C("inverse_step_s", "inverse_step", "s", "linear term of an SPD inverse"),
-        _C("inverse_coefficient", "inverse_coefficient", "", "c in c*n^3 FLOP of an SPD inverse"),
-        _C("eigh_step_s", "eigh_step", "s", "linear term of a symmetric eigendecomposition"),
-        _C("eigh_coefficient", "eigh_coefficient", "", "c in c*n^3 FLOP of an eigendecomposition"),
-        _C(
-            "factorisation_efficiency",
-            "factorisation_efficiency",
-            "",
-            "share of the peak in these",
-            True,
-            1,
-        ),
+_GPU = (
+    _C("peak_fp32_flop_per_s", "peak_fp32", "FLOP/s", "dense FP32 peak", positive=True),
+    _C("peak_tf32_flop_per_s", "peak_tf32", "FLOP/s", "dense TF32 matrix peak; 0: none"),
+    _C("peak_fp64_flop_per_s", "peak_fp64", "FLOP/s", "dense FP64 vector peak", positive=True),
+    _C(
+        "peak_fp64_tensor_flop_per_s",
+        "peak_fp64_tensor",
+        "FLOP/s",
+        "dense FP64 matrix peak; 0: none",
     ),
-    "link": (
-        _C(
-            "bandwidth_bit_per_s",
-            "bandwidth",
-            "b/s",
-            "bits per second, each direction",
-            positive=True,
-        ),
-        _C("latency_s", "latency", "s", "time of flight, pipelined"),
-        _C("energy_j_per_bit", "energy", "J/bit", "energy of one transported bit"),
-        _C(
-            "number_bits",
-            "number_bits",
-            "",
-            "wire bits of a number that is not quantized",
-            True,
-            64,
-            True,
-        ),
+    _C("peak_bf16_flop_per_s", "peak_bf16", "FLOP/s", "dense 16-bit matrix peak; 0: none"),
+    _C("memory_bandwidth_byte_per_s", "memory_bandwidth", "B/s", "memory bandwidth", positive=True),
+    _C("memory_capacity_byte", "memory_capacity", "B", "memory capacity", positive=True),
+    _C("tdp_w", "tdp", "W", "power at full utilisation", energy=True),
+    _C("idle_w", "idle", "W", "power when idle, with a context", energy=True),
+    _C(
+        "launch_asynchronous_s", "launch_asynchronous", "s", "overhead of a launch nobody waits for"
     ),
-    "spu": (
-        _C("cells", "cells", "", "state variables it can hold", positive=True, whole=True),
-        _C(
-            "resistors", "resistors", "", "programmable resistors it has", positive=True, whole=True
-        ),
-        _C("resistance_ohm", "resistance", "ohm", "unit resistor R", positive=True),
-        _C("capacitance_f", "capacitance", "F", "capacitor C of a cell", positive=True),
-        _C("full_scale_v", "full_scale", "V", "largest voltage; 0: dissipates nothing"),
-        _C("amplifier_power_w", "amplifier_power", "W", "static power of one amplifier"),
-        _C("dac_rate_hz", "dac_rate", "Hz", "conversions per second and channel; 0: takes no time"),
-        _C("dac_channels", "dac_channels", "", "input converters; 0: one per cell", whole=True),
-        _C(
-            "dac_energy_8bit_j",
-            "dac_energy_8bit",
-            "J",
-            "an 8-bit input conversion; doubles per extra bit",
-        ),
-        _C("adc_rate_hz", "adc_rate", "Hz", "conversions per second and channel; 0: takes no time"),
-        _C("adc_channels", "adc_channels", "", "output converters; 0: one per cell", whole=True),
-        _C("adc_energy_floor_j", "adc_energy_floor", "J", "constant term of the survey envelope"),
-        _C(
-            "adc_energy_thermal_j",
-            "adc_energy_thermal",
-            "J",
-            "term of the envelope that grows as 4^ENOB",
-        ),
-        _C("adc_energy_factor", "adc_energy_factor", "", "multiple of the survey envelope"),
-        _C("write_energy_j_per_bit", "write_energy", "J/bit", "energy of writing one resistor bit"),
-        _C("write_time_s", "write_time", "s", "time of writing a resistor beyond its transport"),
-        _C("write_channels", "write_channels", "", "resistors written at once; 0: all", whole=True),
-        _C(
-            "activity_factor",
-            "activity_factor",
-            "",
-            "dissipation / that of resistors of R at full scale, timing-only",
-            False,
-            1,
-        ),
-        _C(
-            "conductance_range",
-            "conductance_range",
-            "",
-            "largest conductance in units of 1/R",
-            positive=True,
-        ),
+    _C(
+        "launch_synchronous_s", "launch_synchronous", "s", "overhead of a launch that is waited for"
     ),
-}
+    _C(
+        "flop_efficiency",
+        "flop_efficiency",
+        "",
+        "reached share of a peak",
+        positive=True,
+        at_most=1,
+    ),
+    _C(
+        "bandwidth_efficiency",
+        "bandwidth_efficiency",
+        "",
+        "reached share of bandwidth",
+        positive=True,
+        at_most=1,
+    ),
+    _C("cholesky_step_s", "cholesky_step", "s", "linear term a of a Cholesky factorisation, a*n"),
+    _C(
+        "cholesky_coefficient",
+        "cholesky_coefficient",
+        "",
+        "c in c*n^3 FLOP of a Cholesky factorisation",
+    ),
+    _C("inverse_step_s", "inverse_step", "s", "linear term of an SPD inverse"),
+    _C("inverse_coefficient", "inverse_coefficient", "", "c in c*n^3 FLOP of an SPD inverse"),
+    _C("eigh_step_s", "eigh_step", "s", "linear term of a symmetric eigendecomposition"),
+    _C("eigh_coefficient", "eigh_coefficient", "", "c in c*n^3 FLOP of an eigendecomposition"),
+    _C(
+        "factorisation_efficiency",
+        "factorisation_efficiency",
+        "",
+        "share of the peak in these",
+        positive=True,
+        at_most=1,
+    ),
+)
+_LINK = (
+    _C("bandwidth_bit_per_s", "bandwidth", "b/s", "bits per second, each direction", positive=True),
+    _C("latency_s", "latency", "s", "time of flight, pipelined"),
+    _C("energy_j_per_bit", "energy", "J/bit", "energy of one transported bit", energy=True),
+    _C(
+        "number_bits",
+        "number_bits",
+        "",
+        "wire bits of a number that is not quantized",
+        positive=True,
+        at_most=64,
+        whole=True,
+    ),
+)
+_SPU = (
+    _C("cells", "cells", "", "state variables it can hold", positive=True, whole=True),
+    _C("resistors", "resistors", "", "programmable resistors it has", positive=True, whole=True),
+    _C("resistance_ohm", "resistance", "ohm", "unit resistor R", positive=True),
+    _C("capacitance_f", "capacitance", "F", "capacitor C of a cell", positive=True),
+    _C("full_scale_v", "full_scale", "V", "largest voltage; 0: dissipates nothing", energy=True),
+    _C("amplifier_power_w", "amplifier_power", "W", "static power of one amplifier", energy=True),
+    _C("dac_rate_hz", "dac_rate", "Hz", "conversions per second and channel; 0: takes no time"),
+    _C("dac_channels", "dac_channels", "", "input converters; 0: one per cell", whole=True),
+    _C(
+        "dac_energy_8bit_j",
+        "dac_energy_8bit",
+        "J",
+        "an 8-bit input conversion; doubles per extra bit",
+        energy=True,
+    ),
+    _C("adc_rate_hz", "adc_rate", "Hz", "conversions per second and channel; 0: takes no time"),
+    _C("adc_channels", "adc_channels", "", "output converters; 0: one per cell", whole=True),
+    _C(
+        "adc_energy_floor_j",
+        "adc_energy_floor",
+        "J",
+        "constant term of the survey envelope",
+        energy=True,
+    ),
+    _C(
+        "adc_energy_thermal_j",
+        "adc_energy_thermal",
+        "J",
+        "term of the envelope that grows as 4^ENOB",
+        energy=True,
+    ),
+    _C(
+        "adc_energy_factor", "adc_energy_factor", "", "multiple of the survey envelope", energy=True
+    ),
+    _C(
+        "write_energy_j_per_bit",
+        "write_energy",
+        "J/bit",
+        "energy of writing one resistor bit",
+        energy=True,
+    ),
+    _C("write_time_s", "write_time", "s", "time of writing a resistor beyond its transport"),
+    _C("write_channels", "write_channels", "", "resistors written at once; 0: all", whole=True),
+    _C(
+        "activity_factor",
+        "activity_factor",
+        "",
+        "dissipation / that of resistors of R at full scale, timing-only",
+        at_most=1,
+        energy=True,
+    ),
+    _C(
+        "conductance_range",
+        "conductance_range",
+        "",
+        "largest conductance in units of 1/R",
+        positive=True,
+    ),
+)
+CONSTANTS: dict[PartKind, tuple[ConstantSpec, ...]] = {"gpu": _GPU, "link": _LINK, "spu": _SPU}
 
 
 def specs_by_key(kind: PartKind) -> dict[str, ConstantSpec]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from hybridsim.errors import InputError, Problem
 from hybridsim.scenario.datasheets.constants import CONSTANTS, PART_KINDS, PartKind
@@ -52,6 +52,25 @@ class Datasheet:
         """Lowest and highest plausible value."""
         constant = self.constants[name]
         return constant.low, constant.high
+
+    @cached_property
+    def numbers(self) -> tuple[tuple[str, float], ...]:
+        """All nominal values: equal for parts that cost the same, whatever they are called."""
+        return tuple(sorted((name, constant.value) for name, constant in self.constants.items()))
+
+    def corner(self, end: Literal["low", "high"], falls_with: Collection[str] = ()) -> Datasheet:
+        """The sheet with every constant of energy at one end of its range, all others nominal.
+
+        ``falls_with``: constants at the other end, because what is asked for falls as they grow.
+        """
+        other: Literal["low", "high"] = "high" if end == "low" else "low"
+        found = dict(self.constants)
+        for spec in CONSTANTS[_kind(self.kind)]:
+            if spec.energy:
+                constant = self.constants[spec.name]
+                value = getattr(constant, other if spec.name in falls_with else end)
+                found[spec.name] = replace(constant, value=value)
+        return replace(self, constants=found)
 
     def overridden(self, values: Mapping[str, float]) -> Datasheet:
         """The same part with some constants set by the user: no range, status ``given``."""

@@ -30,6 +30,8 @@ class AlgorithmSettings(Strict):
     """Settings of what trains; a subclass has ``kind: Literal[...]``, the name of its module."""
 
     kind: str
+    if TYPE_CHECKING:
+        learning_rate: float  # every algorithm has one; an optimizer under update: does without
 
     @property
     def needs_spu(self) -> bool:

@@ -13,11 +13,9 @@ from harness import IDEAL, document, execute
 from hybridsim.algorithms.kfac.factors import Draw, factors
 from hybridsim.algorithms.kfac.layers import blocks
 from hybridsim.tasks.task import batch, batch_indices
-from hybridsim.trace.spans import EVENT_COLUMNS
 
 DENSE = {"source": "digits_mlp", "options": {"hidden": 5, "depth": 1}}
 CONVOLUTION = {"source": "digits_cnn", "options": {"channels": 3, "hidden": 6}}
-EVENTS = [name for name, _ in EVENT_COLUMNS]
 KFAC = {
     "kind": "kfac",
     "learning_rate": 0.05,
@@ -296,7 +294,7 @@ def test_a_factor_with_a_negative_eigenvalue_is_reported_as_a_runaway():
     machine = {"spus": {**SPUS, "cells": 23}}
     algorithm = {**KFAC, "tiling": True, "settle": "0.5 tau", "damping": 1e-4, "noise": 10.0}
     _, sink = execute(document(algorithm, workload=DENSE, steps=1, machine=machine))
-    kinds = {event[EVENTS.index("kind")] for event in sink.events}
+    kinds = {event.kind for event in sink.events}
     assert "runaway" in kinds
 
 
