@@ -22,8 +22,8 @@ from analysis.papers import (
 )
 from analysis.papers import break_even_variants as variants
 from analysis.papers.kfac_point import COMMON, DIGITAL, GROUPS, machine, measure, scenario
+from hybridsim.circuits.base import settling_tau
 from hybridsim.circuits.dense import dense
-from hybridsim.circuits.transitions import relax_dense, settling_tau
 
 LAYERS, BATCH = 3, 16
 FACTORS = 2 * LAYERS
@@ -282,7 +282,7 @@ def test_a_system_settles_as_the_simulators(kappa, seed, tau):
     system = k9_scaling.with_condition(kappa, 12, seed)
     matrix = (system.vectors * system.values) @ system.vectors.T
     units = torch.eye(12, dtype=torch.float64)
-    expected = relax_dense(dense(matrix), None, units, tau=tau, kappa0=0, noise_seeds=None)
+    expected = dense(matrix).relax(None, units, tau=tau, kappa0=0, noise_seeds=None)
     torch.testing.assert_close(k9_scaling.relaxed(system, tau), expected)
     assert kfac_point.settling_tau(8, 1 / kappa) == settling_tau(8, 1 / kappa)
 

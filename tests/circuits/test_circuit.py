@@ -7,18 +7,27 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybridsim.circuits.dense_dissipation import dense_dissipation, dense_parts
-from hybridsim.circuits.low_rank_dissipation import FullScales, dissipation, fisher_parts, ggn_parts
+from hybridsim.circuits import dense as dense_circuit
+from hybridsim.circuits import low_rank
+from hybridsim.circuits.base import FullScales
+from hybridsim.circuits.dense import dense
+from hybridsim.circuits.low_rank import lowrank
 from hybridsim.circuits.quadrature import instants, panel_edges
-from hybridsim.circuits.transitions import dense, lowrank, relax
 
 
 @given(st.integers(1, 64), st.integers(1, 20), st.integers(1, 10**6))
 def test_part_counts(b: int, d: int, n: int) -> None:
     """b d_z (b d_z + 2N) resistors (claim T11)."""
-    assert ggn_parts(b, d, n) == (n + 2 * b * d, b * d * (b * d + 2 * n))
-    assert fisher_parts(b, n) == (n + b, 2 * b * n)
-    assert dense_parts(n) == (n, n * n)
+    load = low_rank.load(n, b * d, outputs=d)
+    assert load[:3] == (n, b * d * (b * d + 2 * n), n + 2 * b * d)
+    assert load.written == 2 * b * d * n + b * d * d
+    assert load.arrays == (("jacobian", b * d * n), ("hessian", b * d * d))
+    assert low_rank.load(n, b * d, outputs=d, full_hessian=True, copies=2).arrays == (
+        ("jacobian", 2 * b * d * n),
+        ("hessian", (b * d) ** 2),
+    )
+    assert low_rank.load(n, b, outputs=0)[:4] == (n, 2 * b * n, n + b, 2 * b * n)
+    assert dense_circuit.load(n)[:4] == (n, n * n, n, n * n)
 
 
 def case(root: bool = True):  # noqa: ANN201
@@ -40,12 +49,12 @@ def test_consecutive_intervals_add_up(first: float, second: float) -> None:
     system, state, drive = case()
     scales = FullScales(10.0, 20.0, 30.0)
     run = {"kappa0": 0.0, "full_scales": scales}
-    middle = relax(system, state, drive, tau=first, kappa0=0.0, noise_seed=0)
+    middle = system.relax(state, drive, tau=first, kappa0=0.0, noise_seeds=[0])
     parts = [
-        dissipation(system, s, drive, tau=t, **run).stages
+        system.dissipation(s, drive, tau=t, **run).stages
         for s, t in ((state, first), (middle, second))
     ]
-    whole = dissipation(system, state, drive, tau=first + second, **run).stages
+    whole = system.dissipation(state, drive, tau=first + second, **run).stages
     for stage, energy in whole.items():
         assert float(parts[0][stage] + parts[1][stage]) == pytest.approx(float(energy), rel=1e-6), (
             stage
@@ -55,17 +64,17 @@ def test_consecutive_intervals_add_up(first: float, second: float) -> None:
 @given(st.floats(0.1, 100.0))
 def test_automatic_scales_take_out_the_size_of_the_signals(factor: float) -> None:
     system, state, drive = case()
-    one = dissipation(system, state, drive, tau=3.0, kappa0=0.0)
+    one = system.dissipation(state, drive, tau=3.0, kappa0=0.0)
     larger = [system.vector(factor * v.perp, factor * v.coeff) for v in (state, drive)]
-    other = dissipation(system, *larger, tau=3.0, kappa0=0.0)
+    other = system.dissipation(*larger, tau=3.0, kappa0=0.0)
     assert float(other.total) == pytest.approx(float(one.total), rel=1e-9)
 
 
 @pytest.mark.parametrize("root", [True, False])
 def test_no_time_no_energy_and_a_quiet_circuit(root: bool) -> None:
     system, state, drive = case(root)
-    assert float(dissipation(system, state, drive, tau=0.0, kappa0=0.1).total) == 0
-    quiet = dissipation(system, system.vector(), system.vector(), tau=5.0, kappa0=0.0)
+    assert float(system.dissipation(state, drive, tau=0.0, kappa0=0.1).total) == 0
+    quiet = system.dissipation(system.vector(), system.vector(), tau=5.0, kappa0=0.0)
     assert float(quiet.total) == 0 and float(quiet.full_scales["u"]) == 1
     assert ("h_array" in quiet.stages) is root
 
@@ -73,18 +82,16 @@ def test_no_time_no_energy_and_a_quiet_circuit(root: bool) -> None:
 def test_full_scales_must_be_positive() -> None:
     system, state, drive = case()
     with pytest.raises(ValueError, match="expected a full scale > 0, got -1"):
-        dissipation(system, state, drive, tau=1.0, kappa0=0.0, full_scales=FullScales(x=-1.0))
+        system.dissipation(state, drive, tau=1.0, kappa0=0.0, full_scales=FullScales(x=-1.0))
     x = torch.ones(2, 1, dtype=torch.float64)
     with pytest.raises(ValueError, match="expected a full scale > 0"):
-        dense_dissipation(
-            dense(torch.eye(2)), x, x, tau=1.0, kappa0=0.0, full_scales=FullScales(x=0.0)
-        )
+        dense(torch.eye(2)).dissipation(x, x, tau=1.0, kappa0=0.0, full_scales=FullScales(x=0.0))
 
 
 def test_a_quiet_dense_circuit() -> None:
     x = torch.zeros(2, 3, dtype=torch.float64)
     for tau in (0.0, 1e12):
-        got = dense_dissipation(dense(torch.zeros(2, 2)), x, x, tau=tau, kappa0=0.0)
+        got = dense(torch.zeros(2, 2)).dissipation(x, x, tau=tau, kappa0=0.0)
         assert got.total.shape == (3,) and float(got.total.sum()) == 0
 
 

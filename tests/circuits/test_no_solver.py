@@ -10,9 +10,8 @@ import torch
 from forbid import NoSolver, SolverUsed
 
 import hybridsim.circuits
-from hybridsim.circuits.dense_dissipation import dense_dissipation
-from hybridsim.circuits.low_rank_dissipation import dissipation
-from hybridsim.circuits.transitions import dense, lowrank, relax, relax_dense
+from hybridsim.circuits.dense import dense
+from hybridsim.circuits.low_rank import lowrank
 
 A = torch.eye(4, dtype=torch.float64) * 2 + 0.1
 B = torch.ones(4, 2, dtype=torch.float64)
@@ -53,15 +52,15 @@ def test_the_path_of_tngd_solves_nothing(no_solver: None) -> None:
     jacobian = torch.randn(6, 20)
     system = lowrank(jacobian, torch.randn(2, 3, 3, dtype=torch.float64), 2**-0.5, 0.1)
     drive = system.vector(torch.randn(20), torch.randn(6))
-    state = relax(system, drive, drive, tau=3.0, kappa0=0.1, noise_seed=1)
+    state = system.relax(drive, drive, tau=3.0, kappa0=0.1, noise_seeds=[1])
     assert system.full(state).isfinite().all()
-    assert dissipation(system, state, drive, tau=1.0, kappa0=0.1).total > 0
+    assert system.dissipation(state, drive, tau=1.0, kappa0=0.1).total > 0
 
 
 def test_the_path_of_kfac_solves_nothing(no_solver: None) -> None:
     system = dense(A, 0.1)
-    state = relax_dense(system, B, B, tau=1.0, kappa0=0.1, noise_seeds=[1, 2])
-    assert (dense_dissipation(system, state, B, tau=1.0, kappa0=0.1).total > 0).all()
+    state = system.relax(B, B, tau=1.0, kappa0=0.1, noise_seeds=[1, 2])
+    assert (system.dissipation(state, B, tau=1.0, kappa0=0.1).total > 0).all()
 
 
 def test_no_source_file_names_a_solver() -> None:

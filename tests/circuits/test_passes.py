@@ -13,8 +13,6 @@ from torch import Tensor
 
 from hybridsim.circuits import passes
 from hybridsim.circuits.low_rank import LowRank, Vector, lowrank
-from hybridsim.circuits.low_rank_dissipation import dissipation
-from hybridsim.circuits.transitions import relax, transition
 
 seeds, types = st.integers(0, 2**31), st.sampled_from([torch.float32, torch.float64])
 shapes = st.tuples(st.integers(1, 70), st.integers(1, 300))
@@ -88,11 +86,11 @@ def test_a_settle_may_share_its_outputs(
     outputs = system.outputs(state, drive)
     expected = system.jacobian.double() @ torch.stack([state.perp, drive.perp], dim=1).double()
     torch.testing.assert_close(outputs, expected, rtol=1e-12, atol=1e-12)
-    alone = relax(system, state, drive, tau=tau, kappa0=kappa0, noise_seed=seed)
-    shared = relax(system, state, drive, tau=tau, kappa0=kappa0, noise_seed=seed, outputs=outputs)
+    alone = system.relax(state, drive, tau=tau, kappa0=kappa0, noise_seeds=[seed])
+    shared = system.relax(state, drive, tau=tau, kappa0=kappa0, noise_seeds=[seed], outputs=outputs)
     assert torch.equal(alone.perp, shared.perp) and torch.equal(alone.coeff, shared.coeff)
-    own = dissipation(system, state, drive, tau=tau, kappa0=kappa0)
-    given_ = dissipation(system, state, drive, tau=tau, kappa0=kappa0, outputs=outputs)
+    own = system.dissipation(state, drive, tau=tau, kappa0=kappa0)
+    given_ = system.dissipation(state, drive, tau=tau, kappa0=kappa0, outputs=outputs)
     assert own.stages == given_.stages and own.saturation == given_.saturation
 
 
@@ -105,7 +103,7 @@ def test_the_input_dissipates_the_whole_drive(seed: int, dtype: torch.dtype, tau
         + system.jacobian.double().T @ system.unrooted(drive.coeff[:, None])[:, 0]
     )
     with small_blocks(64 * 6, 48):
-        heat = dissipation(system, state, drive, tau=tau, kappa0=0.0)
+        heat = system.dissipation(state, drive, tau=tau, kappa0=0.0)
     b_fs = heat.full_scales["b"]
     expected = tau * full.square().sum() / (b_fs * heat.full_scales["x"])
     torch.testing.assert_close(heat.stages["input"], expected, rtol=1e-12, atol=0)
@@ -120,9 +118,9 @@ def test_a_transition_is_the_sum_of_what_state_drive_and_noise_do_alone(
     system, state, drive = settle_case(seed, torch.float64)
     noise, rest = matrix(seed + 3, (1, 40), torch.float64)[0], system.vector()
     run = {"tau": tau, "kappa0": 0.5}
-    together = transition(system, state, drive, noise, **run)
+    together = system.transition(state, drive, noise, **run)
     alone = [
-        transition(system, *parts, **run)
+        system.transition(*parts, **run)
         for parts in ((state, rest, None), (rest, drive, None), (rest, rest, noise))
     ]
     for kind in ("perp", "coeff"):

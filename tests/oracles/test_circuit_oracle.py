@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hybridsim.algorithms.kfac import device as kronecker
-from hybridsim.circuits.dense_dissipation import dense_dissipation
-from hybridsim.circuits.low_rank_dissipation import Dissipation, FullScales, dissipation
-from hybridsim.circuits.transitions import dense, lowrank, roots
+from hybridsim.circuits.base import Dissipation, FullScales
+from hybridsim.circuits.dense import dense
+from hybridsim.circuits.low_rank import lowrank
+from hybridsim.circuits.roots import roots
 
 B, D, N = 2, 3, 10
 
@@ -123,7 +124,7 @@ def test_tngd_circuit(seed, fisher, condition, periods, kappa0, fixed, dtype) ->
     system, state, drive = random_case(seed, fisher, condition, dtype)
     tau = periods / system.damping  # in decay times of the slowest mode
     scales = FullScales(2.0, 3.0, None if fisher else 5.0) if fixed else FullScales()
-    got = dissipation(system, state, drive, tau=tau, kappa0=kappa0, full_scales=scales)
+    got = system.dissipation(state, drive, tau=tau, kappa0=kappa0, full_scales=scales)
     fs = {stage: float(value) for stage, value in got.full_scales.items()}
     if fixed:
         assert fs == pytest.approx(
@@ -139,7 +140,7 @@ def test_full_scales_cover_the_whole_trajectory(fisher: bool) -> None:
     """Automatic scales agree within 1 % with the largest |mean| + 3 sd on a fine grid of times."""
     system, state, drive = random_case(5, fisher, 300.0, torch.float64)
     tau, kappa0 = 2 / system.damping, 0.01
-    got = dissipation(system, state, drive, tau=tau, kappa0=kappa0)
+    got = system.dissipation(state, drive, tau=tau, kappa0=kappa0)
     j, gain = system.jacobian.numpy(), system.scale**2
     root = None if system.root is None else torch.block_diag(*system.root).numpy()
     middle = gain * (np.eye(B * D) if root is None else root @ root.T)
@@ -156,10 +157,10 @@ def test_full_scales_cover_the_whole_trajectory(fisher: bool) -> None:
         assert float(got.saturation[name]) == pytest.approx(1.0)
     fixed = FullScales(peaks["x"] / 2, peaks["u"] / 2, peaks["w"] / 2)
     assert float(
-        dissipation(system, state, drive, tau=tau, kappa0=kappa0, full_scales=fixed).saturation["u"]
+        system.dissipation(state, drive, tau=tau, kappa0=kappa0, full_scales=fixed).saturation["u"]
     ) == (pytest.approx(2.0, rel=0.01))
     narrow = FullScales(b=np.abs(b).max() / 4)
-    found = dissipation(system, state, drive, tau=tau, kappa0=kappa0, full_scales=narrow)
+    found = system.dissipation(state, drive, tau=tau, kappa0=kappa0, full_scales=narrow)
     assert float(found.saturation["b"]) == pytest.approx(4.0)
 
 
@@ -178,8 +179,8 @@ def test_dense_circuit(seed, n, damping, periods, kappa0, full_scale) -> None:  
     matrix = factor @ factor.T / n
     x, b = torch.randn(2, n, 3, generator=g, dtype=torch.float64)
     tau = periods / damping
-    got = dense_dissipation(
-        dense(matrix, damping), x, b, tau=tau, kappa0=kappa0, full_scales=FullScales(x=full_scale)
+    got = dense(matrix, damping).dissipation(
+        x, b, tau=tau, kappa0=kappa0, full_scales=FullScales(x=full_scale)
     )
     a = matrix.numpy() + damping * np.eye(n)
     for k in range(3):
@@ -215,7 +216,7 @@ def test_two_arrays_of_rows(seed, r, n, damping, periods, kappa0, fixed) -> None
     rows = torch.randn(r, n, generator=g, dtype=torch.float64)
     x, b = torch.randn(2, n, 3, generator=g, dtype=torch.float64)
     tau, scales = periods / damping, FullScales(2.0, 3.0, None, 4.0) if fixed else FullScales()
-    got = dense_dissipation(roots(rows, damping), x, b, tau=tau, kappa0=kappa0, full_scales=scales)
+    got = roots(rows, damping).dissipation(x, b, tau=tau, kappa0=kappa0, full_scales=scales)
     for k in range(3):
         fs = {stage: float(value[k]) for stage, value in got.full_scales.items()}
         fs["w"] = fs["u"]  # u drives the transposed array itself
@@ -266,5 +267,5 @@ def test_a_runaway_mode_dissipates_what_its_growth_says() -> None:
     e^2t."""
     system = dense(torch.tensor([[-1.0]]), 0.0)
     one, zero = torch.ones(1, 1, dtype=torch.float64), torch.zeros(1, 1, dtype=torch.float64)
-    got = dense_dissipation(system, one, zero, tau=3.0, kappa0=0.0, full_scales=FullScales(x=1.0))
+    got = system.dissipation(one, zero, tau=3.0, kappa0=0.0, full_scales=FullScales(x=1.0))
     assert float(got.stages["array"]) == pytest.approx(np.expm1(6.0) / 2, rel=1e-6)

@@ -14,7 +14,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hybridsim.circuits.transitions import LowRank, Vector, lowrank, normal, relax, transition
+from hybridsim.circuits.base import normal
+from hybridsim.circuits.low_rank import LowRank, Vector, lowrank
 
 B, D, N = 5, 4, 48
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
@@ -69,10 +70,10 @@ def moved(system: LowRank, which: str, v: Vector, h: float, kappa0: float) -> to
     """f(A) v through the public transition."""
     zero = system.vector()
     if which == "decay":
-        return system.full(transition(system, v, zero, None, tau=h, kappa0=0.0))
+        return system.full(system.transition(v, zero, None, tau=h, kappa0=0.0))
     if which == "response":
-        return system.full(transition(system, zero, v, None, tau=h, kappa0=0.0))
-    return system.full(transition(system, zero, zero, v.perp, tau=h, kappa0=kappa0))
+        return system.full(system.transition(zero, v, None, tau=h, kappa0=0.0))
+    return system.full(system.transition(zero, zero, v.perp, tau=h, kappa0=kappa0))
 
 
 @settings(max_examples=150, deadline=None)
@@ -132,7 +133,7 @@ def test_mean_and_covariance_against_expm_and_lyapunov(
     x, b = system.full(state).numpy(), system.full(drive).numpy()
     e = scipy.linalg.expm(-a * h)
     expected = e @ x + np.linalg.solve(a, b - e @ b)
-    got = system.full(relax(system, state, drive, tau=h, kappa0=0.0, noise_seed=0)).numpy()
+    got = system.full(system.relax(state, drive, tau=h, kappa0=0.0, noise_seeds=[0])).numpy()
     np.testing.assert_allclose(got, expected, atol=1e-10 * np.abs(expected).max())
     stationary = scipy.linalg.solve_continuous_lyapunov(a, 2 * kappa0 * np.eye(size))
     np.testing.assert_allclose(
@@ -144,7 +145,7 @@ def covariance(system: LowRank, h: float, kappa0: float) -> np.ndarray:
     """M Mᵀ with M the map of the normal numbers, column by column."""
     zero = system.vector()
     units = torch.eye(system.size, dtype=torch.float64)
-    columns = [system.full(transition(system, zero, zero, e, tau=h, kappa0=kappa0)) for e in units]
+    columns = [system.full(system.transition(zero, zero, e, tau=h, kappa0=kappa0)) for e in units]
     m = torch.stack(columns, dim=1).numpy()
     return m @ m.T
 
@@ -160,10 +161,10 @@ def test_unequal_sub_intervals_have_the_law_of_one(seed: int, steps: list[float]
     drive = system.vector(torch.randn(24, generator=g), torch.randn(B * D, generator=g))
     chained = np.zeros((24, 24))
     for h in steps:
-        state = relax(system, state, drive, tau=h, kappa0=0.0, noise_seed=0)
+        state = system.relax(state, drive, tau=h, kappa0=0.0, noise_seeds=[0])
         e = scipy.linalg.expm(-a * h)
         chained = e @ chained @ e + covariance(system, h, kappa0)
-    once = system.full(relax(system, start, drive, tau=sum(steps), kappa0=0.0, noise_seed=0))
+    once = system.full(system.relax(start, drive, tau=sum(steps), kappa0=0.0, noise_seeds=[0]))
     torch.testing.assert_close(
         system.full(state), once, rtol=0, atol=1e-10 * float(once.abs().max())
     )
@@ -178,9 +179,9 @@ def test_drawn_noise_has_the_exact_law() -> None:
     case, kappa0, h, draws = build(7, torch.float64, "softmax", 300.0, 0.1, 16), 0.5, 2.0, 4000
     system = case.system
     start = system.vector(torch.ones(16))
-    mean = system.full(relax(system, start, start, tau=h, kappa0=0.0, noise_seed=0)).numpy()
+    mean = system.full(system.relax(start, start, tau=h, kappa0=0.0, noise_seeds=[0])).numpy()
     x = [
-        system.full(relax(system, start, start, tau=h, kappa0=kappa0, noise_seed=k)).numpy()
+        system.full(system.relax(start, start, tau=h, kappa0=kappa0, noise_seeds=[k])).numpy()
         for k in range(draws)
     ]
     factor = np.linalg.cholesky(covariance(system, h, kappa0))
@@ -199,7 +200,7 @@ def test_two_hundred_thousand_parameters_without_a_square_matrix() -> None:
     system = lowrank(jacobian, None, 32**-0.5, 0.1)
     b = torch.randn(200_000, generator=g)
     drive = system.vector(b, torch.randn(320, generator=g))
-    state = relax(system, system.vector(), drive, tau=1e12, kappa0=0.0, noise_seed=0)
+    state = system.relax(system.vector(), drive, tau=1e12, kappa0=0.0, noise_seeds=[0])
     x = system.full(state)
     back = system.full(system.vector(0.1 * x, system.project(x)))
     target = system.full(drive)

@@ -11,11 +11,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from hybridsim.circuits.dense import Dense, Roots, dense, roots
-from hybridsim.circuits.dense_dissipation import dense_dissipation
-from hybridsim.circuits.low_rank_dissipation import Dissipation
+from hybridsim.circuits.base import Dissipation
+from hybridsim.circuits.dense import dense
+from hybridsim.circuits.modal import Diagonalised
 from hybridsim.circuits.precision import conservative, quantize, quantize_columns
-from hybridsim.circuits.transitions import mode_margin, relax_dense, sample_dense
+from hybridsim.circuits.roots import roots
 from hybridsim.outcome import Outcome
 from hybridsim.rng import address_seed
 
@@ -35,7 +35,7 @@ def program(factor: Tensor, shift: Tensor, *, input_bits: int | None) -> Outcome
     """
     rounded, growth = conservative(factor, input_bits)
     system = dense(rounded, float(shift))
-    return Outcome(system, {"diagonal_shift": growth, **_facts(system, rounded)})
+    return Outcome(system, {"diagonal_shift": growth, **system.facts()})
 
 
 def program_roots(rows: Tensor, shift: Tensor, *, input_bits: int | None) -> Outcome:
@@ -53,7 +53,7 @@ def program_roots(rows: Tensor, shift: Tensor, *, input_bits: int | None) -> Out
     """
     rounded, _ = quantize(rows, input_bits)
     system = roots(rounded, float(shift))
-    return Outcome(system, _facts(system, rounded))
+    return Outcome(system, system.facts())
 
 
 def units(factor: Tensor, *, first: int, count: int, dtype: Dtype) -> Outcome:
@@ -76,7 +76,7 @@ def rest(columns: Tensor) -> Outcome:
 
 
 def settle(
-    system: Dense | Roots,
+    system: Diagonalised,
     states: Tensor | None,
     drives: Tensor,
     *,
@@ -94,13 +94,13 @@ def settle(
     seeds = (
         [address_seed(noise_seed, "column", number) for number in numbers] if kappa0 > 0 else None
     )
-    moved = relax_dense(system, states, drives, tau=tau, kappa0=kappa0, noise_seeds=seeds)
-    heat = dense_dissipation(system, states, drives, tau=tau, kappa0=kappa0)
+    moved, heat = system.settle(states, drives, tau=tau, kappa0=kappa0, noise_seeds=seeds)
+    assert moved is not None, "there are drives"
     return Outcome(moved, _swing(heat, moved))
 
 
 def sample(
-    system: Dense | Roots,
+    system: Diagonalised,
     state: None,
     drive: None,
     *,
@@ -119,9 +119,9 @@ def sample(
     """
     seed = address_seed(noise_seed, "sample", first)
     times = {"settle_tau": settle_tau, "spacing_tau": spacing_tau}
-    taken = sample_dense(system, samples=samples, **times, kappa0=kappa0, noise_seed=seed)
+    taken = system.sample(samples=samples, **times, kappa0=kappa0, noise_seed=seed)
     whole_tau = settle_tau + (samples - 1) * spacing_tau
-    heat = dense_dissipation(system, state, drive, tau=whole_tau, kappa0=kappa0)
+    heat = system.dissipation(state, drive, tau=whole_tau, kappa0=kappa0)
     return Outcome(taken, _swing(heat, taken))
 
 
@@ -132,17 +132,9 @@ def read(states: Tensor, *, output_bits: int | None, dtype: Dtype = "float32") -
     return Outcome(quantize_columns(states, output_bits).to(_DTYPES[dtype]))
 
 
-def _facts(system: Dense | Roots, held: Tensor) -> dict[str, Tensor]:
-    return {
-        "largest_eigenvalue": system.eigenvalues[-1],
-        "smallest_eigenvalue": mode_margin(system),
-        "conductance": held.abs().amax(),
-    }
-
-
 def _swing(heat: Dissipation, moved: Tensor) -> dict[str, Tensor]:
     return {
         "dissipation": heat.total.sum(),
-        "saturation": torch.stack([part.amax() for part in heat.saturation.values()]).amax(),
+        "saturation": heat.largest_saturation,
         "nonfinite": (~moved.isfinite()).sum(),
     }

@@ -10,8 +10,8 @@ from itertools import pairwise
 from typing import Any, NamedTuple, Protocol
 
 from hybridsim.algorithms.kfac.layers import Block
+from hybridsim.circuits import dense, roots
 from hybridsim.circuits.base import Load
-from hybridsim.circuits.dense import load, roots_load
 from hybridsim.errors import CapacityError
 from hybridsim.hardware.spu import Spu
 from hybridsim.scenario.settings.kfac import Kfac as Settings
@@ -43,7 +43,7 @@ class Job(NamedTuple):
     @property
     def load(self) -> Load:
         """One array for the factor, or two for its raw rows (TKFAC: 2bn)."""
-        return roots_load(self.rows, self.size) if self.rows else load(self.size)
+        return roots.load(self.rows, self.size) if self.rows else dense.load(self.size)
 
 
 class Prediction(NamedTuple):

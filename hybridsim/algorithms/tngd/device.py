@@ -6,13 +6,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from hybridsim.algorithms.natural_gradient.linearization import Linearization, range_coordinates
-from hybridsim.circuits.low_rank_dissipation import dissipation
-from hybridsim.circuits.precision import conservative, largest_magnitude, quantize
-from hybridsim.circuits.transitions import LowRank, Vector, lowrank, mode_margin, relax
+from hybridsim.circuits.low_rank import LowRank, Vector, lowrank
+from hybridsim.circuits.precision import conservative, quantize
 from hybridsim.outcome import Outcome
 
 
@@ -37,12 +35,7 @@ def upload(linearization: Linearization, *, damping: float, input_bits: int | No
         held, _ = conservative(linearization.hessian, input_bits)
     root, coordinates = range_coordinates(linearization, hessian=held)
     matrix = lowrank(jacobian, root, linearization.size**-0.5, damping)
-    facts = {
-        "largest_eigenvalue": matrix.eigenvalues[-1] + damping,
-        "smallest_eigenvalue": mode_margin(matrix),
-        "conductance": largest_magnitude(jacobian),
-    }
-    return Outcome(System(matrix, coordinates), facts)
+    return Outcome(System(matrix, coordinates), matrix.facts())
 
 
 def drive(
@@ -69,13 +62,9 @@ def settle(
     system: System, state: Vector, drive: Vector, *, tau: float, kappa0: float, noise_seed: int
 ) -> Outcome:
     """The exact transition over ``tau`` RC, and what the circuit dissipated on the way."""
-    matrix, outputs = system.matrix, system.matrix.outputs(state, drive)
-    moved = relax(
-        matrix, state, drive, tau=tau, kappa0=kappa0, noise_seed=noise_seed, outputs=outputs
-    )
-    heat = dissipation(matrix, state, drive, tau=tau, kappa0=kappa0, outputs=outputs)
-    saturation = torch.stack(list(heat.saturation.values())).amax()
-    return Outcome(moved, {"dissipation": heat.total, "saturation": saturation})
+    run = {"tau": tau, "kappa0": kappa0}
+    moved, heat = system.matrix.settle(state, drive, **run, noise_seeds=[noise_seed])
+    return Outcome(moved, {"dissipation": heat.total, "saturation": heat.largest_saturation})
 
 
 def read(system: System, state: Vector, *, output_bits: int | None) -> Outcome:

@@ -10,11 +10,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from hybridsim.algorithms.kfac import device as kronecker
-from hybridsim.circuits.dense import Dense, Roots, roots
-from hybridsim.circuits.dense_dissipation import dense_dissipation, dense_parts, roots_parts
-from hybridsim.circuits.low_rank_dissipation import FullScales, dissipation
+from hybridsim.circuits import dense as dense_circuit
+from hybridsim.circuits import roots as roots_circuit
+from hybridsim.circuits.base import FullScales, settling_tau
+from hybridsim.circuits.dense import Dense
+from hybridsim.circuits.low_rank import lowrank
 from hybridsim.circuits.precision import levels, quantize
-from hybridsim.circuits.transitions import lowrank, settling_tau
+from hybridsim.circuits.roots import Roots, roots
 
 seeds = st.integers(0, 2**31)
 sizes = st.integers(1, 24)
@@ -151,7 +153,7 @@ def test_converters_range_over_each_column(
     x[:, 0] = 0.0
     loop = torch.stack([quantize(column, bits)[0] for column in x.unbind(dim=1)], dim=1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("hybridsim.circuits.precision._CHUNK", chunk)
+        patch.setattr("hybridsim.circuits.precision._CPU_CHUNK", chunk)
         assert torch.equal(kronecker.convert(x, bias_bits=bits).value, loop)
         for dtype, kind in (("float32", torch.float32), ("float64", torch.float64)):
             got = kronecker.read(x, output_bits=bits, dtype=dtype).value
@@ -180,9 +182,9 @@ def test_rows_dissipate_what_tngds_circuit_does(
     x, (start, b) = normal(seed, r, n), normal(seed + 1, 2, n, 1)
     scales = FullScales(2.0, 3.0, None, 4.0) if fixed else FullScales()
     run = {"tau": tau, "kappa0": kappa0, "full_scales": scales}
-    dense = dense_dissipation(roots(x, damping), start, b, **run)
+    dense = roots(x, damping).dissipation(start, b, **run)
     wide = lowrank(x, None, 1.0, damping)
-    other = dissipation(wide, wide.vector(start[:, 0]), wide.vector(b[:, 0]), **run)
+    other = wide.dissipation(wide.vector(start[:, 0]), wide.vector(b[:, 0]), **run)
     assert set(dense.stages) == set(other.stages)
     if not fixed:
         # ours follows only the signal that leads at the edges: it may miss a little (0.5 % of
@@ -194,8 +196,8 @@ def test_rows_dissipate_what_tngds_circuit_does(
             None,
             float(dense.full_scales["b"]),
         )
-        other = dissipation(
-            wide, wide.vector(start[:, 0]), wide.vector(b[:, 0]), **run | {"full_scales": scales}
+        other = wide.dissipation(
+            wide.vector(start[:, 0]), wide.vector(b[:, 0]), **run | {"full_scales": scales}
         )
     for stage, energy in other.stages.items():
         assert float(dense.stages[stage]) == pytest.approx(float(energy), rel=1e-6, abs=1e-12), (
@@ -228,8 +230,8 @@ def test_a_runaway_is_counted() -> None:
 @given(st.integers(1, 10**4), st.integers(1, 10**4))
 def test_part_counts(r: int, n: int) -> None:
     """TKFAC: n² resistors for a factor; 2 b n for b activations, both arrays."""
-    assert dense_parts(n) == (n, n * n)
-    assert roots_parts(r, n) == (n + r, 2 * r * n)
+    assert dense_circuit.load(n)[:3] == (n, n * n, n)
+    assert roots_circuit.load(r, n)[:3] == (n, 2 * r * n, n + r)
 
 
 def test_rows_must_be_a_matrix() -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from hybridsim.algorithms.kfac import device as kronecker
 from hybridsim.algorithms.kfac.algebra import covariance
-from hybridsim.circuits.transitions import dense, sample_dense
+from hybridsim.circuits.dense import dense
 from hybridsim.operations.count import count
 
 ALPHA = 1e-6  # significance of each test, two-sided
@@ -154,8 +154,8 @@ def test_more_samples_go_on_where_fewer_stopped(few: int, more: int, chunk: int)
         {"settle_tau": 2.0, "spacing_tau": 0.3, "kappa0": 0.2, "noise_seed": 3},
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("hybridsim.circuits.transitions._SAMPLES", chunk)
-        short, long = (sample_dense(system, samples=s, **run) for s in (few, few + more))
+        patch.setattr("hybridsim.circuits.modal._SAMPLES", chunk)
+        short, long = (system.sample(samples=s, **run) for s in (few, few + more))
     assert short.shape == (6, few)
     torch.testing.assert_close(long[:, :few], short, rtol=1e-12, atol=1e-13)
 
@@ -203,4 +203,4 @@ def test_bad_numbers_are_refused(bad: dict[str, float]) -> None:
         "noise_seed": 0,
     } | bad
     with pytest.raises(ValueError, match="expected a finite"):
-        sample_dense(dense(torch.eye(2)), **run)
+        dense(torch.eye(2)).sample(**run)

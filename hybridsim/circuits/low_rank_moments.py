@@ -1,128 +1,18 @@
-"""What the summing-amplifier circuit of TNGD dissipates while it relaxes, and how far its stages
-swing.
-
-The current of every programmable resistor flows into a virtual ground, so each array dissipates sum
-|G_ij| V_j² with no cancellation (arXiv 2405.13817's circuit: J driven by x, H driven by u = J x, Jᵀ
-driven by w = H u/b). Each stage has its own full scale: V_x = x V_fs/x_fs, V_u = u V_fs/u_fs, V_w =
-w V_fs/w_fs, V_b = b V_fs/b_fs, realised by the feedback conductances (u_fs/x_fs) G0 and (w_fs/u_fs)
-G0, by the factor w_fs/x_fs on the Jᵀ array and by the input conductances (b_fs/x_fs) G0. With the
-empirical Fisher there is no H array: u drives Jᵀ itself, w = u/b.
-
-Energies are in units of V_fs² C (that is V_fs² G0 times RC); multiplying all conductances by one
-factor changes none.
-"""
+"""Second moments of the stages of TNGD's circuit while it relaxes: what its dissipation needs."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 
 from hybridsim.circuits import modes, passes
-from hybridsim.circuits.low_rank import LowRank, Vector
 from hybridsim.circuits.quadrature import instants
 
-
-class FullScales(NamedTuple):
-    """Largest value of each stage, dimensionless; None: chosen for each settle by
-    :func:`dissipation`.
-    """
-
-    x: float | None = None
-    u: float | None = None
-    w: float | None = None
-    b: float | None = None
-
-
-AUTOMATIC = FullScales()
-
-
-@dataclass(frozen=True, eq=False)
-class Dissipation:
-    """One settle's dissipation by stage; float64, 0-dim for TNGD, (k,) for k columns of a dense
-    circuit.
-
-    Attributes:
-        stages: energy by stage, in units of V_fs² C.
-        full_scales: by amplifier stage (x, u, w), dimensionless.
-        saturation: largest (|mean| + 3 sd)/full scale by stage, |b|/b_fs of the input; above 1 a
-            stage clips.
-    """
-
-    stages: dict[str, Tensor]
-    full_scales: dict[str, Tensor]
-    saturation: dict[str, Tensor]
-
-    @property
-    def total(self) -> Tensor:
-        """Sum over the stages, in units of V_fs² C."""
-        return torch.stack(list(self.stages.values())).sum(dim=0)
-
-
-def dissipation(
-    system: LowRank,
-    state: Vector,
-    drive: Vector,
-    *,
-    tau: float,
-    kappa0: float,
-    full_scales: FullScales = AUTOMATIC,
-    outputs: Tensor | None = None,
-) -> Dissipation:
-    """Dissipation over ``tau`` RC of dx = -(A x - b) dτ + sqrt(2 kappa0) dW, given the state at its
-    start.
-
-    Integrals of the second moment E x_j² = (E x_j)² + Var x_j, likewise u and w; in units of V_fs²
-    C:
-
-        j_array     sum |J_ij| x_j²/x_fs²              damping    λ sum x_j²/x_fs²
-        input       sum b_j²/(b_fs x_fs)               feedback_u sum u_k²/(u_fs x_fs)
-        h_array     sum |H_kl/b| u_l²/u_fs²            feedback_w sum w_k²/(u_fs w_fs)
-        jt_array    sum |J_kj| w_k²/(w_fs x_fs)
-
-    A full scale left None is the largest |mean| + 3 sd of its stage at the interval's ends and at
-    the nodes between, b_fs the larger of max |b| and x_fs: an ideal programmable gain (an
-    assumption, to be flagged). The amplifiers' static power is not included.
-
-    Cost: one pass over J, of one column per node (8 for each factor 4 of time between 1/(s_max + λ)
-        and tau) and one for the drive; with noise 2 N r² more for the variances. One more pass
-        unless ``outputs`` is given, and one for the sums of |J|, once per system. Memory: blocks of
-        J only.
-
-    Args:
-        system: A, size N, rank r; H_L/b is taken from its root, none means the empirical Fisher's
-            circuit.
-        state: x at the start.
-        drive: b, constant.
-        tau: duration in RC, >= 0.
-        kappa0: noise strength, dimensionless.
-        full_scales: fixed ones, > 0, or None; w is not asked for without an H array (w_fs =
-            u_fs/b).
-        outputs: ``system.outputs(state, drive)`` (r, 2) where it is known.
-    """
-    outputs = system.outputs(state, drive) if outputs is None else outputs
-    flow = _Flow.of(system, state, drive, outputs, tau, kappa0)
-    (x, b), u, w = flow.nodes(), flow.outputs(), flow.currents()
-    x_fs, u_fs = full_scale(full_scales.x, x.peak), full_scale(full_scales.u, u.peak)
-    rooted = system.root is not None
-    w_fs = full_scale(full_scales.w, w.peak) if rooted else u_fs * system.scale**2
-    b_fs = (
-        torch.maximum(b.peak, x_fs) if full_scales.b is None else full_scale(full_scales.b, b.peak)
-    )
-    stages = {
-        "j_array": x.weighted / x_fs**2,
-        "damping": system.damping * x.plain / x_fs**2,
-        "input": tau * b.squares / (b_fs * x_fs),
-        "feedback_u": u.plain / (u_fs * x_fs),
-        "jt_array": w.weighted / (w_fs * x_fs),
-    }
-    if rooted:
-        stages |= {"h_array": u.weighted / u_fs**2, "feedback_w": w.plain / (u_fs * w_fs)}
-    scales = {"x": x_fs, "u": u_fs, "w": w_fs, "b": b_fs}
-    saturation = {"x": x.peak / x_fs, "u": u.peak / u_fs, "w": w.peak / w_fs, "b": b.peak / b_fs}
-    return Dissipation(stages, scales, saturation)
+if TYPE_CHECKING:
+    from hybridsim.circuits.low_rank import LowRank, Vector
 
 
 class _Moments(NamedTuple):
@@ -156,7 +46,7 @@ class _Input(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class _Flow:
+class Flow:
     """x(t) at T instants: mean E p + Psi q + J̃ᵀ Q inner, covariance kappa0 (psi I + J̃ᵀ Q slope Qᵀ
     J̃).
 
@@ -186,7 +76,8 @@ class _Flow:
         outputs: Tensor,
         tau: float,
         kappa0: float,
-    ) -> _Flow:
+    ) -> Flow:
+        """Follow a system over ``tau`` RC; ``outputs`` are J of the perp parts (r, 2)."""
         s, q = system.eigenvalues[:, None], system.eigenvectors
         rate = float(system.eigenvalues[-1]) + system.damping
         t, weights = (
@@ -283,12 +174,3 @@ def _hessian_columns(system: LowRank) -> Tensor:
         return system.eigenvalues.new_zeros(system.rank)
     hessian = system.scale**2 * system.root @ system.root.mT
     return hessian.abs().sum(dim=1).reshape(-1)
-
-
-def full_scale(fixed: float | None, peak: Tensor) -> Tensor:
-    """The fixed full scale, else the peak; 1 for a stage that stays at zero."""
-    if fixed is not None:
-        if not fixed > 0:
-            raise ValueError(f"expected a full scale > 0, got {fixed!r}")
-        return torch.full_like(peak, fixed)
-    return torch.where(peak > 0, peak, 1.0)
