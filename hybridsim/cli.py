@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from hybridsim.results.keys import Bottleneck, Summary, TargetReached
     from hybridsim.results.read import Run
     from hybridsim.scenario.datasheets.sheets import Datasheet
+    from hybridsim.scenario.schema import Scenario
     from hybridsim.simulate import Mode
+    from hybridsim.tasks.task import Task
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -88,15 +90,27 @@ def _stop(message: str, code: int) -> NoReturn:
 @app.command()
 def check(scenario: ScenarioArgument, overrides: SetOption = None) -> None:
     """Check a scenario file; print every mistake at once, and the fields that have no effect."""
+    from hybridsim import load_task
     from hybridsim.scenario.load import load
+    from hybridsim.scenario.own_constants import own_constants
     from hybridsim.scenario.unused import unused_fields
 
     loaded = load(scenario, overrides or ())
-    for field in unused_fields(loaded):
+    found, unknown = unused_fields(loaded), []
+    if loaded.workload.source.endswith(".py"):
+        unknown.append(f"{loaded.workload.source} and its options (they are when it runs)")
+    if own_constants(loaded):
+        try:
+            if unknown:
+                raise InputError("the workload is not loaded")
+            found += _unread(loaded, load_task(loaded), found)
+        except InputError as error:
+            unknown.append(f"which constants of parts change a number: {error}")
+    for field in found:
         print(f"unused: {field}")
     print(f"{scenario}: ok")
-    if loaded.workload.source.endswith(".py"):
-        print(f"not checked: {loaded.workload.source} and its options (they are when it runs)")
+    for text in unknown:
+        print(f"not checked: {text}")
 
 
 @app.command()
@@ -116,15 +130,21 @@ def run(
     ] = None,
 ) -> None:
     """Simulate a scenario; write the run folder and its report."""
+    from hybridsim import load_task
     from hybridsim.progress import Reporter
     from hybridsim.reports.report import write_report
     from hybridsim.scenario.load import load
+    from hybridsim.scenario.own_constants import own_constants
     from hybridsim.scenario.unused import unused_fields
 
     if backend not in ("live", "timing", "replay"):
         raise InputError(f"--backend: expected live, timing or replay, got {backend!r}")
     loaded = load(scenario, overrides or ())
-    for field in unused_fields(loaded, timing_only=backend == "timing"):
+    task, found = None, unused_fields(loaded, timing_only=backend == "timing")
+    if own_constants(loaded):
+        task = load_task(loaded, data)
+        found += _unread(loaded, task, found)
+    for field in found:
         print(f"unused: {field}", file=sys.stderr)
     signal.signal(
         signal.SIGTERM, signal.default_int_handler
@@ -142,6 +162,7 @@ def run(
                 force=force,
                 progress=reporter.step,
                 data=data,
+                task=task,
             )
     except KeyboardInterrupt:
         raise Interrupted(f"interrupted; the results so far are in {folder}") from None
@@ -234,6 +255,15 @@ def schema() -> None:
     from hybridsim.scenario.schema import json_schema_text
 
     print(json_schema_text(), end="")
+
+
+def _unread(loaded: Scenario, task: Task, known: list[str]) -> list[str]:
+    """Constants of parts that the scenario sets and that change nothing, beside those known."""
+    from hybridsim.unread import unread_constants
+
+    paths = {field.partition(" ")[0] for field in known}
+    found = unread_constants(loaded, task)
+    return [field for field in found if field.partition(" ")[0] not in paths]
 
 
 def _part(name: str) -> Datasheet:

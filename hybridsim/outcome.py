@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+Value = Any  # a pytree of tensors, or a fact: a float, a 0-dim tensor, a list of floats
+
 
 class Outcome(NamedTuple):
     """``value``: a pytree of tensors; ``facts``: the few numbers that programs branch on, price or
@@ -13,5 +15,5 @@ class Outcome(NamedTuple):
     are all that the fact store keeps, so a replay sees facts and shapes but no tensors.
     """
 
-    value: Any
-    facts: dict[str, Any] = {}
+    value: Value
+    facts: dict[str, Value] = {}

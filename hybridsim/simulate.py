@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import simpy
 import torch
@@ -22,15 +22,17 @@ from hybridsim.algorithms.session import Progress, Session
 from hybridsim.errors import HybridsimError, InputError, MissingFacts
 from hybridsim.hardware.lane import Context
 from hybridsim.hardware.machine import Machine
+from hybridsim.hardware.part import Limit, StaticPower
 from hybridsim.operations.backend import Backend, Live, Replay, Shapes, Timing
 from hybridsim.operations.facts import FactStore
 from hybridsim.operations.keys import salt
 from hybridsim.results.manifest import manifest
 from hybridsim.results.read import Run
 from hybridsim.results.write import RunWriter, Superseded
+from hybridsim.scenario.machine import MachineSpec
 from hybridsim.scenario.schema import Scenario, Target
 from hybridsim.tasks.task import Task, load_workload
-from hybridsim.trace.spans import Rows, Sink, Trace
+from hybridsim.trace.spans import Rows, Sink, SpanRow, Trace
 
 Mode = Literal["live", "timing", "replay"]
 _BACKENDS: dict[str, type[Backend]] = {"live": Live, "timing": Timing, "replay": Replay}
@@ -117,9 +119,10 @@ def load_task(scenario: Scenario, data: Path | str | None = None) -> Task:
     """The workload of a scenario, on the scenario's host device and in its precision.
 
     Raises:
-        InputError: the workload cannot be loaded, does not compute in this precision, or has no
-            such target.
+        InputError: the device is not there; the workload cannot be loaded, does not compute in this
+            precision, or has no such target.
     """
+    _check_device(scenario.host.device)
     folder = str(data) if data is not None else os.environ.get("HYBRIDSIM_DATA")
     workload = scenario.workload
     task = load_workload(workload.source, dict(workload.options), folder)
@@ -223,13 +226,18 @@ def _attempt(setup: _Setup, folder: Path, force: bool, mode: str, missing: str) 
 
 
 def _session(
-    setup: _Setup, backend: Backend, sink: Sink, steps: int, progress: Progress | None
+    setup: _Setup,
+    backend: Backend,
+    sink: Sink,
+    steps: int,
+    progress: Progress | None,
+    spec: MachineSpec | None = None,
 ) -> Session[Any]:  # Any: whatever the algorithm's settings
     """Machine, clock and trace for one attempt."""
     scenario, training = setup.scenario, setup.scenario.training
     env = simpy.Environment()
     trace = Trace(sink, lambda: int(env.now))
-    machine = Machine(Context(env, trace, backend), scenario.machine.expand())
+    machine = Machine(Context(env, trace, backend), spec or scenario.machine.expand())
     return Session(
         setup.task,
         machine,
@@ -280,6 +288,45 @@ def _threshold(target: Target) -> dict[str, Any]:
     return {"metric": "test_loss", "threshold": target.test_loss, "direction": "below"}
 
 
+class Recorded(NamedTuple):
+    """All that a run without tensors knows of its machine."""
+
+    spans: list[SpanRow]
+    static_power: list[StaticPower]
+    limits: list[Limit]
+
+
+class DryRun:
+    """Two steps of a scenario without tensors, on one machine after the other."""
+
+    def __init__(self, scenario: Scenario, task: Task) -> None:
+        self._setup = _Setup(scenario, task, Shapes(), b"dry run", None, None)
+
+    def recorded(self, spec: MachineSpec) -> Recorded:
+        """What they would record.
+
+        Raises:
+            CapacityError: something does not fit.
+        """
+        sink = _InMemory()
+        backend = Timing(self._setup.salt, self._setup.shapes)
+        session = _session(self._setup, backend, sink, 2, None, spec)
+        _execute(session)
+        machine = session.machine
+        return Recorded(sink.spans, machine.static_power(), machine.limits())
+
+
+class _InMemory:
+    """A sink that keeps the spans."""
+
+    def __init__(self) -> None:
+        self.spans: list[SpanRow] = []
+
+    def write(self, rows: Rows) -> None:
+        """Keep the spans; requests differ in number only."""
+        self.spans += [row._replace(request=0) for row in rows.spans]
+
+
 class _Nowhere:
     """A sink that forgets."""
 
@@ -294,14 +341,18 @@ def _host(device: str, threads: int) -> Iterator[None]:
     Raises:
         InputError: no CUDA device is available.
     """
-    if device == "cuda" and not torch.cuda.is_available():
-        raise InputError(
-            "host.device: expected a device that is present, got 'cuda' and no CUDA device is "
-            "available"
-        )
+    _check_device(device)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def _check_device(device: str) -> None:
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError(
+            "host.device: expected a device that is present, got 'cuda' and no CUDA device is "
+            "available"
+        )

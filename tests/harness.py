@@ -14,6 +14,7 @@ from hybridsim.algorithms.session import Session
 from hybridsim.hardware.lane import Context
 from hybridsim.hardware.machine import Machine
 from hybridsim.operations.backend import Backend, Live, Shapes, Timing
+from hybridsim.results.keys import operation
 from hybridsim.tasks.task import load_workload
 from hybridsim.trace.spans import Rows, Trace
 
@@ -36,7 +37,9 @@ class Memory:
         self.requests: list[Any] = []
 
     def write(self, rows: Rows) -> None:
-        self.spans += [row._asdict() for row in rows.spans]
+        # with the factor that an operation is for, as people read it
+        named = [row._replace(kind=operation(row.kind, row.factor)) for row in rows.spans]
+        self.spans += [row._asdict() for row in named]
         self.events += rows.events
         self.steps += rows.steps
         self.requests += rows.requests

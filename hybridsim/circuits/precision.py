@@ -22,7 +22,8 @@ def levels(bits: int) -> int:
     """
     if not isinstance(bits, int) or not 2 <= bits <= 24:
         raise ValueError(f"expected 2 to 24 bits, got {bits!r}")
-    return 2 ** (bits - 1) - 1
+    found: int = 2 ** (bits - 1) - 1
+    return found
 
 
 def quantize(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 
@@ -13,6 +12,7 @@ from hybridsim.errors import MissingFacts
 from hybridsim.operations.count import count, signature, to_meta
 from hybridsim.operations.facts import FactStore
 from hybridsim.operations.ref import Computation, Ref, digest
+from hybridsim.outcome import Value
 from hybridsim.work import Work
 
 
@@ -20,11 +20,11 @@ class Shapes:
     """Counts work and output shapes once per function, settings and argument shapes."""
 
     def __init__(self) -> None:
-        self._metas: dict[Any, Any] = {}
-        self._counts: dict[Any, tuple[Work, Any]] = {}
-        self._known: dict[Any, tuple[tuple[Work, Any], tuple[Any, ...]]] = {}
+        self._metas: dict[Value, Value] = {}
+        self._counts: dict[Value, tuple[Work, Value]] = {}
+        self._known: dict[Value, tuple[tuple[Work, Value], tuple[Value, ...]]] = {}
 
-    def meta(self, value: Any) -> Any:
+    def meta(self, value: Value) -> Value:
         """The one meta value that stands for all values of this signature; it lives as long as this
         object.
         """
@@ -35,7 +35,7 @@ class Shapes:
             self._metas[form] = (to_meta(value), value if hasattr(value, "meta") else None)
         return self._metas[form][0]
 
-    def count(self, computation: Computation, metas: tuple[Any, ...]) -> tuple[Work, Any]:
+    def count(self, computation: Computation, metas: tuple[Value, ...]) -> tuple[Work, Value]:
         """Work and meta output of a computation; ``metas`` must come from ``meta`` or from an
         earlier count.
         """
@@ -54,7 +54,7 @@ class Shapes:
             self._known[quick] = (found, metas)
         return found
 
-    def _intern(self, meta: Any) -> Any:
+    def _intern(self, meta: Value) -> Value:
         return self._metas.setdefault(signature((meta,), {}), (meta, None))[0]
 
 
@@ -68,7 +68,7 @@ class Backend(ABC):
         self.salt, self.shapes, self.store = salt, shapes, store
         self.numeric_s = 0.0
 
-    def root(self, value: Any, *identity: object) -> Ref:
+    def root(self, value: Value, *identity: object) -> Ref:
         """A reference to an input of the run, named by what determines it."""
         key = digest(self.salt, *(str(i).encode() for i in identity))
         return Ref(value if self.tensors else self.shapes.meta(value), key)
@@ -77,7 +77,7 @@ class Backend(ABC):
         """Key of the outcome: the salt, the computation and the keys of its arguments."""
         return digest(self.salt, computation.token, *(a.key for a in args))
 
-    def work(self, computation: Computation, args: tuple[Ref, ...]) -> tuple[Work, Any]:
+    def work(self, computation: Computation, args: tuple[Ref, ...]) -> tuple[Work, Value]:
         """Work on a digital processor, and the shapes of the outcome."""
         values = (
             (self.shapes.meta(a.value) for a in args) if self.tensors else (a.value for a in args)
@@ -98,7 +98,7 @@ class Backend(ABC):
         return Ref(part if self.tensors else self.shapes.meta(part), key, ref.spans)
 
     @abstractmethod
-    def evaluate(self, computation: Computation, args: tuple[Ref, ...], shape: Any = None) -> Ref:
+    def evaluate(self, computation: Computation, args: tuple[Ref, ...], shape: Value = None) -> Ref:
         """The outcome of a computation. ``shape`` is the meta value that stands for it where
         nothing is computed.
         """
@@ -109,7 +109,7 @@ class Live(Backend):
 
     name, tensors = "live", True
 
-    def evaluate(self, computation: Computation, args: tuple[Ref, ...], shape: Any = None) -> Ref:
+    def evaluate(self, computation: Computation, args: tuple[Ref, ...], shape: Value = None) -> Ref:
         """Call the function and keep its facts."""
         started = time.perf_counter()
         outcome = computation.function(*(a.value for a in args), **computation.settings)
@@ -126,7 +126,7 @@ class Timing(Backend):
 
     name, tensors = "timing", False
 
-    def evaluate(self, computation: Computation, args: tuple[Ref, ...], shape: Any = None) -> Ref:
+    def evaluate(self, computation: Computation, args: tuple[Ref, ...], shape: Value = None) -> Ref:
         """A reference with shapes and no facts."""
         return Ref(shape, self.key(computation, args))
 
@@ -140,15 +140,15 @@ class Replay(Backend):
 
     name, tensors = "replay", False
 
-    def evaluate(self, computation: Computation, args: tuple[Ref, ...], shape: Any = None) -> Ref:
+    def evaluate(self, computation: Computation, args: tuple[Ref, ...], shape: Value = None) -> Ref:
         """A reference with shapes and the facts of an earlier live run."""
         key = self.key(computation, args)
         assert self.store is not None, "a replay needs a store"
-        facts: Mapping[str, Any] | None = self.store.get(key)
+        facts: Mapping[str, Value] | None = self.store.get(key)
         if facts is None:
             raise MissingFacts(f"no facts of {computation.function.__name__} under key {key.hex()}")
         return Ref(shape, key, (), facts)
 
 
-def _plain(fact: Any) -> Any:
+def _plain(fact: Value) -> Value:
     return fact.tolist() if isinstance(fact, torch.Tensor) else fact

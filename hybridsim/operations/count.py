@@ -6,7 +6,6 @@ import dataclasses
 import weakref
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,12 +22,13 @@ from hybridsim.operations.formulas import (
     is_view,
     precision_of,
 )
+from hybridsim.outcome import Value
 from hybridsim.work import Kernel, Work
 
 
 def count(
-    fn: Callable[..., Any], args: tuple[Any, ...], settings: Mapping[str, Any]
-) -> tuple[Work, Any]:
+    fn: Callable[..., Value], args: tuple[Value, ...], settings: Mapping[str, Value]
+) -> tuple[Work, Value]:
     """Run ``fn(*args, **settings)`` on the meta device and count what its operators do.
 
     Counted below autograd and vmap, so each operator that would really be launched counts once.
@@ -71,7 +71,7 @@ def stage(name: str) -> None:
         counter.enter(name)
 
 
-def to_meta(value: Any, memo: dict[int, Tensor] | None = None) -> Any:
+def to_meta(value: Value, memo: dict[int, Tensor] | None = None) -> Value:
     """The same pytree with every tensor's shape, strides and dtype but no numbers.
 
     Goes into tuples, lists, dicts and dataclasses; an object with a ``meta()`` method, such as a
@@ -102,7 +102,7 @@ def to_meta(value: Any, memo: dict[int, Tensor] | None = None) -> Any:
     return value
 
 
-def signature(args: tuple[Any, ...], settings: Mapping[str, Any]) -> tuple[Any, ...]:
+def signature(args: tuple[Value, ...], settings: Mapping[str, Value]) -> tuple[Value, ...]:
     """Hashable key of everything a count depends on: equal signatures of one function have equal
     work.
 
@@ -112,7 +112,7 @@ def signature(args: tuple[Any, ...], settings: Mapping[str, Any]) -> tuple[Any, 
     return (*(_shape_of(a) for a in args), tuple(sorted(settings.items())))
 
 
-def _shape_of(value: Any) -> Any:
+def _shape_of(value: Value) -> Value:
     if isinstance(value, Tensor):
         return tuple(value.shape), value.stride(), value.dtype
     if hasattr(value, "meta"):
@@ -135,22 +135,22 @@ class _Counter(TorchDispatchMode):
     """Adds up kernels and follows storages while operators run on meta tensors."""
 
     def __init__(self, arguments: list[Tensor]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # of torch
         self._stages: dict[str | None, dict[Kernel, int]] = {None: {}}
         self._kernels = self._stages[None]
         self._largest: tuple[str, tuple[int, ...], int] | None = None
         self._memory = _Memory()
-        self._cholesky: dict[int, tuple[weakref.ref[Any], Kernel, int, dict[Kernel, int]]] = {}
+        self._cholesky: dict[int, tuple[weakref.ref[Value], Kernel, int, dict[Kernel, int]]] = {}
         for tensor in arguments:
             self._memory.given(tensor)
 
     def __torch_dispatch__(
         self,
-        func: Any,
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
+        func: Value,
+        types: Value,
+        args: tuple[Value, ...] = (),
+        kwargs: dict[str, Value] | None = None,
+    ) -> Value:
         kwargs = kwargs or {}
         inputs = _tensors((args, kwargs))
         for tensor in inputs:
@@ -276,6 +276,6 @@ class _Memory:
             self._made_bytes -= size
 
 
-def _tensors(tree: Any) -> list[Tensor]:
+def _tensors(tree: Value) -> list[Tensor]:
     """The distinct tensors of a pytree."""
     return list({id(leaf): leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)}.values())

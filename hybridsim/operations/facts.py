@@ -6,9 +6,9 @@ import json
 import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from hybridsim.errors import InputError
+from hybridsim.outcome import Value
 
 _PENDING_LIMIT = 1_000
 
@@ -40,7 +40,7 @@ class FactStore:
                 f"{self.path}: expected a fact store (sqlite), got: {error}"
             ) from error
 
-    def get(self, key: bytes) -> dict[str, Any] | None:
+    def get(self, key: bytes) -> dict[str, Value] | None:
         """The facts under ``key``, or None."""
         text = self._pending.get(key)
         if text is None:
@@ -53,7 +53,7 @@ class FactStore:
             text = row[0] if row else None
         return None if text is None else json.loads(text)
 
-    def put(self, key: bytes, facts: Mapping[str, Any]) -> None:
+    def put(self, key: bytes, facts: Mapping[str, Value]) -> None:
         """Remember facts; written to disk in batches and on ``commit``."""
         self._pending[key] = json.dumps(dict(facts))
         if len(self._pending) >= _PENDING_LIMIT:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from math import prod
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import flop_registry
 
+from hybridsim.outcome import Value
 from hybridsim.work import Precision, Routine
 
 aten = torch.ops.aten
@@ -76,9 +77,9 @@ class Call(NamedTuple):
     results.
     """
 
-    func: Any
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
+    func: Value
+    args: tuple[Value, ...]
+    kwargs: dict[str, Value]
     inputs: list[Tensor]
     outputs: list[Tensor]
 
@@ -95,7 +96,7 @@ class Factorisation(NamedTuple):
 
 # FLOP / n³: LAPACK working note 41 (potrf, potri, getrf + getri); Golub & Van Loan §8.3 (QR with
 # vectors)
-_FACTORISATIONS: dict[Any, tuple[float, Routine]] = {
+_FACTORISATIONS: dict[Value, tuple[float, Routine]] = {
     aten.linalg_cholesky_ex: (1 / 3, "cholesky"),
     aten.cholesky: (1 / 3, "cholesky"),
     aten.cholesky_inverse: (2 / 3, "spd_inverse"),
@@ -126,11 +127,11 @@ def contraction_flop(call: Call) -> float | None:
         out = call.outputs[0] if len(call.outputs) == 1 else tuple(call.outputs)
         return float(flop_registry[packet](*args, **call.kwargs, out_val=out))
     if packet in (aten.mv, aten.dot, aten.vdot):
-        return 2.0 * args[0].numel()
+        return float(2.0 * args[0].numel())
     if packet is aten.addmv:
-        return 2.0 * args[1].numel()
+        return float(2.0 * args[1].numel())
     if packet is aten.cholesky_solve:
-        return 2.0 * args[0].numel() * args[1].shape[-1]
+        return float(2.0 * args[0].numel() * args[1].shape[-1])
     if packet is aten.linalg_solve_triangular:
         return float(args[1].numel() * args[0].shape[-1])
     return None
@@ -143,7 +144,7 @@ def elementwise_flop(call: Call) -> float:
     return float(max((t.numel() for t in (*call.inputs, *call.outputs)), default=0))
 
 
-def is_view(func: Any, inputs: list[Tensor], outputs: list[Tensor]) -> bool:
+def is_view(func: Value, inputs: list[Tensor], outputs: list[Tensor]) -> bool:
     """Whether an operator only gives a new shape to memory that it neither reads nor writes."""
     if func._schema.is_mutable or not outputs:
         return False
@@ -179,7 +180,7 @@ def precision_of(tensors: list[Tensor]) -> Precision:
     return "fp32"
 
 
-def _convolution_backward_flop(args: tuple[Any, ...]) -> float:
+def _convolution_backward_flop(args: tuple[Value, ...]) -> float:
     """The forward pass's for each of the input's and the weight's gradient, one per element for the
     bias.
     """

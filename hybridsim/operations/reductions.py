@@ -4,12 +4,10 @@ found.
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from hybridsim.outcome import Outcome
+from hybridsim.outcome import Outcome, Value
 
 
 def add(left: Tensor, right: Tensor) -> Outcome:
@@ -19,7 +17,7 @@ def add(left: Tensor, right: Tensor) -> Outcome:
     return Outcome(left + right)
 
 
-def mean(*trees: Any) -> Outcome:
+def mean(*trees: Value) -> Outcome:
     """Mean over G pytrees (tuples, lists, dicts, named tuples) of tensors, leaf by leaf: sum in
     order, then 1/G.
 

@@ -6,9 +6,9 @@ import hashlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
-from hybridsim.outcome import Outcome
+from hybridsim.outcome import Outcome, Value
 
-_NO_FACTS: Mapping[str, Any] = {}
+_NO_FACTS: Mapping[str, Value] = {}
 
 
 class Ref(NamedTuple):
@@ -22,10 +22,10 @@ class Ref(NamedTuple):
         facts: the few numbers that programs branch on, price or report.
     """
 
-    value: Any
+    value: Value
     key: bytes
     spans: tuple[int, ...] = ()
-    facts: Mapping[str, Any] = _NO_FACTS
+    facts: Mapping[str, Value] = _NO_FACTS
 
     def at(self, span: int) -> Ref:
         """The same value, as produced (moved, converted) by another span."""
@@ -59,7 +59,7 @@ class Computation:
 
     __slots__ = ("function", "settings", "token")
 
-    def __init__(self, function: Callable[..., Outcome], **settings: Any) -> None:
+    def __init__(self, function: Callable[..., Outcome], **settings: Value) -> None:
         if function.__qualname__ != function.__name__:
             raise TypeError(f"expected a module-level function, got {function.__qualname__}")
         self.function = function

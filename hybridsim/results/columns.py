@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from numbers import Integral, Real
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from hybridsim.results.keys import Json
 from hybridsim.trace.spans import EVENT_COLUMNS, REQUEST_COLUMNS, SPAN_COLUMNS
 
 _TYPES = {
@@ -44,14 +44,14 @@ STEPS = pa.schema(
 """Columns that every step table has; evaluations and diagnostics follow."""
 
 
-def table_of_tuples(rows: Sequence[tuple[Any, ...]], schema: pa.Schema) -> pa.Table:
+def table_of_tuples(rows: Sequence[tuple[Json, ...]], schema: pa.Schema) -> pa.Table:
     """Tuples in the order of the schema's columns, as a table; about 1.5 µs a span."""
     columns = zip(*rows, strict=True) if rows else [()] * len(schema)
     arrays = [_array(cells, field.type) for cells, field in zip(columns, schema, strict=True)]
     return pa.Table.from_arrays(arrays, schema=schema)
 
 
-def _array(cells: Sequence[Any], kind: pa.DataType) -> pa.Array:
+def _array(cells: Sequence[Json], kind: pa.DataType) -> pa.Array:
     if not pa.types.is_list(kind):
         return pa.array(cells, kind)
     offsets = np.zeros(len(cells) + 1, np.int32)
@@ -59,24 +59,27 @@ def _array(cells: Sequence[Any], kind: pa.DataType) -> pa.Array:
     return pa.ListArray.from_arrays(offsets, pa.array(list(chain.from_iterable(cells)), pa.int64()))
 
 
-def table_of_steps(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+def table_of_steps(rows: Sequence[Mapping[str, Json]]) -> pa.Table:
     """Lines of the learning curve; columns that are new, or that other chunks lack, are welcome."""
     names = dict.fromkeys(chain(STEPS.names, *rows))
     columns = {name: [row.get(name) for row in rows] for name in names}
     return pa.table({name: _step_array(name, cells) for name, cells in columns.items()})
 
 
-def _step_array(name: str, cells: Sequence[Any]) -> pa.Array:
+def _step_array(name: str, cells: Sequence[Json]) -> pa.Array:
     kind = max((_kind(cell) for cell in cells), key=_RANK.index, default=pa.null())
     if name in STEPS.names:
         kind = STEPS.field(name).type
     if kind == pa.string():
         return pa.array([cell if cell is None else str(cell) for cell in cells], kind)
-    convert = {pa.float64(): float, pa.int64(): int, pa.bool_(): bool}.get(kind, lambda cell: cell)
+    converters: dict[pa.DataType, type] = {pa.float64(): float, pa.int64(): int, pa.bool_(): bool}
+    convert = converters.get(kind)
+    if convert is None:
+        return pa.array(cells, kind)
     return pa.array([cell if cell is None else convert(cell) for cell in cells], kind)
 
 
-def _kind(cell: Any) -> pa.DataType:
+def _kind(cell: Json) -> pa.DataType:
     if cell is None:
         return pa.null()
     for base, kind in ((bool | np.bool_, pa.bool_()), (Integral, pa.int64()), (Real, pa.float64())):

@@ -9,35 +9,35 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from hybridsim.results.keys import Json
 from hybridsim.results.parts import BASE_SCHEMAS, Chunks
 
 _NO_INTEGER = -(2**63)
 
 
-def run_digest(run: Path, summary: Mapping[str, Any]) -> str:
+def run_digest(run: Path, summary: Mapping[str, Json]) -> str:
     """SHA-256 over the column contents of steps, spans and events, and the summary without its
     ``host`` part.
 
     Integers count as int64, floats as float64 (every NaN and null alike, -0 as 0); row groups,
     compression, the order of columns and the width of a type do not count.
     """
-    parts: dict[str, Any] = {name: _table_digest(Chunks(run, name)) for name in BASE_SCHEMAS}
+    parts: dict[str, Json] = {name: _table_digest(Chunks(run, name)) for name in BASE_SCHEMAS}
     parts["summary"] = {key: value for key, value in summary.items() if key != "host"}
     return hashlib.sha256(canonical_json(parts).encode()).hexdigest()
 
 
-def canonical_json(value: Any) -> str:
+def canonical_json(value: Json) -> str:
     """JSON with sorted keys, where NaN and infinities are null."""
     return json.dumps(plain(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
-def plain(value: Any) -> Any:
+def plain(value: Json) -> Json:
     """Mappings, sequences and numbers as JSON knows them."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
@@ -54,7 +54,7 @@ def plain(value: Any) -> Any:
 
 def _table_digest(chunks: Chunks) -> dict[str, str]:
     """SHA-256 per stream of a table: values, and lengths where values have one."""
-    hashes: dict[str, Any] = {}
+    hashes: dict[str, Json] = {}
     for index in range(len(chunks)):
         table = chunks.table(index)
         for name in table.column_names:
@@ -76,7 +76,8 @@ def _streams(column: pa.Array) -> dict[str, bytes]:
 
 def _integers(column: pa.Array) -> bytes:
     filled = column.cast(pa.int64()).fill_null(_NO_INTEGER)
-    return filled.to_numpy(zero_copy_only=False).astype("<i8").tobytes()
+    found: bytes = filled.to_numpy(zero_copy_only=False).astype("<i8").tobytes()
+    return found
 
 
 def _floats(column: pa.Array) -> bytes:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypedDict
+from typing import Any, Literal, TypedDict
+
+Json = Any  # what JSON or a table of mixed columns holds
+
 
 EnergyName = Literal["energy_j", "energy_low_j", "energy_high_j"]
 ENERGY_NAMES: tuple[EnergyName, ...] = ("energy_j", "energy_low_j", "energy_high_j")

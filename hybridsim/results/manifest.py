@@ -8,10 +8,10 @@ import platform
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from hybridsim.algorithms.base import TIMING_ASSUMPTION
 from hybridsim.algorithms.catalogue import algorithm_of
+from hybridsim.results.keys import Json
 from hybridsim.scenario.machine import MachineSpec, NodeSpec
 from hybridsim.scenario.schema import Scenario
 
@@ -19,7 +19,7 @@ SCHEMA_VERSION = 2
 _PACKAGES = ("hybridsim", "torch", "numpy", "simpy", "pandas", "pyarrow", "scikit-learn")
 
 
-def manifest(scenario: Scenario, backend: str, salt: bytes, workload_key: str) -> dict[str, Any]:
+def manifest(scenario: Scenario, backend: str, salt: bytes, workload_key: str) -> dict[str, Json]:
     """Schema version, seed, versions, source revision, hashes and the machine with every constant
     and its source.
     """
@@ -50,7 +50,7 @@ def model_assumptions(scenario: Scenario, backend: str) -> list[str]:
     return [*found, TIMING_ASSUMPTION] if timing else found
 
 
-def expanded(spec: MachineSpec) -> dict[str, Any]:
+def expanded(spec: MachineSpec) -> dict[str, Json]:
     """The machine as plain data: nodes and edges with their datasheets."""
     return {
         "nodes": [_plain(node) for node in spec.nodes],
@@ -74,7 +74,7 @@ def git_revision() -> str | None:
         return None
 
 
-def _plain(item: Any) -> dict[str, Any]:
+def _plain(item: Json) -> dict[str, Json]:
     """A node or an edge as a dict; its datasheet spelled out."""
     fields = {f.name: getattr(item, f.name) for f in dataclasses.fields(item)}
     if isinstance(item, NodeSpec):

@@ -7,12 +7,12 @@ import json
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import pandas as pd
 
 from hybridsim.errors import InputError
-from hybridsim.results.keys import Summary
+from hybridsim.results.keys import Json, Summary
 from hybridsim.results.parts import Chunks
 from hybridsim.results.summary import summarise
 from hybridsim.results.write import FORMAT, is_run_folder
@@ -31,9 +31,9 @@ class Run:
         temporary: whatever must live as long as this object (a temporary folder), or None.
     """
 
-    def __init__(self, folder: Path, manifest: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, manifest: dict[str, Json]) -> None:
         self.folder, self.manifest = folder, manifest
-        self.temporary: Any = None
+        self.temporary: Json = None
 
     @classmethod
     def open(cls, folder: Path | str) -> Run:
@@ -81,7 +81,7 @@ class Run:
         path = self.folder / "summary.json"
         if path.is_file():
             return cast("Summary", json.loads(path.read_text(encoding="utf-8")))
-        known: dict[str, Any] = {"status": self.status}
+        known: dict[str, Json] = {"status": self.status}
         known |= {key: self.manifest[key] for key in _EXTRAS if key in self.manifest}
         return summarise(self.folder, self.manifest.get("static_power", []), known)
 
@@ -94,17 +94,20 @@ class Run:
     @cached_property
     def spans(self) -> pd.DataFrame:
         """Every span, in the order of end; see ``hybridsim.trace.spans`` for the columns."""
-        return Chunks(self.folder, "spans").whole().to_pandas()
+        found: pd.DataFrame = Chunks(self.folder, "spans").whole().to_pandas()
+        return found
 
     @cached_property
     def events(self) -> pd.DataFrame:
         """What went wrong and when."""
-        return Chunks(self.folder, "events").whole().to_pandas()
+        found: pd.DataFrame = Chunks(self.folder, "events").whole().to_pandas()
+        return found
 
     @cached_property
     def requests(self) -> pd.DataFrame:
         """What the spans were priced for: see ``hybridsim.hardware.requests``."""
-        return Chunks(self.folder, "requests").whole().to_pandas()
+        found: pd.DataFrame = Chunks(self.folder, "requests").whole().to_pandas()
+        return found
 
     @cached_property
     def energy(self) -> pd.DataFrame:
@@ -148,7 +151,8 @@ class Run:
                 start_ps, end_ps
             )
             found.append(frame[inside | point])
-        return pd.concat(found, ignore_index=True)
+        joined: pd.DataFrame = pd.concat(found, ignore_index=True)
+        return joined
 
     def __repr__(self) -> str:
         """One line."""

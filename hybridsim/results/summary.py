@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,7 @@ from hybridsim.results.keys import (
     EnergyLine,
     EnergySummary,
     EventCount,
+    Json,
     Latency,
     OperationTimes,
     PathShare,
@@ -32,10 +33,10 @@ from hybridsim.trace.ledger import ENERGY_COLUMNS, EnergyBook, EnergyRow, total
 from hybridsim.units import to_s
 
 # Any: rows and extras come from JSON, or go there
-Static = Sequence[Mapping[str, Any]]
+Static = Sequence[Mapping[str, Json]]
 
 
-def summarise(run: Path, static_power: Static, extras: Mapping[str, Any]) -> Summary:
+def summarise(run: Path, static_power: Static, extras: Mapping[str, Json]) -> Summary:
     """Read the tables of a run folder once, chunk by chunk, and sum up.
 
     Args:

@@ -8,12 +8,11 @@ import json
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from hybridsim.errors import HybridsimError, InputError
 from hybridsim.results.columns import EVENTS, REQUESTS, SPANS, table_of_steps, table_of_tuples
 from hybridsim.results.digest import plain, run_digest
-from hybridsim.results.keys import Summary
+from hybridsim.results.keys import Json, Summary
 from hybridsim.results.parts import BASE_SCHEMAS, merge_parts, remove_parts, write_part
 from hybridsim.results.summary import summarise
 from hybridsim.trace.spans import Rows
@@ -57,10 +56,10 @@ class RunWriter:
 
     def __init__(self, folder: Path, force: bool = False) -> None:
         self.folder = Path(folder)
-        self.static_power: Callable[[], Sequence[Mapping[str, Any]]] = list
+        self.static_power: Callable[[], Sequence[Mapping[str, Json]]] = list
         self._parts = 0
         self._run_id = uuid.uuid4().hex
-        self._manifest: dict[str, Any] = {}
+        self._manifest: dict[str, Json] = {}
         try:
             self._prepare(force)
         except OSError as error:
@@ -105,7 +104,7 @@ class RunWriter:
         self._parts += 1
         self.manifest(self._manifest | {"static_power": list(self.static_power())})
 
-    def manifest(self, content: Mapping[str, Any]) -> None:
+    def manifest(self, content: Mapping[str, Json]) -> None:
         """Write manifest.json; a reader sees the old one or the new one, never half of it."""
         self._manifest = dict(content)
         self._write_json("manifest.json", {"format": FORMAT, "run_id": self._run_id, **content})
@@ -116,9 +115,9 @@ class RunWriter:
 
     def finish(
         self,
-        manifest: Mapping[str, Any],
-        static_power: Sequence[Mapping[str, Any]],
-        extra_summary: Mapping[str, Any],
+        manifest: Mapping[str, Json],
+        static_power: Sequence[Mapping[str, Json]],
+        extra_summary: Mapping[str, Json],
     ) -> Summary:
         """Merge the parts, write summary.json and the final manifest with the digest; returns the
         summary.
@@ -149,7 +148,7 @@ class RunWriter:
                 f"{self.folder}: another run has taken this folder over; this one stops"
             )
 
-    def _write_json(self, name: str, content: Mapping[str, Any]) -> None:
+    def _write_json(self, name: str, content: Mapping[str, Json]) -> None:
         _replace(self.folder / name, json.dumps(plain(content), indent=2, allow_nan=False) + "\n")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, create_model, field_validator, model_validator
 
@@ -20,6 +20,7 @@ from hybridsim.scenario.fields import (
     Unit,
     complain,
 )
+from hybridsim.scenario.quantity import Raw
 
 
 class PartChoice(Strict):
@@ -49,23 +50,23 @@ class PartChoice(Strict):
         )
 
 
-def _complaint(problem: Any) -> Complaint:
+def _complaint(problem: Raw) -> Complaint:
     if problem.file == "part":
         return Complaint((), problem.expected, problem.got)
     return Complaint((), "", "", problem)
 
 
-def _field(spec: ConstantSpec) -> Any:
+def _field(spec: ConstantSpec) -> Raw:
     text = f"{spec.meaning}; default: the part's"
-    bounds: dict[str, Any] = {"gt": 0} if spec.positive else {"ge": 0}
+    bounds: dict[str, Raw] = {"gt": 0} if spec.positive else {"ge": 0}
     if spec.unit:
-        kind: Any = Annotated[float, Unit(spec.unit, **bounds)]
+        kind: Raw = Annotated[float, Unit(spec.unit, **bounds)]
     else:
         kind = Annotated[int if spec.whole else float, Field(le=spec.at_most, **bounds)]
     return (kind | None, Field(None, alias=spec.key, description=text))
 
 
-def _with_constants(kind: PartKind) -> Any:
+def _with_constants(kind: PartKind) -> Raw:
     """One optional field per constant of the kind; ``bandwidth:`` sets ``bandwidth_bit_per_s``."""
     fields = {spec.name: _field(spec) for spec in CONSTANTS[kind]}
     return create_model(f"_{kind.title()}Constants", __base__=PartChoice, **fields)
@@ -112,7 +113,7 @@ class LinkChoice(_LinkBase):
         return None if self.chunk_byte is None else round(self.chunk_byte * 8)
 
 
-def _without_default(schema: dict[str, Any]) -> None:
+def _without_default(schema: dict[str, Raw]) -> None:
     """The default depends on another field."""
     schema.pop("default", None)
 
@@ -144,7 +145,7 @@ class GpusChoice(GpuChoice):
 
     @model_validator(mode="before")
     @classmethod
-    def _default_interconnect(cls, value: Any) -> Any:
+    def _default_interconnect(cls, value: Raw) -> Raw:
         """Several GPUs are connected by the links that they have."""
         if not isinstance(value, dict):
             return value

@@ -12,10 +12,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from hybridsim.errors import Problem
-from hybridsim.scenario.quantity import describe
+from hybridsim.scenario.quantity import Raw, describe
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 20
@@ -33,11 +32,11 @@ _WORDS_BOOL = dict.fromkeys(("true", "True", "TRUE"), True) | dict.fromkeys(
 class Node:
     """A value with its place: a dict of nodes, a list of nodes or a scalar."""
 
-    value: Any
+    value: Raw
     file: str
     line: int | None
 
-    def plain(self) -> Any:
+    def plain(self) -> Raw:
         """The value without places."""
         if isinstance(self.value, dict):
             return {key: child.plain() for key, child in self.value.items()}
@@ -135,7 +134,7 @@ def _without_lines(node: Node) -> Node:
     return Node(value, node.file, None)
 
 
-def _line(error: Any, text: str) -> int | None:
+def _line(error: Raw, text: str) -> int | None:
     """Line of a syntax error; of what was left open at the end of the file, the line where it
     starts.
     """
@@ -158,13 +157,13 @@ BAD = _Bad()
 class _Builder:
     """Turns parser events into nodes."""
 
-    def __init__(self, file: str, events: list[Any]) -> None:
+    def __init__(self, file: str, events: list[Raw]) -> None:
         self.file, self.problems = file, list[Problem]()
         starts = [e for e in events if type(e).__name__ == "DocumentStartEvent"]
         if len(starts) > 1:
             raise _fatal(file, starts[1].start_mark.line + 1, "one document", "a second one")
         skipped = ("StreamStartEvent", "StreamEndEvent", "DocumentStartEvent", "DocumentEndEvent")
-        self.events: Iterator[Any] = iter([e for e in events if type(e).__name__ not in skipped])
+        self.events: Iterator[Raw] = iter([e for e in events if type(e).__name__ not in skipped])
 
     def document(self) -> Node:
         """The root, which must be a map."""
@@ -177,7 +176,7 @@ class _Builder:
             raise DocumentError(self.problems[0])
         return node
 
-    def _node(self, event: Any, path: tuple[str | int, ...]) -> Node:
+    def _node(self, event: Raw, path: tuple[str | int, ...]) -> Node:
         name, line = type(event).__name__, event.start_mark.line + 1
         if name == "AliasEvent":
             return self._bad(line, path, "no anchors and aliases", f"'*{event.anchor}'")
@@ -227,7 +226,7 @@ class _Builder:
         return Node(BAD, self.file, line)
 
 
-def _scalar(event: Any) -> Any:
+def _scalar(event: Raw) -> Raw:
     """A plain scalar by the YAML 1.2 core schema; quoted and block scalars are texts."""
     text = event.value
     if not event.implicit[0]:
@@ -259,7 +258,7 @@ def _reject_control_characters(text: str, file: str) -> None:
         )
 
 
-def from_python(value: Any, file: str, path: tuple[str | int, ...] = ()) -> Node:
+def from_python(value: Raw, file: str, path: tuple[str | int, ...] = ()) -> Node:
     """A tree from Python dicts, lists and scalars.
 
     Raises:

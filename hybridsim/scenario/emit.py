@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
+
+from hybridsim.scenario.quantity import Raw
 
 _PLAIN = re.compile(r"[A-Za-z0-9./][\w./%+*() -]*")
 _AMBIGUOUS = re.compile(
@@ -12,14 +13,14 @@ _AMBIGUOUS = re.compile(
 )
 
 
-def emit(document: dict[str, Any]) -> str:
+def emit(document: dict[str, Raw]) -> str:
     """YAML text of nested maps, lists and scalars; lists of scalars and empty maps stand on one
     line.
     """
     return "\n".join(_lines(document, 0)) + "\n"
 
 
-def _lines(value: dict[str, Any], depth: int) -> Iterator[str]:
+def _lines(value: dict[str, Raw], depth: int) -> Iterator[str]:
     indent = "  " * depth
     for key, child in value.items():
         if isinstance(child, dict) and child:
@@ -32,7 +33,7 @@ def _lines(value: dict[str, Any], depth: int) -> Iterator[str]:
             yield f"{indent}{_scalar(key)}: {_flow(child)}"
 
 
-def _flow(value: Any) -> str:
+def _flow(value: Raw) -> str:
     if isinstance(value, dict):
         return "{" + ", ".join(f"{_scalar(k)}: {_flow(v)}" for k, v in value.items()) + "}"
     if isinstance(value, (list, tuple)):
@@ -40,7 +41,7 @@ def _flow(value: Any) -> str:
     return _scalar(value)
 
 
-def _scalar(value: Any) -> str:
+def _scalar(value: Raw) -> str:
     if value is None:
         return "null"
     if isinstance(value, bool):

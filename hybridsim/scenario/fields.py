@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
@@ -14,6 +14,7 @@ from hybridsim.errors import Problem
 from hybridsim.scenario.quantity import (
     EXAMPLES,
     QuantityError,
+    Raw,
     describe,
     expectation,
     format_quantity,
@@ -64,7 +65,7 @@ class Unit:
     ge: float | None = None
     gt: float | None = None
 
-    def parse(self, value: Any) -> float:
+    def parse(self, value: Raw) -> float:
         """SI float of the user's text."""
         try:
             number = parse_quantity(value, self.unit)
@@ -78,7 +79,7 @@ class Unit:
         return number
 
     def __get_pydantic_core_schema__(
-        self, source: Any, handler: GetCoreSchemaHandler
+        self, source: Raw, handler: GetCoreSchemaHandler
     ) -> CoreSchema:
         """Parse before the float, write with a prefix after it."""
         serialization = core_schema.plain_serializer_function_ser_schema(
@@ -92,7 +93,7 @@ class Unit:
 
     def __get_pydantic_json_schema__(
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> dict[str, Any]:
+    ) -> dict[str, Raw]:
         """Text with an example."""
         example = EXAMPLES.get(self.unit, f"1 {self.unit}")
         pattern = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*[A-Za-zµμΩτ].*$"
@@ -103,7 +104,7 @@ class Unit:
 class _Bits:
     """Annotation of a converter resolution: 2 to 16 bits, or ``ideal`` (None in Python)."""
 
-    def parse(self, value: Any) -> int | None:
+    def parse(self, value: Raw) -> int | None:
         """Bits, None for ``ideal``."""
         if value == "ideal":
             return None
@@ -112,7 +113,7 @@ class _Bits:
         return value
 
     def __get_pydantic_core_schema__(
-        self, source: Any, handler: GetCoreSchemaHandler
+        self, source: Raw, handler: GetCoreSchemaHandler
     ) -> CoreSchema:
         """A plain function both ways."""
         serialization = core_schema.plain_serializer_function_ser_schema(
@@ -122,7 +123,7 @@ class _Bits:
 
     def __get_pydantic_json_schema__(
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> dict[str, Any]:
+    ) -> dict[str, Raw]:
         """A small integer or one word."""
         return {
             "anyOf": [
@@ -139,7 +140,7 @@ class Short:
     key: str
 
     def __get_pydantic_core_schema__(
-        self, source: Any, handler: GetCoreSchemaHandler
+        self, source: Raw, handler: GetCoreSchemaHandler
     ) -> CoreSchema:
         """Lengthen the short form first."""
         return core_schema.no_info_before_validator_function(
@@ -148,7 +149,7 @@ class Short:
 
     def __get_pydantic_json_schema__(
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> dict[str, Any]:
+    ) -> dict[str, Raw]:
         """Text or map."""
         inner: CoreSchema = schema["schema"]
         return {"anyOf": [{"type": "string"}, handler(inner)]}
@@ -161,7 +162,7 @@ class ShortOrFree:
     key: str
     word: str
 
-    def lengthen(self, value: Any) -> Any:
+    def lengthen(self, value: Raw) -> Raw:
         """None for the word, a map for another text."""
         if value is None:
             raise wrong(f"a map, a text or '{self.word}'", "nothing")
@@ -170,7 +171,7 @@ class ShortOrFree:
         return {self.key: value} if isinstance(value, str) else value
 
     def __get_pydantic_core_schema__(
-        self, source: Any, handler: GetCoreSchemaHandler
+        self, source: Raw, handler: GetCoreSchemaHandler
     ) -> CoreSchema:
         """Lengthen first; write None as the word."""
         serialization = core_schema.wrap_serializer_function_ser_schema(
@@ -182,7 +183,7 @@ class ShortOrFree:
 
     def __get_pydantic_json_schema__(
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> dict[str, Any]:
+    ) -> dict[str, Raw]:
         """Text or map."""
         inner: CoreSchema = schema["schema"]["schema"]
         return {"anyOf": [{"type": "string"}, handler(inner)]}
@@ -193,12 +194,12 @@ class _Scalar:
     """Annotation of a value handed on to the user's own code: text, number, boolean or null."""
 
     def __get_pydantic_core_schema__(
-        self, source: Any, handler: GetCoreSchemaHandler
+        self, source: Raw, handler: GetCoreSchemaHandler
     ) -> CoreSchema:
         """A plain check."""
         return core_schema.no_info_plain_validator_function(self.check)
 
-    def check(self, value: Any) -> Any:
+    def check(self, value: Raw) -> Raw:
         """The value itself."""
         if value is not None and type(value) not in (str, int, float, bool):
             raise wrong("text, a number, true, false or null", describe(value))
@@ -210,8 +211,8 @@ class _Scalar:
 
     def __get_pydantic_json_schema__(
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> dict[str, Any]:
-        """Any scalar."""
+    ) -> dict[str, Raw]:
+        """Raw scalar."""
         return {"type": ["string", "number", "boolean", "null"]}
 
 
@@ -220,7 +221,7 @@ class _Printable:
     """Annotation of a text of one line that can be printed."""
 
     def __get_pydantic_core_schema__(
-        self, source: Any, handler: GetCoreSchemaHandler
+        self, source: Raw, handler: GetCoreSchemaHandler
     ) -> CoreSchema:
         """A string, checked afterwards."""
         text = core_schema.str_schema(strict=True, min_length=1, max_length=1000)
@@ -238,4 +239,4 @@ Text = Annotated[str, _Printable()]
 Bits = Annotated[int | None, _Bits()]
 Tau = Annotated[float, Unit("tau", ge=0)]
 Bytes = Annotated[float, Unit("B", ge=1)]
-Scalar = Annotated[Any, _Scalar()]
+Scalar = Annotated[Raw, _Scalar()]

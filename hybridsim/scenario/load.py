@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
@@ -19,11 +18,11 @@ from hybridsim.scenario.merge import (
 )
 from hybridsim.scenario.nearest import one_of
 from hybridsim.scenario.problems import problems_of
-from hybridsim.scenario.quantity import describe
+from hybridsim.scenario.quantity import Raw, describe
 from hybridsim.scenario.schema import Scenario
 
 
-def load(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Scenario:
+def load(source: str | Path | Mapping[str, Raw], overrides: Sequence[str] = ()) -> Scenario:
     """A scenario from a file, a shipped name or a dict.
 
     Args:

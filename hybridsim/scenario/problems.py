@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Union, get_args, get_origin
+from typing import Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
 from hybridsim.errors import Problem
 from hybridsim.scenario.document import BAD, Node, dotted
 from hybridsim.scenario.nearest import one_of
-from hybridsim.scenario.quantity import describe
+from hybridsim.scenario.quantity import Raw, describe
 
 _EXPECTED = {
     "model_type": "a map",
@@ -56,7 +56,7 @@ def problems_of(error: ValidationError, model: type[BaseModel], root: Node) -> l
     return found
 
 
-def _problems(detail: Mapping[str, Any], model: type[BaseModel], root: Node) -> Iterator[Problem]:
+def _problems(detail: Mapping[str, Raw], model: type[BaseModel], root: Node) -> Iterator[Problem]:
     path, context = without_tags(detail["loc"]), detail.get("ctx", {})
     if detail["type"] != "fields":
         path, expected, got = _explain(detail, model, path)
@@ -75,7 +75,7 @@ def _at(root: Node, path: _Path, expected: str, got: str) -> Problem:
 
 
 def _explain(
-    detail: Mapping[str, Any], model: type[BaseModel], path: _Path
+    detail: Mapping[str, Raw], model: type[BaseModel], path: _Path
 ) -> tuple[_Path, str, str]:
     kind, context, got = detail["type"], detail.get("ctx", {}), describe(detail["input"])
     if kind == "field":
@@ -113,14 +113,14 @@ def without_tags(loc: _Path) -> _Path:
 
 def keys_at(model: type[BaseModel], loc: _Path) -> list[str]:
     """Valid YAML keys of the map at an error's place."""
-    current: Any = model
+    current: Raw = model
     for part in loc:
         current = _step(current, part)
     classes = _models(current)
     return sorted({f.alias or name for c in classes for name, f in c.model_fields.items()})
 
 
-def _step(current: Any, part: str | int) -> Any:
+def _step(current: Raw, part: str | int) -> Raw:
     for choice in _models(current):
         for name, field in choice.model_fields.items():
             if part == (field.alias or name):
@@ -132,7 +132,7 @@ def _step(current: Any, part: str | int) -> Any:
     return inner[-1] if inner else None
 
 
-def _bare(annotation: Any) -> Any:
+def _bare(annotation: Raw) -> Raw:
     """Without Annotated and Optional."""
     while hasattr(annotation, "__metadata__"):
         annotation = get_args(annotation)[0]
@@ -140,17 +140,21 @@ def _bare(annotation: Any) -> Any:
     if (
         len(others) == 1
         and len(get_args(annotation)) == 2
-        and get_origin(annotation) not in (dict, list, tuple)
+        and _origin(annotation) not in (dict, list, tuple)
     ):
         return _bare(others[0])
     return annotation
 
 
-def _models(annotation: Any) -> list[type[BaseModel]]:
+def _origin(annotation: Raw) -> Raw:
+    return get_origin(annotation)
+
+
+def _models(annotation: Raw) -> list[type[BaseModel]]:
     """The classes of a map: itself, or the members of a union."""
     bare = _bare(annotation)
     if isinstance(bare, type) and issubclass(bare, BaseModel):
         return [bare]
-    if get_origin(bare) is Union or type(bare).__name__ == "UnionType":
+    if _origin(bare) is Union or type(bare).__name__ == "UnionType":
         return [model for arg in get_args(bare) for model in _models(arg)]
     return []

@@ -12,8 +12,12 @@ import math
 import re
 from decimal import Decimal
 from functools import lru_cache
+from typing import Any
 
 import pint
+
+Raw = Any  # what a file or a caller gives, before it is checked
+
 
 _DEFINITIONS = """
 femto- = 1e-15 = f-

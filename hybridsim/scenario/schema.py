@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
@@ -14,7 +14,7 @@ from hybridsim.scenario.emit import emit
 from hybridsim.scenario.fields import Complaint, Scalar, Short, Strict, Text, complain, wrong
 from hybridsim.scenario.machine import Machine
 from hybridsim.scenario.nearest import one_of
-from hybridsim.scenario.quantity import describe
+from hybridsim.scenario.quantity import Raw, describe
 from hybridsim.scenario.settings import Algorithm
 from hybridsim.scenario.settings.kfac import Kfac
 from hybridsim.scenario.settings.tngd import Tngd
@@ -156,9 +156,9 @@ class Scenario(Strict):
     def __hash__(self) -> int:
         return hash(self.to_yaml())
 
-    def document(self) -> dict[str, Any]:
+    def document(self) -> dict[str, Raw]:
         """Plain maps in the user's form: quantities as texts, every default written out."""
-        document: dict[str, Any] = _shorten(self.model_dump(by_alias=True))
+        document: dict[str, Raw] = _shorten(self.model_dump(by_alias=True))
         return document
 
     def to_yaml(self) -> str:
@@ -166,7 +166,7 @@ class Scenario(Strict):
         return emit(self.document())
 
 
-def _shorten(value: Any) -> Any:
+def _shorten(value: Raw) -> Raw:
     """Leave out what is not set."""
     if isinstance(value, dict):
         kept = {
@@ -183,13 +183,13 @@ class _WithUnits(GenerateJsonSchema):
     def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
         """The field's own writer writes its default."""
         result = super().default_schema(schema)
-        writer: Any = schema["schema"].get("serialization") or {}
+        writer: Raw = schema["schema"].get("serialization") or {}
         if "default" in schema and writer.get("type") == "function-plain":
             result["default"] = writer["function"](schema["default"])
         return result
 
 
-def json_schema() -> dict[str, Any]:
+def json_schema() -> dict[str, Raw]:
     """JSON schema of a scenario file; a file that extends another need not be complete by
     itself.
     """
@@ -212,7 +212,7 @@ def json_schema() -> dict[str, Any]:
     }
 
 
-def _partial(schema: Any) -> Any:
+def _partial(schema: Raw) -> Raw:
     """The same schema with nothing required."""
     if isinstance(schema, list):
         return [_partial(item) for item in schema]

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.func import functional_call, hessian, jacrev
 
+from hybridsim.algorithms.first_order.gradient import gradient
 from hybridsim.algorithms.natural_gradient.linearization import (
     Linearization,
-    gradient,
     linearize,
     out_of_range,
     range_coordinates,

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hybridsim.algorithms.natural_gradient.linearization import linearize
-from hybridsim.algorithms.tngd import device as analog
+from hybridsim.circuits.low_rank import LowRank
 from hybridsim.errors import InputError
 from hybridsim.operations.backend import Live
 from hybridsim.tasks.task import batch, batch_indices
@@ -212,7 +212,7 @@ def test_the_prohibition_would_catch_a_solver_on_the_spus_path(monkeypatch, solv
     eye = torch.eye(2)
     needs_two = solver in (torch.linalg.solve, torch.cholesky_solve)
     monkeypatch.setattr(
-        analog, "relax", lambda *_, **__: solver(eye, eye) if needs_two else solver(eye)
+        LowRank, "relax", lambda *_, **__: solver(eye, eye) if needs_two else solver(eye)
     )
     with pytest.raises(SolverUsed):
         execute(document(TNGD, steps=1))

@@ -51,7 +51,7 @@ def test_run_writes_the_folder_and_prints_one_table(monkeypatch, capsys, tmp_pat
     assert code == 0, err
     assert {p.name for p in folder.iterdir()} == {
         "scenario.yaml", "manifest.json", "steps.parquet", "spans.parquet", "events.parquet",
-            "summary.json",
+            "requests.parquet", "summary.json",
         "report.html",
     }  # fmt: skip
     assert out.count("\n") >= 8

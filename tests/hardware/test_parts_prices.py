@@ -14,7 +14,7 @@ from hybridsim.errors import CapacityError
 from hybridsim.hardware.kinds import price
 from hybridsim.hardware.lane import Context, Issuer, Label
 from hybridsim.hardware.machine import Machine
-from hybridsim.hardware.requests import Compute, Convert, Measure
+from hybridsim.hardware.requests import Compute, Convert, Measure, Write
 from hybridsim.operations.backend import Shapes, Timing
 from hybridsim.operations.ref import Token
 from hybridsim.scenario.datasheets.sheets import load_part
@@ -275,3 +275,19 @@ def test_a_double_buffer_is_a_second_set_of_resistors():
         else:
             with pytest.raises(CapacityError, match="resistors"):
                 hybridsim.run(hybridsim.load(overrides), backend="timing")
+
+
+@settings(max_examples=30)
+@given(
+    resistors=st.integers(0, 10**6),
+    bits=st.integers(2, 16),
+    channels=st.integers(0, 1000),
+    write_ns=st.integers(0, 10_000),
+)
+def test_resistors_are_written_in_rounds_over_the_channels(resistors, bits, channels, write_ns):
+    given_ = {"write_time_s": write_ns * 1e-9, "write_channels": float(channels)}
+    found = price(load_part("spu", "rc-1us").overridden(given_), Write(resistors, bits))
+    rounds = math.ceil(resistors / channels) if channels else 1
+    expected_ps = rounds * write_ns * 1000 if resistors else 0
+    assert found.duration_ps == pytest.approx(expected_ps, rel=1e-12, abs=1)
+    assert found.energy_j == pytest.approx(156.25e-15 * resistors * bits)

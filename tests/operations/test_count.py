@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from hybridsim.algorithms import optimizers
-from hybridsim.algorithms.natural_gradient.linearization import gradient, linearize
+from hybridsim.algorithms.first_order.gradient import gradient
+from hybridsim.algorithms.natural_gradient.linearization import linearize
 from hybridsim.algorithms.optimizers import adam, sgd
 from hybridsim.operations.count import count, signature, stage, to_meta
 from hybridsim.outcome import Outcome

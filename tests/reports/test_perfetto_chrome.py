@@ -9,11 +9,13 @@ from decimal import Decimal
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from schedules import Op, operations, simulate, write_run
+from schedules import COLUMN, Op, operations, simulate, write_run
 
 import hybridsim
 from hybridsim.reports.chrome_json import write_chrome_json
+from hybridsim.results.keys import operation
 from hybridsim.results.read import Run
+from hybridsim.trace.spans import SpanRow
 
 
 def events_of(run: Run, path, **options) -> dict[str, list[dict]]:
@@ -39,7 +41,7 @@ def check(found: dict[str, list[dict]], run: Run, tick_ps: int) -> None:
     for event, span in zip(found["X"], run.spans.to_dict("records"), strict=True):
         assert (names[event["pid"], 0, "process_name"], event["name"]) == (
             span["part"],
-            span["kind"],
+            operation(span["kind"], span["factor"]),
         )
         assert names[event["pid"], event["tid"], "thread_name"] == event["cat"] == span["lane"]
         start, end = span["start_ps"] // tick_ps, span["end_ps"] // tick_ps
@@ -86,9 +88,8 @@ def test_made_up_runs_come_back_at_every_scale(tmp_path_factory, ops, tick_ps):
 
 
 def test_numbers_that_json_has_no_word_for_become_text(tmp_path):
-    rows = [list(row) for row in simulate([Op(0, 0, 5), Op(0, 0, 7)])]
-    rows[0][19] = float("nan")
-    write_run(tmp_path / "run", [tuple(cells) for cells in rows])
+    first, second = simulate([Op(0, 0, 5), Op(0, 0, 7)])
+    write_run(tmp_path / "run", [first._replace(energy_j=float("nan")), second])
     found = events_of(Run.open(tmp_path / "run"), tmp_path / "trace.json")
     assert found["X"][0]["args"]["energy_j"] == "nan" and found["X"][1]["args"]["energy_j"] != "nan"
 
@@ -96,9 +97,12 @@ def test_numbers_that_json_has_no_word_for_become_text(tmp_path):
 def test_messages_that_are_in_flight_together_get_threads_of_their_own(tmp_path):
     rows = [list(row) for row in simulate([Op(0, 0, length) for length in (5, 6, 7, 8)])]
     for cells in rows:
-        cells[1], cells[11] = (), cells[11] - cells[10]
-        cells[9] = cells[10] = 0
-    write_run(tmp_path / "run", [tuple(cells) for cells in rows])
+        cells[COLUMN["parents"]], cells[COLUMN["end_ps"]] = (
+            (),
+            cells[COLUMN["end_ps"]] - cells[COLUMN["start_ps"]],
+        )
+        cells[COLUMN["queued_ps"]] = cells[COLUMN["start_ps"]] = 0
+    write_run(tmp_path / "run", [SpanRow._make(cells) for cells in rows])
     run = Run.open(tmp_path / "run")
     found = events_of(run, tmp_path / "trace.json")
     check(found, run, 1)

@@ -15,10 +15,21 @@ from schedules import Op, operations, simulate, write_run
 import hybridsim
 from hybridsim.errors import InputError
 from hybridsim.reports.perfetto import write_perfetto
+from hybridsim.results.keys import operation
 from hybridsim.results.read import Run
 
 COPIED = ("id", "step", "count", "bits", "energy_j", "energy_low_j", "energy_high_j")
-OPTIONAL = ("busy_ps", "flop", "bytes", "launches", "conversions", "writes", "layer", "note")
+OPTIONAL = (
+    "busy_ps",
+    "flop",
+    "bytes",
+    "launches",
+    "conversions",
+    "writes",
+    "layer",
+    "factor",
+    "note",
+)
 
 
 class Found(NamedTuple):
@@ -101,7 +112,8 @@ def check(found: Parsed, run: Run, tick_ps: int = 1) -> None:
     spans = run.spans.to_dict("records")
     assert len(found.slices) == len(spans)
     for shown, span in zip(sorted(found.slices, key=lambda s: s.order), spans, strict=True):
-        assert shown.place[1:] == (span["part"], span["lane"]) and shown.name == span["kind"]
+        assert shown.place[1:] == (span["part"], span["lane"])
+        assert shown.name == operation(span["kind"], span["factor"])
         assert (shown.start, shown.end) == (span["start_ps"] // tick_ps, span["end_ps"] // tick_ps)
         expected = {name: span[name] for name in COPIED} | {
             name: span[name] for name in OPTIONAL if span[name]
@@ -196,22 +208,23 @@ def test_made_up_runs_come_back_at_every_scale(tmp_path_factory, ops, tick_ps):
 
 
 def test_overlapping_and_empty_spans_get_tracks_on_which_they_nest(tmp_path):
-    rows = [list(row) for row in simulate([Op(i, 0, [7, 0, 9, 9, 0, 3][i % 6]) for i in range(24)])]
-    for index, cells in enumerate(rows):  # as many messages in flight on one lane as there are
-        length = cells[11] - cells[10]
-        cells[9] = cells[10] = 2 * (index // 3)
-        cells[1], cells[2], cells[11] = (), -1, cells[10] + length
-    rows.sort(key=lambda cells: cells[11])
-    write_run(tmp_path / "run", [tuple(cells) for cells in rows])
+    rows = []
+    for index, row in enumerate(simulate([Op(i, 0, [7, 0, 9, 9, 0, 3][i % 6]) for i in range(24)])):
+        # as many messages in flight on one lane as there are
+        start, length = 2 * (index // 3), row.end_ps - row.start_ps
+        times = {"queued_ps": start, "start_ps": start, "end_ps": start + length}
+        rows.append(row._replace(parents=(), blocker=-1, **times))
+    rows.sort(key=lambda row: row.end_ps)
+    write_run(tmp_path / "run", rows)
     found = parsed(Run.open(tmp_path / "run"), tmp_path / "trace")
     check(found, Run.open(tmp_path / "run"))
     assert len({s.track for s in found.slices}) > 1 and len({s.place for s in found.slices}) == 1
 
 
 def test_names_of_any_kind_and_negative_numbers_survive(tmp_path):
-    row = list(simulate([Op(0, 0, 5)])[0])
-    row[5], row[7], row[22], row[6] = "κ <b>\n" + "x" * 300, "层", "“note”", -3
-    write_run(tmp_path / "run", [tuple(row)], steps=[], name="<script>")
+    names = {"kind": "κ <b>\n" + "x" * 300, "layer": "层", "note": "“note”", "step": -3}
+    row = simulate([Op(0, 0, 5)])[0]._replace(**names)
+    write_run(tmp_path / "run", [row], steps=[], name="<script>")
     run = Run.open(tmp_path / "run")
     found = parsed(run, tmp_path / "trace")
     check(found, run)

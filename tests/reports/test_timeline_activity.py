@@ -52,10 +52,10 @@ def test_time_and_energy_of_the_bins_add_up_to_those_of_the_spans(ops, most):
         found.add(chunk)
     seconds = found.bins.lengths_ps() * 1e-12
     for key, shares in found.in_service().items():
-        own = [row for row in rows if (row[3], row[4]) == key]
+        own = [row for row in rows if (row.part, row.lane) == key]
         assert (shares <= 1 + 1e-9).all()
         assert shares @ found.bins.lengths_ps() == pytest.approx(
-            sum(row[11] - row[10] for row in own), rel=1e-9
+            sum(row.end_ps - row.start_ps for row in own), rel=1e-9
         )
     watts = found.power_w({"gpu0": 50.0})
     static = 50.0 * seconds.sum()
@@ -81,6 +81,7 @@ def test_numbered_parts_stand_in_the_order_of_their_numbers_and_background_last(
         chunk = {
             "part": np.array([part], object),
             "lane": np.array([lane], object),
+            "role": np.array(["background" if lane == "relax" else "server"], object),
             "energy_j": np.array([0.0]),
         }
         found.add(chunk | {"start_ps": np.array([start]), "end_ps": np.array([start + 1])})

@@ -48,6 +48,7 @@ def test_few_bars_are_left_alone_and_kinds_are_mixed_only_when_nothing_else_help
     place = {
         "part": "gpu0",
         "lane": "compute",
+        "role": "server",
         "own": True,
         "critical": False,
         "layer": "",
@@ -102,6 +103,7 @@ def test_the_closest_neighbours_are_joined_first():
     place = {
         "part": "gpu0",
         "lane": "compute",
+        "role": "server",
         "kind": "a",
         "own": True,
         "critical": False,

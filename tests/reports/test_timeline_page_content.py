@@ -13,7 +13,7 @@ from hybridsim.errors import InputError
 from hybridsim.reports.timeline import write_timeline
 from hybridsim.results.read import Run
 from hybridsim.results.write import RunWriter
-from hybridsim.trace.spans import Rows
+from hybridsim.trace.spans import Rows, SpanRow
 
 EVIL = "<script>window.hacked=1</script>"
 
@@ -107,7 +107,7 @@ def test_every_string_stays_text(tmp_path):
     for cells in rows:
         for name in ("part", "lane", "kind", "layer", "note"):
             cells[COLUMN[name]] = EVIL + cells[COLUMN[name]]
-    write_run(tmp_path / "run", [tuple(cells) for cells in rows], name=EVIL)
+    write_run(tmp_path / "run", [SpanRow._make(cells) for cells in rows], name=EVIL)
     write_timeline(Run.open(tmp_path / "run"), tmp_path / "page.html")
     text = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert EVIL not in text and text.count("&lt;script&gt;window.hacked=1") >= 2
@@ -120,7 +120,7 @@ def test_many_operations_are_merged_and_the_page_says_so(tmp_path):
     step = {
         "step": 1,
         "start_ps": 0,
-        "end_ps": max(row[11] for row in rows),
+        "end_ps": max(row.end_ps for row in rows),
         "train_loss": 1.0,
         "energy_j": 0.0,
     }

@@ -28,7 +28,7 @@ def test_rows_come_back_as_they_were(ops):
     rows = simulate(ops)
     table = table_of_tuples(rows, SPANS)
     back = [tuple(line.values()) for line in table.to_pylist()]
-    assert back == [(row[0], list(row[1]), *row[2:]) for row in rows]
+    assert back == [(row.id, list(row.parents), *row[2:]) for row in rows]
 
 
 def test_every_call_leaves_a_closed_part_and_a_running_run_can_be_read(tmp_path):
@@ -37,7 +37,7 @@ def test_every_call_leaves_a_closed_part_and_a_running_run_can_be_read(tmp_path)
     (tmp_path / "run" / "spans" / "part-00001.tmp").write_bytes(b"PAR1 half a file")
     run = Run.open(tmp_path / "run")
     assert run.status == "running"
-    assert run.spans["id"].tolist() == [row[0] for row in ROWS[:3]]
+    assert run.spans["id"].tolist() == [row.id for row in ROWS[:3]]
     assert run.events["kind"].tolist() == ["clipping"]
     assert run.summary["spans"] == 3 and run.summary["energy"]["static_share"] == 0
     writer.write(Rows(ROWS[3:]))
@@ -62,7 +62,7 @@ def test_the_merge_makes_row_groups_of_one_length(tmp_path, monkeypatch):
     data = pq.read_metadata(tmp_path / "run" / "spans.parquet")
     assert [data.row_group(i).num_rows for i in range(data.num_row_groups)] == [4] * 7 + [3]
     run = Run.open(tmp_path / "run")
-    assert run.spans["id"].tolist() == [row[0] for row in rows]
+    assert run.spans["id"].tolist() == [row.id for row in rows]
     assert [segment.end_ps for segment in run.path][-1] == max(row.end_ps for row in rows)
 
 
@@ -164,9 +164,9 @@ def test_the_spans_of_a_window(tmp_path_factory, ops, start_ps, length_ps):
     folder = tmp_path_factory.mktemp("window") / "run"
     write_run(folder, rows)
     expected = [
-        row[0]
+        row.id
         for row in rows
-        if max(row[10], start_ps) < min(row[11], end_ps)
-        or (row[10] == row[11] and start_ps <= row[10] <= end_ps)
+        if max(row.start_ps, start_ps) < min(row.end_ps, end_ps)
+        or (row.start_ps == row.end_ps and start_ps <= row.start_ps <= end_ps)
     ]
     assert Run.open(folder).spans_between(start_ps, end_ps)["id"].tolist() == expected

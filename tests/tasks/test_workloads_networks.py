@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import hybridsim
-from hybridsim.algorithms.natural_gradient.linearization import gradient, linearize
+from hybridsim.algorithms.first_order.gradient import gradient
+from hybridsim.algorithms.natural_gradient.linearization import linearize
 from hybridsim.errors import InputError
 from hybridsim.models.workloads import gnn, gpt, mlp_cifar, resnet_cifar, vit
 from hybridsim.operations.count import count

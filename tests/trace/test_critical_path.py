@@ -19,7 +19,7 @@ def test_the_path_covers_the_run_without_gap_and_follows_causes(ops, length):
     path = critical_path(cut(rows, length)).segments
     assert path[0].start_ps == 0
     assert path[-1].end_ps == max(column(rows, "end_ps"))
-    by_id = {cells[0]: cells for cells in rows}
+    by_id = {cells[COLUMN["id"]]: cells for cells in rows}
     for before, after in pairwise(path):
         assert before.end_ps == after.start_ps
         cells = by_id[after.id]
@@ -86,7 +86,10 @@ def test_a_gap_names_the_span(ops, length, data):
     if not late:
         return
     victim = data.draw(st.sampled_from(late)).id
-    orphan = [(*cells[:1], (), -1, *cells[3:]) if cells[0] == victim else cells for cells in rows]
+    orphan = [
+        (*cells[:1], (), -1, *cells[3:]) if cells[COLUMN["id"]] == victim else cells
+        for cells in rows
+    ]
     with pytest.raises(BrokenPath, match=f"span {victim} "):
         list(walk(cut(orphan, length)))
 

@@ -210,7 +210,8 @@ def _gram(rows: Tensor) -> Tensor:
         return rows.mT @ rows
     pieces = rows[..., :whole, :].unflatten(-2, (-1, stretch))
     total, rest = (pieces.mT @ pieces).sum(dim=-3), rows[..., whole:, :]
-    return total + rest.mT @ rest if rest.shape[-2] else total
+    found: Tensor = total + rest.mT @ rest if rest.shape[-2] else total
+    return found
 
 
 def _by_group(layer: Layer, product: Tensor) -> tuple[Tensor, ...]:

@@ -244,7 +244,8 @@ def output_rows(layer: Layer, slopes: Tensor, sharing: Sharing) -> Tensor:
         slopes = slopes.flatten(2, -2).sum(dim=2)
     if groups == 1:
         return slopes.reshape(-1, slopes.shape[-1])
-    return slopes.unflatten(-1, (groups, -1)).movedim(-2, 0).flatten(1, -2)
+    found: Tensor = slopes.unflatten(-1, (groups, -1)).movedim(-2, 0).flatten(1, -2)
+    return found
 
 
 def _patches(module: nn.Conv2d, x: Tensor) -> Tensor:
@@ -253,7 +254,8 @@ def _patches(module: nn.Conv2d, x: Tensor) -> Tensor:
         x = F.pad(x, _zeros(module))
     padding = 0 if isinstance(module.padding, str) else module.padding
     patches = F.unfold(x, module.kernel_size, module.dilation, padding, module.stride)
-    return patches.unflatten(1, (module.groups, -1)).transpose(0, 1).mT
+    found: Tensor = patches.unflatten(1, (module.groups, -1)).transpose(0, 1).mT
+    return found
 
 
 def _zeros(module: nn.Conv2d) -> list[int]:

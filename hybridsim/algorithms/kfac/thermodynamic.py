@@ -217,7 +217,8 @@ class Thermodynamic:
             covariance = Computation(algebra.covariance, kappa0=self.settings.noise)
             return (yield from gpu.execute(issuer, label, covariance, answers, synchronous=True))
         if len(answers) == 1:
-            return answers[0]
+            found: Ref = answers[0]
+            return found
         return (yield from gpu.execute(issuer, label, _JOIN, answers, synchronous=True))
 
     def _inverse_piece(

@@ -145,7 +145,8 @@ def hessian_root(residual: Tensor, probabilities: Tensor | None) -> Tensor:
     size, outputs = residual.shape
     if probabilities is None:
         identity = torch.eye(outputs, dtype=torch.float64, device=residual.device)
-        return ((2 / outputs) ** 0.5 * identity).expand(size, -1, -1)
+        found: Tensor = ((2 / outputs) ** 0.5 * identity).expand(size, -1, -1)
+        return found
     p = probabilities.clamp(min=_FLOOR)
     return torch.diag_embed(p.sqrt()) - p[:, :, None] * p.sqrt()[:, None, :]
 
@@ -157,7 +158,8 @@ def out_of_range(lin: Linearization, root: Tensor | None, beta: Tensor) -> Tenso
     size = len(lin.residual)
     reached = (root @ beta.reshape(size, -1, 1)).squeeze(-1) * size**0.5
     rest = (lin.residual - reached) / size
-    return rest.to(lin.jacobian.dtype).reshape(-1) @ lin.jacobian
+    found: Tensor = rest.to(lin.jacobian.dtype).reshape(-1) @ lin.jacobian
+    return found
 
 
 def _fisher(task: Task, theta: Tensor, batch: Batch) -> Outcome:
@@ -182,7 +184,8 @@ def _root_coordinates(residual: Tensor, probabilities: Tensor | None) -> Tensor:
     for mse.
     """
     if probabilities is None:
-        return residual / (2 / residual.shape[1]) ** 0.5
+        found: Tensor = residual / (2 / residual.shape[1]) ** 0.5
+        return found
     target = (probabilities - residual).round()  # 0 or 1 again, without the rounding of p - (p - y)
     p = probabilities.clamp(min=_FLOOR)
     return (p - target) / p.sqrt()

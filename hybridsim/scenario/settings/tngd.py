@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, model_validator
 
 from hybridsim.scenario.fields import Complaint, Strict, Tau, complain
-from hybridsim.scenario.quantity import format_quantity
+from hybridsim.scenario.quantity import Raw, format_quantity
 from hybridsim.scenario.settings.base import AlgorithmSettings, Damping, LearningRate, Noise
 
 if TYPE_CHECKING:  # the package resolves it, once every optimizer is found
@@ -21,7 +21,7 @@ class Readout(Strict):
     spacing_tau: Tau = Field(1.0, alias="spacing", description="time between two of them")
 
 
-def _without_default(schema: dict[str, Any]) -> None:
+def _without_default(schema: dict[str, Raw]) -> None:
     """The default depends on another field."""
     schema.pop("default", None)
 
@@ -89,7 +89,7 @@ class Tngd(AlgorithmSettings):
 
     @model_validator(mode="before")
     @classmethod
-    def _default_state(cls, value: Any) -> Any:
+    def _default_state(cls, value: Raw) -> Raw:
         """A device that never stops keeps its state unless told otherwise."""
         if isinstance(value, dict) and value.get("mode") == "asynchronous" and "state" not in value:
             return {**value, "state": "kept"}

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from small_tasks import random_task, whole
 from torch import nn
 
+from hybridsim.algorithms.first_order.gradient import gradient
 from hybridsim.algorithms.kfac.factors import Draw, factors, gradient_parts
 from hybridsim.algorithms.kfac.layers import blocks, layers, matrices, outside
-from hybridsim.algorithms.natural_gradient.linearization import gradient
 from hybridsim.errors import InputError
 
 seeds = st.integers(0, 2**31)

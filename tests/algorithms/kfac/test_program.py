@@ -46,7 +46,7 @@ def relative(found, expected, start):
 def reference(made, rule="pi", every=(1, 1), stale=False, kl_clip=None):
     """K-FAC written down plainly: torch.linalg.solve, its factors from ``factors`` (checked
     elsewhere)."""
-    algorithm, task = made.algorithm, made.task
+    algorithm, task = made.settings, made.task
     theta, velocity, averages, snapshots = made.parameters().value, 0.0, None, []
     settings = {"fisher": algorithm.fisher, "sharing": algorithm.sharing}
     for step in range(made.steps):

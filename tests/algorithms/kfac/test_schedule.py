@@ -313,11 +313,11 @@ def test_stretches_in_tiles_have_noise_of_their_own(monkeypatch):
     """Every solved column draws its own noise, wherever its stretch and its tile stand."""
     seeds = []
 
-    def recording(system, states, drives, *, tau, kappa0, noise_seeds):
+    def recording(system, state, drive, *, tau, kappa0, noise_seeds):
         seeds.extend(noise_seeds)
-        return drives
+        return drive
 
-    monkeypatch.setattr("hybridsim.algorithms.kfac.device.relax_dense", recording)
+    monkeypatch.setattr("hybridsim.circuits.modal.Diagonalised.relax", recording)
     spus = {**SPUS, "count": 3, "cells": 23}
     schedule(
         {"tiling": True, "placement": "columns", "noise": 1e-3}, live=True, machine={"spus": spus}
