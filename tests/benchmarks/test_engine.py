@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import simpy
+import torch
 
 import hybridsim
 from hybridsim.algorithms import optimizers
@@ -81,7 +82,19 @@ def test_host_time_outside_numerics(tmp_path):
 
 
 def bare_loop(scenario, algorithm) -> float:
-    """The same functions in the same order, without machine, clock, trace and files."""
+    """The same functions in the same order, without machine, clock, trace and files.
+
+    With the run's number of threads: rounding and time depend on it.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(scenario.host.threads)
+    try:
+        return _bare_loop(scenario, algorithm)
+    finally:
+        torch.set_num_threads(before)
+
+
+def _bare_loop(scenario, algorithm) -> float:
     task = load_workload(scenario.workload.source, dict(scenario.workload.options))
     theta = task.initial_parameters(scenario.seed)
     state = optimizers.start(algorithm.update, theta, task.layout)

@@ -33,10 +33,10 @@ def test_predicted_and_measured_times_agree_without_leftovers(rule):
     found = run(f"training.algorithm.placement={rule}", "machine.spus.count=3")
     section = placement(found)
     rows = cells(section, 0)
-    assert [row.id for row in rows] == ["spu0", "spu1", "spu2"]
-    assert [row.lane for row in rows] == [row.kind for row in rows]
+    assert [row[0] for row in rows] == ["spu0", "spu1", "spu2"]
+    assert [row[4] for row in rows] == [row[5] for row in rows]
     pieces = cells(section, 1)
-    assert sum(int(row.parents) for row in rows) == len(pieces)
+    assert sum(int(row[1]) for row in rows) == len(pieces)
     columns = {
         ("0", "A"): 32,
         ("0", "G"): 65,
@@ -54,7 +54,7 @@ def test_predicted_and_measured_times_agree_without_leftovers(rule):
 
 def test_spus_are_listed_in_their_order_and_others_have_no_section():
     section = placement(run("machine.spus.count=12", "training.algorithm.placement=columns"))
-    assert [row.id for row in cells(section, 0)] == [f"spu{k}" for k in range(12)]
+    assert [row[0] for row in cells(section, 0)] == [f"spu{k}" for k in range(12)]
     adam = hybridsim.run(hybridsim.load("adam-digits", ["training.steps=2"]), backend="timing")
     assert placement(adam) == ""
 
