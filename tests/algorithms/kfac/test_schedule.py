@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from hybridsim.algorithms.kfac.jobs import Job, Prediction, tile_jobs
 from hybridsim.algorithms.kfac.placement import makespan_ps, place
+from hybridsim.algorithms.kfac.prediction import Predictor
 from hybridsim.errors import CapacityError
 
 KFAC = {
@@ -360,3 +361,18 @@ def test_stretches_of_columns_cover_all_without_overlap(size, columns, speeds, o
     pieces = place([job], spus, "columns", _Costs(1_000), tiling=True)["l", "g"]
     assert [c for p in pieces for c in range(p.first, p.first + p.columns)] == list(range(columns))
     assert all(sum(p.tiles) == size and max(p.tiles) <= order for p in pieces)
+
+
+def test_equal_spus_of_a_graph_are_one_kind():
+    """Kinds are compared by value: only the slower one is another."""
+    nodes = {"gpu": {"kind": "gpu", "part": "a100-sxm4-80gb"}}
+    for number in range(8):
+        nodes[f"s{number}"] = {"kind": "spu", "part": "rc-1us"}
+    nodes["slow"] = {"kind": "spu", "part": "rc-1us", "capacitance": "2 nF"}
+    edges = [{"between": ["gpu", name], "link": "paper-50gbps"} for name in nodes if name != "gpu"]
+    machine = {"gpu": None, "link": None, "spus": None, "nodes": nodes, "edges": edges}
+    made, _ = schedule(machine=machine)
+    costs = Predictor(made.machine, made.settings, made.machine.gpu)
+    kinds = {spu.name: costs.kind(spu) for spu in made.machine.spus}
+    assert len({kind for name, kind in kinds.items() if name != "slow"}) == 1
+    assert kinds["slow"] not in {kind for name, kind in kinds.items() if name != "slow"}
