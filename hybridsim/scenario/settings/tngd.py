@@ -41,14 +41,13 @@ class Tngd(AlgorithmSettings):
     )
     mode: Literal["synchronous", "asynchronous"] = Field(
         "synchronous",
-        description="synchronous: GPU and SPU wait for each other; asynchronous: the SPU never "
-        "stops",
+        description="synchronous: GPU and SPU wait for each other; "
+        "asynchronous: the SPU never stops",
     )
     state: Literal["reset", "kept"] = Field(
         "reset",
         description="each step starts from g, or where the last ended; default: reset in "
-        "synchronous mode, "
-        "kept in asynchronous mode",
+        "synchronous mode, kept in asynchronous mode",
         json_schema_extra=_without_default,
     )
     update: Update = Field(
