@@ -156,7 +156,7 @@ def _checked(task: Task, scenario: Scenario) -> Task:
     return task
 
 
-def _sorted(options: Mapping[str, Any]) -> str:
+def _sorted(options: Mapping[str, Any]) -> str:  # Any: as a workload's Options
     return repr(sorted(options.items()))
 
 
@@ -270,7 +270,7 @@ def _execute(session: Session[Any]) -> None:  # Any: whatever the algorithm's se
             store.commit()
 
 
-def _extras(scenario: Scenario) -> dict[str, Any]:
+def _extras(scenario: Scenario) -> dict[str, Any]:  # Any: goes to JSON
     """What the summary repeats of the scenario."""
     training, target = scenario.training, scenario.training.target
     return {
@@ -281,7 +281,7 @@ def _extras(scenario: Scenario) -> dict[str, Any]:
     }
 
 
-def _threshold(target: Target) -> dict[str, Any]:
+def _threshold(target: Target) -> dict[str, Any]:  # Any: goes to JSON
     """The metric that decides, and on which side of its threshold the target lies."""
     if target.test_accuracy is not None:
         return {"metric": "test_accuracy", "threshold": target.test_accuracy, "direction": "above"}

@@ -50,7 +50,7 @@ class Session(Generic[Settings]):
     steps: int
     evaluate_every: int
     progress: Progress | None = None
-    notes: dict[str, Any] = field(default_factory=dict)
+    notes: dict[str, Any] = field(default_factory=dict)  # Any: goes to JSON
     task_ref: Ref = field(init=False)
     theta: Ref = field(init=False)
     _batch: tuple[int, Batch] | None = field(init=False, default=None)

@@ -42,7 +42,7 @@ _AXIS = {
 Options = dict[str, Any]
 """What plotly is given: nested settings, whose types it checks itself."""
 Row = Mapping[str, Any]
-"""A row of a run's summary or manifest: names, counts and quantities; Run gives it no type yet."""
+"""A row of a run's summary or manifest: names, counts and quantities."""
 MOST_POINTS = 2000
 MOST_BARS = 14
 

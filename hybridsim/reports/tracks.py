@@ -141,6 +141,7 @@ def _chunk(
         )
 
 
+# Any: a cell is whatever its column holds.
 def _args(cells: Mapping[str, Any]) -> dict[str, int | float | str]:
     """What is shown with a span: the work only where there is some."""
     found = {name: cells[name] for name in _ALWAYS}

@@ -131,7 +131,7 @@ class Chunks(Sequence[Mapping[str, np.ndarray]]):
     def __getitem__(self, index: int) -> Mapping[str, np.ndarray]: ...
     @overload
     def __getitem__(self, index: slice) -> Sequence[Mapping[str, np.ndarray]]: ...
-    def __getitem__(self, index: int | slice) -> Any:
+    def __getitem__(self, index: int | slice) -> Any:  # Any: the overloads say which
         """Read one chunk (or several)."""
         if isinstance(index, slice):
             return [arrays(self.table(i)) for i in range(*index.indices(len(self)))]

@@ -138,9 +138,8 @@ class GpusChoice(GpuChoice):
     )
     interconnect: Annotated[InterconnectChoice, Short("part")] | None = Field(
         None,
-        description="of several GPUs: from each to a switch; default: the GPU's NVLink, without "
-        "one "
-        f"{OTHER_INTERCONNECT}",
+        description="of several GPUs: from each to a switch; default: the GPU's NVLink, "
+        f"without one {OTHER_INTERCONNECT}",
     )
 
     @model_validator(mode="before")

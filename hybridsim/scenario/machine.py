@@ -153,7 +153,7 @@ class Machine(Strict):
 
     @model_validator(mode="before")
     @classmethod
-    def _default_link(cls, value: Any) -> Any:
+    def _default_link(cls, value: Any) -> Any:  # Any: not checked yet
         """SPUs without a link hang on the papers' link."""
         if (
             isinstance(value, dict)

@@ -21,7 +21,7 @@ from hybridsim.rng import address_seed
 from hybridsim.tasks.code import Code
 
 Loss = Literal["cross_entropy", "mse"]
-Options = Mapping[str, Any]
+Options = Mapping[str, Any]  # Any: each workload names its own
 """What ``build`` takes: whatever a scenario file can say."""
 SHIPPED = "hybridsim.models.workloads"
 

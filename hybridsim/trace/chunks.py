@@ -14,7 +14,7 @@ import numpy as np
 from hybridsim.trace.spans import SPAN_COLUMNS, SpanRow
 
 Chunk = Mapping[str, np.ndarray]
-_TYPES: dict[str, Any] = {
+_TYPES: dict[str, Any] = {  # Any: numpy has no one type for what a dtype is made from
     "int64": np.int64,
     "int32": np.int32,
     "double": np.float64,

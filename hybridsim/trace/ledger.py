@@ -63,9 +63,9 @@ class EnergyBook:
 
     def rows(
         self,
-        static_power: Sequence[Mapping[str, Any]] = (),
+        static_power: Sequence[Mapping[str, Any]] = (),  # Any: rows of the manifest, JSON
         makespan_ps: int = 0,
-        basis: Sequence[Mapping[str, Any]] = (),
+        basis: Sequence[Mapping[str, Any]] = (),  # Any: likewise
     ) -> list[EnergyRow]:
         """The lines of the book, spans first, each group sorted by part and kind.
 
@@ -97,7 +97,7 @@ class EnergyBook:
         return spans + sorted(_static(row, to_s(makespan_ps)) for row in static_power)
 
 
-def _static(row: Mapping[str, Any], seconds: float) -> EnergyRow:
+def _static(row: Mapping[str, Any], seconds: float) -> EnergyRow:  # Any: a row of JSON
     joules = _three(
         [float(row[name]) * seconds for name in ("power_w", "power_low_w", "power_high_w")]
     )

@@ -221,6 +221,7 @@ class Trace:
         """Store something that went wrong now."""
         self._events.append(EventRow(self._now(), kind, part, step, layer, value, note))
 
+    # Any: the facts are the algorithm's own.
     def step(self, row: Mapping[str, Any]) -> None:
         """Store one line of the learning curve; also the moment to look at the clock for a
         flush.

@@ -116,7 +116,7 @@ def jobs_of(
     return found
 
 
-def rows_of(placement: Placement) -> list[dict[str, Any]]:
+def rows_of(placement: Placement) -> list[dict[str, Any]]:  # Any: goes to JSON
     """The placement as plain data, for the report."""
     return [
         {

@@ -23,7 +23,7 @@ from hybridsim.outcome import Outcome
 from hybridsim.scenario.settings import OPTIMIZERS, OptimizerSettings
 from hybridsim.tasks.layout import Layout
 
-State = tuple[Any, ...]
+State = tuple[Any, ...]  # Any: each module's own
 """Numbers and tensors that only the optimizer's own module reads."""
 
 
@@ -41,7 +41,7 @@ class Optimizer(Protocol):
         *,
         layout: Layout,
         learning_rate: float,
-        **settings: Any,  # each optimizer names its own
+        **settings: Any,  # Any: each optimizer names its own
     ) -> Outcome:
         """Parameters and state after a step."""
 

@@ -163,7 +163,7 @@ def load_constant_set(name: str) -> Mapping[PartKind, Mapping[str, Constant]]:
     return read_constant_set(parts_folder() / "constants" / f"{name}.yaml")
 
 
-def list_parts() -> list[dict[str, Any]]:
+def list_parts() -> list[dict[str, Any]]:  # Any: texts and counts
     """One row per shipped part: kind, name, description, number of constants and how many are
     assumed.
     """
@@ -177,7 +177,7 @@ def list_parts() -> list[dict[str, Any]]:
     return rows
 
 
-def describe_part(sheet: Datasheet) -> list[dict[str, Any]]:
+def describe_part(sheet: Datasheet) -> list[dict[str, Any]]:  # Any: texts and nothing
     """One row per constant: name, value, low and high as text, status, source, meaning."""
     rows = []
     for spec in CONSTANTS[_kind(sheet.kind)]:
@@ -190,6 +190,7 @@ def describe_part(sheet: Datasheet) -> list[dict[str, Any]]:
     return rows
 
 
+# Any: texts, numbers and nothing.
 def compare_parts(a: Datasheet, b: Datasheet) -> list[dict[str, Any]]:
     """One row per constant of two parts of a kind: values as text, ratio b/a (None: a is zero),
     statuses.
