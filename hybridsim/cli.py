@@ -90,7 +90,6 @@ def _stop(message: str, code: int) -> NoReturn:
 @app.command()
 def check(scenario: ScenarioArgument, overrides: SetOption = None) -> None:
     """Check a scenario file; print every mistake at once, and the fields that have no effect."""
-    from hybridsim import load_task
     from hybridsim.scenario.load import load
     from hybridsim.scenario.own_constants import own_constants
     from hybridsim.scenario.unused import unused_fields
@@ -100,6 +99,8 @@ def check(scenario: ScenarioArgument, overrides: SetOption = None) -> None:
     if loaded.workload.source.endswith(".py"):
         unknown.append(f"{loaded.workload.source} and its options (they are when it runs)")
     if own_constants(loaded):
+        from hybridsim import load_task  # slow: it brings torch
+
         try:
             if unknown:
                 raise InputError("the workload is not loaded")
