@@ -135,7 +135,7 @@ class _Counter(TorchDispatchMode):
     """Adds up kernels and follows storages while operators run on meta tensors."""
 
     def __init__(self, arguments: list[Tensor]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # of torch
+        super().__init__()  # type: ignore[no-untyped-call]  # torch leaves its __init__ untyped
         self._stages: dict[str | None, dict[Kernel, int]] = {None: {}}
         self._kernels = self._stages[None]
         self._largest: tuple[str, tuple[int, ...], int] | None = None
