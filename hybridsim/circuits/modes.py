@@ -64,8 +64,10 @@ def spread(a: Tensor, h: Tensor, kappa0: float) -> Tensor:
 
 
 def spread_slope(s: Tensor, damping: Tensor, h: Tensor, kappa0: float) -> Tensor:
-    """Slope of sigma: kappa0 slope(psi_2h)/(sigma(s + damping) + sigma(damping)); kappa0 > 0 and h
-    > 0.
-    """
+    """Slope of sigma: kappa0 slope(psi_2h)/(sigma(s + damping) + sigma(damping)); 0 at h = 0."""
     both = spread(s + damping, h, kappa0) + spread(damping, h, kappa0)
-    return kappa0 * response_slope(s, damping, 2 * h) / both
+    # Where kappa0 h is below what a float holds both vanish, and the slope, of order h^1.5, too.
+    noisy = both > 0
+    return torch.where(
+        noisy, kappa0 * response_slope(s, damping, 2 * h) / torch.where(noisy, both, 1.0), 0.0
+    )

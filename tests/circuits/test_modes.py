@@ -5,7 +5,7 @@ from __future__ import annotations
 import mpmath as mp
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hybridsim.circuits import modes
@@ -67,6 +67,15 @@ def test_spread_slope(s: float, damping: float, h: float, kappa0: float) -> None
         at_damping = float(sigma(mp.mpf(damping)))
     got = float(modes.spread_slope(tensor(s), tensor(damping), tensor(h), kappa0))
     assert got == pytest.approx(exact, rel=1e-11, abs=1e-15 * at_damping / max(s, damping))
+
+
+@given(rates, dampings, st.floats(0, 1e-300), st.floats(0, 1e-2))
+@example(0.0, 1.0, 5e-324, 0.01)
+def test_spread_slope_vanishes_with_the_noise(
+    s: float, damping: float, h: float, kappa0: float
+) -> None:
+    got = float(modes.spread_slope(tensor(s), tensor(damping), tensor(h), kappa0))
+    assert got == pytest.approx(0.0, abs=1e-300)
 
 
 @given(dampings, times, st.floats(0.1, 10))

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -77,6 +77,7 @@ def settle_case(seed: int, dtype: torch.dtype) -> tuple[LowRank, Vector, Vector]
 
 @settings(deadline=None)
 @given(seeds, types, st.sampled_from([0.0, 0.01]), st.floats(0, 50))
+@example(0, torch.float32, 0.01, 5e-324)
 def test_a_settle_may_share_its_outputs(
     seed: int, dtype: torch.dtype, kappa0: float, tau: float
 ) -> None:
