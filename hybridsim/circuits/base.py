@@ -1,4 +1,4 @@
-"""What every circuit answers: relax, sample, dissipation, load, limits, facts.
+"""What every circuit answers: relax, sample, dissipation, load, conductances, facts.
 
 Time is in units of RC. No linear system is solved here: A⁻¹(I - exp(-A h)) is the device's own
 relaxation, evaluated mode by mode as -expm1(-a h)/a.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, TypeVar
 
 import torch
@@ -63,11 +63,14 @@ class Dissipation:
         full_scales: by amplifier stage (x, u, w), dimensionless.
         saturation: largest (|mean| + 3 sd)/full scale by stage, |b|/b_fs of the input; above 1 a
             stage clips.
+        conductances: largest of each set of resistors that full scales enter, in units of 1/R; the
+            others' are the system's (``System.conductances``).
     """
 
     stages: dict[str, Tensor]
     full_scales: dict[str, Tensor]
     saturation: dict[str, Tensor]
+    conductances: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def total(self) -> Tensor:
@@ -78,6 +81,10 @@ class Dissipation:
     def largest_saturation(self) -> Tensor:
         """Over all stages and columns, 0-dim."""
         return torch.stack([part.amax() for part in self.saturation.values()]).amax()
+
+    def facts(self) -> dict[str, Tensor]:
+        """What a program reports of a settle beside its energy."""
+        return {"saturation": self.largest_saturation, **conductance_facts(self.conductances)}
 
 
 class System(ABC, Generic[State]):
@@ -102,10 +109,11 @@ class System(ABC, Generic[State]):
         """
 
     @abstractmethod
-    def limits(self) -> dict[str, Tensor]:
-        """What its parts have limits for, 0-dim, by the constant of the datasheet without its unit.
+    def conductances(self) -> dict[str, Tensor]:
+        """Largest |G_ij| of every set of programmable resistors that no full scale enters.
 
-        ``conductance``: the largest |G_ij|, in units of 1/R.
+        0-dim, in units of 1/R, by the stage that ``dissipation`` names; the others are known when
+        the full scales are (``Dissipation.conductances``).
         """
 
     @abstractmethod
@@ -204,8 +212,13 @@ class System(ABC, Generic[State]):
         return {
             "largest_eigenvalue": largest,
             "smallest_eigenvalue": smallest,
-            **self.limits(),
+            **conductance_facts(self.conductances()),
         }
+
+
+def conductance_facts(found: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Largest conductances as facts of a computation: ``conductance_<stage>``, over all columns."""
+    return {f"conductance_{stage}": value.amax() for stage, value in found.items()}
 
 
 def full_scale(fixed: float | None, peak: Tensor) -> Tensor:

@@ -30,9 +30,12 @@ class Dense(Diagonalised):
         """See ``System``."""
         return load(len(self.matrix))
 
-    def limits(self) -> dict[str, Tensor]:
-        """See ``System``."""
-        return {"conductance": self.matrix.abs().amax()}
+    def conductances(self) -> dict[str, Tensor]:
+        """See ``System``: |G_ij| and λ."""
+        return {
+            "array": self.matrix.abs().amax(),
+            "damping": self.matrix.new_tensor(self.damping),
+        }
 
     @cached_property
     def array_form(self) -> Tensor:

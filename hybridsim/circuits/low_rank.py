@@ -136,9 +136,15 @@ class LowRank(System[Vector]):
             smallest = self.eigenvalues[self.rank - self.size] + self.damping
         return smallest, self.eigenvalues[-1] + self.damping
 
-    def limits(self) -> dict[str, Tensor]:
-        """See ``System``: of the J arrays."""
-        return {"conductance": largest_magnitude(self.jacobian)}
+    def conductances(self) -> dict[str, Tensor]:
+        """See ``System``: |J_ij|, |H_kl|/b and λ."""
+        found = {
+            "j_array": largest_magnitude(self.jacobian),
+            "damping": self.eigenvalues.new_tensor(self.damping),
+        }
+        if self.root is not None:
+            found["h_array"] = largest_magnitude(self.root @ self.root.mT) * self.scale**2
+        return found
 
     def rest(self) -> Vector:
         """See ``System``."""
@@ -282,13 +288,20 @@ class LowRank(System[Vector]):
         if rooted:
             stages |= {"h_array": u.weighted / u_fs**2, "feedback_w": w.plain / (u_fs * w_fs)}
         scales = {"x": x_fs, "u": u_fs, "w": w_fs, "b": b_fs}
+        conductances = {
+            "input": b_fs / x_fs,
+            "feedback_u": u_fs / x_fs,
+            "jt_array": largest_magnitude(self.jacobian) * (w_fs / x_fs),
+        }
+        if rooted:
+            conductances["feedback_w"] = w_fs / u_fs
         saturation = {
             "x": x.peak / x_fs,
             "u": u.peak / u_fs,
             "w": w.peak / w_fs,
             "b": b.peak / b_fs,
         }
-        return Dissipation(stages, scales, saturation)
+        return Dissipation(stages, scales, saturation, conductances)
 
 
 def lowrank(jacobian: Tensor, root: Tensor | None, scale: float, damping: float) -> LowRank:

@@ -147,8 +147,11 @@ class Diagonalised(System[Tensor | None]):
             "damping": self.damping * flow.integral(torch.ones_like(self.eigenvalues)) / x_fs**2,
             "input": tau * b2 / (b_fs * x_fs),
         }
+        conductances = {"input": b_fs / x_fs}
         stages |= self.array_stages(flow, full_scales, scales, peaks)
-        return Dissipation(stages, scales, {name: peaks[name] / scales[name] for name in peaks})
+        conductances |= self.scaled_conductances(scales)
+        saturation = {name: peaks[name] / scales[name] for name in peaks}
+        return Dissipation(stages, scales, saturation, conductances)
 
     @abstractmethod
     def array_stages(
@@ -163,6 +166,10 @@ class Diagonalised(System[Tensor | None]):
         ``scales`` and ``peaks`` hold those of x and of the input; further stages enter theirs,
         scaled as ``fixed`` says.
         """
+
+    def scaled_conductances(self, scales: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Largest conductances (k,) of the circuit's own resistors that full scales enter."""
+        return {}
 
 
 def quadratic_form(outputs: Tensor, weights: Tensor) -> Tensor:

@@ -31,9 +31,17 @@ class Roots(Diagonalised):
         """See ``System``."""
         return load(*self.rows.shape)
 
-    def limits(self) -> dict[str, Tensor]:
-        """See ``System``."""
-        return {"conductance": self.rows.abs().amax()}
+    def conductances(self) -> dict[str, Tensor]:
+        """See ``System``: |X_ij| and λ."""
+        return {
+            "j_array": self.rows.abs().amax(),
+            "damping": self.rows.new_tensor(self.damping),
+        }
+
+    def scaled_conductances(self, scales: dict[str, Tensor]) -> dict[str, Tensor]:
+        """See ``Diagonalised``: w = u drives Xᵀ itself."""
+        ratio = scales["u"] / scales["x"]
+        return {"feedback_u": ratio, "jt_array": self.rows.abs().amax() * ratio}
 
     @cached_property
     def outputs(self) -> Tensor:

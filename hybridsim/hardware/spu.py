@@ -26,10 +26,10 @@ from hybridsim.operations.ref import Computation, Ref
 from hybridsim.scenario.machine import SpuSpec
 from hybridsim.units import to_ps
 
+_FULL = 1 + 1e-9  # an automatic full scale is its own peak, but for rounding
 _EVENTS = {
     "clipped": ("clipping", 0.0, "values beyond the converter's full scale"),
-    "saturation": ("saturation", 1.0, "largest voltage over full scale"),
-    "conductance": ("out of range", 1.0, "largest conductance over the range of the part"),
+    "saturation": ("saturation", _FULL, "largest voltage over full scale"),
     "nonfinite": ("non-finite", 0.0, "values that are not finite"),
     "smallest_eigenvalue": (
         "runaway",
@@ -37,6 +37,8 @@ _EVENTS = {
         "rate at which the fastest growing mode runs away, per RC",
     ),
 }
+
+_CONDUCTANCE = "conductance_"
 
 
 def write_time(constants: Constants, request: Write) -> Time:
@@ -363,21 +365,27 @@ class Spu(Part):
             )
 
     def _report(self, result: Ref, label: Label) -> None:
-        for fact, (kind, limit, note) in _EVENTS.items():
-            value = result.facts.get(fact)
-            if value is None:
-                continue
-            if fact == "conductance":
+        """Events of what went wrong, and the largest conductance so far."""
+        for fact in sorted(result.facts):
+            value = result.facts[fact]
+            if fact.startswith(_CONDUCTANCE):
                 self._conductance = max(self._conductance, value)
-                value /= self.sheet.value("conductance_range")
-            if fact == "smallest_eigenvalue":
-                value = -value
-            if value > limit:
-                self.context.trace.event(
-                    kind,
-                    self.name,
-                    label.step,
-                    layer=label.layer,
-                    value=float(value),
-                    note=f"{label.operation}: {note}",
-                )
+                where = fact.removeprefix(_CONDUCTANCE)
+                note = f"largest conductance ({where}) over the range of the part"
+                over = value / self.sheet.value("conductance_range")
+                self._event("out of range", label, over, _FULL, note)
+            elif fact in _EVENTS:
+                kind, limit, note = _EVENTS[fact]
+                sign = -1 if fact == "smallest_eigenvalue" else 1
+                self._event(kind, label, sign * value, limit, note)
+
+    def _event(self, kind: str, label: Label, value: float, limit: float, note: str) -> None:
+        if value > limit:
+            self.context.trace.event(
+                kind,
+                self.name,
+                label.step,
+                layer=label.layer,
+                value=float(value),
+                note=f"{label.operation}: {note}",
+            )

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hybridsim.circuits.base import System
+from hybridsim.circuits.base import FullScales, System
 from hybridsim.circuits.dense import dense
 from hybridsim.circuits.low_rank import lowrank
 from hybridsim.circuits.roots import roots
@@ -42,10 +42,56 @@ def test_all_of_them_relax_alike(seed, r, n, tau):
         spectra[name] = torch.stack(system.spectrum)
         assert system.load.cells == n and system.load.resistors >= system.load.written > 0
         facts = system.facts()
-        assert set(facts) >= {"largest_eigenvalue", "smallest_eigenvalue", "conductance"}
+        assert set(facts) >= {"largest_eigenvalue", "smallest_eigenvalue", "conductance_damping"}
+        # what dissipates has resistors, and each of them a conductance that is checked
+        assert {*system.conductances(), *heat.conductances} == set(heat.stages)
     for name in ("dense", "roots"):
         torch.testing.assert_close(found[name], found["low rank"], rtol=1e-8, atol=1e-9)
         torch.testing.assert_close(spectra[name], spectra["low rank"], rtol=1e-8, atol=1e-9)
+
+
+@settings(deadline=None)
+@given(
+    entry=st.floats(0.1, 5),
+    root=st.floats(0.1, 3),
+    scale=st.floats(0.1, 1),
+    x=st.floats(0.1, 3),
+    b=st.floats(0.1, 3),
+    scales=st.tuples(*[st.floats(0.5, 20)] * 4),
+)
+def test_a_single_resistor_dissipates_its_conductance_times_the_square_of_its_voltage(
+    entry, root, scale, x, b, scales
+):
+    """One node, one row, nothing moves: every stage is one resistor, G = power/V²."""
+    tau = 1e-9
+    fixed = FullScales(*scales)
+    one = torch.ones(1, dtype=torch.float64)
+    rows = entry * one[:, None]
+    systems = {
+        "low rank": lowrank(rows, root * one[None, None], scale, DAMPING),
+        "empirical Fisher": lowrank(rows, None, scale, DAMPING),
+        "dense": dense(rows, DAMPING),
+        "roots": roots(rows, DAMPING),
+    }
+    for name, system in systems.items():
+        low_rank = name in ("low rank", "empirical Fisher")
+        state, drive = (
+            system.vector(value * one) if low_rank else value * one[None] for value in (x, b)
+        )
+        heat = system.dissipation(state, drive, tau=tau, kappa0=0.0, full_scales=fixed)
+        u = entry * x
+        w = u * scale**2 * root**2 if name == "low rank" else u * scale**2
+        voltage = {
+            **dict.fromkeys(["j_array", "array", "damping"], x / fixed.x),
+            **dict.fromkeys(["h_array", "feedback_u"], u / fixed.u),
+            "feedback_w": w / fixed.w,
+            "jt_array": w / fixed.w if name == "low rank" else u / fixed.u,
+            "input": b / fixed.b,
+        }
+        found = {**system.conductances(), **heat.conductances}
+        for stage, energy in heat.stages.items():
+            expected = float(energy) / tau / voltage[stage] ** 2
+            assert float(found[stage]) == pytest.approx(expected, rel=1e-6), (name, stage)
 
 
 @pytest.mark.parametrize("name", ["low rank", "dense", "roots"])

@@ -135,6 +135,6 @@ def read(states: Tensor, *, output_bits: int | None, dtype: Dtype = "float32") -
 def _swing(heat: Dissipation, moved: Tensor) -> dict[str, Tensor]:
     return {
         "dissipation": heat.total.sum(),
-        "saturation": heat.largest_saturation,
+        **heat.facts(),
         "nonfinite": (~moved.isfinite()).sum(),
     }

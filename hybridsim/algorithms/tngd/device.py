@@ -64,7 +64,7 @@ def settle(
     """The exact transition over ``tau`` RC, and what the circuit dissipated on the way."""
     run = {"tau": tau, "kappa0": kappa0}
     moved, heat = system.matrix.settle(state, drive, **run, noise_seeds=[noise_seed])
-    return Outcome(moved, {"dissipation": heat.total, "saturation": heat.largest_saturation})
+    return Outcome(moved, {"dissipation": heat.total, **heat.facts()})
 
 
 def read(system: System, state: Vector, *, output_bits: int | None) -> Outcome:
