@@ -293,6 +293,80 @@ def test_a_reset_state_read_at_once_is_fresh_and_is_sgd():
     )
 
 
+def relaxed_for(sink, state):
+    """By step, the ages of its readings as the trace tells: updates since the parameters of the
+    system in force when the state last moved, or at which it was reset."""
+    switches = sorted(
+        (s["end_ps"], s["step"] - 1) for s in sink.spans if s["kind"] == "convert gradient"
+    )
+    forced = [(s["end_ps"], s["step"]) for s in sink.spans if s["kind"] == "forced delay"]
+    if forced:  # the switch comes when the pause ends, if it is still to come
+        ends = {step: end for end, step in forced}
+        switches = [(max(at, ends.get(updates, 0)), updates) for at, updates in switches]
+    moves = [
+        s for s in sink.spans if s["lane"] in ("relax", "core") and s["start_ps"] < s["end_ps"]
+    ]
+
+    def in_force(time_ps):
+        return max(updates for at, updates in switches if at <= time_ps)
+
+    found = {}
+    for reading in (s for s in sink.spans if s["kind"] == "measure"):
+        start = reading["start_ps"]
+        last = max((s["start_ps"] for s in moves if s["end_ps"] <= start), default=None)
+        age = 0 if last is None else reading["step"] - 1 - in_force(last)
+        if state == "reset" and in_force(start) == reading["step"] - 1:
+            age = 0
+        found.setdefault(reading["step"], []).append(age)
+    return found
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    samples=st.integers(1, 3),
+    state=st.sampled_from(["kept", "reset"]),
+    timing=st.sampled_from(
+        [{}, {"wait": "2 tau"}, {"delay": "20 tau"}, {"delay": "300 tau"}, {"delay": "600 tau"}]
+    ),
+    buffering=st.sampled_from(["single", "double"]),
+    link=st.sampled_from([{}, FAST]),
+)
+def test_staleness_is_what_the_trace_tells_and_the_delay_what_the_clock_shows(
+    samples, state, timing, buffering, link
+):
+    algorithm = {**ASYNCHRONOUS, "settle": "600 tau", "state": state, **timing,
+                 "readout": {"samples": samples, "spacing": "3 tau"}}  # fmt: skip
+    machine = {
+        "link": {"part": "paper-50gbps", **link},
+        "spus": {**IDEAL, "buffering": buffering},
+    }
+    _, sink = execute(document(algorithm, steps=4, machine=machine), live=False)
+    ages = relaxed_for(sink, state)
+    for row in sink.steps:
+        expected = ages[row["step"]]
+        assert row["staleness_steps"] == pytest.approx(sum(expected) / len(expected))
+    for row in sink.steps[:-1]:
+        read, following = (
+            [s for s in sink.spans if s["step"] == row["step"] + k and s["kind"] == kind]
+            for k, kind in ((0, "measure"), (1, "convert gradient"))
+        )
+        pauses = [s["end_ps"] for s in sink.spans
+                  if s["step"] == row["step"] and s["kind"] == "forced delay"]  # fmt: skip
+        end = max([s["end_ps"] for s in following] + pauses)
+        assert row["delay_ps"] == end - min(s["start_ps"] for s in read)
+    if "delay" in timing:
+        forced_ps = float(timing["delay"].split()[0]) * 1e6
+        assert all(row["delay_ps"] >= forced_ps for row in sink.steps[:-1])
+
+
+def test_a_state_that_never_moves_grows_older_with_every_step():
+    """No time at all, and the state kept: what is read answers the first gradient."""
+    for changes in ({"settle": "0 tau", "state": "kept"},
+                    {**ASYNCHRONOUS, "settle": "0 tau", "delay": "0 tau"}):  # fmt: skip
+        _, sink = execute(document({**TNGD, **changes}, steps=4), live=False)
+        assert [row["staleness_steps"] for row in sink.steps] == [0, 1, 2, 3]
+
+
 def test_averaged_readings_carry_more_bits():
     spus = {"count": 1, "part": "rc-1us", "output_bits": 4}
     algorithm = {**TNGD, "readout": {"samples": 5, "spacing": "1 tau"}}

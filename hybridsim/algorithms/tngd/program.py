@@ -3,8 +3,15 @@
 The GPU sends Jacobian, loss Hessian and gradient; the SPU relaxes towards ``(Jᵀ H J / b + lambda
 I)⁻¹ g``; the GPU reads the state and updates. Synchronous: the SPU is held from the reading to the
 next start. Asynchronous: it relaxes without pause, and the delay between a reading and the upload
-that answers it emerges from GPU and link times, or is forced. ``staleness_steps`` counts the
-updates between the parameters that the state last relaxed for and those it moves.
+that answers it emerges from GPU and link times, or is forced.
+
+Two columns of the learning curve tell how old a direction is. ``staleness_steps``: the updates
+between the parameters whose system the state last relaxed for (by any time at all; a reset state is
+as fresh as its gradient) and those that it moves, on average over the readings of a step.
+``delay_ps``: clock time from the first reading of a step to the instant at which the system that
+answers it is in force; 0 where the SPU is held meanwhile, nothing at the last step. A forced delay
+is analog time from the first reading on; the clock shows more where GPU and link take longer or
+readings are converted, the state being held meanwhile.
 """
 
 from __future__ import annotations
@@ -56,6 +63,8 @@ class Tngd(Algorithm[Settings]):
         self.fidelity = Computation(fidelity, damping=settings.damping)
         self.asked: Ref  # the linearization that the SPU was last given
         self.read_ps = 0
+        self.in_force = self.relaxed_for = 0  # updates before the parameters of these systems
+        self.ages: list[int] = []  # of the readings of a step, in updates
 
     def make_group(self) -> Group:
         """The first GPU."""
@@ -90,19 +99,19 @@ class Tngd(Algorithm[Settings]):
         """An SPU that never stops has its first system before the first step."""
         if self.asynchronous:
             self.asked = yield from self._linearize(1)
-            self._switch(*(yield from self._pose(1, self.asked)))
+            self._switch(1, *(yield from self._pose(1, self.asked)))
 
     def direction(self, step: int) -> Process[Direction]:
         """Synchronous: linearize, upload, settle, read. Asynchronous: wait, then read."""
-        stale = 0
         if self.asynchronous:
-            stale = yield from self._wait(step)
+            yield from self._wait(step)
         else:
             self.asked = yield from self._linearize(step)
-            self._switch(*(yield from self._pose(step, self.asked)))
+            self._switch(step, *(yield from self._pose(step, self.asked)))
             yield from self._settle(step, self.settings.settle_tau, reading=0)
         answer = yield from self._read(step)
         found = self.session.diagnose(step, self.fidelity, (self.asked, answer))
+        stale = sum(self.ages) / len(self.ages)
         columns: Columns = {"staleness_steps": stale, "delay_ps": 0, **found}
         return Direction([answer], self.asked, columns)
 
@@ -118,8 +127,8 @@ class Tngd(Algorithm[Settings]):
             self._relax(step, "until the end", None)
         return {"delay_ps": None}
 
-    def _wait(self, step: int) -> Process[int]:
-        """Let the SPU relax until it is read; returns the reading's staleness in steps."""
+    def _wait(self, step: int) -> Process[None]:
+        """Let the SPU relax until it is read."""
         wait_tau, spu = self._wait_tau(), self.spu
         assert spu.system is not None, "installed before the first step"
         pause_ps = spu.duration_ps(wait_tau)
@@ -129,8 +138,6 @@ class Tngd(Algorithm[Settings]):
         self.read_ps = self.session.now_ps()
         forced = self.settings.delay_tau is not None
         self._relax(step, "before reading", wait_tau if forced else None)
-        fresh = wait_tau > 0 or self.settings.state == "reset"
-        return 0 if fresh else min(1, step - 1)
 
     # ---------------------------------------------------------------- phases
 
@@ -188,11 +195,15 @@ class Tngd(Algorithm[Settings]):
             self._relax(step, "until switched", left_tau)
         elif spu.node.buffering == "double":
             self._relax(step, "until switched", None)
-        self._switch(system, drive, load)
+        self._switch(step + 1, system, drive, load)
 
-    def _switch(self, system: Ref, drive: Ref, load: Load) -> None:
-        """Put a system in force."""
+    def _switch(self, step: int, system: Ref, drive: Ref, load: Load) -> None:
+        """Put the system of a step in force."""
+        starts = self.settings.state == "reset" or self.spu.system is None
         self.spu.install(system, drive, self._start_state(system, drive), load)
+        self.in_force = step - 1
+        if starts:
+            self.relaxed_for = self.in_force
 
     def _start_state(self, system: Ref, drive: Ref) -> Ref:
         """The state that a new system starts from: the gradient, or what the nodes hold."""
@@ -204,6 +215,7 @@ class Tngd(Algorithm[Settings]):
 
     def _settle(self, step: int, tau: float, reading: int) -> Process[Ref]:
         relaxation = self._relaxation(tau, step, f"reading {reading}")
+        self._moved(tau)
         return (yield from self.spu.settle(self.issuer, Label("settle", step), tau, relaxation))
 
     def _relax(self, step: int, phase: str, tau: float | None) -> None:
@@ -212,8 +224,14 @@ class Tngd(Algorithm[Settings]):
         With a commanded one the state is held for the rest.
         """
         elapsed = self.spu.elapsed_tau() if tau is None else tau
+        self._moved(elapsed)
         if elapsed > 0:
             self.spu.relax(Label("relax", step), self._relaxation(elapsed, step, phase), tau)
+
+    def _moved(self, tau: float) -> None:
+        """The state relaxes for the system in force, if time passes at all."""
+        if tau > 0:
+            self.relaxed_for = self.in_force
 
     def _relaxation(self, tau: float, step: int, phase: str) -> Computation:
         kappa0 = self.settings.noise
@@ -222,7 +240,7 @@ class Tngd(Algorithm[Settings]):
 
     def _read(self, step: int) -> Process[Ref]:
         """Measure, once or as the mean of several readings, and send the result to the GPU."""
-        samples = self.settings.readout.samples
+        samples, self.ages = self.settings.readout.samples, []
         readings = [(yield from self._measure(step))]
         for index in range(1, samples):
             yield from self._space(step, index)
@@ -264,6 +282,7 @@ class Tngd(Algorithm[Settings]):
         spu = self.spu
         assert spu.system is not None and spu.state is not None, "installed before it is read"
         args, label, shape = (spu.system, spu.state), Label("measure", step), self.theta[0].value
+        self.ages.append(step - 1 - self.relaxed_for)
         return (
             yield from spu.measure(self.issuer, label, self.read, args, self._size(), shape=shape)
         )

@@ -73,12 +73,14 @@ class Tngd(AlgorithmSettings):
     delay_tau: Tau | None = Field(
         None,
         alias="delay",
-        description="asynchronous: forced time t_d between measurement and upload; else it emerges",
+        description="asynchronous: forced time t_d from the first reading to the system that "
+        "answers it; else it emerges",
     )
     wait_tau: Tau = Field(
         0.0,
         alias="wait",
-        description="asynchronous: time between the swap to a new system and the measurement",
+        description="asynchronous: time between the swap to a new system and the measurement; "
+        "under a forced delay it is settle - delay",
     )
 
     @property
