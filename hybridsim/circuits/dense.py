@@ -11,7 +11,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from hybridsim.circuits.base import FullScales, Load
+from hybridsim.circuits.base import FullScales, Load, triangle
 from hybridsim.circuits.modal import Diagonalised, Flow, check_finite, quadratic_form
 
 
@@ -55,7 +55,8 @@ class Dense(Diagonalised):
 
 def load(size: int) -> Load:
     """What a factor of order n takes: n amplifiers and n² programmable resistors."""
-    return Load(size, size * size, size, size * size, (("factor", size * size),))
+    whole = size * size
+    return Load(size, whole, size, whole, (triangle("factor", size),))
 
 
 def dense(matrix: Tensor, damping: float = 0.0) -> Dense:

@@ -29,6 +29,7 @@ from torch import Tensor
 from hybridsim.circuits import modes, passes
 from hybridsim.circuits.base import (
     AUTOMATIC,
+    Array,
     Dissipation,
     FullScales,
     Load,
@@ -36,6 +37,7 @@ from hybridsim.circuits.base import (
     check_interval,
     full_scale,
     normal,
+    rectangle,
 )
 from hybridsim.circuits.low_rank_moments import Flow
 from hybridsim.circuits.precision import largest_magnitude
@@ -375,9 +377,9 @@ def load(
         full_hessian: all of the H array is sent and written, not its blocks alone.
         copies: how often J is sent; once serves both arrays.
     """
-    arrays, written = [("jacobian", copies * rows * size)], 2 * rows * size
+    arrays, written = [rectangle("jacobian", rows * size, copies)], 2 * rows * size
     if not outputs:
         return Load(size, 2 * rows * size, size + rows, written, tuple(arrays))
     hessian = rows * (rows if full_hessian else outputs)
-    arrays.append(("hessian", hessian))
+    arrays.append(Array("hessian", hessian, hessian, rows))
     return Load(size, rows * (rows + 2 * size), size + 2 * rows, written + hessian, tuple(arrays))

@@ -12,7 +12,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from hybridsim.circuits.base import FullScales, Load, full_scale
+from hybridsim.circuits.base import FullScales, Load, full_scale, rectangle
 from hybridsim.circuits.modal import Diagonalised, Flow, check_finite, quadratic_form
 
 
@@ -84,7 +84,7 @@ class Roots(Diagonalised):
 def load(rows: int, size: int) -> Load:
     """What X (r, n) takes: n + r amplifiers and 2 r n programmable resistors."""
     resistors = 2 * rows * size
-    return Load(size, resistors, size + rows, resistors, (("factor", rows * size),))
+    return Load(size, resistors, size + rows, resistors, (rectangle("factor", rows * size),))
 
 
 def roots(rows: Tensor, damping: float = 0.0) -> Roots:

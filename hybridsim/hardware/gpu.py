@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Sequence
 
+import simpy
+
+from hybridsim.circuits.base import Array
 from hybridsim.errors import CapacityError
 from hybridsim.hardware.lane import Context, Issuer, Label, Lane, Process
 from hybridsim.hardware.part import Limit, Part, StaticPower
 from hybridsim.hardware.price import Constants, Quote, Tariff, Time
 from hybridsim.hardware.requests import Compute
+from hybridsim.operations.packing import Packed, packing
 from hybridsim.operations.ref import Computation, Ref
 from hybridsim.scenario.datasheets.sheets import Datasheet
 from hybridsim.units import engineering, to_ps
@@ -120,6 +124,35 @@ class Gpu(Part):
             return self.context.backend.evaluate(computation, args, shape), quote
 
         return (yield from self._lane.serve(issuer, label, args, start))
+
+    def pack(
+        self,
+        issuer: Issuer,
+        label: Label,
+        payloads: tuple[Ref, ...],
+        sending: Sequence[tuple[Array, int]],
+        element_bytes: int,
+    ) -> Generator[simpy.Event, None, tuple[Ref, ...]]:
+        """Round and pack arrays for a link, each to its bits (``operations.packing``).
+
+        Time and energy pass; what rounding makes of the numbers is computed by the device that they
+        are sent to. Numbers that cross as they are cost nothing and leave no span.
+
+        Raises:
+            CapacityError: the packed numbers do not fit beside the others.
+        """
+        packed = [
+            Packed(a.entries, min(a.sent, a.entries), a.diagonal, bits) for a, bits in sending
+        ]
+        work = packing(packed, element_bytes)
+        if not work.kernels:
+            return payloads
+
+        def start() -> tuple[Ref, Quote]:
+            return payloads[0], self._quote(work, False, label)
+
+        done = yield from self._lane.serve(issuer, label, payloads, start)
+        return tuple(payload._replace(spans=done.spans) for payload in payloads)
 
     def execute_stages(
         self,

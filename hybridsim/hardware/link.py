@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
+from typing import NamedTuple, cast
 
 import simpy
 
@@ -77,6 +78,14 @@ def _stretched(quote: Quote, duration_ps: int) -> Quote:
     return quote._replace(duration_ps=duration_ps, row=(duration_ps, *quote.row[1:]))
 
 
+class Message(NamedTuple):
+    """Bits that are sent under one label, for so many equal operations."""
+
+    label: Label
+    bits: int
+    repeats: int = 1
+
+
 class Route:
     """The wires from one node to another."""
 
@@ -97,23 +106,40 @@ class Route:
         return self._slowest.prices.duration_ps(Transmit(bits, 0, self._names))
 
     def transfer(
-        self, issuer: Issuer, label: Label, payload: Carried, bits: int, count: int = 1
+        self, issuer: Issuer, messages: Sequence[Message], payload: Carried
     ) -> Generator[simpy.Event, None, Carried]:
-        """Send ``bits``; the payload is visible at the far end after occupancy and latency.
+        """Send messages back to back; the payload is visible at the far end when all are there.
 
-        With chunks, other senders may come in between; a free route takes no time and leaves no
-        span.
+        A message takes the wires when the one before has left them, while that is still in flight:
+        latency is paid once, sum of bits/bandwidth + latency in all. With chunks, other senders may
+        come in between; a free route takes no time and leaves no span.
         """
-        if not self.wires or bits == 0:
-            return payload
-        sent = 0
+        sending = [message for message in messages if message.bits] if self.wires else []
+        flights, spans = list[simpy.Process](), set[int]()
+        for number, message in enumerate(sending, start=1):
+            left = yield from self._send(issuer, message, payload)
+            if self.latency_ps and number < len(sending):
+                flight = self._fly(issuer.fork(), message.label, left)
+                flights.append(self._context.env.process(flight))
+                continue
+            if self.latency_ps:
+                left = yield from self._fly(issuer, message.label, left)
+            spans.update(left.spans)
+        if flights:  # they left before the last one, and are there
+            yield self._context.env.all_of(flights)
+            spans.update(*(cast("Carried", flight.value).spans for flight in flights))
+        return payload._replace(spans=tuple(sorted(spans))) if sending else payload
+
+    def _send(
+        self, issuer: Issuer, message: Message, payload: Carried
+    ) -> Generator[simpy.Event, None, Carried]:
+        """Put one message on the wires, in chunks if they are cut."""
+        sent, bits = 0, message.bits
         while sent < bits:
             size = min(bits - sent, self._chunk_bits or bits)
-            message = Transmit(size, sent, self._names, count if size == bits else 1)
-            payload = yield from self._occupy(issuer, label, payload, message)
+            piece = Transmit(size, sent, self._names, message.repeats if size == bits else 1)
+            payload = yield from self._occupy(issuer, message.label, payload, piece)
             sent += size
-        if self.latency_ps:
-            payload = yield from self._fly(issuer, label, payload)
         return payload
 
     def _occupy(

@@ -13,7 +13,7 @@ import simpy
 from hybridsim.errors import InputError
 from hybridsim.hardware.gpu import Gpu
 from hybridsim.hardware.lane import Context, Issuer, Label, Place, pass_time
-from hybridsim.hardware.link import Route, Wire
+from hybridsim.hardware.link import Message, Route, Wire
 from hybridsim.hardware.part import Basis, Limit, Part, StaticPower
 from hybridsim.hardware.price import Quote
 from hybridsim.hardware.requests import Amounts, Pause, encode
@@ -106,8 +106,8 @@ class Machine:
         count: int = 1,
     ) -> Generator[simpy.Event, None, Carried]:
         """Send a payload from node to node."""
-        route = self.route(source, target)
-        return (yield from route.transfer(issuer, label, payload, bits, count))
+        messages = [Message(label, bits, count)]
+        return (yield from self.route(source, target).transfer(issuer, messages, payload))
 
     def pause(
         self,

@@ -55,7 +55,7 @@ class Predictor:
     def _predict(self, job: Job, spu: Spu) -> Prediction:
         settings, (up, down) = self._settings, self._routes(spu)
         load = job.load
-        messages = [numbers * spu.bits("input") for _, numbers in load.arrays]
+        messages = [array.sent * spu.bits("input") for array in load.arrays]
         if settings.method == "solves":
             messages.append(job.size * job.columns * spu.bits("bias"))
         tau, driven = settings.settle_tau, settings.method != "noise"

@@ -8,6 +8,8 @@ the answers.
 
 from __future__ import annotations
 
+from typing import Any
+
 import simpy
 
 from hybridsim.algorithms.base import Process
@@ -15,6 +17,7 @@ from hybridsim.algorithms.kfac import algebra, device
 from hybridsim.algorithms.kfac.blocks import Parts, Prepared, results
 from hybridsim.algorithms.kfac.jobs import Job, Piece, Placement, tile_jobs
 from hybridsim.algorithms.kfac.layers import Block
+from hybridsim.algorithms.kfac.packing import Packer
 from hybridsim.algorithms.kfac.placement import place
 from hybridsim.algorithms.kfac.prediction import Predictor
 from hybridsim.algorithms.kfac.work import Address, SpuWork, after
@@ -63,6 +66,7 @@ class Thermodynamic:
             form="roots" if settings.upload == "activations" else "factors",
         )
         self.work = SpuWork(session, owner)
+        self.packer = Packer(session, owner, self.placement)
 
     def begin_step(self) -> None:
         """Forget what was computed once for several SPUs."""
@@ -76,10 +80,13 @@ class Thermodynamic:
         return {"rounding_shift": sum(shifts) / len(shifts)} if shifts else {}
 
     def prepare(self, step: int, block: Block, a: Ref, g: Ref, issuer: Issuer) -> Process[Prepared]:
-        """Damping, and under method 1 the inverses."""
-        gpu = self.owner[block.name]
-        shifts = yield from gpu.execute(
-            issuer, Label("damping", step, block.name), self._shifts, (a, g)
+        """Damping, packing for the SPUs, and under method 1 the inverses."""
+        gpu, jobs = self.owner[block.name], self.jobs[block.name].values()
+        label = Label("damping", step, block.name)
+        # queued at the same time, neither needs the other
+        shifts, (a, g) = yield from self._both(
+            gpu.execute(issuer.fork(), label, self._shifts, (a, g)),
+            self.packer.factors(step, jobs, (a, g), issuer.fork()),
         )
         system = (a, g, self.backend.pick(shifts, 0), self.backend.pick(shifts, 1))
         if self.settings.method == "solves":
@@ -127,11 +134,13 @@ class Thermodynamic:
     ) -> Process[Ref]:
         """The transposed solutions of a factor's columns, all pieces side by side."""
         job, gpu = self.jobs[block.name][side], self.owner[block.name]
+        packed = self.packer.columns(step, job, ready, after(factor, shift), issuer.fork())
         running = [
             self.env.process(
-                self._piece(Address(step, job), piece, factor, shift, ready, issuer.fork())
+                self._piece(Address(step, job), piece, factor, shift, given, issuer.fork())
             )
             for piece in self.placement[block.name, side]
+            for given in [packed if len(piece.tiles) == 1 else ready]
         ]
         answers = tuple((yield from results(self.env, running)))
         label = Label("transpose", step, block.name)
@@ -161,9 +170,7 @@ class Thermodynamic:
         tile = at._replace(job=job._replace(size=size))
         if at.tile == len(piece.tiles) - 1:
             whole = piece._replace(first=0, columns=columns.value.shape[1])
-            return (
-                yield from self.work.solve(tile, whole, factor, shift, self._known(columns), issuer)
-            )
+            return (yield from self._solve_tile(tile, whole, (factor, columns), shift, issuer))
         label, first = (
             Label("cut tile", at.step, job.block),
             Computation(algebra.first_tile, size=size),
@@ -171,14 +178,8 @@ class Thermodynamic:
         pair = yield from gpu.execute(issuer, label, first, (after(factor, shift), columns))
         count = self.backend.pick(pair, 1).value.shape[1]
         whole = piece._replace(first=0, columns=count)
-        solved = yield from self.work.solve(
-            tile,
-            whole,
-            self.backend.pick(pair, 0),
-            shift,
-            self._known(self.backend.pick(pair, 1)),
-            issuer,
-        )
+        cut = (self.backend.pick(pair, 0), self.backend.pick(pair, 1))
+        solved = yield from self._solve_tile(tile, whole, cut, shift, issuer)
         label, following = (
             Label("Schur complement", at.step, job.block),
             Computation(_FOLLOWING, size=size),
@@ -194,6 +195,14 @@ class Thermodynamic:
         return (
             yield from gpu.execute(issuer, label, _JOIN_TILES, (solved, answer), synchronous=True)
         )
+
+    def _solve_tile(
+        self, at: Address, piece: Piece, tile: tuple[Ref, Ref], shift: Ref, issuer: Issuer
+    ) -> Process[Ref]:
+        """Pack a tile (matrix, columns), and solve it on its SPU."""
+        job = at.job._replace(columns=piece.columns)
+        matrix, columns = yield from self.packer.tile(at.step, job, piece, tile, issuer)
+        return (yield from self.work.solve(at, piece, matrix, shift, self._known(columns), issuer))
 
     def _known(self, columns: Ref) -> simpy.Event:
         return self.env.event().succeed(Parts(None, None, columns, self.session.now_ps()))
@@ -237,5 +246,5 @@ class Thermodynamic:
             )
         )
 
-    def _both(self, *steps: Process[Ref]) -> Process[list[Ref]]:
+    def _both(self, *steps: Process[Any]) -> Process[list[Any]]:  # Any: what each step gives
         return (yield from results(self.env, [self.env.process(step) for step in steps]))

@@ -107,7 +107,7 @@ class SpuWork:
     ) -> Process[None]:
         """Send a factor (or the raw rows) and write the resistors."""
         gpu, load = self.owner[at.job.block], at.job.load
-        bits = sum(numbers for _, numbers in load.arrays) * spu.bits("input")
+        bits = sum(array.sent for array in load.arrays) * spu.bits("input")
         payload = after(*args)
         sent = yield from self.machine.transfer(
             issuer, at.label("upload factor"), gpu.name, spu.name, payload, bits

@@ -30,9 +30,10 @@ from hybridsim.algorithms.natural_gradient.linearization import linearize
 from hybridsim.algorithms.session import Session
 from hybridsim.algorithms.tngd import device
 from hybridsim.circuits import low_rank
-from hybridsim.circuits.base import Load
+from hybridsim.circuits.base import Array, Load, rectangle
 from hybridsim.errors import InputError
 from hybridsim.hardware.lane import Label
+from hybridsim.hardware.link import Message
 from hybridsim.operations.ref import Computation, Ref, Token
 from hybridsim.scenario.machine import MachineSpec
 from hybridsim.scenario.settings.base import OptimizerSettings
@@ -99,7 +100,7 @@ class Tngd(Algorithm[Settings]):
         """An SPU that never stops has its first system before the first step."""
         if self.asynchronous:
             self.asked = yield from self._linearize(1)
-            self._switch(1, *(yield from self._pose(1, self.asked)))
+            yield from self._give(1)
 
     def direction(self, step: int) -> Process[Direction]:
         """Synchronous: linearize, upload, settle, read. Asynchronous: wait, then read."""
@@ -107,7 +108,7 @@ class Tngd(Algorithm[Settings]):
             yield from self._wait(step)
         else:
             self.asked = yield from self._linearize(step)
-            self._switch(step, *(yield from self._pose(step, self.asked)))
+            yield from self._give(step)
             yield from self._settle(step, self.settings.settle_tau, reading=0)
         answer = yield from self._read(step)
         found = self.session.diagnose(step, self.fidelity, (self.asked, answer))
@@ -161,16 +162,34 @@ class Tngd(Algorithm[Settings]):
             copies=1 if self.settings.jacobian_upload == "once" else 2,
         )
 
-    def _pose(self, step: int, linearization: Ref) -> Process[tuple[Ref, Ref, Load]]:
-        """Send the arrays one after the other, write the resistors, convert the drive."""
-        spu, load = self.spu, self._load(linearization)
-        bits = [(f"upload {name}", numbers * spu.bits("input")) for name, numbers in load.arrays]
-        bits.append(("upload gradient", load.cells * spu.bits("bias")))
-        sent = linearization
-        for kind, amount in bits:
-            sent = yield from self.machine.transfer(
-                self.issuer, Label(kind, step), self.gpu.name, spu.name, sent, amount
-            )
+    def _give(self, step: int) -> Process[None]:
+        """Give the SPU the system that was asked last, and put it in force."""
+        packed = yield from self._pack(step)
+        self._switch(step, *(yield from self._pose(step, packed)))
+
+    def _sending(self, load: Load) -> list[tuple[Array, int]]:
+        """The arrays that are sent, with the bits of their numbers."""
+        found = [(array, self.spu.bits("input")) for array in load.arrays]
+        return [*found, (rectangle("gradient", load.cells), self.spu.bits("bias"))]
+
+    def _pack(self, step: int) -> Process[Ref]:
+        """Round and pack the arrays on the GPU."""
+        sending = self._sending(self._load(self.asked))
+        element_bytes = self.group.number_bits // 8
+        (packed,) = yield from self.gpu.pack(
+            self.issuer, Label("pack", step), (self.asked,), sending, element_bytes
+        )
+        return packed
+
+    def _pose(self, step: int, packed: Ref) -> Process[tuple[Ref, Ref, Load]]:
+        """Send the arrays back to back, write the resistors, convert the drive."""
+        spu, load = self.spu, self._load(packed)
+        messages = [
+            Message(Label(f"upload {array.name}", step), array.sent * bits)
+            for array, bits in self._sending(load)
+        ]
+        route = self.machine.route(self.gpu.name, spu.name)
+        sent = yield from route.transfer(self.issuer, messages, packed)
         system = yield from spu.program(
             self.issuer, Label("program", step), self.upload, (sent,), load
         )
@@ -183,9 +202,10 @@ class Tngd(Algorithm[Settings]):
     def _answer(self, step: int) -> Process[None]:
         """Upload while the SPU goes on (held meanwhile without a second buffer); switch over."""
         spu, delay = self.spu, self.settings.delay_tau
+        packed = yield from self._pack(step + 1)
         if delay is None and spu.node.buffering == "single":
             self._relax(step, "until held", None)
-        system, drive, load = yield from self._pose(step + 1, self.asked)
+        system, drive, load = yield from self._pose(step + 1, packed)
         if delay is not None:
             left_tau = delay - self._spread_tau()
             left_ps = spu.since_ps + spu.duration_ps(left_tau) - self.session.now_ps()

@@ -64,7 +64,8 @@ class Tngd(AlgorithmSettings):
     )
     hessian_upload: Literal["block_diagonal", "full"] = Field(
         "block_diagonal",
-        description="what of the loss Hessian crosses the link: its blocks, or the full array",
+        description="what of the loss Hessian crosses the link: its blocks, or the full array; "
+        "every entry, as the paper counts",
     )
     noise: Noise = 0.0
     readout: Readout = Field(

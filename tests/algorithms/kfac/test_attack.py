@@ -392,7 +392,8 @@ def test_every_piece_takes_what_was_predicted_and_carries_what_its_sizes_say(cas
             )
         ]
         entries, numbers = sum(j.size**2 for j in solves), sum(j.size * j.columns for j in solves)
-        assert sums(place, "upload factor", "bits") == entries * spu.bits("input")
+        triangles = sum(j.size * (j.size + 1) // 2 for j in solves)
+        assert sums(place, "upload factor", "bits") == triangles * spu.bits("input")
         assert sums(place, "program", "writes") == entries
         unit = algorithm["method"] == "inverse" and all(row["tiles"] == 1 for row in rows)
         assert sums(place, "upload columns", "bits") == (0 if unit else numbers * spu.bits("bias"))
