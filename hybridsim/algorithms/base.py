@@ -14,6 +14,7 @@ from hybridsim.hardware.gpu import Gpu
 from hybridsim.operations.ref import Ref, Token
 from hybridsim.scenario.machine import MachineSpec, SpuSpec
 from hybridsim.scenario.settings.base import OptimizerSettings
+from hybridsim.tasks.task import Task
 
 Columns = dict[str, Any]  # Any: cells of the learning curve, numbers or nothing
 T = TypeVar("T")
@@ -81,7 +82,7 @@ class Algorithm(ABC, Generic[Settings]):
         return self.session.resident_bytes()
 
     @classmethod
-    def assumptions(cls, settings: Settings, spec: MachineSpec) -> list[str]:
+    def assumptions(cls, settings: Settings, spec: MachineSpec, task: Task) -> list[str]:
         """What the model takes for granted in such a run, besides the constants."""
         gpus = len(spec.usable_gpus())
         found = [

@@ -14,12 +14,13 @@ from hybridsim.algorithms.catalogue import algorithm_of
 from hybridsim.results.keys import Json
 from hybridsim.scenario.machine import MachineSpec, NodeSpec
 from hybridsim.scenario.schema import Scenario
+from hybridsim.tasks.task import Task
 
 SCHEMA_VERSION = 2
 _PACKAGES = ("hybridsim", "torch", "numpy", "simpy", "pandas", "pyarrow", "scikit-learn")
 
 
-def manifest(scenario: Scenario, backend: str, salt: bytes, workload_key: str) -> dict[str, Json]:
+def manifest(scenario: Scenario, backend: str, salt: bytes, task: Task) -> dict[str, Json]:
     """Schema version, seed, versions, source revision, hashes and the machine with every constant
     and its source.
     """
@@ -34,18 +35,18 @@ def manifest(scenario: Scenario, backend: str, salt: bytes, workload_key: str) -
         "git_revision": git_revision(),
         "hashes": {
             "scenario": hashlib.sha256(text.encode()).hexdigest(),
-            "workload": workload_key,
+            "workload": task.key,
             "numerics": salt.hex(),
         },
         "machine": expanded(scenario.machine.expand()),
-        "model_assumptions": model_assumptions(scenario, backend),
+        "model_assumptions": model_assumptions(scenario, backend, task),
     }
 
 
-def model_assumptions(scenario: Scenario, backend: str) -> list[str]:
+def model_assumptions(scenario: Scenario, backend: str, task: Task) -> list[str]:
     """What the model takes for granted in this run, besides the constants."""
     settings, spec = scenario.training.algorithm, scenario.machine.expand()
-    found = algorithm_of(settings).assumptions(settings, spec)
+    found = algorithm_of(settings).assumptions(settings, spec, task)
     timing = backend == "timing" and settings.needs_spu
     return [*found, TIMING_ASSUMPTION] if timing else found
 

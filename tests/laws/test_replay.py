@@ -35,7 +35,7 @@ CHOICES: dict[str, list[Any]] = {
     "training.algorithm.hessian_upload": ["full"],
     "training.algorithm.damping_rule": ["plain", "exact"],
     "training.algorithm.method": ["digital", "solves", "inverse"],
-    "training.algorithm.fisher": ["type2", "mc", "empirical"],
+    "training.algorithm.fisher": ["type2", "type2_per_term", "mc", "empirical"],
     "training.algorithm.sharing": ["reduce"],
     "training.algorithm.upload": ["factors", "activations"],
     "training.algorithm.placement": ["auto", "layers", "columns"],

@@ -12,11 +12,14 @@ settings: Eschenhagen et al., K-FAC for modern neural network architectures, Neu
   at one position, of the unaveraged loss summed over all terms of the batch.
 
 Where each loss term has its own seeds (``type2``: the columns of the root S of its loss Hessian S
-Sᵀ; ``mc``: the loss gradient at a label drawn from the network), all terms are backpropagated at
-once, column c of all of them together: g at a position is the sum over the terms that it
-influences. A ⊗ G approximates the layer's block of the GGN of the mean loss; it is this block for
-linear networks of dense layers with mse, under expand where each position has its own loss term and
-no other, under reduce where positions are averaged into one.
+Sᵀ; ``mc``: the loss gradient at a label drawn from the network), all terms of an example are
+backpropagated at once, column c of all of them together: g at a position is the sum over the terms
+that it influences. Where a position influences several terms (attention, a mean over positions),
+``type2`` so keeps products of different terms, which the GGN has not (as curvlinops does; under
+``mc`` they vanish in the mean). ``type2_per_term`` backpropagates one term of every example at a
+time, T times as many passes, and has none. A ⊗ G approximates the layer's block of the GGN of the
+mean loss; it is this block for linear networks of dense layers with mse, under expand where each
+position has its own loss term and no other, under reduce where positions are averaged into one.
 
 mse is the mean over d_z outputs of a squared error, weight 1/d_z: S = √(2/d_z) I, labels are drawn
 with variance 1/2, and g of ``empirical`` is 2(z - y)/√d_z backpropagated, √d_z times the loss
@@ -44,7 +47,7 @@ from hybridsim.operations.count import stage
 from hybridsim.outcome import Outcome
 from hybridsim.tasks.task import Batch, Task
 
-Fisher = Literal["type2", "empirical", "mc"]
+Fisher = Literal["type2", "type2_per_term", "empirical", "mc"]
 Form = Literal["factors", "roots"]
 
 _COLUMNS = 64  # backpropagated at once
@@ -76,7 +79,8 @@ def factors(
 ) -> Outcome:
     """Kronecker factors (see the module) and the gradient of the mean loss, all in theta's type.
 
-    ``type2`` backpropagates the d_z columns of the loss Hessians' roots, ``mc`` the loss gradients
+    ``type2`` backpropagates the d_z columns of the loss Hessians' roots, ``type2_per_term`` those
+    of each of the T terms of an example on their own, ``mc`` the loss gradients
     of ``samples`` labels for each term (G is their mean), ``empirical`` the batch's own loss
     gradients, in the same pass as the gradient. ``roots`` gives the rows X (rows, n) and Y (rows,
     m) with A = XᵀX and G = YᵀY in place of the factors; a diagonal A stays a vector.
@@ -109,7 +113,12 @@ def factors(
         )
     else:
         gradients = tape.gradients(keep=True)
-        columns = _type2(task, tape.z) if fisher == "type2" else _mc(task, tape.z, draw, samples)
+        if fisher == "mc":
+            columns = _mc(task, tape.z, draw, samples)
+        else:
+            columns = _type2(task, tape.z)
+        if fisher == "type2_per_term" and task.terms > 1:
+            columns = _per_term(columns)
         for seeds, last in columns:
             slopes = tape.backpropagate(seeds, keep=not last)
             products.add_g(slopes, 1 / (terms * samples) if fisher == "mc" else 1 / terms)
@@ -234,6 +243,16 @@ def _type2(task: Task, z: Tensor) -> Iterator[tuple[Tensor, bool]]:
             seeds = -p * roots.movedim(-1, 0)[..., None]
             seeds[..., columns].diagonal(dim1=0, dim2=-1).add_(roots)
         yield seeds, columns.stop == outputs
+
+
+def _per_term(columns: Iterator[tuple[Tensor, bool]]) -> Iterator[tuple[Tensor, bool]]:
+    """The same seeds, those of one loss term of every example at a time, zero at the others."""
+    for seeds, last in columns:
+        flat = seeds.flatten(2, -2)
+        for term in range(flat.shape[2]):
+            alone = torch.zeros_like(flat)
+            alone[:, :, term] = flat[:, :, term]
+            yield alone.reshape(seeds.shape), last and term == flat.shape[2] - 1
 
 
 def _mc(task: Task, z: Tensor, draw: Draw, samples: int) -> Iterator[tuple[Tensor, bool]]:

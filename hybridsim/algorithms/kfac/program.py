@@ -40,6 +40,7 @@ from hybridsim.operations.ref import Computation, Ref, Token
 from hybridsim.scenario.machine import MachineSpec
 from hybridsim.scenario.settings.base import OptimizerSettings
 from hybridsim.scenario.settings.kfac import Kfac as Settings
+from hybridsim.tasks.task import Task
 
 
 class Kfac(Algorithm[Settings]):
@@ -90,15 +91,21 @@ class Kfac(Algorithm[Settings]):
         return self.settings.update
 
     @classmethod
-    def assumptions(cls, settings: Settings, spec: MachineSpec) -> list[str]:
+    def assumptions(cls, settings: Settings, spec: MachineSpec, task: Task) -> list[str]:
         """Those of every algorithm, and of the analog part where there is one."""
-        found = super().assumptions(settings, spec)
+        found = super().assumptions(settings, spec, task)
+        if settings.fisher == "type2" and task.terms > 1:
+            found.append(
+                f"fisher: type2 backpropagates all {task.terms} loss terms of an example at once: "
+                "where a position influences several, G keeps cross terms between them, which the "
+                "GGN has not (as curvlinops does); type2_per_term has none."
+            )
         if not settings.thermodynamic:
             return found
         found += [
             *ANALOG_ASSUMPTIONS,
-            "A factor is sent whole, n^2 numbers, to every SPU that solves its columns, also over "
-            "a shared wire; its damping and unit columns cost no transfer.",
+            "A factor is sent as its triangle, n (n + 1)/2 numbers, to every SPU that solves its "
+            "columns, also over a shared wire; its damping and unit columns cost no transfer.",
         ]
         if settings.method == "noise":
             found.append("Samples of the noise are converted after the trajectory, not during it.")

@@ -38,6 +38,7 @@ from hybridsim.operations.ref import Computation, Ref, Token
 from hybridsim.scenario.machine import MachineSpec
 from hybridsim.scenario.settings.base import OptimizerSettings
 from hybridsim.scenario.settings.tngd import Tngd as Settings
+from hybridsim.tasks.task import Task
 
 
 class Tngd(Algorithm[Settings]):
@@ -77,9 +78,13 @@ class Tngd(Algorithm[Settings]):
         return self.settings.update
 
     @classmethod
-    def assumptions(cls, settings: Settings, spec: MachineSpec) -> list[str]:
+    def assumptions(cls, settings: Settings, spec: MachineSpec, task: Task) -> list[str]:
         """Those of every algorithm, and of the analog part."""
-        return [*super().assumptions(settings, spec), *ANALOG_ASSUMPTIONS, *ideal_bits(spec)]
+        return [
+            *super().assumptions(settings, spec, task),
+            *ANALOG_ASSUMPTIONS,
+            *ideal_bits(spec),
+        ]
 
     @classmethod
     def assumptions_of_gpus(cls, gpus: int) -> list[str]:

@@ -40,9 +40,11 @@ class Kfac(AlgorithmSettings):
         "inverse: inverses on SPUs "
         "by unit columns, noise: from the covariance of the noise (method 1)",
     )
-    fisher: Literal["type2", "mc", "empirical"] = Field(
+    fisher: Literal["type2", "type2_per_term", "mc", "empirical"] = Field(
         "type2",
-        description="G from the loss Hessian's root, from drawn labels, or from the data's labels",
+        description="G from the loss Hessian's root (type2 keeps cross terms between several loss "
+        "terms of an example, type2_per_term takes a pass for each and has none), from drawn "
+        "labels, or from the data's labels",
     )
     fisher_samples: int = Field(
         1, ge=1, description="labels drawn for each loss term, under fisher: mc"

@@ -14,7 +14,7 @@ from hybridsim.errors import InputError
 
 seeds = st.integers(0, 2**31)
 losses = st.sampled_from(["cross_entropy", "mse"])
-fishers = st.sampled_from(["type2", "empirical", "mc"])
+fishers = st.sampled_from(["type2", "type2_per_term", "empirical", "mc"])
 sharings = st.sampled_from(["expand", "reduce"])
 
 
@@ -85,6 +85,40 @@ def test_a_single_example_has_exact_blocks(seed, loss, sharing):
     value = factors(task, theta, batch, whole(batch), fisher="type2", sharing=sharing).value
     for name, block in exact_blocks(task, theta, batch[0]).items():
         close(torch.kron(value["g"][name], value["a"][name]), block)
+
+
+class Spread(nn.Module):
+    """One hidden vector of an example that every one of its T outputs sees, each differently."""
+
+    def __init__(self, terms):
+        super().__init__()
+        self.first, self.last = nn.Linear(4, 5), nn.Linear(5, 3)
+        self.register_buffer("gains", torch.linspace(-1, 2, 5 * terms).reshape(terms, 5))
+
+    def forward(self, x):
+        return self.last(torch.tanh(self.first(x))[:, None] * self.gains)
+
+
+@settings(deadline=None, max_examples=25)
+@given(seeds, losses, sharings, st.integers(1, 4), st.sampled_from(["factors", "roots"]))
+def test_terms_apart_have_exact_blocks_where_terms_together_keep_cross_terms(
+    seed, loss, sharing, terms, form
+):
+    """A layer applied once whose output every term sees: A x G of a single example is its block of
+    the GGN only where no products of different terms are in G."""
+    task, theta, batch = random_task(lambda: Spread(terms), loss, seed, (4,), (terms, 3), size=1)
+    options = {"sharing": sharing, "form": form}
+    found = {}
+    for fisher in ("type2", "type2_per_term"):
+        value = factors(task, theta, batch, whole(batch), fisher=fisher, **options).value
+        a, g = (value[side]["first"] for side in "ag")
+        found[fisher] = torch.kron(g, a) if form == "factors" else torch.kron(g.T @ g, a.T @ a)
+    exact = exact_blocks(task, theta, batch[0])["first"]
+    close(found["type2_per_term"], exact)
+    if terms == 1:
+        close(found["type2"], exact)
+    else:
+        assert (found["type2"] - exact).norm() > 1e-3 * exact.norm()
 
 
 @settings(deadline=None, max_examples=15)
@@ -265,7 +299,7 @@ def test_roots_are_rows_whose_products_are_the_factors(case, fisher, sharing, sa
     expected = factors(task, theta, batch, whole(batch), **options).value
     found = factors(task, theta, batch, whole(batch), **options, form="roots").value
     positions = 1 if sharing == "reduce" else 16
-    columns = {"type2": 3, "mc": samples, "empirical": 1}[fisher]
+    columns = {"type2": 3, "type2_per_term": 3, "mc": samples, "empirical": 1}[fisher]
     for block in blocks(task, sharing=sharing):
         x, y, shared = (
             found["a"][block.name],
