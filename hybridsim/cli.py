@@ -92,6 +92,7 @@ def check(scenario: ScenarioArgument, overrides: SetOption = None) -> None:
     """Check a scenario file; print every mistake at once, and the fields that have no effect."""
     from hybridsim.scenario.load import load
     from hybridsim.scenario.own_constants import own_constants
+    from hybridsim.scenario.unbuildable import unbuildable_parts
     from hybridsim.scenario.unused import unused_fields
 
     loaded = load(scenario, overrides or ())
@@ -109,6 +110,8 @@ def check(scenario: ScenarioArgument, overrides: SetOption = None) -> None:
             unknown.append(f"which constants of parts change a number: {error}")
     for field in found:
         print(f"unused: {field}")
+    for text in unbuildable_parts(loaded):
+        print(f"unbuildable: {text}")
     print(f"{scenario}: ok")
     for text in unknown:
         print(f"not checked: {text}")

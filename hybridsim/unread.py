@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from hybridsim.errors import HybridsimError
-from hybridsim.scenario.datasheets.constants import ConstantSpec
+from hybridsim.scenario.datasheets.constants import MOST_BITS, ConstantSpec
 from hybridsim.scenario.datasheets.sheets import Datasheet
 from hybridsim.scenario.machine import GpuSpec, MachineSpec, SpuSpec
 from hybridsim.scenario.own_constants import OwnConstants, own_constants
@@ -76,6 +76,8 @@ def _changes(constant: ConstantSpec) -> Iterator[Change]:
             new = old.value * factor if old.value else 1.0
             if constant.whole:
                 new = max(round(new), 1) if round(new) != old.value else old.value + 1
+            if constant.resolution and not old.value:
+                new = MOST_BITS * factor / _STEPS[2]
             if not constant.contains(new):
                 new = old.value
             changed = replace(old, value=new, low=new, high=new)

@@ -50,6 +50,8 @@ def _alarms(run: Run) -> Iterator[str]:
             "The books of time do not balance, trust no share of time: "
             f"{summary['critical_path']['error']}"
         )
+    for text in run.manifest.get("unbuildable") or ():
+        yield f"This machine cannot be built today. {text}."
     if summary["events"]:
         counts = ", ".join(
             f"{entry['count']:,} × {kind}" for kind, entry in summary["events"].items()

@@ -14,6 +14,7 @@ from hybridsim.algorithms.catalogue import algorithm_of
 from hybridsim.results.keys import Json
 from hybridsim.scenario.machine import MachineSpec, NodeSpec
 from hybridsim.scenario.schema import Scenario
+from hybridsim.scenario.unbuildable import unbuildable_parts
 from hybridsim.tasks.task import Task
 
 SCHEMA_VERSION = 2
@@ -40,6 +41,7 @@ def manifest(scenario: Scenario, backend: str, salt: bytes, task: Task) -> dict[
         },
         "machine": expanded(scenario.machine.expand()),
         "model_assumptions": model_assumptions(scenario, backend, task),
+        "unbuildable": unbuildable_parts(scenario),
     }
 
 

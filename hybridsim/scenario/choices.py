@@ -59,6 +59,9 @@ def _complaint(problem: Raw) -> Complaint:
 def _field(spec: ConstantSpec) -> Raw:
     text = f"{spec.meaning}; default: the part's"
     bounds: dict[str, Raw] = {"gt": 0} if spec.positive else {"ge": 0}
+    if spec.resolution:
+        text = f"{spec.meaning.partition(';')[0]}, or ideal: no rounding; default: the part's"
+        return (Bits | None, Field(None, alias=spec.key, description=text))
     if spec.unit:
         kind: Raw = Annotated[float, Unit(spec.unit, **bounds)]
     else:
@@ -80,7 +83,6 @@ else:
     _GpuBase, _LinkBase, _SpuBase = (_with_constants(kind) for kind in ("gpu", "link", "spu"))
 
 _Buffering = Literal["single", "double"]
-_CONVERTER = "bits, or ideal: no rounding"
 NVLINKS = {
     "v100-sxm2-32gb": "nvlink2",
     "a100-sxm4-80gb": "nvlink3",
@@ -177,9 +179,6 @@ class SpuChoice(_SpuBase):
         description="single: integrators are held while resistors are written; double: a second "
         "set, swapped",
     )
-    input_bits: Bits = Field(16, description=f"resolution of programmed conductances, {_CONVERTER}")
-    bias_bits: Bits = Field(16, description=f"resolution of the DACs, {_CONVERTER}")
-    output_bits: Bits = Field(16, description=f"resolution of the ADCs, {_CONVERTER}")
 
 
 class SpusChoice(SpuChoice):

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaH
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from hybridsim.errors import Problem
+from hybridsim.scenario.datasheets.constants import FEWEST_BITS, MOST_BITS
 from hybridsim.scenario.quantity import (
     EXAMPLES,
     QuantityError,
@@ -102,23 +103,21 @@ class Unit:
 
 @dataclass(frozen=True)
 class _Bits:
-    """Annotation of a converter resolution: 2 to 16 bits, or ``ideal`` (None in Python)."""
+    """Annotation of a converter resolution: 2 to 16 bits, or ``ideal`` (0 in Python)."""
 
-    def parse(self, value: Raw) -> int | None:
-        """Bits, None for ``ideal``."""
+    def parse(self, value: Raw) -> int:
+        """Bits, 0 for ``ideal``."""
         if value == "ideal":
-            return None
-        if type(value) is not int or not 2 <= value <= 16:
-            raise wrong("2 to 16 bits or 'ideal'", describe(value))
+            return 0
+        if type(value) is not int or not FEWEST_BITS <= value <= MOST_BITS:
+            raise wrong(f"{FEWEST_BITS} to {MOST_BITS} bits or 'ideal'", describe(value))
         return value
 
     def __get_pydantic_core_schema__(
         self, source: Raw, handler: GetCoreSchemaHandler
     ) -> CoreSchema:
         """A plain function both ways."""
-        serialization = core_schema.plain_serializer_function_ser_schema(
-            lambda v: "ideal" if v is None else v
-        )
+        serialization = core_schema.plain_serializer_function_ser_schema(lambda v: v or "ideal")
         return core_schema.no_info_plain_validator_function(self.parse, serialization=serialization)
 
     def __get_pydantic_json_schema__(
@@ -127,7 +126,7 @@ class _Bits:
         """A small integer or one word."""
         return {
             "anyOf": [
-                {"type": "integer", "minimum": 2, "maximum": 16},
+                {"type": "integer", "minimum": FEWEST_BITS, "maximum": MOST_BITS},
                 {"const": "ideal", "type": "string"},
             ]
         }
@@ -236,7 +235,7 @@ class _Printable:
 
 NODE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,59}")
 Text = Annotated[str, _Printable()]
-Bits = Annotated[int | None, _Bits()]
+Bits = Annotated[int, _Bits()]
 Tau = Annotated[float, Unit("tau", ge=0)]
 Bytes = Annotated[float, Unit("B", ge=1)]
 Scalar = Annotated[Raw, _Scalar()]

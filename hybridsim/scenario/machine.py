@@ -44,14 +44,29 @@ class GpuSpec(NodeSpec):
 
 @dataclass(frozen=True)
 class SpuSpec(NodeSpec):
-    """An analog processor; bits None: ideal."""
+    """An analog processor."""
 
     kind = "spu"
     sheet: Datasheet
     buffering: Literal["single", "double"]
-    input_bits: int | None
-    bias_bits: int | None
-    output_bits: int | None
+
+    @property
+    def input_bits(self) -> int | None:
+        """Resolution of programmed conductances; None: ideal."""
+        return self._bits("input_bits")
+
+    @property
+    def bias_bits(self) -> int | None:
+        """Resolution of the DACs; None: ideal."""
+        return self._bits("bias_bits")
+
+    @property
+    def output_bits(self) -> int | None:
+        """Resolution of the ADCs; None: ideal."""
+        return self._bits("output_bits")
+
+    def _bits(self, name: str) -> int | None:
+        return int(self.sheet.value(name)) or None
 
 
 @dataclass(frozen=True)
@@ -287,8 +302,7 @@ class Machine(Strict):
         )
 
     def _spu(self, name: str, choice: SpuChoice) -> SpuSpec:
-        bits = (choice.input_bits, choice.bias_bits, choice.output_bits)
-        return SpuSpec(name, choice.sheet(self.constants), choice.buffering, *bits)
+        return SpuSpec(name, choice.sheet(self.constants), choice.buffering)
 
     def _edge(self, a: str, b: str, link: LinkChoice | None) -> EdgeSpec:
         if link is None:

@@ -310,3 +310,30 @@ def test_full_load_draws_no_less_than_idle(
         load_part("gpu", "own.yaml", tmp_path)
     assert (caught.value.problems[0].path, caught.value.problems[0].line) == (path, 4)
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "constant", "value", "low", "high"),
+    [
+        # medians of designs since 2015 over Murmann's envelope, 19 to 47
+        ("spu", "rc-1us", "adc_energy_factor", 35, 5, 400),
+        # measured with a context by two authors; with one, bare, and over a fleet
+        ("gpu", "v100-sxm2-32gb", "idle_w", 40, 36, 70),
+        ("gpu", "h100-sxm5-80gb", "idle_w", 122, 71.8, 156),
+        # NVIDIA, What Is NVLink? (2023); the generation before has it as its low end
+        ("link", "nvlink4", "energy_j_per_bit", 1.3e-12, 1.3e-12, 10e-12),
+        ("link", "nvlink3", "energy_j_per_bit", 10e-12, 1.3e-12, 20e-12),
+    ],
+)
+def test_constants_are_what_their_sources_say(
+    kind: PartKind, name: str, constant: str, value: float, low: float, high: float
+) -> None:
+    found = load_part(kind, name).constants[constant]
+    assert (found.value, found.low, found.high) == pytest.approx((value, low, high))
+    assert found.status != "assumed" or name == "nvlink3"
+
+
+@pytest.mark.parametrize("name", ["rc-1us", "rc-100ns", "rc-10ns"])
+def test_spus_state_their_own_resolutions(name: str) -> None:
+    value = load_part("spu", name).value
+    assert [value(f"{end}_bits") for end in ("input", "bias", "output")] == [16, 12, 12]

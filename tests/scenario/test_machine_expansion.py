@@ -51,7 +51,7 @@ def test_converters_and_buffering() -> None:
     assert (spu.input_bits, spu.bias_bits, spu.output_bits, spu.buffering) == (
         4,
         None,
-        16,
+        12,
         "double",
     )
 
@@ -164,7 +164,7 @@ def graph(pairs: list[tuple[str, str]]) -> MachineSpec:
     gpu, spu = load_part("gpu", "a100-sxm4-80gb"), load_part("spu", "rc-1us")
     kinds: dict[str, Callable[[str], NodeSpec]] = {
         "g": lambda name: GpuSpec(name, gpu),
-        "s": lambda name: SpuSpec(name, spu, "single", None, None, None),
+        "s": lambda name: SpuSpec(name, spu, "single"),
         "x": NodeSpec,
     }
     names = dict.fromkeys(name for pair in pairs for name in pair)

@@ -35,8 +35,7 @@ class Predictor:
         if spu.name not in self._kinds:
             routes = self._routes(spu)
             paths = tuple((route.occupancy_ps(10**9), route.latency_ps) for route in routes)
-            bits = tuple(spu.bits(end) for end in ("input", "bias", "output"))
-            form = (spu.sheet.numbers, spu.node.buffering, bits, paths)
+            form = (spu.sheet.numbers, spu.node.buffering, spu.number_bits, paths)
             self._kinds[spu.name] = self._numbers.setdefault(form, len(self._numbers))
         return self._kinds[spu.name]
 

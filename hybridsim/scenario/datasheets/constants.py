@@ -9,6 +9,8 @@ from typing import Literal
 
 PartKind = Literal["gpu", "link", "spu"]
 PART_KINDS: tuple[PartKind, ...] = ("gpu", "link", "spu")
+FEWEST_BITS, MOST_BITS = 2, 16
+"""Resolutions of converters and resistors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,7 @@ class ConstantSpec:
         positive: zero is not allowed (nothing is ever negative).
         at_most: upper bound, or None.
         whole: must be an integer.
+        resolution: a number of bits, 0: ideal.
         energy: sets energies, so that its range is part of their bands.
     """
 
@@ -33,15 +36,20 @@ class ConstantSpec:
     positive: bool = False
     at_most: float | None = None
     whole: bool = False
+    resolution: bool = False
     energy: bool = False
 
     def range_text(self) -> str:
         """The valid range in words."""
+        if self.resolution:
+            return f"from {FEWEST_BITS} to {MOST_BITS}, or 0 (ideal)"
         low = "> 0" if self.positive else ">= 0"
         return low if self.at_most is None else f"{low} and <= {self.at_most:g}"
 
     def contains(self, value: float) -> bool:
         """Is the value in range?"""
+        if self.resolution:
+            return value == 0 or FEWEST_BITS <= value <= MOST_BITS
         large_enough = value > 0 if self.positive else value >= 0
         return large_enough and (self.at_most is None or value <= self.at_most)
 
@@ -176,6 +184,14 @@ _SPU = (
         "",
         "largest conductance in units of 1/R",
         positive=True,
+    ),
+    *(
+        _C(name, name, "", f"bits of {what}; 0: ideal, no rounding", whole=True, resolution=True)
+        for name, what in (
+            ("input_bits", "a programmed conductance"),
+            ("bias_bits", "a DAC"),
+            ("output_bits", "an ADC"),
+        )
     ),
 )
 CONSTANTS: dict[PartKind, tuple[ConstantSpec, ...]] = {"gpu": _GPU, "link": _LINK, "spu": _SPU}
