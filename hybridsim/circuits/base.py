@@ -92,7 +92,8 @@ class Dissipation:
         saturation: largest (|mean| + 3 sd)/full scale by stage, |b|/b_fs of the input; above 1 a
             stage clips.
         conductances: largest of each set of resistors that full scales enter, in units of 1/R; the
-            others' are the system's (``System.conductances``).
+            others' are the system's (``System.conductances``). Feedback resistors are not among
+            them: of an amplifier only their ratio to its array counts, which is its gain.
     """
 
     stages: dict[str, Tensor]

@@ -292,11 +292,8 @@ class LowRank(System[Vector]):
         scales = {"x": x_fs, "u": u_fs, "w": w_fs, "b": b_fs}
         conductances = {
             "input": b_fs / x_fs,
-            "feedback_u": u_fs / x_fs,
             "jt_array": largest_magnitude(self.jacobian) * (w_fs / x_fs),
         }
-        if rooted:
-            conductances["feedback_w"] = w_fs / u_fs
         saturation = {
             "x": x.peak / x_fs,
             "u": u.peak / u_fs,

@@ -40,8 +40,7 @@ class Roots(Diagonalised):
 
     def scaled_conductances(self, scales: dict[str, Tensor]) -> dict[str, Tensor]:
         """See ``Diagonalised``: w = u drives Xᵀ itself."""
-        ratio = scales["u"] / scales["x"]
-        return {"feedback_u": ratio, "jt_array": self.rows.abs().amax() * ratio}
+        return {"jt_array": self.rows.abs().amax() * (scales["u"] / scales["x"])}
 
     @cached_property
     def outputs(self) -> Tensor:

@@ -12,13 +12,13 @@ TNGD = {"kind": "tngd", "learning_rate": 0.1, "damping": 0.1, "settle": "5 tau"}
 KFAC = {"kind": "kfac", "learning_rate": 0.1, "damping": 0.1, "settle": "5 tau"}
 ROWS = {**KFAC, "upload": "activations"}
 EMPIRICAL = {**TNGD, "curvature": "empirical_fisher"}
-SCALED = ["input", "feedback_u", "jt_array"]
+SCALED = ["input", "jt_array"]
 
 
 @pytest.mark.parametrize(
     ("algorithm", "sets"),
     [
-        (TNGD, ["j_array", "h_array", "feedback_w", "damping", *SCALED]),
+        (TNGD, ["j_array", "h_array", "damping", *SCALED]),
         (EMPIRICAL, ["j_array", "damping", *SCALED]),
         (KFAC, ["array", "damping", "input"]),
         (ROWS, ["j_array", "damping", *SCALED]),
