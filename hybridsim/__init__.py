@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from hybridsim.reports.export import to_latex as to_latex
     from hybridsim.reports.perfetto import write_perfetto as write_perfetto
     from hybridsim.reports.report import write_report as write_report
+    from hybridsim.reports.statistics import log_interval as log_interval
+    from hybridsim.reports.statistics import mean_interval as mean_interval
+    from hybridsim.reports.statistics import paired_difference as paired_difference
+    from hybridsim.reports.statistics import paired_ratio as paired_ratio
     from hybridsim.reports.timeline import write_timeline as write_timeline
     from hybridsim.results.read import Run as Run
     from hybridsim.scenario.datasheets.sheets import Datasheet as Datasheet
@@ -45,6 +49,12 @@ _HOMES = {
     "hybridsim.reports.export": ("to_latex",),
     "hybridsim.reports.perfetto": ("write_perfetto",),
     "hybridsim.reports.report": ("write_report",),
+    "hybridsim.reports.statistics": (
+        "log_interval",
+        "mean_interval",
+        "paired_difference",
+        "paired_ratio",
+    ),
     "hybridsim.reports.timeline": ("write_timeline",),
     "hybridsim.results.read": ("Run",),
     "hybridsim.scenario.datasheets.sheets": ("Datasheet", "load_part"),
@@ -72,6 +82,10 @@ __all__ = [
     "load",
     "load_part",
     "load_task",
+    "log_interval",
+    "mean_interval",
+    "paired_difference",
+    "paired_ratio",
     "run",
     "to_latex",
     "write_chrome_json",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -221,16 +222,18 @@ def compare(
     folders: Annotated[list[Path], typer.Argument(help="Run folders.")],
     out: Annotated[Path, typer.Option(help="The page to write.")] = Path("comparison.html"),
 ) -> None:
-    """Overlay runs on one page: loss against steps, simulated seconds and joules."""
-    from hybridsim.reports.compare import compare_table, write_comparison
+    """What differs among runs and what came out; a page overlays their learning curves."""
+    from hybridsim.reports.compare import cells_of, groups_of, sentences, write_comparison
     from hybridsim.results.read import Run
 
     runs = [Run.open(folder) for folder in folders]
     if not out.parent.is_dir():
         raise InputError(f"--out: expected a file in an existing folder, got {out}")
     write_comparison(runs, out)
-    table = compare_table(runs).set_index("name").T.dropna(how="all")
-    print(table.to_string(float_format=lambda value: f"{value:.4g}", na_rep="-"))
+    groups = groups_of(runs)
+    _print_blocks(cells_of(groups))
+    for sentence in sentences(groups):
+        print(sentence)
     print(out)
 
 
@@ -302,6 +305,21 @@ def _print_rows(rows: Sequence[Mapping[str, object]]) -> None:
     widths = {key: max(len(key), *(len(row[key]) for row in texts)) for key in texts[0]}
     for row in [{key: key for key in widths}, *texts]:
         print("  ".join(row[key].ljust(width) for key, width in widths.items()).rstrip())
+
+
+def _print_blocks(rows: Sequence[Mapping[str, object]]) -> None:
+    """A table in blocks of columns that fit the terminal, each with the first column before it."""
+    first, *others = rows[0]
+    width = shutil.get_terminal_size((120, 24)).columns
+    widths = {key: 2 + max(len(key), *(len(_cell(row[key])) for row in rows)) for key in rows[0]}
+    while others:
+        fits, used = 0, widths[first]
+        while fits < len(others) and (not fits or used + widths[others[fits]] <= width + 2):
+            used += widths[others[fits]]
+            fits += 1
+        block, others = others[:fits], others[fits:]
+        _print_rows([{key: row[key] for key in (first, *block)} for row in rows])
+        print()
 
 
 def _cell(value: object) -> str:

@@ -4,8 +4,7 @@ at all.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
-from itertools import combinations
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,67 +14,23 @@ import plotly.graph_objects as go
 from hybridsim.errors import InputError
 from hybridsim.reports import figures, page
 from hybridsim.reports.export import to_latex, write_csv
-from hybridsim.reports.groups import (
-    Group,
-    Measure,
-    groups_of,
-    per_step,
-    seed_of,
-    to_target,
-    verdict,
-)
-from hybridsim.reports.statistics import FEWEST_FOR_INTERVAL, Interval, median_interval
-from hybridsim.reports.units_text import band, energies_of, quantity
-from hybridsim.reports.verdict import goal_text
-from hybridsim.results.keys import ENERGY_NAMES
+from hybridsim.reports.groups import Group, Measure, groups_of, per_step, seed_of, verdict
+from hybridsim.reports.outcomes import cells_of, compare_table, method_note, table_of
 from hybridsim.results.read import Run
 
-__all__ = ["compare_table", "groups_of", "to_latex", "verdict", "write_comparison", "write_csv"]
+__all__ = [
+    "cells_of",
+    "compare_table",
+    "groups_of",
+    "sentences",
+    "to_latex",
+    "verdict",
+    "write_comparison",
+    "write_csv",
+]
 _GRID = 400
+_MOST_FIELDS = 4
 _COMPARED: tuple[Measure, ...] = ("seconds", "joules")
-
-
-def compare_table(runs: Sequence[Run]) -> pd.DataFrame:
-    """One line per group: medians over its seeds, and bootstrap 95 % intervals of time and energy
-    to target.
-
-    A target that a run did not reach counts as infinitely late; intervals need 3 seeds.
-    ``energy_low_j`` and ``energy_high_j`` are the bands of the datasheets' constants, ``*_ci_low``
-    and ``*_ci_high`` the spread over seeds.
-
-    Raises:
-        InputError: no runs.
-    """
-    if not runs:
-        raise InputError("compare: expected at least one run, got none")
-    return pd.DataFrame([_line(group) for group in groups_of(runs)])
-
-
-def _line(group: Group) -> dict[str, str | int | float]:
-    summaries = [run.summary for run in group.runs]
-    line: dict[str, str | int | float] = {"name": group.name, "seeds": len(summaries)}
-    line["status"] = ", ".join(sorted({run.status for run in group.runs}))
-    line["steps"] = float(np.median([summary["steps"] for summary in summaries]))
-    line["simulated_s"] = float(np.median([summary["simulated_s"] for summary in summaries]))
-    for name in ENERGY_NAMES:
-        line[name] = float(np.median([summary["energy"]["total"][name] for summary in summaries]))
-    for metric in ("train_loss", "test_loss", "test_accuracy"):
-        values = [summary["final"][metric] for summary in summaries if metric in summary["final"]]
-        line[f"final_{metric}"] = float(np.median(values)) if values else np.nan
-    targets = [summary["target"] for summary in summaries if summary["target"]]
-    line["target"] = ", ".join(sorted({goal_text(target) for target in targets})) or "none"
-    line["reached"] = (
-        f"{sum(target['reached'] for target in targets)}/{len(targets)}" if targets else "–"
-    )
-    columns: dict[str, Measure] = {"time_to_target_s": "seconds", "energy_to_target_j": "joules"}
-    for column, key in columns.items():
-        interval = median_interval(to_target(group, key))
-        line |= {
-            column: interval.median,
-            f"{column}_ci_low": interval.low,
-            f"{column}_ci_high": interval.high,
-        }
-    return line
 
 
 def write_comparison(runs: Sequence[Run], path: Path | str) -> None:
@@ -84,7 +39,9 @@ def write_comparison(runs: Sequence[Run], path: Path | str) -> None:
     Raises:
         InputError: no runs.
     """
-    table, groups = compare_table(runs), groups_of(runs)
+    if not runs:
+        raise InputError("compare: expected at least one run, got none")
+    groups = groups_of(runs)
     title = " against ".join(group.name for group in groups[:3]) + (
         " and others" if len(groups) > 3 else ""
     )
@@ -93,29 +50,33 @@ def write_comparison(runs: Sequence[Run], path: Path | str) -> None:
         f"{len(runs)} runs in {len(groups)} groups", "meta"
     )
     sections = (
+        _numbers(groups),
         _verdicts(groups),
         _curves(groups, colours),
-        _numbers(table),
         _sources(groups),
-        _exports(table),
+        _exports(table_of(groups)),
     )
     page.write_page(path, f"{title} – hybridsim", head, *sections)
 
 
 def _verdicts(groups: Sequence[Group]) -> str:
-    sentences = [page.paragraph(per_step(groups[0], other)) for other in groups[1:]]
-    sentences += [
-        page.paragraph(verdict(first, second, key))
-        for first, second in combinations(groups, 2)
-        for key in _COMPARED
-    ]
+    """Sentences for two groups; more of them are lines of the table, against its first."""
+    found = sentences(groups)
+    if not found:
+        return ""
     note = (
-        "Pairs are runs with the same seed. The p-value is that of the exact sign-flip test of "
-        "the log ratios, "
-        "the interval a bootstrap over seeds. Energies are nominal: constants that both share "
-        "move both."
+        "Pairs are runs with the same seed. Energies are nominal: constants that both share move "
+        "both."
     )
-    return page.section("Verdict", *sentences, page.paragraph(note, "note")) if sentences else ""
+    return page.section("Verdict", *map(page.paragraph, found), page.paragraph(note, "note"))
+
+
+def sentences(groups: Sequence[Group]) -> list[str]:
+    """What can be said about two groups; nothing about another number of them."""
+    if len(groups) != 2:
+        return []
+    first, second = groups
+    return [per_step(first, second), *(verdict(first, second, key) for key in _COMPARED)]
 
 
 def _curves(groups: Sequence[Group], colours: dict[str, str]) -> str:
@@ -198,54 +159,41 @@ def _draw_band(figure: go.Figure, x: np.ndarray, rows: np.ndarray, colour: str) 
     figure.add_scatter(x=x.tolist(), y=rows.max(axis=0).tolist(), **edges, **fill)
 
 
-def _numbers(table: pd.DataFrame) -> str:
-    headers = [
-        "Runs",
-        "Target",
-        "seeds",
-        "reached",
-        "time to target",
-        "energy to target",
-        "whole run",
-        "energy",
-        "low – high",
-        "train loss",
-        "accuracy",
-    ]
-    rows = [
-        [
-            *(line["name"], line["target"], line["seeds"], line["reached"]),
-            _interval(line, "time_to_target_s", "s"),
-            _interval(line, "energy_to_target_j", "J"),
-            *(
-                quantity(line["simulated_s"], "s"),
-                quantity(line["energy_j"], "J"),
-                band(energies_of(line)),
-            ),
-            *(_plain(line["final_train_loss"]), _plain(line["final_test_accuracy"])),
-        ]
-        for line in table.to_dict("records")
-    ]
+def _numbers(groups: Sequence[Group]) -> str:
+    """One table; two where what differs would push what came out off the page."""
+    rows = cells_of(groups)
+    headers, texts = list(rows[0]), _texts(groups)
+    cells = [list(row.values()) for row in rows]
     note = (
-        f"Medians over seeds; in brackets bootstrap 95 % intervals, from {FEWEST_FOR_INTERVAL} "
-        "seeds on. "
-        "A target not reached counts as infinitely late. Low – high: the band of the constants "
-        "in the datasheets. "
-        "Train loss and accuracy are the last ones."
+        f"{method_note(groups)} Low – high: the band of the constants in the datasheets. "
+        f"{_revisions(groups)}"
     )
-    return page.section("Numbers", page.table(headers, rows, text=2), page.paragraph(note, "note"))
+    if len(groups[0].fields) <= _MOST_FIELDS:
+        tables = [page.table(headers, cells, text=texts)]
+    else:
+        own = texts - len(groups[0].fields)
+        tables = [
+            page.table(headers[:texts], [row[:texts] for row in cells], text=texts),
+            page.table(
+                headers[:own] + headers[texts:],
+                [row[:own] + row[texts:] for row in cells],
+                text=own,
+            ),
+        ]
+    return page.section("What differs and what came out", *tables, page.paragraph(note, "note"))
 
 
-def _interval(line: Mapping[Hashable, float], column: str, unit: str) -> str:
-    found = Interval(line[column], line[f"{column}_ci_low"], line[f"{column}_ci_high"])
-    if np.isnan(found.median):
-        return "–"
-    middle, low, high = ("never" if np.isinf(value) else quantity(value, unit) for value in found)
-    return middle if np.isnan(found.low) else f"{middle} ({low} – {high})"
+def _texts(groups: Sequence[Group]) -> int:
+    """Columns of text: number, name, what differs."""
+    return 1 + (len({group.title for group in groups}) > 1) + len(groups[0].fields)
 
 
-def _plain(value: float) -> str:
-    return "–" if np.isnan(value) else f"{value:.4g}"
+def _revisions(groups: Sequence[Group]) -> str:
+    """A warning where runs come from different sources of the simulator."""
+    known = {str(run.manifest.get("git_revision") or "") for group in groups for run in group.runs}
+    if len(known) < 2:
+        return ""
+    return f"The runs come from {len(known)} revisions of the simulator (see Provenance of each)."
 
 
 def _sources(groups: Sequence[Group]) -> str:
@@ -254,9 +202,8 @@ def _sources(groups: Sequence[Group]) -> str:
         for group in groups
         for run in group.runs
     ]
-    return page.section(
-        "Runs", page.table(["Group", "Folder", "Status", "seed", "digest"], rows, text=3)
-    )
+    table = page.table(["Group", "Folder", "Status", "seed", "digest"], rows, text=3)
+    return page.section("Runs", page.folded(f"{len(rows)} run folders", table))
 
 
 def _exports(table: pd.DataFrame) -> str:

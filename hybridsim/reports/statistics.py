@@ -1,98 +1,152 @@
-"""Small-sample statistics for comparing runs over seeds."""
+"""Intervals over seeds: Student's t on the values, or on their logarithms where these are positive.
+
+A percentile bootstrap of five seeds covers the truth in 82 to 84 % of cases where it says 95 %;
+Student's t covers it in 95 % for normal values at any number of seeds, and for log-normal ones
+where it is taken on logarithms.
+"""
 
 from __future__ import annotations
 
-from itertools import product
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy import stats
 
-FEWEST_FOR_INTERVAL = 3
-LEVEL = 0.05
-_RESAMPLES = 10_000
-_MOST_EXACT = 16
+FEWEST_FOR_INTERVAL = 2
+LEVEL = 0.95
+_NONE = float("nan")
+_SAME = 1e-9
+"""Relative differences below this are rounding, however alike the seeds are."""
 
 
 class Interval(NamedTuple):
-    """A median, and its bootstrap 95 % interval (NaN where there are too few values)."""
+    """A mean over seeds with the 95 % interval of that mean.
 
-    median: float
-    low: float
-    high: float
-
-
-class Paired(NamedTuple):
-    """The geometric mean of ``second / first`` over pairs, its bootstrap 95 % interval, and a
-    p-value.
+    Attributes:
+        mean: arithmetic, or geometric on logs; NaN where there is no value.
+        low: lower end; NaN below two values.
+        high: upper end; NaN below two values.
+        seeds: how many values it rests on.
+        method: ``Student's t`` or ``Student's t on logs``.
     """
 
-    ratio: float
+    mean: float
     low: float
     high: float
-    p_value: float
-    pairs: int
+    seeds: int
+    method: str
 
     @property
-    def detectable(self) -> bool:
-        """Whether the two differ at the 5 % level."""
-        return self.p_value <= LEVEL
+    def basis(self) -> str:
+        """What to say beside the interval: level, method, seeds."""
+        if self.seeds < FEWEST_FOR_INTERVAL:
+            return "one seed: no interval" if self.seeds else "no seed"
+        return f"{LEVEL:.0%} interval, {self.method}, {self.seeds} seeds".replace("%", " %")
 
 
-def median_interval(values: np.ndarray) -> Interval:
-    """Median and its percentile bootstrap interval; infinities (a target not reached) count as
-    largest.
+class Comparison(NamedTuple):
+    """Second against first over pairs of one seed each: a ratio or a difference, and its p-value.
+
+    ``detectable`` is whether the 95 % interval leaves out equality; never below two pairs.
     """
-    if not len(values):
-        return Interval(np.nan, np.nan, np.nan)
-    middle = _median(values[None])[0]
-    if len(values) < FEWEST_FOR_INTERVAL:
-        return Interval(middle, np.nan, np.nan)
-    low, high = _ends(_median(values[_resamples(len(values))]))
-    return Interval(middle, low, high)
+
+    interval: Interval
+    p_value: float
+    detectable: bool
 
 
-def paired(first: np.ndarray, second: np.ndarray) -> Paired:
-    """Compare positive values pair by pair (same seed): is ``second / first`` different from 1?
+def mean_interval(values: Sequence[float] | np.ndarray) -> Interval:
+    """Mean m and its interval m ± t(0.975, n-1) s/√n, with s the sample standard deviation.
 
-    The p-value is that of the exact sign-flip permutation test of the mean log ratio: if the two
-    are alike, every log ratio is as likely as its opposite. With n pairs it cannot be below 2 /
-    2^n, so fewer than 6 pairs never show a difference at the 5 % level.
+    For accuracies, losses and differences. Source: Student 1908.
+
+    Args:
+        values: one for each seed, shape (n,), finite.
 
     Raises:
-        ValueError: no pairs, or values that are not positive and finite.
+        ValueError: a value that is not finite.
     """
-    both = np.stack([first, second])
-    if not both.size or not (np.isfinite(both) & (both > 0)).all():
-        raise ValueError("expected at least one pair of positive, finite values")
-    logs = np.log(second / first)
-    low = high = float("nan")
-    if len(logs) >= FEWEST_FOR_INTERVAL:
-        low, high = _ends(logs[_resamples(len(logs))].mean(axis=1))
-    ratio, low, high = (float(np.exp(value)) for value in (logs.mean(), low, high))
-    return Paired(ratio, low, high, _sign_flip(logs), len(logs))
+    data = _finite(values)
+    return _around(data, "Student's t")
 
 
-def _sign_flip(logs: np.ndarray) -> float:
-    """Share of sign patterns whose mean is at least as far from zero as the mean observed."""
-    if len(logs) <= _MOST_EXACT:
-        signs = np.array(list(product((-1.0, 1.0), repeat=len(logs))))
+def log_interval(values: Sequence[float] | np.ndarray) -> Interval:
+    """Geometric mean exp(m) and its interval exp(m ± t(0.975, n-1) s/√n), m and s those of the
+    logarithms.
+
+    For positive quantities whose spread grows with them: steps, seconds, joules.
+
+    Args:
+        values: one for each seed, shape (n,), positive and finite.
+
+    Raises:
+        ValueError: a value that is not positive and finite.
+    """
+    found = _around(_logs(values), "Student's t on logs")
+    mean, low, high = (float(np.exp(end)) for end in found[:3])
+    return found._replace(mean=mean, low=low, high=high)
+
+
+def paired_ratio(first: Sequence[float], second: Sequence[float]) -> Comparison:
+    """Geometric mean of ``second / first`` over pairs of one seed, with the p-value of the paired
+    t test of the logarithms.
+
+    Raises:
+        ValueError: no pairs, another number of values, or values not positive and finite.
+    """
+    logs = _logs(second) - _logs(first) if len(first) == len(second) else np.array([])
+    found = _tested(logs, _SAME, "Student's t on logs")
+    mean, low, high = (float(np.exp(end)) for end in found.interval[:3])
+    return found._replace(interval=found.interval._replace(mean=mean, low=low, high=high))
+
+
+def paired_difference(first: Sequence[float], second: Sequence[float]) -> Comparison:
+    """Mean of ``second - first`` over pairs of one seed, with the p-value of the paired t test.
+
+    Raises:
+        ValueError: no pairs, another number of values, or a value that is not finite.
+    """
+    gaps = _finite(second) - _finite(first) if len(first) == len(second) else np.array([])
+    scale = float(np.abs(np.concatenate([first, second])).max(initial=0.0))
+    return _tested(gaps, _SAME * scale, "Student's t on differences")
+
+
+def _tested(gaps: np.ndarray, same: float, method: str) -> Comparison:
+    if not len(gaps):
+        raise ValueError("expected at least one pair of values")
+    gaps = np.where(np.abs(gaps) <= same, 0.0, gaps)
+    found = _around(gaps, method)
+    if len(gaps) < FEWEST_FOR_INTERVAL:
+        return Comparison(found, _NONE, False)
+    error = float(gaps.std(ddof=1)) / len(gaps) ** 0.5
+    if error == 0:
+        p_value = float(found.mean == 0)
     else:
-        signs = np.random.default_rng(0).choice([-1.0, 1.0], (2**_MOST_EXACT, len(logs)))
-    means, observed = np.abs(signs @ logs), abs(logs.sum())
-    return float((means >= observed * (1 - 1e-12)).mean())
+        p_value = float(2 * stats.t.sf(abs(found.mean) / error, len(gaps) - 1))
+    return Comparison(found, p_value, not found.low <= 0 <= found.high)
 
 
-def _resamples(size: int) -> np.ndarray:
-    return np.random.default_rng(0).integers(0, size, (_RESAMPLES, size))
+def _around(data: np.ndarray, method: str) -> Interval:
+    count = len(data)
+    mean = float(data.mean()) if count else _NONE
+    if count < FEWEST_FOR_INTERVAL:
+        return Interval(mean, _NONE, _NONE, count, method)
+    quantile = float(stats.t.ppf((1 + LEVEL) / 2, count - 1))
+    half = quantile * float(data.std(ddof=1)) / count**0.5
+    return Interval(mean, mean - half, mean + half, count, method)
 
 
-def _median(rows: np.ndarray) -> np.ndarray:
-    """Median of every row; the larger of the two in the middle where one of them is infinite."""
-    ordered = np.sort(rows, axis=1)
-    below, above = ordered[:, (rows.shape[1] - 1) // 2], ordered[:, rows.shape[1] // 2]
-    return np.where(np.isfinite(above), (below + above) / 2, above)
+def _finite(values: Sequence[float] | np.ndarray) -> np.ndarray:
+    data = np.asarray(values, dtype=float)
+    if data.ndim != 1 or not np.isfinite(data).all():
+        raise ValueError(f"expected a list of finite values, got {values}")
+    return data
 
 
-def _ends(values: np.ndarray) -> tuple[float, float]:
-    ordered = np.sort(values)
-    return float(ordered[int(0.025 * len(ordered))]), float(ordered[int(0.975 * len(ordered)) - 1])
+def _logs(values: Sequence[float] | np.ndarray) -> np.ndarray:
+    data = _finite(values)
+    if not (data > 0).all():
+        raise ValueError(f"expected positive values, got {values}")
+    logs: np.ndarray = np.log(data)
+    return logs

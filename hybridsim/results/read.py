@@ -16,6 +16,7 @@ from hybridsim.results.keys import Json, Summary
 from hybridsim.results.parts import Chunks
 from hybridsim.results.summary import summarise
 from hybridsim.results.write import FORMAT, is_run_folder
+from hybridsim.scenario.document import DocumentError, parse
 from hybridsim.trace.critical_path import PATH_COLUMNS, Segment, critical_path
 from hybridsim.units import PS_PER_S, engineering
 
@@ -72,6 +73,23 @@ class Run:
         """The resolved scenario as it was written."""
         path = self.folder / "scenario.yaml"
         return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+    @cached_property
+    def scenario(self) -> dict[str, Json]:
+        """The resolved scenario as plain maps; empty where none was kept.
+
+        Raises:
+            InputError: the stored text is no scenario.
+        """
+        if not self.scenario_text:
+            return {}
+        try:
+            root, problems = parse(self.scenario_text, str(self.folder / "scenario.yaml"))
+        except DocumentError as error:
+            raise InputError([error.problem]) from None
+        if problems:
+            raise InputError(problems)
+        return cast("dict[str, Json]", root.plain())
 
     @cached_property
     def summary(self) -> Summary:
