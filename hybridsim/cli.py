@@ -9,7 +9,7 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn, cast
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
 
 import typer
 
@@ -18,7 +18,7 @@ from hybridsim.errors import HybridsimError, InputError
 from hybridsim.units import engineering
 
 if TYPE_CHECKING:
-    from hybridsim.results.keys import Bottleneck, Summary, TargetReached
+    from hybridsim.results.keys import Summary, TargetReached
     from hybridsim.results.read import Run
     from hybridsim.scenario.datasheets.sheets import Datasheet
     from hybridsim.scenario.schema import Scenario
@@ -223,7 +223,14 @@ def compare(
     out: Annotated[Path, typer.Option(help="The page to write.")] = Path("comparison.html"),
 ) -> None:
     """What differs among runs and what came out; a page overlays their learning curves."""
-    from hybridsim.reports.compare import cells_of, groups_of, sentences, write_comparison
+    from hybridsim.reports.compare import (
+        cells_of,
+        common,
+        groups_of,
+        method_note,
+        sentences,
+        write_comparison,
+    )
     from hybridsim.results.read import Run
 
     runs = [Run.open(folder) for folder in folders]
@@ -232,7 +239,7 @@ def compare(
     write_comparison(runs, out)
     groups = groups_of(runs)
     _print_blocks(cells_of(groups))
-    for sentence in sentences(groups):
+    for sentence in filter(None, (common(groups), method_note(groups), *sentences(groups))):
         print(sentence)
     print(out)
 
@@ -330,6 +337,8 @@ def _cell(value: object) -> str:
 
 def _print_summary(result: Run) -> None:
     """One table at the end of a run, with the folder's path."""
+    from hybridsim.reports.verdict import bottleneck
+
     summary = result.summary
     energy, target = summary["energy"]["total"], summary["target"]
     band = (
@@ -341,7 +350,7 @@ def _print_summary(result: Run) -> None:
         ("simulated time", engineering(summary["simulated_s"], "s")),
         ("energy", f"{engineering(energy['energy_j'], 'J')} ({band}){_energy_note(summary)}"),
         ("target", _target_text(target)),
-        ("bottleneck", _bottleneck_text(summary["critical_path"]["bottleneck"])),
+        ("bottleneck", _bottleneck_text(bottleneck(result))),
         *(
             (name, f"{summary['final'][name]:.4g}")
             for name in ("train_loss", "test_loss", "test_accuracy")
@@ -387,7 +396,7 @@ def _target_text(target: TargetReached | None) -> str:
     return f"{aim}: step {target['step']}, {engineering(seconds, 's')}, {engineering(joules, 'J')}"
 
 
-def _bottleneck_text(bottleneck: Bottleneck | None) -> str:
+def _bottleneck_text(bottleneck: Mapping[str, Any] | None) -> str:  # Any: a row of the summary
     if bottleneck is None:
         return "none"
     named = filter(None, (bottleneck["kind"], bottleneck["factor"]))

@@ -15,13 +15,15 @@ from hybridsim.errors import InputError
 from hybridsim.reports import figures, page
 from hybridsim.reports.export import to_latex, write_csv
 from hybridsim.reports.groups import Group, Measure, groups_of, per_step, seed_of, verdict
-from hybridsim.reports.outcomes import cells_of, compare_table, method_note, table_of
+from hybridsim.reports.outcomes import cells_of, common, compare_table, method_note, table_of
 from hybridsim.results.read import Run
 
 __all__ = [
     "cells_of",
+    "common",
     "compare_table",
     "groups_of",
+    "method_note",
     "sentences",
     "to_latex",
     "verdict",
@@ -42,13 +44,10 @@ def write_comparison(runs: Sequence[Run], path: Path | str) -> None:
     if not runs:
         raise InputError("compare: expected at least one run, got none")
     groups = groups_of(runs)
-    title = " against ".join(group.name for group in groups[:3]) + (
-        " and others" if len(groups) > 3 else ""
-    )
+    title = _heading(groups)
     colours = dict(zip([g.name for g in groups], figures.COLOURS * len(groups), strict=False))
-    head = f"<h1>{page.escape(title)}</h1>" + page.paragraph(
-        f"{len(runs)} runs in {len(groups)} groups", "meta"
-    )
+    counts = f"{len(runs)} runs, {len(groups)} settings. {common(groups)}"
+    head = f"<h1>{page.escape(title)}</h1>" + page.paragraph(counts, "meta")
     sections = (
         _numbers(groups),
         _verdicts(groups),
@@ -57,6 +56,13 @@ def write_comparison(runs: Sequence[Run], path: Path | str) -> None:
         _exports(table_of(groups)),
     )
     page.write_page(path, f"{title} – hybridsim", head, *sections)
+
+
+def _heading(groups: Sequence[Group]) -> str:
+    titles = list(dict.fromkeys(group.title for group in groups))
+    if len(titles) == 1 and len(groups) > 1:
+        return f"{titles[0]}: {len(groups)} settings"
+    return " against ".join(titles[:3]) + (" and others" if len(titles) > 3 else "")
 
 
 def _verdicts(groups: Sequence[Group]) -> str:
@@ -90,6 +96,8 @@ def _curves(groups: Sequence[Group], colours: dict[str, str]) -> str:
         for metric in figures.metrics_of(steps)
         for axis in figures.axes_of(steps)
     ]
+    if not charts:
+        return page.section("Learning", page.paragraph("Not evaluated: no loss was recorded."))
     note = (
         "Where there are several seeds: the line is the median, the band the lowest to the "
         "highest seed."
@@ -185,7 +193,8 @@ def _numbers(groups: Sequence[Group]) -> str:
 
 def _texts(groups: Sequence[Group]) -> int:
     """Columns of text: number, name, what differs."""
-    return 1 + (len({group.title for group in groups}) > 1) + len(groups[0].fields)
+    named = len(groups) == 1 or len({group.title for group in groups}) > 1
+    return 1 + named + len(groups[0].fields)
 
 
 def _revisions(groups: Sequence[Group]) -> str:

@@ -214,25 +214,6 @@ def path_shares(shares: Sequence[Row], colours: Mapping[str, str]) -> go.Figure:
     return figure
 
 
-def by_kind(rows: Sequence[Row]) -> list[Row]:
-    """Rows per part, lane and kind summed over the lanes of a part; background lanes left out."""
-    found: dict[tuple[str, str, str], dict[str, Any]] = {}  # Any: as Row
-    for row in rows:
-        if row["role"] != "background":
-            empty = {
-                "part": row["part"],
-                "kind": row["kind"],
-                "factor": row["factor"],
-                "time_s": 0.0,
-                "wait_s": 0.0,
-                "spans": 0,
-            }
-            entry = found.setdefault((row["part"], row["kind"], row["factor"]), empty)
-            for name in ("time_s", "wait_s", "spans"):
-                entry[name] += row[name]
-    return list(found.values())
-
-
 def times(rows: Sequence[Row], colours: Mapping[str, str]) -> go.Figure:
     """Time in service (full) and time waited for it (pale), per part and kind."""
     shown = largest(rows, "time_s")

@@ -37,6 +37,11 @@ _MEASURES: dict[str, tuple[Measure, str]] = {
     "time_to_target_s": ("seconds", "s"),
     "energy_to_target_j": ("joules", "J"),
 }
+_WORDS = {
+    "steps_to_target": "steps to target",
+    "time_to_target_s": "time to target",
+    "energy_to_target_j": "energy to target",
+}
 _METRICS = ("train_loss", "test_loss", "test_accuracy")
 NOT_EVALUATED, NO_TARGET = "not evaluated", "none set"
 
@@ -74,8 +79,7 @@ def _line(group: Group) -> Line:
     costs = step_costs(group)
     line["step_time_s"] = over_seeds(costs[:, 0].tolist()).mean
     line["step_energy_j"] = over_seeds(costs[:, 1].tolist()).mean
-    targets = [summary["target"] for summary in summaries if summary["target"]]
-    line["target"] = ", ".join(sorted({goal_text(target) for target in targets})) or NO_TARGET
+    line["target"] = _goal(group)
     line["reached"] = _reached(group)
     line["best"] = _best(group)
     for column, (measure, _) in _MEASURES.items():
@@ -93,6 +97,11 @@ def _line(group: Group) -> Line:
 
 def _with_ends(column: str, found: Interval) -> Line:
     return {column: found.mean, f"{column}_ci_low": found.low, f"{column}_ci_high": found.high}
+
+
+def _goal(group: Group) -> str:
+    targets = [run.summary["target"] for run in group.runs if run.summary["target"]]
+    return ", ".join(sorted({goal_text(target) for target in targets})) or NO_TARGET
 
 
 def _reached(group: Group) -> str:
@@ -130,22 +139,30 @@ def method_note(groups: Sequence[Group]) -> str:
     )
 
 
+def common(groups: Sequence[Group]) -> str:
+    """What all lines share and therefore do not say: name and target."""
+    if len(groups) < 2:
+        return ""
+    titles = {group.title for group in groups}
+    goals = set(map(_goal, groups))
+    texts = [f"All lines: {titles.pop()}."] if len(titles) == 1 else []
+    texts += [f"Target: {goals.pop()}."] if len(goals) == 1 else []
+    return " ".join(texts)
+
+
 def cells_of(groups: Sequence[Group]) -> list[dict[str, str]]:
-    """The comparison as text, one map of columns for each group; columns that say nothing left
-    out.
+    """The comparison as text, one map of columns for each of at least one group; columns that say
+    nothing left out.
     """
-    table = table_of(groups).to_dict("records")
-    names = short_names(list(groups[0].fields)) if groups else {}
-    rows = [
-        _cells(index, line, group, groups[0])
-        for index, (line, group) in enumerate(zip(table, groups, strict=True), 1)
-    ]
-    if len({group.title for group in groups}) == 1 and len(groups) > 1:
-        for row in rows:
-            del row["run"]
-    used = [key for key in rows[0] if any(row[key] != ABSENT for row in rows)] if rows else []
-    taken = set(rows[0]) if rows else set()
-    shown = {key: name if (name := names.get(key, key)) not in taken else key for key in used}
+    lines = zip(table_of(groups).to_dict("records"), groups, strict=True)
+    rows = [_cells(index, line, group, groups[0]) for index, (line, group) in enumerate(lines, 1)]
+    silent = {key for key in rows[0] if all(row[key] == ABSENT for row in rows)}
+    if len(rows) > 1:
+        silent |= {key for key in ("run", "target") if len({row[key] for row in rows}) == 1}
+    if all(row["reached"] == NOT_EVALUATED for row in rows):
+        silent |= set(_WORDS.values())
+    used, short = [key for key in rows[0] if key not in silent], short_names([*groups[0].fields])
+    shown = {key: name if (name := short.get(key, key)) not in rows[0] else key for key in used}
     return [{shown[key]: row[key] for key in used} for row in rows]
 
 
@@ -159,14 +176,7 @@ def _cells(index: int, line: Cells, group: Group, first: Group) -> dict[str, str
         "status": _absent_unless(line["status"] != "complete", str(line["status"])),
         "target": _absent_unless(line["target"] != NO_TARGET, str(line["target"])),
         "reached": _absent_unless(line["reached"] != NO_TARGET, str(line["reached"])),
-        **{
-            words: _to_target(line, column, *_MEASURES[column])
-            for column, words in (
-                ("steps_to_target", "steps to target"),
-                ("time_to_target_s", "time to target"),
-                ("energy_to_target_j", "energy to target"),
-            )
-        },
+        **{w: _to_target(line, column, *_MEASURES[column]) for column, w in _WORDS.items()},
         "low – high": ABSENT if np.isnan(low) else f"{quantity(low, 'J')} – {quantity(high, 'J')}",
         "time / first": ABSENT if group is first else _ratio(first, group, "seconds"),
         "energy / first": ABSENT if group is first else _ratio(first, group, "joules"),

@@ -6,6 +6,7 @@ import html
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
@@ -22,7 +23,15 @@ document.querySelectorAll('figure.chart').forEach(function (figure) {
   var chart = JSON.parse(figure.querySelector('script').textContent);
   Plotly.newPlot(figure.querySelector('div'), chart.data, chart.layout, chart.config);
 });
+document.querySelectorAll('details').forEach(function (details) {
+  details.addEventListener('toggle', function () {
+    details.querySelectorAll('.js-plotly-plot').forEach(function (plot) {
+      Plotly.Plots.resize(plot);
+    });
+  });
+});
 """
+"""What is folded has no width until it is opened."""
 
 
 def escape(value: object) -> str:
@@ -94,6 +103,30 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[object]], text: int = 
     kinds = ["text" if index < text else "number" for index in range(len(headers))]
     head = "".join(f'<th class="{k}">{escape(h)}</th>' for k, h in zip(kinds, headers, strict=True))
     body = "".join(f"<tr>{''.join(map(_cell, kinds, row))}</tr>" for row in rows)
+    rows_of_table = f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody>"
+    return f'<div class="scroll"><table>{rows_of_table}</table></div>'
+
+
+class Lines(NamedTuple):
+    """Rows of a table, and below them rows that open on a click on ``title``."""
+
+    rows: Sequence[Sequence[object]]
+    title: str
+    folded: Sequence[Sequence[object]]
+
+
+def folding_table(headers: Sequence[str], groups: Iterable[Lines], text: int = 1) -> str:
+    """As :func:`table`, of groups of rows; each opens to show what it sums up, in the same
+    columns.
+    """
+    kinds = ["text" if index < text else "number" for index in range(len(headers))]
+    head = "".join(f'<th class="{k}">{escape(h)}</th>' for k, h in zip(kinds, headers, strict=True))
+    body = ""
+    for group in groups:
+        body += "".join(f"<tr>{''.join(map(_cell, kinds, row))}</tr>" for row in group.rows)
+        if group.folded:
+            inner = folded(group.title, table(headers, group.folded, text))
+            body += f'<tr class="parts"><td colspan="{len(headers)}">{inner}</td></tr>'
     rows_of_table = f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody>"
     return f'<div class="scroll"><table>{rows_of_table}</table></div>'
 

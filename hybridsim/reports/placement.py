@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
 
 from hybridsim.reports import page
-from hybridsim.reports.figures import Row
-from hybridsim.reports.units_text import natural, percent, quantity
+from hybridsim.reports.kinds import MOST_LISTED, Row, kinds_of, listed
+from hybridsim.reports.units_text import percent, quantity
 from hybridsim.results.read import Run
 
 _DEVICE = ("array", "dac", "core", "adc")
@@ -16,7 +18,7 @@ _NOTE = (
     "settling), and on the link. Measured: what the SPU took for one round of all its solves, "
     "and its waits, on average. "
     "A factor that still stood in the SPU was not written again, so the measured time may be "
-    "shorter."
+    "shorter. Of SPUs alike the longest times, and the mean share in use."
 )
 _HEADERS = (
     "SPU",
@@ -33,17 +35,19 @@ _HEADERS = (
 
 def placement(run: Run) -> str:
     """A table of SPUs, and all pieces folded; nothing for algorithms that place nothing."""
-    pieces = run.summary.get("placement")
+    pieces, kinds = run.summary.get("placement"), kinds_of(run)
     if not pieces:
         return ""
     by_part: dict[str, list[Row]] = defaultdict(list)
     for piece in pieces:
         by_part[piece["part"]].append(piece)
-    measured = {part: _measured(run, part, own) for part, own in by_part.items()}
-    rows = [
-        _row(part, own, *measured[part])
-        for part, own in sorted(by_part.items(), key=lambda item: natural(item[0]))
-    ]
+    shares = [_share(run, part, own) for part, own in by_part.items()]
+    groups = []
+    for label, alike in kinds.grouped(shares).items():
+        several = kinds.alike(alike[0]["part"])
+        own = [_cells(row) for row in alike[:MOST_LISTED]] if several else []
+        line = _cells(_longest(label, alike, len(kinds.parts(label))))
+        groups.append(page.Lines([line], listed("SPU by SPU", len(alike)), own))
     cells = [
         [
             *(
@@ -59,14 +63,14 @@ def placement(run: Run) -> str:
                 quantity(p["link_s"], "s"),
             ),
         ]
-        for p in pieces
+        for p in pieces[:MOST_LISTED]
     ]
     headers = ["Layer", "Factor", "SPU", "columns", "order", "tiles", "predicted", "predicted link"]
     return page.section(
         "Placement",
-        page.table(_HEADERS, rows),
+        page.folding_table(_HEADERS, groups),
         page.paragraph(_NOTE + _rounding(run), "note"),
-        page.folded(f"All {len(pieces)} pieces", page.table(headers, cells, text=4)),
+        page.folded(listed("Pieces", len(pieces)), page.table(headers, cells, text=4)),
     )
 
 
@@ -81,20 +85,38 @@ def _rounding(run: Run) -> str:
     )
 
 
-def _row(
-    part: str, own: list[Row], device_s: float | None, wait_s: float | None, used: float
-) -> list[str]:
-    predicted = [sum(piece[name] for piece in own) for name in ("device_s", "link_s")]
-    return [
-        *(
-            part,
-            f"{len(own):,}",
-            f"{sum(p['columns'] for p in own):,}",
-            f"{max(p['order'] for p in own):,}",
-        ),
-        *(quantity(predicted[0], "s"), quantity(device_s, "s"), quantity(predicted[1], "s")),
-        *(quantity(wait_s, "s"), percent(used)),
-    ]
+_SUMS = ("factors", "columns")
+_LONGEST = ("order", "predicted_s", "measured_s", "link_s", "wait_s")
+
+
+def _share(run: Run, part: str, own: list[Row]) -> dict[str, Any]:
+    """What one SPU solves, and what that takes."""
+    device_s, wait_s, used = _measured(run, part, own)
+    return {
+        "part": part,
+        "factors": len(own),
+        "columns": sum(p["columns"] for p in own),
+        "order": max(p["order"] for p in own),
+        "predicted_s": sum(p["device_s"] for p in own),
+        "measured_s": device_s,
+        "link_s": sum(p["link_s"] for p in own),
+        "wait_s": wait_s,
+        "used": used,
+    }
+
+
+def _longest(label: str, alike: Sequence[Row], parts: int) -> dict[str, Any]:
+    """SPUs alike: pieces and columns of all, the longest times, mean use."""
+    sums = {name: sum(row[name] for row in alike) for name in _SUMS}
+    known = {n: [row[n] for row in alike if row[n] is not None] for n in _LONGEST}
+    longest = {name: max(values) if values else None for name, values in known.items()}
+    return {"part": label, **sums, **longest, "used": sum(row["used"] for row in alike) / parts}
+
+
+def _cells(row: Row) -> list[str]:
+    times = (quantity(row[name], "s") for name in _LONGEST[1:])
+    counts = (f"{row[name]:,}" for name in (*_SUMS, "order"))
+    return [row["part"], *counts, *times, percent(row["used"])]
 
 
 def _measured(run: Run, part: str, own: list[Row]) -> tuple[float | None, float | None, float]:

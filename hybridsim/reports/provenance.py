@@ -10,11 +10,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from hybridsim.reports import page
-from hybridsim.reports.figures import Row
+from hybridsim.reports.kinds import Kinds, Row, kinds_of
 from hybridsim.reports.units_text import quantity
 from hybridsim.results.read import Run
 
 _MOST_EVENTS = 20
+_LONGEST = 400
 _SI = ("s", "J", "W", "F", "Ω", "ohm", "V", "A", "bit/s", "b/s", "B/s", "byte/s", "B", "FLOP/s")
 
 
@@ -51,11 +52,13 @@ def events(run: Run) -> str:
 
 def assumptions(run: Run) -> str:
     """Static power, and every constant of the machine with its range, status and source."""
-    machine = run.manifest.get("machine") or {}
+    machine, kinds = run.manifest.get("machine") or {}, kinds_of(run)
     items = [
         item for group in ("nodes", "edges") for item in machine.get(group, []) if item.get("sheet")
     ]
-    blocks = [_model(run), _static(run), *map(_datasheet, items)]
+    firsts = {kinds.label(item["name"]): item for item in reversed(items)}
+    sheets = [_datasheet(label, item) for label, item in reversed(firsts.items())]
+    blocks = [_model(run), _static(run, kinds), *sheets]
     if not any(blocks):
         return ""
     return page.section(
@@ -83,8 +86,9 @@ def _model(run: Run) -> str:
     return page.bullets(found) if found else ""
 
 
-def _static(run: Run) -> str:
-    static = run.manifest.get("static_power") or []
+def _static(run: Run, kinds: Kinds) -> str:
+    found = run.manifest.get("static_power") or []
+    static = kinds.sums(found, ("component", "status", "source"), _POWERS)
     rows = [
         [
             row["part"],
@@ -102,12 +106,12 @@ def _static(run: Run) -> str:
 _POWERS = ("power_w", "power_low_w", "power_high_w")
 
 
-def _datasheet(item: Row) -> str:
+def _datasheet(label: str, item: Row) -> str:
     sheet = item["sheet"]
     settings = {
         key: value
         for key, value in item.items()
-        if key not in ("sheet", "name") and value not in (None, "")
+        if key not in ("sheet", "name", "a", "b") and value not in (None, "")
     }
     rows = [
         [
@@ -122,7 +126,7 @@ def _datasheet(item: Row) -> str:
     note = page.paragraph(
         ", ".join(f"{key.replace('_', ' ')}: {value}" for key, value in settings.items()), "note"
     )
-    return page.folded(f"{item.get('name', '')} – {sheet['name']}", note, table)
+    return page.folded(f"{label} – {sheet['name']}", note, table)
 
 
 def _value(entry: Row, key: str) -> str:
@@ -138,7 +142,7 @@ def provenance(run: Run) -> str:
     command = f"hybridsim run {shlex.quote(str(scenario))} --out {shlex.quote(again)}"
     if run.manifest.get("backend") == "timing":
         command += " --backend timing"
-    told = ("machine", "static_power", "energy_basis", "model_assumptions")
+    told = ("machine", "static_power", "basis", "model_assumptions")
     rows = list(_lines({key: value for key, value in run.manifest.items() if key not in told}))
     rows += list(_lines({"host": run.summary.get("host")}))
     return page.section(
@@ -162,4 +166,5 @@ def _lines(content: Mapping[str, object]) -> Iterator[list[str]]:
 
 
 def _short(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"

@@ -4,16 +4,18 @@ why.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from hybridsim.reports import figures, page
+from hybridsim.reports.kinds import MOST_LISTED, Kinds, Row, kinds_of, listed
 from hybridsim.reports.placement import placement
 from hybridsim.reports.provenance import assumptions, events, provenance
 from hybridsim.reports.timeline import step_section
-from hybridsim.reports.units_text import natural, percent, quantity
+from hybridsim.reports.units_text import percent, quantity
 from hybridsim.reports.verdict import head
-from hybridsim.results.keys import ENERGY_NAMES, Energies, operation
+from hybridsim.results.keys import ENERGY_NAMES, operation
 from hybridsim.results.read import Run
 
 
@@ -107,11 +109,15 @@ def _learning_note(run: Run) -> str:
 
 def _colours(run: Run) -> dict[str, str]:
     rows = (*run.summary["times"], *run.summary["energy"]["by_part_kind"])
-    return figures.colours_of([row["part"] for row in rows])
+    kinds = kinds_of(run)
+    return figures.colours_of([kinds.label(row["part"]) for row in rows])
 
 
 def _time(run: Run) -> str:
-    shares, rows = run.summary["critical_path"]["shares"], figures.by_kind(run.summary["times"])
+    kinds, operations = kinds_of(run), ("kind", "factor")
+    shares = kinds.sums(run.summary["critical_path"]["shares"], operations, ("time_s", "share"))
+    served = [row for row in run.summary["times"] if row["role"] != "background"]
+    rows = kinds.sums(served, operations, ("time_s", "wait_s", "spans"))
     path = page.chart(
         figures.path_shares(shares, _colours(run)),
         "The chain of operations that decided when the run ended. Making anything else faster "
@@ -152,21 +158,24 @@ def _rate(value: float | None) -> str:
 
 
 def _energy(run: Run) -> str:
-    energy = run.summary["energy"]
-    rows = energy["by_part_kind"]
+    energy, kinds = run.summary["energy"], kinds_of(run)
+    operations = ("kind", "factor", "origin", "status")
+    rows = kinds.sums(energy["by_part_kind"], operations, ENERGY_NAMES)
     chart = page.chart(
         figures.energies(rows, _colours(run)),
         "Nominal joules; whiskers from low to high. Hatched: static power, drawn over the whole "
         "run.",
         figures.height_of(len(rows)),
     )
-    parts = sorted(energy["by_part"], key=natural)
-    lines = {"whole run": energy["total"]} | {part: energy["by_part"][part] for part in parts}
     whole = energy["total"]["energy_j"] or 1.0
-    headers = ["Energy", "nominal", "low", "high", "share"]
-    cells = [
-        [name, *_three(line), percent(line["energy_j"] / whole)] for name, line in lines.items()
-    ]
+    lines = [{"part": part, **energy["by_part"][part]} for part in energy["by_part"]]
+    sums = {row["part"]: row for row in kinds.sums(lines, (), ENERGY_NAMES)}
+    groups = [page.Lines([_spent("whole run", energy["total"], whole)], "", [])]
+    for label, parts in kinds.grouped(lines).items():
+        own = [_spent(row["part"], row, whole) for row in parts[:MOST_LISTED]]
+        inner = own if kinds.alike(parts[0]["part"]) else []
+        line = _spent(label, sums[label], whole)
+        groups.append(page.Lines([line], listed("part by part", len(parts)), inner))
     note = (
         "Low and high take every energy constant at the end of its range at once, on the "
         "nominal schedule."
@@ -187,14 +196,18 @@ def _energy(run: Run) -> str:
         text=4,
     )
     table = (
-        page.table(headers, cells)
+        page.folding_table(["Energy", "nominal", "low", "high", "share"], groups)
         + page.paragraph(note, "note")
         + page.folded("All lines of the book", book)
     )
     return page.section("Where energy went", page.columns(chart, table, kind="wide"))
 
 
-def _three(row: Energies) -> list[str]:
+def _spent(name: str, row: Mapping[str, Any], whole_j: float) -> list[str]:
+    return [name, *_three(row), percent(row["energy_j"] / whole_j)]
+
+
+def _three(row: Mapping[str, Any]) -> list[str]:
     return [quantity(row[name], "J") for name in ENERGY_NAMES]
 
 
@@ -212,32 +225,23 @@ _LANES = (
 
 
 def _lanes(run: Run) -> str:
-    rows = [
-        [
-            *(
-                row["part"],
-                row["lane"],
-                percent(row["utilisation"]),
-                percent(row["busy_share"]),
-                f"{row['spans']:,}",
-            ),
-            *(quantity(row[key], "s") for key in ("wait_mean_s", "wait_p95_s", "wait_max_s")),
-            f"{row['queue_mean']:.3g}",
-            quantity(row["bits"], "b") if row["bits"] else "–",
-            f"{row['conversions']:,}" if row["conversions"] else "–",
-        ]
-        for row in sorted(run.summary["lanes"], key=lambda row: natural(row["part"]))
-    ]
+    kinds, groups = kinds_of(run), []
+    for label, lanes in kinds.grouped(run.summary["lanes"]).items():
+        several = len(kinds.parts(label)) > 1
+        rows = _alike(lanes, kinds, len(kinds.parts(label))) if several else lanes
+        own = sorted(lanes, key=lambda row: -row["utilisation"])[:MOST_LISTED] if several else []
+        title = listed("part by part, busiest first", len(lanes))
+        groups.append(page.Lines([*map(_lane, rows)], title, [*map(_lane, own)]))
     note = (
         "In use: time in service over the simulated time; above 100 % where a lane serves "
         "several at once. "
         "Busy: only the time in which the part did the work it is for, without launches and "
         "fixed overheads. "
-        "The waits of 95 % of the operations are at most as long as shown. b: bits moved."
+        "The waits of 95 % of the operations are at most as long as shown. b: bits moved. Of "
+        "parts alike: shares and queues are means over them, operations, bits and conversions sums."
     )
-    table = page.table([*_LANES, "bits", "conversions"], rows, text=2)
-    peaks = run.summary.get("gpu_peak_bytes") or {}
-    memory = ", ".join(f"{name} {quantity(size, 'B')}" for name, size in peaks.items())
+    table = page.folding_table([*_LANES, "bits", "conversions"], groups, text=2)
+    memory = _memory(run.summary.get("gpu_peak_bytes") or {}, kinds)
     note += (
         " Most memory in use at once, operands and what stays between steps (not what waits "
         f"between two operations): {memory}."
@@ -245,3 +249,43 @@ def _lanes(run: Run) -> str:
         else ""
     )
     return page.section("Parts and queues", table, page.paragraph(note, "note"))
+
+
+def _memory(peaks: Mapping[str, float], kinds: Kinds) -> str:
+    """The fullest GPU of each kind."""
+    most: dict[str, float] = {}
+    for name, size in peaks.items():
+        most[kinds.label(name)] = max(most.get(kinds.label(name), 0.0), size)
+    return ", ".join(f"{name} {quantity(size, 'B')}" for name, size in most.items())
+
+
+def _lane(row: Row) -> list[str]:
+    return [
+        *(
+            row["part"],
+            row["lane"],
+            percent(row["utilisation"]),
+            percent(row["busy_share"]),
+            f"{row['spans']:,}",
+        ),
+        *(quantity(row[key], "s") for key in ("wait_mean_s", "wait_p95_s", "wait_max_s")),
+        f"{row['queue_mean']:.3g}",
+        quantity(row["bits"], "b") if row["bits"] else "–",
+        f"{row['conversions']:,}" if row["conversions"] else "–",
+    ]
+
+
+_MEANS = ("utilisation", "busy_share", "queue_mean")
+_COUNTS = ("spans", "bits", "conversions")
+
+
+def _alike(lanes: Sequence[Row], kinds: Kinds, parts: int) -> list[Row]:
+    """Lanes of parts alike as one: means over the parts, sums of work, the longest waits."""
+    waited = [{**row, "waited_s": row["wait_mean_s"] * row["spans"]} for row in lanes]
+    rows = kinds.sums(waited, ("lane", "role"), (*_MEANS, *_COUNTS, "waited_s"))
+    for row in rows:
+        own = [lane for lane in lanes if kinds.lane(lane["lane"]) == row["lane"]]
+        row |= {name: row[name] / parts for name in _MEANS}
+        row["wait_mean_s"] = row["waited_s"] / max(row["spans"], 1)
+        row |= {name: max(lane[name] for lane in own) for name in ("wait_p95_s", "wait_max_s")}
+    return [*rows]

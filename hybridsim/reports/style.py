@@ -41,6 +41,8 @@ td.long { min-width: 30ch; overflow-wrap: anywhere; }
 .legend { display: flex; flex-wrap: wrap; gap: 2px 16px; max-width: none; font-size: 13px;
   margin: 10px 0 0; }
 .legend i { display: inline-block; width: 11px; height: 11px; margin-right: 6px; }
+tr.parts > td { border-bottom: 0; padding: 0; } tr.parts details { margin: 0 0 4px; }
+tr.parts summary { font-size: 12.5px; }
 details { margin: 8px 0; } summary { cursor: pointer; color: var(--mark); }
 pre { background: var(--tint); padding: 12px 14px; border-radius: 6px; overflow-x: auto;
   font: 12.5px/1.45 ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace; }

@@ -4,15 +4,17 @@ operation.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from hybridsim.errors import HybridsimError, InputError
 from hybridsim.reports import page
-from hybridsim.reports.activity import Activity, activity, static_power_w
+from hybridsim.reports.activity import Activity, Key, activity, static_power_w
 from hybridsim.reports.figures import COLOURS
+from hybridsim.reports.kinds import Kinds, kinds_of
 from hybridsim.reports.rows import MOST_ROWS, Rows, busiest, left_out, select
 from hybridsim.reports.step_chart import Drawing, Window, draw
 from hybridsim.reports.strips import Strip, strips
@@ -37,7 +39,12 @@ def write_timeline(run: Run, path: Path | str, step: int | None = None) -> None:
     """
     window = step_window(run, step)
     found = activity(run, MOST_BINS)
-    sections = (_utilisation(found), _power(found, static_power_w(run)), _step(run, found, window))
+    kinds = kinds_of(run)
+    sections = (
+        _utilisation(found, kinds),
+        _power(found, static_power_w(run), kinds),
+        _step(run, found, window),
+    )
     page.write_page(path, f"{run.name} – timeline", _head(run, found), *sections)
 
 
@@ -88,56 +95,105 @@ def _head(run: Run, found: Activity) -> str:
     return f"<h1>{page.escape(run.name)}</h1>{page.paragraph(' · '.join(facts), 'meta')}{alarm}"
 
 
-def _utilisation(found: Activity) -> str:
+def _utilisation(found: Activity, kinds: Kinds) -> str:
     if not found.spans:
         return page.section("Utilisation", page.paragraph("Nothing was recorded."))
-    shares, time = found.in_service(), _totals(found)
     every = select(found.lanes(), lambda key: not found.is_flight(key))
-    lanes = busiest(every, time)
-    rows = Rows(lanes)
+    own = {key: Served(shares, found.is_background(key)) for key, shares in _in(found, every)}
+    chart = _lanes_chart(found, every, own)
+    if not kinds.several(every):
+        return page.section("Utilisation", chart)
+    summed: dict[Key, Served] = {}
+    rows: dict[str, list[str]] = {}
+    for (part, lane), served in own.items():
+        key = kinds.label(part), kinds.lane(lane)
+        share = served.shares / len(kinds.parts(key[0]))
+        before = summed.get(key)
+        summed[key] = Served(share if before is None else before.shares + share, served.background)
+        if before is None:
+            rows.setdefault(key[0], []).append(key[1])
+    return page.section(
+        "Utilisation", _lanes_chart(found, rows, summed), page.folded("Every part", chart)
+    )
+
+
+class Served(NamedTuple):
+    """Mean number in service on a lane, per bin; ``background`` if it occupies nothing."""
+
+    shares: np.ndarray
+    background: bool
+
+
+def _in(found: Activity, lanes: Mapping[str, Sequence[str]]) -> list[tuple[Key, np.ndarray]]:
+    shares = found.in_service()
+    return [((part, lane), shares[part, lane]) for part, names in lanes.items() for lane in names]
+
+
+def _lanes_chart(
+    found: Activity, every: Mapping[str, Sequence[str]], served: Mapping[Key, Served]
+) -> str:
+    """A strip per lane; parts alike are one, with the mean over them."""
+    lengths = found.bins.lengths_ps()
+    time = {key: float(one.shares @ lengths) for key, one in served.items()}
+    rows = Rows(busiest(every, time))
     colours = {part: COLOURS[i % len(COLOURS)] for i, part in enumerate(every)}
     length = max(found.bins.end_ps, 1)
-    drawn = [
-        Strip(
-            row,
-            page.plot_text(f"{part} · {lane}"),
-            _share(time[part, lane] / length),
-            shares[part, lane],
-            max(1.0, float(shares[part, lane].max())),
-            _pale(colours[part]) if found.is_background((part, lane)) else colours[part],
-            "%{z:.3~%} of the time in service",
+    drawn = []
+    for (part, lane), row in rows.place.items():
+        shares, background = served[part, lane]
+        drawn.append(
+            Strip(
+                row,
+                page.plot_text(f"{part} · {lane}"),
+                _share(time[part, lane] / length),
+                shares,
+                max(1.0, float(shares.max())),
+                _pale(colours[part]) if background else colours[part],
+                "%{z:.3~%} of the time in service",
+            )
         )
-        for (part, lane), row in rows.place.items()
-    ]
     caption = (
-        "Share of time in which each lane served an operation: a full strip is 100 %; at the "
-        "right edge the mean over the run. "
+        "Share of time in which each lane served an operation, of parts alike the mean over "
+        "them: a full strip is 100 %; at the right edge the mean over the run. "
         f"{_bins(found)} Drag to zoom, double-click for all."
     )
-    if any(map(found.is_background, rows.place)):
+    if any(served[key].background for key in rows.place):
         caption += (
             " Pale: continuous relaxation, which goes on in the background and occupies nothing."
         )
-    caption += left_out(every)
-    return page.section(
-        "Utilisation", page.chart(strips(rows, drawn, found.bins), caption, rows.height(24))
-    )
+    return page.chart(strips(rows, drawn, found.bins), caption + left_out(every), rows.height(24))
 
 
-def _power(found: Activity, static_w: Mapping[str, float]) -> str:
+def _power(found: Activity, static_w: Mapping[str, float], kinds: Kinds) -> str:
     if not found.spans:
         return ""
     watts = found.power_w(static_w)
-    colours = {part: COLOURS[i % len(COLOURS)] for i, part in enumerate(found.lanes())}
+    chart = _power_chart(found, watts, static_w)
+    if not kinds.several(watts):
+        return page.section("Power", chart)
+    summed: dict[str, np.ndarray] = {}
+    for part, values in watts.items():
+        label = kinds.label(part)
+        summed[label] = summed[label] + values if label in summed else values
+    floors: dict[str, float] = {}
+    for part, value in static_w.items():
+        floors[kinds.label(part)] = floors.get(kinds.label(part), 0.0) + value
+    return page.section(
+        "Power", _power_chart(found, summed, floors), page.folded("Every part", chart)
+    )
+
+
+def _power_chart(
+    found: Activity, watts: Mapping[str, np.ndarray], static_w: Mapping[str, float]
+) -> str:
+    """A strip for the machine and one for each part, or for all parts alike."""
+    colours = {part: COLOURS[i % len(COLOURS)] for i, part in enumerate(watts)}
     total = np.sum(list(watts.values()), axis=0)
     means = {part: _mean(found, values) for part, values in watts.items()}
     kept = sorted(watts, key=lambda part: -means[part])[: MOST_ROWS - 1]
     rows = Rows({"": [_MACHINE, *(part for part in watts if part in kept)]})
     table = {_MACHINE: (total, sum(static_w.values()), "#5a6675")}
-    table |= {
-        part: (watts[part], static_w.get(part, 0.0), colours.get(part, COLOURS[-1]))
-        for part in kept
-    }
+    table |= {part: (watts[part], static_w.get(part, 0.0), colours[part]) for part in kept}
     drawn = [
         Strip(
             row,
@@ -159,24 +215,43 @@ def _power(found: Activity, static_w: Mapping[str, float]) -> str:
     )
     more = len(watts) - len(kept)
     caption += f" {more:,} parts with less power are not shown." if more > 0 else ""
-    return page.section(
-        "Power", page.chart(strips(rows, drawn, found.bins), caption, rows.height(38))
-    )
+    return page.chart(strips(rows, drawn, found.bins), caption, rows.height(38))
 
 
 def _step(run: Run, found: Activity, window: Window | None) -> str:
     if not found.spans:
         return ""
+    kinds = kinds_of(run)
     title = f"Step {window.step:,}" if window else "The run so far"
     window = window or Window(-1, 0, found.bins.end_ps)
-    every = found.lanes()
-    critical = _critical(run, found)
-    drawing = draw(run, window, busiest(every, _totals(found)), critical)
-    chart = page.chart(
-        drawing.figure, _legend_text(drawing, window, critical), drawing.rows.height(30)
+    every, critical, totals = found.lanes(), _critical(run, found), _totals(found)
+    whole = _step_chart(run, window, every, totals, critical)
+    if not kinds.several(every):
+        return page.section(title, *whole)
+    weights = {part: sum(totals[part, lane] for lane in lanes) for part, lanes in every.items()}
+    shown = kinds.representatives(weights.__getitem__, every)
+    names = {part: f"{part}, of {kinds.label(part)}" for part in shown if kinds.alike(part)}
+    note = f"Of parts alike the busiest is drawn: {'; '.join(names.values())}."
+    one_each = {part: every[part] for part in shown}
+    chart = _step_chart(run, window, one_each, totals, critical)
+    return page.section(
+        title, page.paragraph(note, "note"), *chart, page.folded("Every part", *whole)
     )
-    text = page.paragraph(_step_text(drawing, window) + left_out(every), "note")
-    return page.section(title, text, page.legend(drawing.legend), chart)
+
+
+def _step_chart(
+    run: Run,
+    window: Window,
+    lanes: Mapping[str, Sequence[str]],
+    totals: Mapping[Key, float],
+    critical: set[int],
+) -> tuple[str, str, str]:
+    """What is to be said, the colours, and the bars of the operations on some lanes."""
+    drawing = draw(run, window, busiest(lanes, totals), critical)
+    text = page.paragraph(_step_text(drawing, window) + left_out(lanes), "note")
+    caption = _legend_text(drawing, window, critical)
+    chart = page.chart(drawing.figure, caption, drawing.rows.height(30))
+    return text, page.legend(drawing.legend), chart
 
 
 def _critical(run: Run, found: Activity) -> set[int]:

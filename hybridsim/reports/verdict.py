@@ -5,9 +5,11 @@ bottleneck).
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from hybridsim.reports import page
 from hybridsim.reports.figures import Row, spell
+from hybridsim.reports.kinds import kinds_of
 from hybridsim.reports.units_text import band, percent, quantity
 from hybridsim.results.keys import operation
 from hybridsim.results.read import Run
@@ -133,14 +135,33 @@ def _joules(run: Run) -> Card:
     return "Energy", quantity(energy["total"]["energy_j"], "J"), why, ""
 
 
+def bottleneck(run: Run) -> dict[str, Any] | None:
+    """The largest share of the critical path, parts alike taken together."""
+    shares = run.summary["critical_path"]["shares"]
+    rows = kinds_of(run).sums(shares, ("kind", "factor"), ("time_s", "share"))
+    return max(rows, key=lambda row: row["share"], default=None)
+
+
 def _bottleneck(run: Run) -> Card:
-    found = run.summary["critical_path"]["bottleneck"]
+    found, kinds = bottleneck(run), kinds_of(run)
     if found is None:
         return "Bottleneck", "unknown", "no critical path", ""
-    where = (found["part"], found["lane"])
-    lane = next(row for row in run.summary["lanes"] if (row["part"], row["lane"]) == where)
+    where = (found["part"], found["kind"], found["factor"])
+    lanes = [
+        row["lane"]
+        for row in run.summary["times"]
+        if (kinds.label(row["part"]), row["kind"], row["factor"]) == where
+    ]
+    own = [
+        row["utilisation"]
+        for row in run.summary["lanes"]
+        if kinds.label(row["part"]) == found["part"]
+        and kinds.lane(row["lane"]) == kinds.lane(lanes[0])
+    ]
+    use = percent(sum(own) / len(kinds.parts(found["part"])))
+    mean = " on average" if len(kinds.parts(found["part"])) > 1 else ""
     why = (
         f"{percent(found['share'])} of the critical path; "
-        f"its lane “{found['lane']}” is in use {percent(lane['utilisation'])} of the time"
+        f"its lane “{kinds.lane(lanes[0])}” is in use {use} of the time{mean}"
     )
     return "Bottleneck", f"{found['part']} · {operation(found['kind'], found['factor'])}", why, ""

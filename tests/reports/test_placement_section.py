@@ -14,11 +14,17 @@ from hybridsim.results.read import Run
 
 
 def cells(section: str, table: int) -> list[list[str]]:
-    body = re.findall(r"<tbody>(.*?)</tbody>", section, re.S)[table]
+    bodies = re.findall(r"<tbody>((?:(?!<tbody>).)*?)</tbody>", section, re.DOTALL)
+    body = bodies[table]
     rows = re.findall(r"<tr>(.*?)</tr>", body, re.S)
     return [
         [html.unescape(c) for c in re.findall(r"<td[^>]*>(.*?)</td>", row, re.S)] for row in rows
     ]
+
+
+def sum_row(section: str) -> list[list[str]]:
+    """The one row of SPUs alike, above those that unfold."""
+    return cells(re.sub(r"<details>.*?</details>", "", section, flags=re.DOTALL), 0)[:1]
 
 
 def run(*overrides):
@@ -37,6 +43,10 @@ def test_predicted_and_measured_times_agree_without_leftovers(rule):
     assert [row[4] for row in rows] == [row[5] for row in rows]
     pieces = cells(section, 1)
     assert sum(int(row[1]) for row in rows) == len(pieces)
+    ((label, factors, *_, used),) = sum_row(section)
+    assert (label, int(factors)) == ("3 × spu", len(pieces))
+    shares = [float(row[-1].removesuffix(" %")) for row in rows]
+    assert float(used.removesuffix(" %")) == pytest.approx(sum(shares) / 3, rel=0.02)
     columns = {
         ("0", "A"): 32,
         ("0", "G"): 65,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 
+import numpy as np
 import pytest
 from schedules import COLUMN, Op, simulate, write_run
 
@@ -26,6 +27,10 @@ def charts_of(path) -> list[dict]:
     ]
 
 
+def strips_of(chart) -> dict[str, list[float]]:
+    return {t["meta"][0]: t["z"][0] for t in chart["data"] if t["type"] == "heatmap"}
+
+
 def bars_of(chart) -> list[dict]:
     return [trace for trace in chart["data"] if trace["type"] == "bar"]
 
@@ -40,7 +45,7 @@ def test_bars_of_a_step_are_its_spans_to_the_picosecond(run, tmp_path):
     write_timeline(run, tmp_path / "page.html", step=2)
     step = run.steps[run.steps["step"] == 2].iloc[0]
     spans = run.spans_between(int(step["start_ps"]), int(step["end_ps"]))
-    chart = charts_of(tmp_path / "page.html")[2]
+    chart = charts_of(tmp_path / "page.html")[-1]  # of every part
     per = {"ms": 1e9, "µs": 1e6, "s": 1e12}[
         re.search(r"\((\w+)\)", chart["layout"]["xaxis"]["title"]["text"])[1]
     ]
@@ -79,12 +84,10 @@ def test_bars_of_a_step_are_its_spans_to_the_picosecond(run, tmp_path):
 
 def test_strips_show_the_utilisation_of_the_summary(run, tmp_path):
     write_timeline(run, tmp_path / "page.html")
-    utilisation, power = charts_of(tmp_path / "page.html")[:2]
-    shown = {
-        trace["meta"][0]: trace["z"][0]
-        for trace in utilisation["data"]
-        if trace["type"] == "heatmap"
-    }
+    first, *others = charts_of(tmp_path / "page.html")
+    several = len(others) > 2  # parts alike: their sum first, then every part
+    utilisation, power = (others[0], others[1]) if several else (first, others[0])
+    shown = strips_of(utilisation)
     lanes = {
         f"{row['part']} · {row['lane']}": row["utilisation"]
         for row in run.summary["lanes"]
@@ -93,9 +96,14 @@ def test_strips_show_the_utilisation_of_the_summary(run, tmp_path):
     assert shown.keys() == lanes.keys()
     for name, values in shown.items():
         assert sum(values) / len(values) == pytest.approx(lanes[name], rel=0.01, abs=1e-6)
-    watts = {
-        trace["meta"][0]: trace["z"][0] for trace in power["data"] if trace["type"] == "heatmap"
-    }
+    if several:
+        means = [values for name, values in shown.items() if name.endswith(" · core")]
+        assert strips_of(first)["4 × spu · core"] == pytest.approx(
+            np.mean(means, axis=0), rel=1e-3, abs=1e-6
+        )
+        parts = [values for name, values in strips_of(others[2]).items() if name.startswith("spu")]
+        assert strips_of(power)["4 × spu"] == pytest.approx(np.sum(parts, axis=0), rel=1e-3)
+    watts = strips_of(power)
     total = run.summary["energy"]["total"]["energy_j"] / run.summary["simulated_s"]
     assert sum(watts["whole machine"]) / len(watts["whole machine"]) == pytest.approx(
         total, rel=0.01
