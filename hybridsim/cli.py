@@ -337,7 +337,8 @@ def _cell(value: object) -> str:
 
 def _print_summary(result: Run) -> None:
     """One table at the end of a run, with the folder's path."""
-    from hybridsim.reports.verdict import bottleneck
+    from hybridsim.reports.verdict import bottleneck, solve_text
+    from hybridsim.results.solves import best_value
 
     summary = result.summary
     energy, target = summary["energy"]["total"], summary["target"]
@@ -349,7 +350,8 @@ def _print_summary(result: Run) -> None:
         ("steps", str(summary["steps"])),
         ("simulated time", engineering(summary["simulated_s"], "s")),
         ("energy", f"{engineering(energy['energy_j'], 'J')} ({band}){_energy_note(summary)}"),
-        ("target", _target_text(target)),
+        ("target", _target_text(target, target and best_value(result.steps, target))),
+        *((("analog answers", text),) if (text := solve_text(result)) else ()),
         ("bottleneck", _bottleneck_text(bottleneck(result))),
         *(
             (name, f"{summary['final'][name]:.4g}")
@@ -380,7 +382,7 @@ def _energy_note(summary: Summary) -> str:
     )
 
 
-def _target_text(target: TargetReached | None) -> str:
+def _target_text(target: TargetReached | None, best: float | None) -> str:
     if target is None:
         return "none set"
     aim = (
@@ -390,7 +392,7 @@ def _target_text(target: TargetReached | None) -> str:
     if not target["evaluated"]:
         return f"{aim}: not evaluated"
     if not target["reached"]:
-        return f"{aim}: not reached"
+        return f"{aim}: not reached" + (f", best {best:.4g}" if best is not None else "")
     seconds, joules = target["seconds"], target["joules"]
     assert seconds is not None and joules is not None, "known where the target was reached"
     return f"{aim}: step {target['step']}, {engineering(seconds, 's')}, {engineering(joules, 'J')}"

@@ -13,7 +13,7 @@ p { margin: 6px 0; max-width: 78ch; }
 p.meta, figcaption, .why, p.note { color: var(--soft); font-size: 13px; }
 p.alarm { color: #7a2b05; background: #fdf1ea; border-left: 4px solid var(--bad); padding: 8px 12px;
   max-width: none; overflow-wrap: anywhere; }
-.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(225px, 1fr)); gap: 12px;
+.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(190px, 1fr)); gap: 12px;
   margin: 18px 0 4px; }
 .card { background: var(--tint); border-radius: 6px; border-top: 3px solid var(--mark);
   padding: 12px 14px; }

@@ -5,6 +5,7 @@ bottleneck).
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import isfinite
 from typing import Any
 
 from hybridsim.reports import page
@@ -13,6 +14,7 @@ from hybridsim.reports.kinds import kinds_of
 from hybridsim.reports.units_text import band, percent, quantity
 from hybridsim.results.keys import operation
 from hybridsim.results.read import Run
+from hybridsim.results.solves import LEAST_COSINE, MOST_ERROR, best_value, solves
 
 Card = tuple[str, str, str, str]
 
@@ -20,7 +22,10 @@ Card = tuple[str, str, str, str]
 def head(run: Run) -> str:
     """Title, where the run comes from, alarms and the verdict strip, as HTML."""
     alarms = (page.paragraph(text, "alarm") for text in _alarms(run))
-    cards = page.cards([_target(run), _duration(run), _joules(run), _bottleneck(run)])
+    analog, others = _solve(run), [_target(run), _duration(run), _joules(run), _bottleneck(run)]
+    # What cannot be trusted says so before any figure.
+    trusted = all(card[3] != "bad" for card in analog)
+    cards = page.cards([*others, *analog] if trusted else [*analog, *others])
     title = f"<h1>{page.escape(run.name)}</h1>{page.paragraph(_origin(run), 'meta')}"
     return f"{title}{''.join(alarms)}{cards}"
 
@@ -59,6 +64,46 @@ def _alarms(run: Run) -> Iterator[str]:
             f"{entry['count']:,} × {kind}" for kind, entry in summary["events"].items()
         )
         yield f"Something went wrong on the way: {counts}. See Events."
+    found = solves(run.steps)
+    if found is not None and found.below and is_asynchronous(run):
+        yield (
+            f"{found.below:,} of {found.checked:,} readings that were checked have a cosine below "
+            f"{LEAST_COSINE:g} with the exact solution (median {_number(found.cosine)}, lowest "
+            f"{_number(found.lowest_cosine)}): the SPU is read before it has relaxed to the "
+            "system last asked for, and what moves the parameters is another direction. Let it "
+            "relax longer before each reading (wait)."
+        )
+
+
+def is_asynchronous(run: Run) -> bool:
+    """Whether the SPU is read while it relaxes."""
+    algorithm = (run.scenario.get("training") or {}).get("algorithm") or {}
+    return bool(algorithm.get("mode") == "asynchronous")
+
+
+def _solve(run: Run) -> list[Card]:
+    """How well analog answers solve what was asked; nothing where none was checked."""
+    found = solves(run.steps)
+    if found is None:
+        return []
+    why = (
+        f"relative error {_number(found.error)} in the median of {found.checked:,} readings, "
+        f"{_number(found.highest_error)} at most; cosine {_number(found.cosine)}"
+    )
+    above = f"{found.above:,} of {found.checked:,} above {MOST_ERROR:g}"
+    if not found.solved:
+        return [("Analog answers", "not a solve", f"{why}; {above}", "bad")]
+    headline = f"solver error {_number(found.error)}"
+    return [("Analog answers", headline, f"{why}; {above}" if found.above else why, "")]
+
+
+def solve_text(run: Run) -> str:
+    """The same in one line; nothing where no answer was checked."""
+    return "; ".join(f"{headline}: {why}" for _, headline, why, _ in _solve(run))
+
+
+def _number(value: float) -> str:
+    return f"{value:.2g}" if isfinite(value) else "not a number"
 
 
 def goal_text(target: Row) -> str:
@@ -78,15 +123,13 @@ def _target(run: Run) -> Card:
         return "Target", "none set", f"last {', '.join(known)}" if known else "", ""
     goal = goal_text(target)
     if not target.get("evaluated", True):
-        return "Target", "not evaluated", f"{goal}; nothing was trained (timing only)", ""
+        timing = run.manifest.get("backend") == "timing"
+        why = "nothing was trained (timing only)" if timing else "no step was evaluated"
+        return "Target", "not evaluated", f"{goal}; {why}", ""
     if not target["reached"]:
-        last = final.get(target["metric"])
-        return (
-            "Target",
-            "not reached",
-            f"{goal}; last {'–' if last is None else f'{last:.4g}'}",
-            "bad",
-        )
+        best, last = best_value(run.steps, target), final.get(target["metric"])
+        known = [f"{w} {v:.4g}" for w, v in (("best", best), ("last", last)) if v is not None]
+        return "Target", "not reached", "; ".join([goal, *known]), "bad"
     joules = target["joules"]
     assert joules is not None, "known where the target was reached"
     energy = f"{quantity(joules, 'J')} ({_scaled_band(run, joules)})"
