@@ -67,7 +67,10 @@ class Kfac(AlgorithmSettings):
         "average)",
     )
     settle_tau: Tau = Field(
-        1.0, alias="settle", description="analog time of one solve in units of RC"
+        20.0,
+        alias="settle",
+        description="analog time of one solve in units of RC; 1, as arXiv 2502.08603 prices it, "
+        "does not train",
     )
     noise: Noise = 0.0
     covariance: Covariance = Field(
