@@ -66,6 +66,12 @@ class Interrupted(HybridsimError):
     exit_code = 130
 
 
+class Missed(HybridsimError):
+    """The run is complete and does not come up to the scenario's thresholds."""
+
+    exit_code = 3
+
+
 def main() -> None:
     """Entry point: errors on purpose become one message and an exit code."""
     try:
@@ -134,7 +140,11 @@ def run(
         Path | None, typer.Option(help="Folder of external data sets (default: HYBRIDSIM_DATA).")
     ] = None,
 ) -> None:
-    """Simulate a scenario; write the run folder and its report."""
+    """Simulate a scenario; write the run folder and its report.
+
+    Exit codes: 0 done, 1 the run failed (results so far are kept), 2 bad input, 3 done, but a
+    threshold of the scenario was missed or not evaluated, 130 interrupted.
+    """
     from hybridsim import load_task
     from hybridsim.progress import Reporter
     from hybridsim.reports.report import write_report
@@ -173,6 +183,10 @@ def run(
         raise Interrupted(f"interrupted; the results so far are in {folder}") from None
     write_report(result, folder / "report.html")
     _print_summary(result)
+    lines = result.summary.get("thresholds", [])
+    missed = [line["name"] for line in lines if not line["met"]]
+    if missed:
+        raise Missed(f"{len(missed)} of {len(lines)} thresholds missed: {', '.join(missed)}")
 
 
 @app.command()
@@ -337,6 +351,7 @@ def _cell(value: object) -> str:
 
 def _print_summary(result: Run) -> None:
     """One table at the end of a run, with the folder's path."""
+    from hybridsim.reports.thresholds import threshold_text
     from hybridsim.reports.verdict import bottleneck, solve_text
     from hybridsim.results.solves import best_value
 
@@ -361,6 +376,10 @@ def _print_summary(result: Run) -> None:
         *(
             (f"event: {kind}", f"{entry['count']} times")
             for kind, entry in summary["events"].items()
+        ),
+        *(
+            (f"threshold: {line['name']}", threshold_text(line))
+            for line in summary.get("thresholds", [])
         ),
         ("backend", summary["host"]["backend"]),
     ]

@@ -147,9 +147,11 @@ def _checked(task: Task, scenario: Scenario) -> Task:
     for path, (expected, got) in asked.items():
         if expected != got:
             raise InputError(f"{path}: expected a task loaded for {expected}, got one for {got}")
-    if target is not None and target.test_accuracy is not None and task.loss != "cross_entropy":
+    for path, part in (("training.target", target), ("thresholds", scenario.thresholds)):
+        if part is None or part.test_accuracy is None or task.loss == "cross_entropy":
+            continue
         raise InputError(
-            f"training.target: expected test_loss for workload '{workload.source}', whose loss "
+            f"{path}: expected test_loss for workload '{workload.source}', whose loss "
             f"is {task.loss}, "
             "got test_accuracy"
         )
@@ -273,7 +275,12 @@ def _execute(session: Session[Any]) -> None:  # Any: whatever the algorithm's se
 def _extras(scenario: Scenario) -> dict[str, Any]:  # Any: goes to JSON
     """What the summary repeats of the scenario."""
     training, target = scenario.training, scenario.training.target
-    return {
+    asked = scenario.thresholds.asked() if scenario.thresholds is not None else ()
+    thresholds = [
+        {"name": name, "sign": bound.sign, "value": bound.value, "unit": unit, "asked": text}
+        for name, bound, unit, text in asked
+    ]
+    return ({"thresholds": thresholds} if thresholds else {}) | {
         "name": scenario.name,
         "seed": scenario.seed,
         "batch_size": training.batch_size,

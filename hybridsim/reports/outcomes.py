@@ -176,6 +176,7 @@ def _cells(index: int, line: Cells, group: Group, first: Group) -> dict[str, str
         "status": _absent_unless(line["status"] != "complete", str(line["status"])),
         "target": _absent_unless(line["target"] != NO_TARGET, str(line["target"])),
         "reached": _absent_unless(line["reached"] != NO_TARGET, str(line["reached"])),
+        "thresholds": _thresholds(group),
         **{w: _to_target(line, column, *_MEASURES[column]) for column, w in _WORDS.items()},
         "low – high": ABSENT if np.isnan(low) else f"{quantity(low, 'J')} – {quantity(high, 'J')}",
         "time / first": ABSENT if group is first else _ratio(first, group, "seconds"),
@@ -189,6 +190,13 @@ def _cells(index: int, line: Cells, group: Group, first: Group) -> dict[str, str
         "accuracy": _metric(line, "test_accuracy"),
         "solver error": ABSENT if np.isnan(line["solver_error"]) else f"{line['solver_error']:.2g}",
     }
+
+
+def _thresholds(group: Group) -> str:
+    """How many runs met all that was asked of them."""
+    asked = [lines for run in group.runs if (lines := run.summary.get("thresholds"))]
+    met = sum(all(line["met"] for line in lines) for lines in asked)
+    return f"met by {met} of {len(asked)}" if asked else ABSENT
 
 
 def _energy(line: Cells) -> str:

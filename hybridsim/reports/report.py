@@ -12,6 +12,7 @@ from hybridsim.reports import figures, page
 from hybridsim.reports.kinds import MOST_LISTED, Kinds, Row, kinds_of, listed
 from hybridsim.reports.placement import placement
 from hybridsim.reports.provenance import assumptions, events, provenance
+from hybridsim.reports.thresholds import thresholds
 from hybridsim.reports.timeline import step_section
 from hybridsim.reports.units_text import percent, quantity
 from hybridsim.reports.verdict import head
@@ -27,6 +28,7 @@ def write_report(run: Run, path: Path | str) -> None:
         path: the file to write.
     """
     sections = (
+        thresholds,
         _learning,
         _fidelity,
         _time,

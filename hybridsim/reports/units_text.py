@@ -38,9 +38,9 @@ def scale_for(largest: float, unit: str) -> Scale:
     return Scale(1.0, unit)
 
 
-def quantity(value: float | None, unit: str) -> str:
+def quantity(value: float | None, unit: str, digits: int = 3) -> str:
     """A value with its unit; a dash where there is none."""
-    return "–" if value is None or value != value else engineering(value, unit)
+    return "–" if value is None or value != value else engineering(value, unit, digits)
 
 
 def percent(share: float | None) -> str:

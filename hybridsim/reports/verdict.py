@@ -11,6 +11,7 @@ from typing import Any
 from hybridsim.reports import page
 from hybridsim.reports.figures import Row, spell
 from hybridsim.reports.kinds import kinds_of
+from hybridsim.reports.thresholds import missed_text
 from hybridsim.reports.units_text import band, percent, quantity
 from hybridsim.results.keys import operation
 from hybridsim.results.read import Run
@@ -52,6 +53,8 @@ def _alarms(run: Run) -> Iterator[str]:
             f"This run is {run.status}, not complete. {reason or ''} All figures cover what "
             "was stored."
         )
+    if missed := missed_text(run):
+        yield missed
     if "error" in summary["critical_path"]:
         yield (
             "The books of time do not balance, trust no share of time: "

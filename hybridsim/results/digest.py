@@ -17,18 +17,19 @@ import pyarrow.compute as pc
 from hybridsim.results.keys import Json
 from hybridsim.results.parts import BASE_SCHEMAS, Chunks
 
+_NOT_FOUND = ("host", "thresholds")
 _NO_INTEGER = -(2**63)
 
 
 def run_digest(run: Path, summary: Mapping[str, Json]) -> str:
     """SHA-256 over the column contents of steps, spans and events, and the summary without its
-    ``host`` part.
+    ``host`` part and without ``thresholds``, which say what was asked and not what was found.
 
     Integers count as int64, floats as float64 (every NaN and null alike, -0 as 0); row groups,
     compression, the order of columns and the width of a type do not count.
     """
     parts: dict[str, Json] = {name: _table_digest(Chunks(run, name)) for name in BASE_SCHEMAS}
-    parts["summary"] = {key: value for key, value in summary.items() if key != "host"}
+    parts["summary"] = {key: value for key, value in summary.items() if key not in _NOT_FOUND}
     return hashlib.sha256(canonical_json(parts).encode()).hexdigest()
 
 

@@ -195,6 +195,38 @@ class TargetReached(Target):
     joules: float | None
 
 
+class ThresholdAsked(TypedDict):
+    """What a scenario asks of a number of its run.
+
+    Attributes:
+        name: the number, one of ``hybridsim.scenario.thresholds.Thresholds``.
+        sign: ``>=``, ``<=``, ``>`` or ``<``.
+        value: in SI units.
+        unit: of the value, or nothing.
+        asked: sign and value as text.
+    """
+
+    name: str
+    sign: Literal[">=", "<=", ">", "<"]
+    value: float
+    unit: str
+    asked: str
+
+
+class ThresholdLine(ThresholdAsked):
+    """The same, and what came out.
+
+    Attributes:
+        got: the number, or None.
+        met: whether it is on the side that was asked for; never without a number.
+        reason: why there is no number (``not evaluated``, ``not reached``), or nothing.
+    """
+
+    got: float | None
+    met: bool
+    reason: str
+
+
 class EventCount(TypedDict):
     """Events of one kind: how many, and the simulated second of the first."""
 
@@ -281,6 +313,8 @@ class Summary(TypedDict, total=False):
         limits: how full the parts were.
         gpu_peak_bytes: most memory in use at once, by GPU.
         placement: K-FAC on SPUs: which SPU solves what.
+        thresholds: what the scenario asks of the run, and whether it was met; not part of the
+            digest, and missing where nothing was asked.
         host: about the computer that ran the simulation.
     """
 
@@ -305,4 +339,5 @@ class Summary(TypedDict, total=False):
     limits: list[LimitUse]
     gpu_peak_bytes: dict[str, int]
     placement: list[PlacedPiece]
+    thresholds: list[ThresholdLine]
     host: HostSummary

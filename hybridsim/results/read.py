@@ -20,7 +20,7 @@ from hybridsim.scenario.document import DocumentError, parse
 from hybridsim.trace.critical_path import PATH_COLUMNS, Segment, critical_path
 from hybridsim.units import PS_PER_S, engineering
 
-_EXTRAS = ("name", "seed", "batch_size", "target")
+_EXTRAS = ("name", "seed", "batch_size", "target", "thresholds")
 
 
 class Run:

@@ -28,6 +28,7 @@ from hybridsim.results.keys import (
 )
 from hybridsim.results.lanes import LANE_COLUMNS, LaneBook
 from hybridsim.results.parts import Chunks
+from hybridsim.results.thresholds import judged
 from hybridsim.trace.critical_path import PATH_COLUMNS, BrokenPath, shares, walk
 from hybridsim.trace.ledger import ENERGY_COLUMNS, EnergyBook, EnergyRow, total
 from hybridsim.units import to_s
@@ -43,7 +44,8 @@ def summarise(run: Path, static_power: Static, extras: Mapping[str, Json]) -> Su
         run: the run folder, finished or not.
         static_power: power that parts draw whatever they do; see ``hybridsim.trace.ledger``.
         extras: ``batch_size`` and ``target`` (``{"metric", "threshold", "direction"}`` with
-            direction ``above`` or ``below``, or None) are used; everything is passed through.
+            direction ``above`` or ``below``, or None) are used, and ``thresholds``, as asked, are
+            judged; everything else is passed through.
     """
     lanes, energy = LaneBook(), EnergyBook()
     for chunk in Chunks(run, "spans", tuple(dict.fromkeys((*LANE_COLUMNS, *ENERGY_COLUMNS)))):
@@ -70,6 +72,8 @@ def summarise(run: Path, static_power: Static, extras: Mapping[str, Json]) -> Su
         "final": _final(steps),
         "events": _events(Chunks(run, "events", ("time_ps", "kind"))),
     }
+    if extras.get("thresholds"):
+        found["thresholds"] = judged(extras["thresholds"], found, steps)
     return cast("Summary", found)
 
 

@@ -22,6 +22,7 @@ _INTEGER = re.compile(r"[-+]?[0-9]{1,300}")
 _RADIX = re.compile(r"0o[0-7]{1,60}|0x[0-9a-fA-F]{1,60}")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]{1,9})?")
 _SPECIAL = re.compile(r"([-+]?)\.(inf|Inf|INF|nan|NaN|NAN)")
+_UNQUOTED = re.compile(r":\s*>=?\s*[-+.\d]")
 _WORDS = {"": None, "~": None} | dict.fromkeys(("null", "Null", "NULL"))
 _WORDS_BOOL = dict.fromkeys(("true", "True", "TRUE"), True) | dict.fromkeys(
     ("false", "False", "FALSE"), False
@@ -104,7 +105,12 @@ def parse(text: str, file: str) -> tuple[Node, list[Problem]]:
     try:
         events = list(YAML(typ="safe", pure=True).parse(text))
     except MarkedYAMLError as error:
-        raise _fatal(file, _line(error, text), "valid YAML", _syntax(error.problem)) from None
+        line = _line(error, text)
+        found = text.splitlines()[line - 1] if line is not None else ""
+        expected = "valid YAML"
+        if _UNQUOTED.search(found):
+            expected = "a comparison in quotes like '>= 0.95'"
+        raise _fatal(file, line, expected, _syntax(error.problem)) from None
     except (YAMLError, ValueError, RecursionError) as error:
         raise _fatal(file, None, "valid YAML", _syntax(str(error))) from None
     builder = _Builder(file, events)
@@ -117,6 +123,8 @@ def parse_value(text: str, file: str) -> Node:
     Raises:
         DocumentError: not a value.
     """
+    if text.lstrip().startswith(">"):  # a comparison; a block of text has no place on one line
+        text = f"'{text.strip()}'"
     root, problems = parse(f"value: {text}", file)
     if problems or list(root.value) != ["value"]:
         raise DocumentError(

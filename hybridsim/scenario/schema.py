@@ -18,6 +18,7 @@ from hybridsim.scenario.quantity import Raw, describe
 from hybridsim.scenario.settings import Algorithm
 from hybridsim.scenario.settings.kfac import Kfac
 from hybridsim.scenario.settings.tngd import Tngd
+from hybridsim.scenario.thresholds import Thresholds
 
 _NOT_SHORTENED = "options"
 
@@ -111,6 +112,9 @@ class Scenario(Strict):
     )
     training: Training = Field(description="what is trained, for how long, and how")
     machine: Machine = Field(description="the simulated hardware")
+    thresholds: Thresholds | None = Field(
+        None, description="what the run must come up to: `run` exits with 3 where it does not"
+    )
     _source: str = PrivateAttr("")
 
     @model_validator(mode="after")
@@ -142,6 +146,19 @@ class Scenario(Strict):
         if gpus > 1 and isinstance(algorithm, Kfac) and algorithm.upload == "activations":
             expected = f"factors with {gpus} GPUs (activations of shares are not averaged)"
             complain([Complaint(("training", "algorithm", "upload"), expected, "'activations'")])
+        return self
+
+    @model_validator(mode="after")
+    def _answerable(self) -> Scenario:
+        """A threshold on what no run of this scenario can have is a mistake."""
+        algorithm, found = self.training.algorithm, []
+        for name, *_ in self.thresholds.asked() if self.thresholds is not None else ():
+            if "_to_target" in name and self.training.target is None:
+                found.append(Complaint(("thresholds", name), "a training.target", "none"))
+            if name.startswith("solver_") and not algorithm.needs_spu:
+                expected = "an algorithm with analog answers"
+                found.append(Complaint(("thresholds", name), expected, f"'{algorithm.kind}'"))
+        complain(found)
         return self
 
     @property
