@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-from scipy import stats
-
-LEVEL = 0.95
+import hybridsim
 
 
 def mean_interval(values: Sequence[float]) -> dict[str, float]:
-    """Mean m and its 95 % t interval m ± t(0.975, n-1) s/√n; s is the sample standard deviation.
+    """Mean and its 95 % interval, see :func:`hybridsim.mean_interval`.
 
     Raises:
         ValueError: fewer than two values, or one that is not finite.
     """
-    data = np.asarray(values, dtype=float)
-    if len(data) < 2 or not np.isfinite(data).all():
+    if len(values) < 2 or not all(map(math.isfinite, values)):
         raise ValueError(f"expected at least two finite values, got {list(values)}")
-    half = float(stats.t.ppf((1 + LEVEL) / 2, len(data) - 1) * data.std(ddof=1) / len(data) ** 0.5)
-    mean = float(data.mean())
-    return {"mean": mean, "low": mean - half, "high": mean + half}
+    return _ends(hybridsim.mean_interval(values))
+
+
+def _ends(found: Any) -> dict[str, float]:  # Any: the interval's class is no public name
+    return {"mean": found.mean, "low": found.low, "high": found.high}
 
 
 def difference(first: Sequence[float], second: Sequence[float]) -> dict[str, Any]:
@@ -34,11 +33,11 @@ def difference(first: Sequence[float], second: Sequence[float]) -> dict[str, Any
 
 
 def ratio(first: Sequence[float], second: Sequence[float]) -> dict[str, Any]:
-    """Geometric mean of ``first / second`` pair by pair, with the interval of the mean log ratio
-    carried over.
+    """Geometric mean of ``first / second`` pair by pair, and its interval on logs, see
+    :func:`hybridsim.log_interval`.
     """
-    found = mean_interval([float(np.log(a / b)) for a, b in zip(first, second, strict=True)])
-    return {key: float(np.exp(value)) for key, value in found.items()} | {"pairs": len(first)}
+    found = hybridsim.log_interval([a / b for a, b in zip(first, second, strict=True)])
+    return {**_ends(found), "pairs": len(first)}
 
 
 def verdict(found: dict[str, Any], low: float, high: float) -> str:

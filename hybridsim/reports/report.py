@@ -53,7 +53,8 @@ def _learning(run: Run) -> str:
     )
     if not names:
         return page.section(
-            "Learning", page.paragraph("No loss was recorded: a timing-only run, or no step ended.")
+            "Learning",
+            page.paragraph("Not evaluated: a timing-only run has no losses, or no step ended."),
         )
     charts = [
         page.chart(

@@ -80,8 +80,10 @@ def _alarms(run: Run) -> Iterator[str]:
 
 def is_asynchronous(run: Run) -> bool:
     """Whether the SPU is read while it relaxes."""
-    algorithm = (run.scenario.get("training") or {}).get("algorithm") or {}
-    return bool(algorithm.get("mode") == "asynchronous")
+    found: Any = run.scenario  # Any: whatever the stored file holds
+    for key in ("training", "algorithm", "mode"):
+        found = found.get(key) if isinstance(found, dict) else None
+    return bool(found == "asynchronous")
 
 
 def _solve(run: Run) -> list[Card]:

@@ -3,7 +3,9 @@ dense one."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from scipy import stats
 from torch import nn
 
 import hybridsim
-from analysis.papers import exact_gradient, t5_adam, t6_settling, t8_limits, t9_noise
+from analysis.papers import digits_race, exact_gradient, t5_adam, t6_settling, t8_limits, t9_noise
 from analysis.papers.mnist_runs import LAST, Curve, by_setting
 from analysis.papers.paired import difference, mean_interval, ratio, verdict
 from hybridsim.tasks.task import Data, Workload, as_task, batch_indices
@@ -87,6 +89,40 @@ def test_verdict_asks_for_the_whole_interval():
 def test_no_interval_without_enough_finite_values(values):
     with pytest.raises(ValueError, match="at least two finite values"):
         mean_interval(values)
+
+
+def test_the_committed_race_holds_the_intervals_of_its_runs():
+    """On logs, by hand, from the values of every seed."""
+    file = Path(digits_race.__file__).parent / "results" / "digits_race.json"
+    result = json.loads(file.read_text())
+    assert digits_race.summarise(result["runs"]) == result["summary"]
+    seconds: dict[str, list[float]] = {}
+    for name, line in result["summary"]["algorithms"].items():
+        own = [r for r in result["runs"] if r["scenario"] == name]
+        chosen = [r for r in own if r["learning_rate"] == line["learning_rate"]]
+        logs = np.log([r["seconds"] for r in chosen])
+        half = stats.t.ppf(0.975, len(logs) - 1) * logs.std(ddof=1) / len(logs) ** 0.5
+        found = line["seconds"]
+        assert found["low"] == pytest.approx(np.exp(logs.mean() - half))
+        assert found["basis"] == "95 % interval, Student's t on logs, 5 seeds"
+        seconds[name] = logs.tolist()
+    test = stats.ttest_rel(seconds["tngd-digits"], seconds["adam-digits"])
+    pair = result["summary"]["tngd over adam, paired by seed"]["seconds"]
+    assert pair["p"] == pytest.approx(test.pvalue)
+    assert (pair["verdict"] == "a difference") == (test.pvalue < 0.05)
+
+
+def test_a_race_that_nobody_finishes_has_a_summary():
+    missed = {"step": None, "seconds": None, "joules": None}
+    runs = [
+        {"scenario": name, "learning_rate": rate, "seed": seed, **missed}
+        for name, rates in digits_race.RATES.items()
+        for rate in rates
+        for seed in (0, 1)
+    ]
+    found = digits_race.summarise(runs)
+    reached = [line["seeds that reached the target"] for line in found["algorithms"].values()]
+    assert reached == ["0 of 2", "0 of 2"]
 
 
 # ---------------------------------------------------------------- the exact solve
