@@ -159,10 +159,11 @@ class _Counter(TorchDispatchMode):
         outputs = _tensors(out)
         if is_view(func, inputs, outputs):
             return out
+        call = Call(func, args, kwargs, inputs, outputs)
         for tensor in outputs:
-            self._allocated(str(func.overloadpacket), tensor)
-        if func.overloadpacket not in ALLOCATIONS:
-            self._add(Call(func, args, kwargs, inputs, outputs))
+            self._allocated(call.name, tensor)
+        if call.name not in ALLOCATIONS:
+            self._add(call)
         return out
 
     def _allocated(self, name: str, tensor: Tensor) -> None:
@@ -173,7 +174,7 @@ class _Counter(TorchDispatchMode):
 
     def _add(self, call: Call) -> None:
         """Record one launch, or one per matrix of a batched factorisation."""
-        name, precision = str(call.func.overloadpacket), precision_of(call.outputs or call.inputs)
+        name, precision = call.name, precision_of(call.outputs or call.inputs)
         moved = bytes_moved(call)
         special = factorisation(call)
         if special is not None:
