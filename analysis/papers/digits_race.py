@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 import hybridsim
+from analysis.papers.revision import revision
 
 SEEDS = (0, 1, 2, 3, 4)
 RATES = {"tngd-digits": (0.05, 0.1, 0.2), "adam-digits": (3e-3, 1e-2, 3e-2)}
@@ -117,8 +118,13 @@ def main() -> None:
         with ProcessPoolExecutor(out.processes, mp_context=spawn) as pool:
             rows = list(pool.map(race, jobs))
     command = f"python -m analysis.papers.digits_race --out {out.out}"
-    text = json.dumps({"command": command, "summary": summarise(rows), "runs": rows}, indent=1)
-    out.out.write_text(text + "\n")
+    found = {
+        "command": command,
+        "revision": revision(),
+        "summary": summarise(rows),
+        "runs": rows,
+    }
+    out.out.write_text(json.dumps(found, indent=1) + "\n")
     print(json.dumps(summarise(rows), indent=1))
 
 

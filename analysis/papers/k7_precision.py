@@ -47,6 +47,7 @@ from analysis.papers.k7_runs import (
 )
 from analysis.papers.k7_shift import shifts
 from analysis.papers.paired import difference, mean_interval, ratio, verdict
+from analysis.papers.revision import revision
 
 NEVER = "not separable"
 ENOUGH = (8, 12, 16)  # output bits that the claim calls enough
@@ -218,6 +219,7 @@ def save(path: Path, rows: list[Row], extra: dict[str, Any]) -> None:
     text = {
         "command": f"python -m analysis.papers.k7_precision --out {path}",
         "version": hybridsim.__version__,
+        "revision": revision(),
         "studies": {study.name: _described(study) for study in STUDIES},
         "summary": {study.name: summarise(rows, study) for study in STUDIES},
         **extra,

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import hybridsim
+from analysis.papers.revision import revision
 from analysis.papers.step_time import (
     AVERAGES,
     COLUMNS,
@@ -232,6 +233,7 @@ def save(
     head = {
         "command": command,
         "version": hybridsim.__version__,
+        "revision": revision(),
         "setting": setting,
         "summary": summary,
     }

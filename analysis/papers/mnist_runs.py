@@ -22,6 +22,7 @@ import torch
 
 import hybridsim
 from analysis.papers import exact_gradient
+from analysis.papers.revision import revision
 
 SEEDS = (0, 1, 2, 3)
 BATCH_SIZE, EVERY = 32, 52
@@ -151,6 +152,7 @@ def save(
     result = {
         "command": f"python -m analysis.papers.{module} --out {path}",
         "version": hybridsim.__version__,
+        "revision": revision(),
         "setting": setting,
         "summary": summary,
         "runs": [curve.row() for curve in curves],

@@ -1,0 +1,376 @@
+"""The claims and what their results say: a verdict and one figure each, read from the results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+Summary = Mapping[str, Any]  # Any: each result's summary has a form of its own
+Text = Callable[[Summary], str]
+
+TNGD = "Thermodynamic natural gradient descent (arXiv 2405.13817)"
+KFAC = "Thermodynamic K-FAC (arXiv 2502.08603)"
+OURS = "Not a paper's claim"
+
+
+class Claim(NamedTuple):
+    """A claim as it was tested.
+
+    Attributes:
+        code: short name, and the heading on the page.
+        paper: whose it is.
+        text: what is claimed.
+        result: the file in ``results`` without ``.json``; a page of ``claims`` tells more.
+        page: that page, without ``.md``.
+        verdict: from the result's summary.
+        figure: the number that the verdict rests on, from the summary.
+    """
+
+    code: str
+    paper: str
+    text: str
+    result: str
+    page: str
+    verdict: Text
+    figure: Text
+
+
+def interval(found: Summary, unit: str = "", scale: float = 1.0, digits: int = 3) -> str:
+    """Mean and interval, ``0.13 [0.08, 0.20] unit``."""
+    mean, low, high = (f"{scale * found[key]:.{digits}f}" for key in ("mean", "low", "high"))
+    return f"{mean} [{low}, {high}]{unit and ' ' + unit}"
+
+
+def _race(basis: str) -> tuple[Text, Text]:
+    """TNGD against Adam by test loss after the last step, at equal ``basis``."""
+
+    def row(summary: Summary) -> Summary:
+        found: Summary = list(summary[f"at equal {basis}"].values())[-1]["test_loss"]
+        return found
+
+    def verdict(summary: Summary) -> str:
+        better = str(row(summary)["better"])
+        return {"tngd": "holds", "adam": "does not"}.get(better, better)
+
+    return verdict, lambda s: "test loss, TNGD minus Adam: " + interval(row(s)["tngd minus adam"])
+
+
+def _ratio_to_exact(settle: str) -> tuple[Text, Text]:
+    """A settling time against the exact solve, by test loss."""
+    return (
+        lambda s: s["test_loss"][f"{settle} within 5 % of exact"],
+        lambda s: (
+            "test loss over the exact solve's: "
+            + interval(s["test_loss"]["ratio to exact"][settle])
+        ),
+    )
+
+
+def _falls(summary: Summary) -> str:
+    means = summary["test_loss"]["mean"]
+    return f"test loss {means['5 tau']['mean']:.3f} at 5 τ, {means['50 tau']['mean']:.3f} at 50 τ"
+
+
+def _limit(name: str) -> tuple[Text, Text]:
+    return (
+        lambda s: s[name]["verdict"],
+        lambda s: f"largest relative difference {s[name]['largest relative difference']:.1e}",
+    )
+
+
+SETTLED = "to the converters' accuracy, 16 bit, 50 Gb/s"
+PAPERS_SETTLING = "1 RC, 16 bit, 50 Gb/s"
+
+
+def _break_even(summary: Summary) -> str:
+    one = summary["break-even"][PAPERS_SETTLING]["lines"]["1"]["ratio"].values()
+    settled = summary["break-even"][SETTLED]["lines"]["1"]["ratio"].values()
+    words = {True: "pays", False: "does not"}
+    return (
+        f"one SPU at 1 RC a solve **{words[min(one) > 1]}**, settled **{words[min(settled) > 1]}**"
+    )
+
+
+def _spus_needed(summary: Summary) -> str:
+    needed = summary["break-even"][SETTLED]["SPUs needed"]
+    ends = [f"{needed[n]} at n = {int(n):,}" for n in (min(needed, key=int), max(needed, key=int))]
+    return "SPUs needed when settled to 16 bit: " + ", ".join(ends)
+
+
+def _shares(summary: Summary) -> dict[str, tuple[float, float]]:
+    """Measured and paper's share of inversions, by network and machine."""
+    base, paper = summary["predicted"]["base"], summary["paper"]
+    return {name: (base[name], paper[name]) for name in paper}
+
+
+def _k1(summary: Summary) -> str:
+    """A network's shares hold within a factor of 1.5."""
+    worst: dict[str, float] = {}
+    for name, (found, paper) in _shares(summary).items():
+        network = name.split(",")[0].upper().replace("VIT", "ViT")
+        worst[network] = max(worst.get(network, 1.0), found / paper, paper / found)
+    return "; ".join(f"{n} {'holds' if w <= 1.5 else 'does not'}" for n, w in worst.items())
+
+
+def _bound(summary: Summary) -> str:
+    rows = summary["K2: faster without inversions"].values()
+    kept = all(row["simulated with free inversions"] <= row["at most"] for row in rows)
+    return "the bound holds, its size is K1's" if kept else "does not"
+
+
+def _k5a(summary: Summary) -> str:
+    shares = summary["mlp"]["share of inversion"]
+    other = summary["mlp"]["largest other group"]
+    kept = [int(n) for n in shares if shares[n] > other[n]["share"]]
+    whole = len(kept) == len(shares) and summary["gpt"]["main cost"] == "holds"
+    return "holds" if whole else f"holds up to n = {max(kept):,}"
+
+
+def _k6(summary: Summary) -> str:
+    first = {name: row["dominates fully at"][:1] for name, row in summary.items()}
+    texts = [f"{name} {f'from {at[0]:,}' if at else 'nowhere'}" for name, at in first.items()]
+    return "; ".join(texts)
+
+
+HIDDEN = "exponent of a hidden layer's inversions"
+ADVANTAGE = "advantage over digital: inversion and products"
+AT_1_RC = "method 2, 1 RC: settling, transfers, converters"
+
+
+def _k9(summary: Summary) -> str:
+    """Linear is read as an exponent of at least 0.9 in the last octave that was tried."""
+    octaves = summary[ADVANTAGE][AT_1_RC]["exponent by octave"]
+    last = list(octaves)[-1]
+    return f"holds in the octave {last} alone" if octaves[last] >= 0.9 else "does not"
+
+
+def _k10(summary: Summary) -> str:
+    found = summary["activations"]
+    linear = found["smallest extra / n^2"] == 0 and found["exponent in b at the largest n"] <= 1
+    squared = summary["the moving average alone / n^2"]
+    return "holds" if linear and len(squared) == 1 else "does not"
+
+
+def _k11(summary: Summary) -> str:
+    found, of = summary["inverse over solves, T2 = 1"]["time"]["method 2 cheaper in"].split(" of ")
+    return "holds" if found == of else "not in general"
+
+
+def _by_study(verdict: str) -> Text:
+    names = {"digits": "digits", "digits, weak damping": "weak damping", "cifar": "CIFAR-10"}
+    return lambda s: "; ".join(
+        f"{names[n]} {study['verdicts'][verdict]}"
+        for n, study in s.items()
+        if verdict in study["verdicts"]
+    )
+
+
+def _points(measure: str, setting: str) -> Text:
+    return lambda s: (
+        "points of accuracy, "
+        + "; ".join(
+            f"{name} {interval(study[measure][setting], scale=100, digits=1)}"
+            for name, study in (("digits", s["digits"]), ("CIFAR-10", s["cifar"]))
+        )
+    )
+
+
+def _percent(values: Mapping[str, float]) -> str:
+    return ", ".join(f"{100 * v:.0f} % ({name})" for name, v in values.items())
+
+
+CLAIMS = (
+    Claim("T5a", TNGD, "TNGD (50 τ) beats Adam at equal steps", "t5_adam", "t5", *_race("step")),
+    Claim("T5b", TNGD, "… at equal simulated seconds", "t5_adam", "t5", *_race("seconds")),
+    Claim("T5c", TNGD, "… at equal joules", "t5_adam", "t5", *_race("joules")),
+    Claim(
+        "T6a",
+        TNGD,
+        "The loss falls with the settling time, 5 to 50 τ",
+        "t6_settling",
+        "t6",
+        lambda s: s["test_loss"]["monotone"],
+        _falls,
+    ),
+    Claim(
+        "T6b",
+        TNGD,
+        "50 τ is as good as the exact solve (within 5 %)",
+        "t6_settling",
+        "t6",
+        *_ratio_to_exact("50 tau"),
+    ),
+    Claim(
+        "T6c",
+        TNGD,
+        "The SPU at rest is the exact solve",
+        "t6_settling",
+        "t6",
+        *_ratio_to_exact("1e9 tau"),
+    ),
+    Claim("T8a", TNGD, "t = 0 is SGD", "t8_limits", "t8", *_limit("0 tau against sgd")),
+    Claim(
+        "T8b",
+        TNGD,
+        "t → ∞ is the natural gradient",
+        "t8_limits",
+        "t8",
+        *_limit("1e9 tau against exact"),
+    ),
+    Claim(
+        "T9",
+        TNGD,
+        "κ₀ ≤ 0.01 is harmless (loss at most 5 % higher)",
+        "t9_noise",
+        "t9",
+        lambda s: s["test_loss"]["harmless"]["1e-2"],
+        lambda s: (
+            "test loss at κ₀ = 0.01 over that at 0: "
+            + interval(s["test_loss"]["ratio to kappa0 = 0"]["1e-2"])
+        ),
+    ),
+    Claim(
+        "Break-even",
+        KFAC,
+        "Which is faster per step, thermodynamic or digital K-FAC?",
+        "break_even",
+        "break_even",
+        _break_even,
+        _spus_needed,
+    ),
+    Claim(
+        "K1",
+        KFAC,
+        "Share of time in inversions: ViT 11, 16 %, GNN 27, 35 %",
+        "k1_shares",
+        "k1",
+        _k1,
+        lambda s: _percent({name: found for name, (found, _) in _shares(s).items()}),
+    ),
+    Claim(
+        "K2",
+        KFAC,
+        "Hence at most 1.12 to 1.54 times faster without inversions",
+        "k1_shares",
+        "k1",
+        _bound,
+        lambda s: (
+            "simulated "
+            + ", ".join(
+                f"{row['simulated with free inversions']:.2f} (bound {row['at most']:.2f})"
+                for row in s["K2: faster without inversions"].values()
+            )
+        ),
+    ),
+    Claim(
+        "K5a",
+        KFAC,
+        "Inversion is the main cost at all widths",
+        "k5_widths",
+        "k5",
+        _k5a,
+        lambda s: f"share at n = 16,384: {100 * s['mlp']['share of inversion']['16384']:.0f} %",
+    ),
+    Claim(
+        "K5b",
+        KFAC,
+        "Its time grows nearly as n³ (exponent of 2.7 or more)",
+        "k5_widths",
+        "k5",
+        lambda s: {"nowhere": "does not"}.get(s["mlp"]["nearly cubic"], s["mlp"]["nearly cubic"]),
+        lambda s: f"largest exponent {max(s['mlp'][HIDDEN].values()):.2f}",
+    ),
+    Claim(
+        "K6",
+        KFAC,
+        "A large vocabulary: inversion dominates fully (90 % of the step)",
+        "k6_vocabulary",
+        "k6",
+        _k6,
+        lambda s: (
+            f"share at 10⁴ under expand: {100 * s['expand']['share of inversion']['10000']:.0f} %"
+        ),
+    ),
+    Claim(
+        "K7a",
+        KFAC,
+        "6 to 16 input bits hardly matter",
+        "k7_precision",
+        "k7",
+        _by_study("6 to 16 input bits hardly matter"),
+        lambda s: "6 bit, " + _points("accuracy minus ideal", "input 6")(s),
+    ),
+    Claim(
+        "K7b",
+        KFAC,
+        "The output needs at least 8 bits",
+        "k7_precision",
+        "k7",
+        lambda s: "that 6 are too few: " + _by_study("6 output bits are too few")(s),
+        lambda s: "6 bit, " + _points("accuracy minus ideal", "output 6")(s),
+    ),
+    Claim(
+        "K7c",
+        KFAC,
+        "8-bit K-FAC is competitive with Adam in float32, per step",
+        "k7_precision",
+        "k7",
+        _by_study("all 8: competitive with adam"),
+        lambda s: "minus Adam, " + _points("accuracy minus adam", "all 8")(s),
+    ),
+    Claim(
+        "K9",
+        KFAC,
+        "The advantage over digital K-FAC grows linearly with n",
+        "k9_scaling",
+        "k9",
+        _k9,
+        lambda s: (
+            "exponents, octave by octave: "
+            + ", ".join(f"{e:.2f}" for e in s[ADVANTAGE][AT_1_RC]["exponent by octave"].values())
+        ),
+    ),
+    Claim(
+        "K10",
+        KFAC,
+        "Memory O(bn) without a moving average, O(bn + n²) with one",
+        "k10_memory",
+        "k10",
+        _k10,
+        lambda s: (
+            f"at most {s['activations']['largest extra / (b n)']:.0f} b n; the average "
+            f"{s['the moving average alone / n^2'][0]:.0f} n²"
+        ),
+    ),
+    Claim(
+        "K11",
+        KFAC,
+        "Method 2 (linear systems) is cheaper than method 1 (inverses)",
+        "k11_methods",
+        "k11",
+        _k11,
+        lambda s: (
+            "in time in "
+            + s["inverse over solves, T2 = 1"]["time"]["method 2 cheaper in"]
+            + " settings"
+        ),
+    ),
+    Claim(
+        "Digits",
+        OURS,
+        "TNGD is faster than Adam to 95 % on 8 x 8 digits",
+        "digits_race",
+        "digits_race",
+        lambda s: (
+            "does not"
+            if s["tngd minus adam, paired by seed"]["seconds"]["low"] > 0
+            else "holds"
+            if s["tngd minus adam, paired by seed"]["seconds"]["high"] < 0
+            else "not separable"
+        ),
+        lambda s: (
+            "TNGD minus Adam: "
+            + interval(s["tngd minus adam, paired by seed"]["seconds"], "ms", 1e3, 0)
+        ),
+    ),
+)
