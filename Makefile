@@ -8,7 +8,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Tests of files and numbers that train nothing: what `make quick` runs.
 QUICK := tests/scenario tests/trace tests/results tests/docs/test_public_names.py
 
-.PHONY: run test quick coverage lint bench clean
+.PHONY: run test quick coverage lint newest oldest bench clean
 
 $(VENV)/.run: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -40,8 +40,22 @@ lint: $(VENV)/.test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Fresh environments without constraints.txt: the newest release of every dependency; the lower
+# bounds of pyproject.toml, on the oldest Python that it states (PYTHON=python3.11).
+newest oldest: ENV = .venv-$@
+newest: export PIP_CONSTRAINT := /dev/null
+oldest: export PIP_CONSTRAINT := $(CURDIR)/.venv-oldest/bounds.txt
+newest oldest:
+	rm -rf $(ENV)
+	$(PYTHON) -m venv $(ENV)
+	$(PYTHON) tests/lower_bounds.py > $(ENV)/bounds.txt
+	$(ENV)/bin/pip install --quiet --editable '.[test]'
+	$(ENV)/bin/pip list
+	$(ENV)/bin/hybridsim run tngd-digits --out runs/$@ --force
+	$(ENV)/bin/pytest -n 2 -m "not pinned" $(QUICK) tests/operations
+
 bench: $(VENV)/.test
 	$(BIN)/pytest tests/benchmarks --override-ini norecursedirs= -s
 
 clean:
-	rm -rf $(VENV) runs build dist *.egg-info
+	rm -rf $(VENV) .venv-newest .venv-oldest runs build dist *.egg-info
