@@ -42,6 +42,23 @@ STEPS = pa.schema(
     ]
 )
 """Columns that every step table has; evaluations and diagnostics follow."""
+STEP_MEANINGS = {
+    "step": "training step, from 1",
+    "start_ps": "when it began",
+    "end_ps": "when its parameters stood",
+    "train_loss": "loss of its batch before the update",
+    "energy_j": "nominal energy of the run up to its end, static power included",
+    "staleness_steps": "updates between the parameters whose system the state last relaxed for and "
+    "those that it moves; mean over the readings of a step",
+    "delay_ps": "asynchronous: clock time from the first reading of a step until the system that "
+    "answers it is in force",
+    "test_loss": "at evaluations: loss on the test set, which costs no simulated time",
+    "test_accuracy": "at evaluations: share of the test set that is correct",
+    "solver_cosine": "at evaluations: cosine of the analog answer with the exact one",
+    "solver_relative_error": "at evaluations: norm of their difference over the exact one's",
+    "rounding_shift": "K-FAC on SPUs: mean that rounding adds to a factor's diagonal",
+}
+"""What the columns of the step table mean; those that a run has no use for are absent."""
 
 
 def table_of_tuples(rows: Sequence[tuple[Json, ...]], schema: pa.Schema) -> pa.Table:

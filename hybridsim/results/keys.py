@@ -17,7 +17,13 @@ def operation(kind: str, factor: str) -> str:
 
 
 class Energies(TypedDict):
-    """Joules: nominal, and with every constant of energy at its low and at its high end."""
+    """Joules: nominal, and with every constant of energy at its low and at its high end.
+
+    Attributes:
+        energy_j: nominal.
+        energy_low_j: each constant at the end of its range that makes it least.
+        energy_high_j: each at the end that makes it most.
+    """
 
     energy_j: float
     energy_low_j: float
@@ -63,14 +69,27 @@ class EnergySummary(TypedDict):
 
 
 class Throughput(TypedDict):
-    """Training steps and examples per simulated second; None where nothing was done."""
+    """Training steps and examples per simulated second; None where nothing was done.
+
+    Attributes:
+        steps_per_s: training steps.
+        samples_per_s: examples.
+    """
 
     steps_per_s: float | None
     samples_per_s: float | None
 
 
 class Latency(TypedDict):
-    """Simulated seconds of a step: percentiles, mean and longest."""
+    """Simulated seconds of a step: percentiles, mean and longest.
+
+    Attributes:
+        p50_s: half of the steps took at most so long.
+        p95_s: 95 % of them.
+        p99_s: 99 % of them.
+        mean_s: mean.
+        max_s: longest.
+    """
 
     p50_s: float
     p95_s: float
@@ -80,7 +99,17 @@ class Latency(TypedDict):
 
 
 class Work(TypedDict):
-    """What adds up over operations."""
+    """What adds up over operations.
+
+    Attributes:
+        spans: operations.
+        flop: floating-point operations.
+        bytes: bytes moved in memory.
+        launches: kernel launches.
+        bits: bits sent or written.
+        conversions: conversions.
+        writes: resistors written.
+    """
 
     spans: int
     flop: float
@@ -145,7 +174,15 @@ class OperationTimes(Work):
 
 
 class PathShare(TypedDict):
-    """What one kind of operation on one part contributes to the critical path."""
+    """What one kind of operation on one part contributes to the critical path.
+
+    Attributes:
+        part: the part.
+        kind: what the operation is called.
+        factor: the Kronecker factor that it is for, or nothing.
+        time_s: seconds on the path.
+        share: of the path.
+    """
 
     part: str
     kind: str
@@ -155,13 +192,24 @@ class PathShare(TypedDict):
 
 
 class Bottleneck(PathShare):
-    """The largest share, and the lane that spent most time on it."""
+    """The largest share.
+
+    Attributes:
+        lane: the lane that spent most time on it.
+    """
 
     lane: str
 
 
 class PathSummary(TypedDict, total=False):
-    """The critical path; ``error`` says where it has a gap, and then nothing else is known."""
+    """The critical path.
+
+    Attributes:
+        error: where it has a gap; then nothing else is known.
+        length_s: its length, or None where nothing happened.
+        shares: what it consists of, the largest first.
+        bottleneck: the largest share, or None.
+    """
 
     error: str
     length_s: float | None
@@ -170,7 +218,13 @@ class PathSummary(TypedDict, total=False):
 
 
 class Target(TypedDict):
-    """When training counts as done: ``direction`` of ``metric`` from ``threshold``."""
+    """When training counts as done.
+
+    Attributes:
+        metric: ``test_accuracy`` or ``test_loss``.
+        threshold: from where on.
+        direction: on which side of it.
+    """
 
     metric: str
     threshold: float
@@ -228,7 +282,12 @@ class ThresholdLine(ThresholdAsked):
 
 
 class EventCount(TypedDict):
-    """Events of one kind: how many, and the simulated second of the first."""
+    """Events of one kind.
+
+    Attributes:
+        count: how many.
+        first_s: simulated second of the first.
+    """
 
     count: int
     first_s: float
@@ -261,7 +320,15 @@ class PlacedPiece(TypedDict):
 
 
 class LimitUse(TypedDict):
-    """The most that a run needed of what a part has so much of; ``share`` is their ratio."""
+    """The most that a run needed of what a part has so much of.
+
+    Attributes:
+        part: the part.
+        name: of what: a constant of its datasheet.
+        needed: the most that was needed at once.
+        available: what there is.
+        share: their ratio.
+    """
 
     part: str
     name: str

@@ -78,7 +78,17 @@ class SpanRow(NamedTuple):
 
 
 class EventRow(NamedTuple):
-    """What went wrong and when: saturation, clipping, runaway, non-finite, out of range."""
+    """What went wrong and when: saturation, clipping, runaway, non-finite, out of range.
+
+    Attributes:
+        time_ps: when.
+        kind: what.
+        part: where.
+        step: training step, from 1.
+        layer: block of the network, or nothing.
+        value: by how much, in the event's own measure.
+        note: what the value means.
+    """
 
     time_ps: int
     kind: str
@@ -90,7 +100,13 @@ class EventRow(NamedTuple):
 
 
 class RequestRow(NamedTuple):
-    """What spans were priced for (``hybridsim.hardware.requests``): form, and fields as JSON."""
+    """What spans were priced for (``hybridsim.hardware.requests``).
+
+    Attributes:
+        request: number of the row, to which spans refer.
+        form: which class of request.
+        detail: its fields as JSON.
+    """
 
     request: int
     form: str
