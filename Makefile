@@ -8,7 +8,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Tests of files and numbers that train nothing: what `make quick` runs.
 QUICK := tests/scenario tests/trace tests/results tests/docs/test_public_names.py
 
-.PHONY: run test quick coverage lint newest oldest bench clean
+.PHONY: run test quick coverage lint docs newest oldest bench clean
 
 $(VENV)/.run: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -21,9 +21,9 @@ $(VENV)/.test: $(VENV)/.run
 	touch $@
 
 run: $(VENV)/.run
-	$(BIN)/hybridsim run tngd-digits --out runs/tngd-digits --force
-	$(BIN)/hybridsim run adam-digits --out runs/adam-digits --force
-	$(BIN)/hybridsim compare runs/tngd-digits runs/adam-digits --out runs/comparison.html
+	$(BIN)/hybridsim run kfac-digits --out runs/kfac-digits --force
+	$(BIN)/hybridsim run kfac-digits-digital --out runs/kfac-digits-digital --force
+	$(BIN)/hybridsim compare runs/kfac-digits runs/kfac-digits-digital --out runs/comparison.html
 
 test: lint
 	$(BIN)/pytest -n 2
@@ -53,6 +53,9 @@ newest oldest:
 	$(ENV)/bin/pip list
 	$(ENV)/bin/hybridsim run tngd-digits --out runs/$@ --force
 	$(ENV)/bin/pytest -n 2 -m "not pinned" $(QUICK) tests/operations
+
+docs: $(VENV)/.test
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict --config-file analysis/docs/mkdocs.yml
 
 bench: $(VENV)/.test
 	$(BIN)/pytest tests/benchmarks --override-ini norecursedirs= -s

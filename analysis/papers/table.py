@@ -21,7 +21,7 @@ simulator that measured it. The page behind it has setting, intervals and caveat
 found](claims/method.md) holds for all. Prices have been mended since some of these revisions:
 seconds and joules are those of the revision named.
 
-This page is written by `python -m analysis.papers.table` from the files in [results](results).
+This page is written by `python -m analysis.papers.table` from the files in `results`.
 """
 
 

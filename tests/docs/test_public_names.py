@@ -16,6 +16,7 @@ import hybridsim
 
 ROOT = Path(hybridsim.__file__).resolve().parent.parent
 PUBLIC = {*hybridsim.__all__, "__version__"}
+REFERENCE = "analysis/docs/reference.py"  # it describes what lies below the public names
 HELPERS = "hybridsim.models.workloads._"  # what shipped workloads share with one another
 
 
@@ -55,7 +56,7 @@ def private(text: str) -> list[str]:
 
 def test_there_is_something_to_look_at():
     assert len(SOURCES) > 40
-    assert any(name.startswith("README.md") for name in SOURCES)
+    assert any(name.startswith("analysis/docs/pages/own-network.md") for name in SOURCES)
     assert any(name.endswith(".ipynb") for name in SOURCES)
 
 
@@ -64,7 +65,7 @@ def test_only_public_names_are_used(where):
     found = private(SOURCES[where])
     if where.startswith("models/workloads/"):
         found = [name for name in found if not name.startswith(HELPERS)]
-    assert not found
+    assert not found or where == REFERENCE
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Pictures of the pages, and the scripts that draw them."""
