@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from hybridsim import __version__
 from hybridsim.errors import HybridsimError, InputError
+from hybridsim.exits import check_streams, message_and_code, stop
+from hybridsim.interrupt import EXIT_CODE, raised_when_interrupted
 from hybridsim.units import engineering
 
 if TYPE_CHECKING:
@@ -60,12 +60,6 @@ def options(
     """Simulate hybrid digital-analog training hardware."""
 
 
-class Interrupted(HybridsimError):
-    """The user stopped a run."""
-
-    exit_code = 130
-
-
 class Missed(HybridsimError):
     """The run is complete and does not come up to the scenario's thresholds."""
 
@@ -73,25 +67,17 @@ class Missed(HybridsimError):
 
 
 def main() -> None:
-    """Entry point: errors on purpose become one message and an exit code."""
+    """Run the command of the command line; whatever is raised becomes one message and an exit
+    code.
+    """
+    check_streams()
     try:
-        app(standalone_mode=False)
-    except HybridsimError as error:
-        _stop(str(error), error.exit_code)
-    except (typer.Abort, KeyboardInterrupt):
-        _stop("interrupted", Interrupted.exit_code)
-    except BrokenPipeError:
-        os._exit(0)
-    except Exception as error:
-        if hasattr(error, "format_message") and hasattr(error, "exit_code"):
-            _stop(error.format_message(), 2)
-        raise
-
-
-def _stop(message: str, code: int) -> NoReturn:
-    if message:
-        print(f"hybridsim: {message}" if "\n" not in message else message, file=sys.stderr)
-    sys.exit(code)
+        code = app(standalone_mode=False)
+        sys.stdout.flush()
+    except (Exception, SystemExit, KeyboardInterrupt) as error:
+        stop(*message_and_code(error))
+    if code == EXIT_CODE:  # what typer makes of an interrupt
+        stop("interrupted", code)
 
 
 @app.command()
@@ -161,14 +147,11 @@ def run(
         found += _unread(loaded, task, found)
     for field in found:
         print(f"unused: {field}", file=sys.stderr)
-    signal.signal(
-        signal.SIGTERM, signal.default_int_handler
-    )  # a scheduler's stop keeps the results like Ctrl-C
     folder = out or Path("runs") / Path(scenario).stem
     from hybridsim.simulate import run as simulate
 
     try:
-        with Reporter(loaded.name, loaded.training.steps) as reporter:
+        with raised_when_interrupted(), Reporter(loaded.name, loaded.training.steps) as reporter:
             result = simulate(
                 loaded,
                 folder,
@@ -179,8 +162,8 @@ def run(
                 data=data,
                 task=task,
             )
-    except KeyboardInterrupt:
-        raise Interrupted(f"interrupted; the results so far are in {folder}") from None
+    except KeyboardInterrupt as error:
+        stop(str(error) or "interrupted", EXIT_CODE)
     write_report(result, folder / "report.html")
     _print_summary(result)
     lines = result.summary.get("thresholds", [])

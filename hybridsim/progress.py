@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Mapping
@@ -33,7 +34,7 @@ class Reporter:
     ) -> None:
         """End the live line."""
         if self._terminal:
-            print(file=sys.stderr)
+            self._print("\n")
 
     def step(self, row: Mapping[str, Any]) -> None:  # Any: names, counts and quantities
         """Show one line of the learning curve."""
@@ -50,6 +51,10 @@ class Reporter:
             f"left {left_s:.0f} s"
         )
         if self._terminal:
-            print(f"\r\x1b[2K{text}", end="", file=sys.stderr, flush=True)
-        else:
-            print(text, file=sys.stderr, flush=True)
+            text = f"\r\x1b[2K{text}"
+        self._print(text if self._terminal else f"{text}\n")
+
+    def _print(self, text: str) -> None:
+        """A reader that has gone away stops no run."""
+        with contextlib.suppress(OSError):
+            print(text, end="", file=sys.stderr, flush=True)

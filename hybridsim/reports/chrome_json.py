@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from hybridsim.files import whole_file
 from hybridsim.reports.tracks import Power, Slice, check_tick, powers, scale_text, slices
 from hybridsim.results.read import Run
 
@@ -30,10 +31,10 @@ def write_chrome_json(run: Run, path: Path | str, tick_ps: int = 1) -> None:
     check_tick(tick_ps)
     about = {"name": run.name, "status": run.status, "scale": scale_text(tick_ps)}
     head = f'{{"displayTimeUnit":"ns","otherData":{_json(about)},"traceEvents":[\n'
-    with Path(path).open("w", encoding="utf-8") as file:
+    with whole_file(path) as file:
         for index, event in enumerate(_events(run, tick_ps)):
-            file.write((",\n" if index else head) + event)
-        file.write("\n]}\n")
+            file.write(((",\n" if index else head) + event).encode())
+        file.write(b"\n]}\n")
 
 
 def _events(run: Run, tick_ps: int) -> Iterator[str]:

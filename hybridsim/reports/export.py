@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from hybridsim.files import write_whole
+
 PAPER_COLUMNS = (
     "name", "seeds", "reached",
     *(f"{name}{end}" for name in ("time_to_target_s", "energy_to_target_j") for end in ("",
@@ -18,7 +20,7 @@ PAPER_COLUMNS = (
 
 def write_csv(table: pd.DataFrame, path: Path | str) -> None:
     """The comparison as CSV, every digit kept."""
-    table.to_csv(path, index=False)
+    write_whole(path, table.to_csv(index=False))
 
 
 def to_latex(table: pd.DataFrame, columns: Sequence[str] = PAPER_COLUMNS) -> str:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
+from hybridsim.files import write_whole
 from hybridsim.reports.style import STYLE
 
 _POLICY = (
@@ -154,12 +155,12 @@ def chart(figure: go.Figure, caption: str, height: int) -> str:
 def write_page(path: Path | str, title: str, head: str, *sections: str) -> None:
     """Write the page; ``head`` and the sections are HTML, the title is text."""
     body = f"<header>{head}</header><main>{''.join(sections)}</main>"
-    Path(path).write_text(
+    write_whole(
+        path,
         '<!doctype html>\n<html lang="en"><head><meta '
         f'charset="utf-8"><title>{escape(title)}</title>'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<style>{STYLE}</style></head><body>{body}"
         f"<script>{get_plotlyjs()}</script><script>{_DRAW}</script></body></html>\n",
-        encoding="utf-8",
     )

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from hybridsim.files import whole_file
 from hybridsim.reports.protobuf import double, fixed64, integer, key, nested, text, varint
 from hybridsim.reports.tracks import Power, Slice, check_tick, powers, scale_text, slices
 from hybridsim.results.read import Run
@@ -48,7 +49,7 @@ def write_perfetto(run: Run, path: Path | str, tick_ps: int = 1) -> None:
         InputError: ``tick_ps`` is not positive.
     """
     check_tick(tick_ps)
-    with Path(path).open("wb") as file:
+    with whole_file(path) as file:
         waiting, size = [], 0
         for packet in _packets(run, tick_ps):
             framed = nested(PACKET, packet)

@@ -1,7 +1,7 @@
 """Part files: a table that grows while the run goes on, one closed parquet file at a time.
 
-A parquet file without its footer is unreadable, so a part is written under another name and renamed
-when it is complete: whatever is called ``part-*.parquet`` can be read, also after a crash.
+A parquet file without its footer is unreadable, so a part takes its name when it is complete
+(``hybridsim.files``): whatever is called ``part-*.parquet`` can be read, also after a crash.
 """
 
 from __future__ import annotations
@@ -15,20 +15,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hybridsim.errors import InputError
+from hybridsim.files import cannot_write, whole_file
 from hybridsim.results.columns import EVENTS, REQUESTS, SPANS, STEPS, arrays, fit, joined_schema
 
 BASE_SCHEMAS = {"spans": SPANS, "events": EVENTS, "steps": STEPS, "requests": REQUESTS}
 ROWS_PER_GROUP = 50_000
-_COMPRESSION = "zstd"
+_FORM: dict[str, Any] = {"compression": "zstd", "write_page_checksum": True}
 
 
 def write_part(table: pa.Table, folder: Path, index: int) -> None:
     """Write one part and close it."""
-    folder.mkdir(exist_ok=True)
-    path = folder / f"part-{index:05d}.parquet"
-    unfinished = path.with_suffix(".tmp")
-    pq.write_table(table, unfinished, compression=_COMPRESSION)
-    unfinished.rename(path)
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    with whole_file(folder / f"part-{index:05d}.parquet") as file:
+        pq.write_table(table, file, **_FORM)
 
 
 def files_of(run: Path, name: str) -> list[Path]:
@@ -68,11 +70,9 @@ def merge_parts(run: Path, name: str) -> None:
     folder, target = run / name, run / f"{name}.parquet"
     parts = sorted(folder.glob("part-*.parquet"))
     schema = schema_of(parts, BASE_SCHEMAS[name])
-    unfinished = target.with_suffix(".tmp")
-    with pq.ParquetWriter(unfinished, schema, compression=_COMPRESSION) as writer:
+    with whole_file(target) as file, pq.ParquetWriter(file, schema, **_FORM) as writer:
         for table in _equal_groups((fit(group, schema) for group in _groups(parts)), schema):
             writer.write_table(table, row_group_size=ROWS_PER_GROUP)
-    unfinished.rename(target)
     remove_parts(folder)
 
 

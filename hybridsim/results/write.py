@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from hybridsim.errors import HybridsimError, InputError
+from hybridsim.files import write_whole
 from hybridsim.results.columns import EVENTS, REQUESTS, SPANS, table_of_steps, table_of_tuples
 from hybridsim.results.digest import plain, run_digest
 from hybridsim.results.keys import Json, Summary
@@ -19,8 +20,7 @@ from hybridsim.trace.spans import Rows
 
 FORMAT = "hybridsim run folder 2"
 _FILES = (
-    "scenario.yaml", "summary.json", "report.html", "scenario.tmp", "summary.tmp", "manifest.tmp",
-    *(f"{name}.{ending}" for name in BASE_SCHEMAS for ending in ("parquet", "tmp")),
+    "scenario.yaml", "summary.json", "report.html", *(f"{name}.parquet" for name in BASE_SCHEMAS),
 )  # fmt: skip
 """What a run leaves besides its parts and its manifest, which is replaced and not removed."""
 
@@ -85,6 +85,9 @@ class RunWriter:
             )
         for name in _FILES:
             (self.folder / name).unlink(missing_ok=True)
+        for name in (*_FILES, "manifest.json"):
+            for unfinished in self.folder.glob(f"{name}.*.tmp"):
+                unfinished.unlink(missing_ok=True)
         for name in BASE_SCHEMAS:
             remove_parts(self.folder / name)
 
@@ -111,7 +114,7 @@ class RunWriter:
 
     def scenario(self, text: str) -> None:
         """Store the resolved scenario."""
-        _replace(self.folder / "scenario.yaml", text)
+        write_whole(self.folder / "scenario.yaml", text)
 
     def finish(
         self,
@@ -149,10 +152,5 @@ class RunWriter:
             )
 
     def _write_json(self, name: str, content: Mapping[str, Json]) -> None:
-        _replace(self.folder / name, json.dumps(plain(content), indent=2, allow_nan=False) + "\n")
-
-
-def _replace(path: Path, text: str) -> None:
-    unfinished = path.with_suffix(".tmp")
-    unfinished.write_text(text, encoding="utf-8")
-    unfinished.rename(path)
+        text = json.dumps(plain(content), indent=2, allow_nan=False) + "\n"
+        write_whole(self.folder / name, text)

@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 
 import pytest
+from command import call
 
-from hybridsim import cli
 from hybridsim.results.read import Run
 
 SMALL = [
@@ -32,17 +32,6 @@ def build():
     data = Data(x[:40], x[:40, :1], x[40:], x[40:, :1])
     return Workload(network=lambda: nn.Linear(3, 1), data=data, loss="mse")
 """
-
-
-def call(monkeypatch, capsys, *words: str) -> tuple[int, str, str]:
-    monkeypatch.setattr(sys, "argv", ["hybridsim", *map(str, words)])
-    code = 0
-    try:
-        cli.main()
-    except SystemExit as stop:
-        code = int(stop.code or 0)
-    out = capsys.readouterr()
-    return code, out.out, out.err
 
 
 def test_run_writes_the_folder_and_prints_one_table(monkeypatch, capsys, tmp_path):
