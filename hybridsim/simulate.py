@@ -23,7 +23,14 @@ from hybridsim.errors import HybridsimError, InputError, MissingFacts
 from hybridsim.hardware.lane import Context
 from hybridsim.hardware.machine import Machine
 from hybridsim.hardware.part import Limit, StaticPower
-from hybridsim.operations.backend import Backend, Live, Replay, Shapes, Timing
+from hybridsim.operations.backend import (
+    Backend,
+    ComputationRaised,
+    Live,
+    Replay,
+    Shapes,
+    Timing,
+)
 from hybridsim.operations.facts import FactStore
 from hybridsim.operations.keys import salt
 from hybridsim.results.manifest import manifest
@@ -32,6 +39,7 @@ from hybridsim.results.write import RunWriter, Superseded
 from hybridsim.scenario.machine import MachineSpec
 from hybridsim.scenario.schema import Scenario, Target
 from hybridsim.tasks.task import Task, load_workload
+from hybridsim.tasks.users_code import line_of, problem_of, text_of
 from hybridsim.trace.spans import Rows, Sink, SpanRow, Trace
 
 Mode = Literal["live", "timing", "replay"]
@@ -169,7 +177,7 @@ def check_capacity(setup: _Setup) -> None:
         CapacityError: names the tensor or array, its size and the knob to turn.
     """
     backend = Timing(setup.salt, setup.shapes)
-    _execute(_session(setup, backend, _Nowhere(), steps=2, progress=None))
+    _execute_dry(_session(setup, backend, _Nowhere(), steps=2, progress=None))
 
 
 def _write(setup: _Setup, folder: Path, force: bool, mode: Mode) -> None:
@@ -190,7 +198,11 @@ def _attempt(setup: _Setup, folder: Path, force: bool, mode: str, missing: str) 
     head = manifest(setup.scenario, mode, setup.salt, setup.task) | _extras(setup.scenario)
     writer.manifest(head | {"status": "running"})
     backend = _BACKENDS[mode](setup.salt, setup.shapes, setup.store)
-    session = _session(setup, backend, writer, setup.scenario.training.steps, setup.progress)
+    try:
+        session = _session(setup, backend, writer, setup.scenario.training.steps, setup.progress)
+    except HybridsimError as error:
+        writer.manifest(head | {"status": "failed", "reason": str(error)})
+        raise
     machine = session.machine
     writer.static_power = lambda: [row._asdict() for row in machine.static_power()]
     status: str = "complete"
@@ -199,18 +211,17 @@ def _attempt(setup: _Setup, folder: Path, force: bool, mode: str, missing: str) 
         _execute(session)
     except MissingFacts:
         raise
-    except KeyboardInterrupt as error:
-        status, failure = "interrupted", error
-    except HybridsimError as error:
+    except KeyboardInterrupt:
+        status = "interrupted"
+        failure = KeyboardInterrupt(f"interrupted; the results so far are in {folder}")
+    except Exception as error:
         status, failure = "failed", error
-    except (RuntimeError, ArithmeticError, OSError) as error:
-        # What torch, arithmetic and disks raise; anything else is a bug and keeps its traceback.
-        status, failure = "failed", RunFailed(f"{type(error).__name__}: {error}")
     host = {"backend": mode, "replay_missing": missing, "numeric_s": backend.numeric_s}
     host["facts_failure"] = setup.store.failure if setup.store is not None else ""
     host["wall_s"] = time.perf_counter() - started
     basis = {"basis": [row._asdict() for row in machine.basis()]}
-    ending = {"status": status, "reason": str(failure) if failure else ""} | basis
+    reason = str(failure) if status == "failed" else ""
+    ending = {"status": status, "reason": reason} | basis
     used = {
         "gpu_peak_bytes": {gpu.name: gpu.peak_bytes for gpu in machine.gpus},
         "limits": [row._asdict() | {"share": row.share} for row in machine.limits()],
@@ -259,6 +270,7 @@ def _execute(session: Session[Any]) -> None:  # Any: whatever the algorithm's se
 
     Raises:
         InputError: the algorithm needs an SPU and the machine has none.
+        RunFailed: the user's network, torch, arithmetic or a disk raised something.
     """
     if session.settings.needs_spu and not session.machine.spus:
         expected = f"at least one SPU for algorithm '{session.settings.kind}'"
@@ -266,10 +278,39 @@ def _execute(session: Session[Any]) -> None:  # Any: whatever the algorithm's se
     env, store = session.machine.context.env, session.backend.store
     try:
         env.run(env.process(train(algorithm_of(session.settings)(session))))
+    except (HybridsimError, KeyboardInterrupt):
+        raise
+    except Exception as raised:
+        error = raised.error if isinstance(raised, ComputationRaised) else raised
+        failed = _named(error, session.task.file)
+        raise failed from None if failed is error else error
     finally:
         session.trace.close()
         if store is not None:
             store.commit()
+
+
+def _named(error: BaseException, file: str) -> BaseException:
+    """What to raise for an error of a computation: it names the user's file where that is to
+    blame.
+    """
+    if line_of(error, file) is not None or isinstance(error, SystemExit):
+        return RunFailed(str(problem_of(error, file, "network", "a network that computes")))
+    if isinstance(error, RuntimeError | ArithmeticError | OSError | MemoryError):
+        return RunFailed(text_of(error))  # of torch, of arithmetic, of disks
+    return error  # a bug: it keeps its traceback
+
+
+def _execute_dry(session: Session[Any]) -> None:  # Any: whatever the algorithm's settings
+    """As ``_execute``, before anything is written: what fails is a mistake in the scenario.
+
+    Raises:
+        InputError: it does.
+    """
+    try:
+        _execute(session)
+    except RunFailed as error:
+        raise InputError(str(error)) from error
 
 
 def _extras(scenario: Scenario) -> dict[str, Any]:  # Any: goes to JSON
@@ -318,7 +359,7 @@ class DryRun:
         sink = _InMemory()
         backend = Timing(self._setup.salt, self._setup.shapes)
         session = _session(self._setup, backend, sink, 2, None, spec)
-        _execute(session)
+        _execute_dry(session)
         machine = session.machine
         return Recorded(sink.spans, machine.static_power(), machine.limits())
 

@@ -2,18 +2,40 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 
-from hybridsim.errors import MissingFacts
+from hybridsim.errors import HybridsimError, MissingFacts
 from hybridsim.operations.count import count, signature, to_meta
 from hybridsim.operations.facts import FactStore
 from hybridsim.operations.ref import Computation, Ref, digest
 from hybridsim.outcome import Value
 from hybridsim.work import Work
+
+
+class ComputationRaised(Exception):
+    """What a computation raised, on its way through the simulation.
+
+    The simulation's engine copies the exceptions of its processes, which not every class survives.
+    """
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+@contextlib.contextmanager
+def _carried() -> Iterator[None]:
+    try:
+        yield
+    except (HybridsimError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        raise ComputationRaised(error) from error
 
 
 class Shapes:
@@ -48,7 +70,8 @@ class Shapes:
             form = (computation.token, signature(metas, {}))
             found = self._counts.get(form)
             if found is None:
-                work, outcome = count(computation.function, metas, computation.settings)
+                with _carried():
+                    work, outcome = count(computation.function, metas, computation.settings)
                 found = (work, self._intern(outcome.value))
                 self._counts[form] = found
             self._known[quick] = (found, metas)
@@ -112,8 +135,9 @@ class Live(Backend):
     def evaluate(self, computation: Computation, args: tuple[Ref, ...], shape: Value = None) -> Ref:
         """Call the function and keep its facts."""
         started = time.perf_counter()
-        outcome = computation.function(*(a.value for a in args), **computation.settings)
-        facts = {name: _plain(fact) for name, fact in outcome.facts.items()}
+        with _carried():
+            outcome = computation.function(*(a.value for a in args), **computation.settings)
+            facts = {name: _plain(fact) for name, fact in outcome.facts.items()}
         self.numeric_s += time.perf_counter() - started
         key = self.key(computation, args)
         if self.store is not None:

@@ -25,6 +25,7 @@ from hybridsim.tasks.checks import (
 )
 from hybridsim.tasks.code import Code
 from hybridsim.tasks.layout import Layout, layout_of
+from hybridsim.tasks.users_code import users_code
 from hybridsim.tasks.workload import (
     Data,
     Loss,
@@ -69,6 +70,7 @@ class Task:
             (positions), or 1.
         dtype: floating-point type of data, network and theta.
         options: what the workload was built with.
+        file: the workload's, which errors name.
     """
 
     name: str
@@ -82,6 +84,7 @@ class Task:
     terms: int = 1
     dtype: torch.dtype = torch.float32
     options: Options = field(default_factory=dict)
+    file: str = "workload"
 
     def initial_parameters(self, seed: int) -> Tensor:
         """Theta (N,) as the workload's network factory draws it, in float32, from torch seeded by
@@ -89,10 +92,16 @@ class Task:
 
         torch's global random state is left as it was. The result has the task's type and lies on
         its device.
+
+        Raises:
+            InputError: the factory fails, or gives another network than for seed 0.
         """
-        network = _fresh(self.workload, seed)
-        trained = {n: p.detach() for n, p in network.named_parameters() if p.requires_grad}
-        return self.layout.flatten(trained).to(self.data.train_x.device, self.dtype)
+        network, shapes = _fresh(self.workload, seed, self.file), self.layout.shapes
+        with users_code(self.file, "network", "the same parameters for every seed"):
+            trained = {n: p.detach() for n, p in network.named_parameters() if p.requires_grad}
+            if tuple(tuple(trained[name].shape) for name in self.layout.names) != shapes:
+                raise ValueError("another shape")
+            return self.layout.flatten(trained).to(self.data.train_x.device, self.dtype)
 
     def apply(self, parameters: Mapping[str, Tensor], x: Tensor) -> Tensor:
         """The network's outputs z (b, ..., d_z) for inputs x (b, ...) at the given parameters by
@@ -124,7 +133,7 @@ class Task:
         )
         if kind != self.dtype and data.train_x.device.type != "meta":
             parameters = task.layout.unflatten(task.initial_parameters(0))
-            check_type(self.name, lambda: task.apply(parameters, data.train_x[:1]), kind)
+            check_type(self.file, lambda: task.apply(parameters, data.train_x[:1]), kind)
         return task
 
     def meta(self) -> Task:
@@ -152,11 +161,12 @@ def load_workload(name_or_path: str, options: Options, data_dir: str | None = No
         InputError: the workload cannot be found, imported or built, network and data do not fit
             together, or a helper module's file has changed since it was imported.
     """
-    with Code(find_source(name_or_path)) as code:
+    path = find_source(name_or_path)
+    with users_code(str(path), "", "a workload that can be loaded"), Code(path) as code:
         workload = build_workload(code, options, data_dir)
-        task = as_task(name_or_path, workload, file=str(code.path))
+        task = as_task(name_or_path, workload, file=str(path))
         shapes = task.to("meta")
-        check_shapes(str(code.path), lambda: shapes.network(shapes.data.train_x[:1]))
+        check_shapes(str(path), lambda: shapes.network(shapes.data.train_x[:1]))
         tensors = {**task.data._asdict(), **_constants(task.network), "outputs": _fingerprint(task)}
         key = workload_key(code.digest(), options, tensors)
         trained = set(task.layout.names)
@@ -199,8 +209,8 @@ def as_task(name: str, workload: Workload, *, file: str = "workload") -> Task:
         InputError: network and data do not fit together.
     """
     check_workload(file, workload)
-    network = _fresh(workload, 0)
-    check_factory(file, network, _fresh(workload, 0))
+    network = _fresh(workload, 0, file)
+    check_factory(file, network, _fresh(workload, 0, file))
     *positions, outputs = check_network(file, network, workload.data, workload.loss)
     layout = layout_of(network)
     network.eval().requires_grad_(False)
@@ -214,6 +224,7 @@ def as_task(name: str, workload: Workload, *, file: str = "workload") -> Task:
         name,
         outputs,
         prod(positions),
+        file=file,
     )
 
 
@@ -293,8 +304,8 @@ def _converted(network: nn.Module, convert: Callable[[str, Tensor], Tensor]) -> 
     return copy.deepcopy(network, replaced)
 
 
-def _fresh(workload: Workload, seed: int) -> nn.Module:
+def _fresh(workload: Workload, seed: int, file: str) -> nn.Module:
     """A network whose initial parameters depend on ``seed`` alone."""
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), users_code(file, "network", "a network to train"):
         torch.manual_seed(address_seed(seed, "parameters"))
         return workload.network()

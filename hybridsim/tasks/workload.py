@@ -10,7 +10,6 @@ import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Literal, NamedTuple, NoReturn
 
 import torch
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 from hybridsim.errors import InputError, Problem
 from hybridsim.rng import address_seed
 from hybridsim.tasks.code import Code
+from hybridsim.tasks.users_code import users_code
 
 Loss = Literal["cross_entropy", "mse"]
 Options = Mapping[str, Any]  # Any: each workload names its own
@@ -98,19 +98,17 @@ def build_workload(code: Code, options: Options, data_dir: str | None) -> Worklo
         InputError: the file does not import, has no ``build``, does not take these options, fails,
             or returns something else than a Workload.
     """
-    path, module = code.path, _import(code)
+    path = code.path
+    with users_code(str(path), "", "a workload file that imports"):
+        module = code.run()
     build = getattr(module, "build", None)
     if not callable(build):
         reject(str(path), "build", "a function build(**options) -> Workload", _kind(build))
     arguments = _arguments(str(path), build, options, data_dir)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(address_seed(0, "workload"))
-        try:
+        with users_code(str(path), "build", "a build that returns a Workload"):
             workload = build(**arguments)
-        except InputError:
-            raise
-        except Exception as error:
-            raise InputError([_failure(path, "build", error)]) from error
     if not isinstance(workload, Workload):
         reject(str(path), "build", "a hybridsim.Workload", _kind(workload))
     return workload
@@ -133,20 +131,12 @@ def reject(file: str, path: str, expected: str, got: str) -> NoReturn:
     raise InputError([Problem(file, None, path, expected, got)])
 
 
-def _import(code: Code) -> ModuleType:
-    try:
-        return code.run()
-    except InputError:
-        raise
-    except Exception as error:
-        raise InputError([_failure(code.path, "", error)]) from error
-
-
 def _arguments(
     file: str, build: Callable[..., object], options: Options, data_dir: str | None
 ) -> Options:
     """Options checked against the signature of ``build``, plus ``data_dir`` where it is taken."""
-    parameters = inspect.signature(build).parameters
+    with users_code(file, "build", "a function build(**options) -> Workload"):
+        parameters = inspect.signature(build).parameters
     open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
     for name in options:
         if name not in parameters and not open_ended:
@@ -156,19 +146,6 @@ def _arguments(
             reject(file, f"options.{name}", expected, f"{name!r}{hint}")
     extra = {"data_dir": data_dir} if data_dir is not None and "data_dir" in parameters else {}
     return {**extra, **options}
-
-
-def _failure(path: Path, where: str, error: Exception) -> Problem:
-    """The error's type, text and, where it was raised in the workload file itself, its line."""
-    trace, line = error.__traceback__, None
-    while trace is not None:
-        if Path(trace.tb_frame.f_code.co_filename) == path:
-            line = trace.tb_lineno
-        trace = trace.tb_next
-    if isinstance(error, SyntaxError) and error.filename == str(path):
-        line = error.lineno
-    what = "a workload file that imports" if not where else "a build that returns a Workload"
-    return Problem(str(path), line, where, what, f"{type(error).__name__}: {error}")
 
 
 def _kind(value: object) -> str:
