@@ -32,16 +32,20 @@ class Problem:
         return f"{where}: {field}expected {self.expected}, got {self.got}"
 
 
+MOST_PROBLEMS = 100
+"""What nobody reads is not looked for: readers stop behind so many mistakes."""
+
+
 class InputError(HybridsimError):
-    """The user's input cannot be used: every problem found, at once."""
+    """The user's input cannot be used: every problem found, at once, of many the first."""
 
     exit_code = 2
 
     def __init__(self, problems: Sequence[Problem] | str) -> None:
         self.problems = () if isinstance(problems, str) else tuple(problems)
-        super().__init__(
-            problems if isinstance(problems, str) else "\n".join(str(p) for p in problems)
-        )
+        shown = [str(problem) for problem in self.problems[:MOST_PROBLEMS]]
+        shown += ["... and more"] if len(self.problems) > MOST_PROBLEMS else []
+        super().__init__(problems if isinstance(problems, str) else "\n".join(shown))
 
 
 class CapacityError(InputError):

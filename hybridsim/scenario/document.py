@@ -9,7 +9,7 @@ errors. Scalars follow the YAML 1.2 core schema: ``1e-9`` is a number, ``on`` an
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,8 @@ from hybridsim.scenario.quantity import Raw, describe
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 20
+MAX_VALUES = 10_000
+"""Keys count too. The parser takes some 40 µs for each, and more where they are nested deeper."""
 _INTEGER = re.compile(r"[-+]?[0-9]{1,300}")
 _RADIX = re.compile(r"0o[0-7]{1,60}|0x[0-9a-fA-F]{1,60}")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]{1,9})?")
@@ -102,8 +104,12 @@ def parse(text: str, file: str) -> tuple[Node, list[Problem]]:
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
     _reject_control_characters(text, file)
+    yaml = YAML(typ="safe", pure=True)
+    builder = _Builder(file, _events(yaml, text))
     try:
-        events = list(YAML(typ="safe", pure=True).parse(text))
+        return builder.document(), builder.problems
+    except DocumentError:
+        raise
     except MarkedYAMLError as error:
         line = _line(error, text)
         found = text.splitlines()[line - 1] if line is not None else ""
@@ -111,10 +117,16 @@ def parse(text: str, file: str) -> tuple[Node, list[Problem]]:
         if _UNQUOTED.search(found):
             expected = "a comparison in quotes like '>= 0.95'"
         raise _fatal(file, line, expected, _syntax(error.problem)) from None
-    except (YAMLError, ValueError, RecursionError) as error:
-        raise _fatal(file, None, "valid YAML", _syntax(str(error))) from None
-    builder = _Builder(file, events)
-    return builder.document(), builder.problems
+    except Exception as error:  # the parser raises anything, such as OverflowError for "\UFFFFFFFF"
+        line = None if isinstance(error, YAMLError) else yaml.reader.line + 1
+        raise _fatal(file, line, "valid YAML", _syntax(str(error))) from None
+
+
+def _events(yaml: Raw, text: str) -> Iterator[Raw]:
+    """As ``YAML.parse``, which forgets the place of an error of its own."""
+    _, parser = yaml.get_constructor_parser(text)
+    while parser.check_event():
+        yield parser.get_event()
 
 
 def parse_value(text: str, file: str) -> Node:
@@ -163,20 +175,34 @@ BAD = _Bad()
 
 
 class _Builder:
-    """Turns parser events into nodes."""
+    """Turns parser events into nodes, as they come: what is too deep or too long ends the
+    parsing.
+    """
 
-    def __init__(self, file: str, events: list[Raw]) -> None:
+    def __init__(self, file: str, events: Iterable[Raw]) -> None:
         self.file, self.problems = file, list[Problem]()
-        starts = [e for e in events if type(e).__name__ == "DocumentStartEvent"]
-        if len(starts) > 1:
-            raise _fatal(file, starts[1].start_mark.line + 1, "one document", "a second one")
-        skipped = ("StreamStartEvent", "StreamEndEvent", "DocumentStartEvent", "DocumentEndEvent")
-        self.events: Iterator[Raw] = iter([e for e in events if type(e).__name__ not in skipped])
+        self.events = self._contents(events)
+
+    def _contents(self, events: Iterable[Raw]) -> Iterator[Raw]:
+        """The events of the one document."""
+        documents = values = 0
+        for event in events:
+            name, line = type(event).__name__, event.start_mark.line + 1
+            documents += name == "DocumentStartEvent"
+            if documents > 1:
+                raise _fatal(self.file, line, "one document", "a second one")
+            if name.startswith(("Stream", "Document")):
+                continue
+            values += not name.endswith("EndEvent")
+            if values > MAX_VALUES:
+                raise _fatal(self.file, line, f"at most {MAX_VALUES} keys and values", "more")
+            yield event
 
     def document(self) -> Node:
         """The root, which must be a map."""
         first = next(self.events, None)
-        node = Node(None, self.file, 1) if first is None else self._node(first, ())
+        node = Node(None, self.file, 1) if first is None else self._node(first, (), 0)
+        next(self.events, None)  # a second document, or an error behind the first
         if not isinstance(node.value, dict) and not self.problems:
             got = "an empty file" if node.value is None else describe(node.plain())
             raise _fatal(self.file, node.line, "a map of fields", got)
@@ -184,29 +210,32 @@ class _Builder:
             raise DocumentError(self.problems[0])
         return node
 
-    def _node(self, event: Raw, path: tuple[str | int, ...]) -> Node:
+    def _node(self, event: Raw, path: tuple[str | int, ...], depth: int) -> Node:
         name, line = type(event).__name__, event.start_mark.line + 1
         if name == "AliasEvent":
             return self._bad(line, path, "no anchors and aliases", f"'*{event.anchor}'")
-        if len(path) > MAX_DEPTH:
+        if depth > MAX_DEPTH:
             raise _fatal(self.file, line, f"at most {MAX_DEPTH} levels", "deeper nesting")
         if name == "ScalarEvent":
+            found = re.search("[\ud800-\udfff]", event.value)
+            if found:
+                return self._bad(line, path, "text", f"half a character, {found.group()!a}")
             node = Node(_scalar(event), self.file, line)
         elif name == "MappingStartEvent":
-            node = self._map(line, path)
+            node = self._map(line, path, depth)
         else:
-            node = self._list(line, path)
+            node = self._list(line, path, depth)
         if event.anchor is not None:
             return self._bad(line, path, "no anchors and aliases", f"'&{event.anchor}'")
         if event.tag is not None:
             return self._bad(line, path, "no YAML tags", f"'{event.tag}'")
         return node
 
-    def _map(self, line: int, path: tuple[str | int, ...]) -> Node:
+    def _map(self, line: int, path: tuple[str | int, ...], depth: int) -> Node:
         children: dict[str, Node] = {}
         while type(event := next(self.events)).__name__ != "MappingEndEvent":
             key_line = event.start_mark.line + 1
-            key = self._node(event, path).value
+            key = self._node(event, path, depth + 1).value
             usable = isinstance(key, str) and key not in children
             if not isinstance(key, (str, _Bad)):
                 self._bad(key_line, path, "a text key", describe(Node(key, "", None).plain()))
@@ -218,15 +247,15 @@ class _Builder:
                     "each key once",
                     f"'{key}' again (first in line {first})",
                 )
-            child = self._node(next(self.events), (*path, str(key)))
+            child = self._node(next(self.events), (*path, str(key)), depth + 1)
             if usable:
                 children[key] = Node(child.value, self.file, key_line)
         return Node(children, self.file, line)
 
-    def _list(self, line: int, path: tuple[str | int, ...]) -> Node:
+    def _list(self, line: int, path: tuple[str | int, ...], depth: int) -> Node:
         items: list[Node] = []
         while type(event := next(self.events)).__name__ != "SequenceEndEvent":
-            items.append(self._node(event, (*path, len(items))))
+            items.append(self._node(event, (*path, len(items)), depth + 1))
         return Node(items, self.file, line)
 
     def _bad(self, line: int, path: tuple[str | int, ...], expected: str, got: str) -> Node:

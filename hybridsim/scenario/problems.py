@@ -7,7 +7,7 @@ from typing import Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from hybridsim.errors import Problem
+from hybridsim.errors import MOST_PROBLEMS, Problem
 from hybridsim.scenario.document import BAD, Node, dotted
 from hybridsim.scenario.nearest import one_of
 from hybridsim.scenario.quantity import Raw, describe
@@ -51,6 +51,8 @@ def problems_of(error: ValidationError, model: type[BaseModel], root: Node) -> l
     """Every problem in the order of the fields, without what the document's reader has reported."""
     found: list[Problem] = []
     for detail in error.errors(include_url=False):
+        if len(found) > MOST_PROBLEMS:
+            break
         if detail["input"] is not BAD:
             found.extend(p for p in _problems(detail, model, root) if p not in found)
     return found

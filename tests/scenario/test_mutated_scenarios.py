@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hybridsim.errors import InputError
+from hybridsim.errors import MOST_PROBLEMS, InputError
 from hybridsim.scenario.emit import emit
 from hybridsim.scenario.load import load
 from hybridsim.scenario.merge import shipped_scenarios
@@ -238,6 +238,16 @@ def test_a_required_field_that_is_missing_is_named() -> None:
                 with pytest.raises(InputError) as caught:
                     load(broken)
                 assert [p.path for p in caught.value.problems] == [".".join(path)]
+
+
+def test_of_a_thousand_mistakes_the_first_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "s.yaml"
+    path.write_text("".join(f"key{n}: 1\n" for n in range(4_900)))
+    with pytest.raises(InputError) as caught:
+        load(path)
+    lines = str(caught.value).splitlines()
+    assert len(lines) == MOST_PROBLEMS + 1
+    assert lines[-1] == "... and more"
 
 
 def test_a_broken_file_reports_everything_at_once(tmp_path: Path) -> None:

@@ -122,6 +122,14 @@ def test_special_floats_are_read_as_such() -> None:
         ("a: 1\r\nb: \x00\r\n", 2, "control character"),
         ("x: 1\na: " + "[" * 100 + "]" * 100, 2, "deeper nesting"),
         ("a: b: c\n", 1, "syntax error"),
+        ("a: 1\n" + "? " * 3_000, 2, "deeper nesting"),
+        ("a: 1\n" + "? [" * 3_000, 2, "deeper nesting"),
+        ("a: 1\nb: " + "[" * 99_000, 2, "deeper nesting"),
+        ("a: " + "{" * 99_000, 1, "deeper nesting"),
+        ("a:\n" + "- x\n" * 20_000, 9_999, "at most 10000 keys and values"),
+        ('a: 1\nb: "\\UFFFFFFFF"\n', 2, "syntax error"),
+        ('a: 1\nb: "\\U00110000"\n', 2, "syntax error"),
+        ("a: 1\nb: \ud800\n", 2, "control character"),
     ],
 )
 def test_texts_of_which_no_tree_can_be_made(text: str, line: int, words: str) -> None:
@@ -143,6 +151,8 @@ def test_texts_of_which_no_tree_can_be_made(text: str, line: int, words: str) ->
         ("a: 1\n2: b\n", 2, "", "a text key"),
         ("? [a]\n: b\nc: 1\n", 1, "", "a text key"),
         ("m: {null: b}\n", 1, "m", "a text key"),
+        ('a: 1\nb: "x\\uD800"\n', 2, "b", "half a character"),
+        ('a: 1\n"\\uDC00": 2\n', 2, "", "half a character"),
     ],
 )
 def test_bad_nodes_are_reported_in_their_place(text: str, line: int, path: str, words: str) -> None:

@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from hybridsim.errors import InputError, Problem
+from hybridsim.errors import MOST_PROBLEMS, InputError, Problem
 from hybridsim.scenario.datasheets.constants import PART_KINDS, ConstantSpec, PartKind, specs_by_key
 from hybridsim.scenario.datasheets.sheets import STATUSES, Constant, Datasheet, part_path
 from hybridsim.scenario.document import BAD, DocumentError, Node, ascii_path, parse, read_file
@@ -31,6 +31,8 @@ class _Reader:
         if node.value is not BAD:
             shown = describe(node.plain()) if got is None else got
             self.problems.append(Problem(node.file, node.line, path, expected, shown))
+        if len(self.problems) > MOST_PROBLEMS:
+            raise InputError(self.problems)
 
     def child(self, node: Node, key: str, path: str, expected: str) -> Node | None:
         """A required key of a map."""
