@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NoReturn
 
 from hybridsim.errors import InputError
+from hybridsim.operations.ref import digest
 from hybridsim.outcome import Value
 
+FORMAT = 2
+"""Kept as sqlite's ``user_version``. Format 1 had no checksums."""
 _PENDING_LIMIT = 1_000
+_TABLE = "CREATE TABLE facts (key BLOB PRIMARY KEY, facts TEXT, checksum BLOB) WITHOUT ROWID"
+_BUSY_S = 5.0
 
 
 class FactStore:
     """Remembers the facts of every computation by its key.
 
     Floats survive exactly (shortest round-trip decimal form; ``NaN`` and ``Infinity`` included).
+    Beside the facts stands a checksum over key and facts: what was not stored by a run is refused.
 
     Raises:
-        InputError: the file exists and is not a fact store.
+        InputError: the file is there and is no fact store, is one of another format, or is locked.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -28,30 +36,53 @@ class FactStore:
         self.failure = ""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(self.path, timeout=60)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=NORMAL")
-            self._db.execute(
-                "CREATE TABLE IF NOT EXISTS facts (key BLOB PRIMARY KEY, facts TEXT) WITHOUT ROWID"
+            self._db = sqlite3.connect(self.path, timeout=_BUSY_S)
+            self._prepare()
+        except (sqlite3.Error, OSError, ValueError) as error:
+            self._refuse("a fact store (sqlite)", error)
+
+    def _prepare(self) -> None:
+        """A new file gets its table; one that cannot be written can still be read."""
+        (found,) = self._db.execute("PRAGMA user_version").fetchone()
+        tables = [name for (name,) in self._db.execute("SELECT name FROM sqlite_master")]
+        if tables and (found, "facts" in tables) != (FORMAT, True):
+            self._refuse(
+                f"a fact store of format {FORMAT}",
+                f"one of format {found or 1}" if "facts" in tables else "other tables",
             )
-            self._db.commit()
-        except (sqlite3.DatabaseError, OSError) as error:
-            raise InputError(
-                f"{self.path}: expected a fact store (sqlite), got: {error}"
-            ) from error
+        with contextlib.suppress(sqlite3.OperationalError):
+            self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=NORMAL")
+        if not tables:
+            with self._db:
+                self._db.execute("BEGIN IMMEDIATE")
+                if not self._db.execute("SELECT name FROM sqlite_master").fetchone():
+                    self._db.execute(_TABLE)
+                    self._db.execute(f"PRAGMA user_version={FORMAT}")
 
     def get(self, key: bytes) -> dict[str, Value] | None:
-        """The facts under ``key``, or None."""
+        """The facts under ``key``, or None.
+
+        Raises:
+            InputError: they are not what a run has stored.
+        """
         text = self._pending.get(key)
         if text is None:
             try:
-                row = self._db.execute("SELECT facts FROM facts WHERE key = ?", (key,)).fetchone()
-            except sqlite3.DatabaseError as error:
-                raise InputError(
-                    f"{self.path}: expected a whole fact store, got: {error}; remove the file"
-                ) from error
-            text = row[0] if row else None
-        return None if text is None else json.loads(text)
+                row = self._db.execute(
+                    "SELECT facts, checksum FROM facts WHERE key = ?", (key,)
+                ).fetchone()
+            except sqlite3.Error as error:
+                self._refuse("a whole fact store", error)
+            if row is None:
+                return None
+            text, checksum = row
+            if not isinstance(text, str) or checksum != _checksum(key, text):
+                self._refuse("facts as a run stored them", f"others under key {key.hex()}")
+        found = json.loads(text)
+        if not isinstance(found, dict) or not all(map(_is_fact, found.values())):
+            self._refuse("facts that are numbers by name", f"others under key {key.hex()}")
+        return found
 
     def put(self, key: bytes, facts: Mapping[str, Value]) -> None:
         """Remember facts; written to disk in batches and on ``commit``."""
@@ -64,16 +95,32 @@ class FactStore:
         so.
         """
         if self._pending:
+            rows = [(key, text, _checksum(key, text)) for key, text in self._pending.items()]
             try:
-                self._db.executemany(
-                    "INSERT OR REPLACE INTO facts VALUES (?, ?)", self._pending.items()
-                )
-                self._db.commit()
-            except sqlite3.DatabaseError as error:
+                with self._db:
+                    self._db.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?, ?)", rows)
+            except sqlite3.Error as error:
                 self.failure = f"{self.path}: facts could not be stored: {error}"
             self._pending.clear()
 
     def close(self) -> None:
         """Write what is pending and release the file."""
         self.commit()
-        self._db.close()
+        with contextlib.suppress(sqlite3.Error):
+            self._db.close()
+
+    def _refuse(self, expected: str, got: object) -> NoReturn:
+        """Raise an InputError; a store that is broken is worth nothing, live runs fill another."""
+        text = f"{self.path}: expected {expected}, got: {got}; remove the file, or name another"
+        raise InputError(text) from (got if isinstance(got, BaseException) else None)
+
+
+def _checksum(key: bytes, text: str) -> bytes:
+    return digest(key, text.encode())
+
+
+def _is_fact(value: object) -> bool:
+    """A number, or a list of such."""
+    if isinstance(value, list):
+        return all(map(_is_fact, value))
+    return isinstance(value, int | float)
