@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol, get_type_hints
 
 from hybridsim.errors import HybridsimError
+from hybridsim.units import engineering, to_s
 
 Role = Literal["server", "background", "flight", "pause"]
 """What a lane is: one server at a time; background relaxation, which overlaps whatever else happens
@@ -203,7 +204,13 @@ class Trace:
         return found
 
     def begin(self, row: SpanRow) -> None:
-        """A span whose price is known starts; it is stored when it ends."""
+        """A span whose price is known starts; it is stored when it ends.
+
+        Raises:
+            ClockOverflow: it would end when the clock has ended; the clock itself stays where it
+                is, and what was recorded before can be stored.
+        """
+        _check_clock(row)
         self._open[row.id] = row
 
     def finish(self, span: int) -> None:
@@ -211,16 +218,15 @@ class Trace:
         self.record(self._open.pop(span))
 
     def record(self, row: SpanRow) -> None:
-        """Store a span that has ended."""
+        """Store a span that has ended.
+
+        Raises:
+            ClockOverflow: it ended when the clock had ended.
+        """
+        _check_clock(row)
         self._rows.append(row)
         self.energy_j += row.energy_j
-        if row.end_ps > self.end_ps:
-            if row.end_ps > LAST_PS:
-                raise ClockOverflow(
-                    f"{row.part}: '{row.kind}' ends after {row.end_ps / 1e12:.3g} s; "
-                    "the clock ends at 106 days"
-                )
-            self.end_ps = row.end_ps
+        self.end_ps = max(self.end_ps, row.end_ps)
         if len(self._rows) >= self._chunk_rows:
             self.flush()
 
@@ -262,6 +268,16 @@ class Trace:
             self._sink.write(rows)
         self._rows, self._events, self._steps, self._requests = [], [], [], []
         self._flushed_at = time.monotonic()
+
+
+def _check_clock(row: SpanRow) -> None:
+    if row.end_ps > LAST_PS:
+        length_s, end_s = to_s(row.end_ps - row.start_ps), to_s(row.end_ps)
+        raise ClockOverflow(
+            f"{row.part}: '{row.kind}' of step {row.step} takes {engineering(length_s, 's')} and "
+            f"would end at {engineering(end_s, 's')}; the clock ends at "
+            f"{engineering(to_s(LAST_PS), 's')} (106 days)"
+        )
 
 
 def _cut(row: SpanRow, now: int) -> SpanRow:

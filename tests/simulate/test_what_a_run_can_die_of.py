@@ -57,6 +57,20 @@ def test_a_run_that_cannot_go_on_fails_by_name_and_keeps_its_results(tmp_path, n
         assert run.summary["status"] == "failed"
 
 
+@pytest.mark.parametrize("backend", ["live", "timing"])
+def test_a_settle_beyond_the_clock_keeps_what_was_done(tmp_path, backend):
+    """Each step settles for a week, or as long as a double can say: the last step is missing."""
+    asked = scenario({"kind": "tngd", "settle": "6.0e11 tau"}, training={"steps": 60})
+    with pytest.raises(HybridsimError, match=r"spu0: 'settle' of step 16 takes 600 ks and would"):
+        hybridsim.run(asked, tmp_path / "run", backend=backend)
+    run = Run.open(tmp_path / "run")
+    assert run.status == run.summary["status"] == "failed"
+    assert "the clock ends at 9.22 Ms (106 days)" in run.manifest["reason"]
+    assert len(run.steps) == run.summary["steps"] == 15
+    assert 15 * 600_000 < run.summary["simulated_s"] < 2**63 * 1e-12
+    assert (run.spans["kind"] == "settle").sum() == 15
+
+
 def test_a_dead_layer_does_not_stop_kfac(tmp_path):
     """A factor that is exactly zero has no pi; the split of the damping falls back to equal
     parts."""
