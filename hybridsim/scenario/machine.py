@@ -224,6 +224,24 @@ class Machine(Strict):
                     ("edges", index, "between"), "one edge for each pair of nodes", "a second one"
                 )
             seen.add(ends)
+        yield from self._shared_names()
+
+    def _shared_names(self) -> Iterator[Complaint]:
+        """A link is called after its nodes; no two parts may share a name, and so a row of the
+        books.
+        """
+        taken = dict.fromkeys(self.nodes or {}, "node")
+        for index, edge in enumerate(self.edges or ()):
+            name = "-".join(edge.between)
+            if edge.link is None:
+                continue
+            if name in taken:
+                yield Complaint(
+                    ("edges", index, "between"),
+                    "nodes whose link has a name of its own",
+                    f"'{name}', the name of another {taken[name]}",
+                )
+            taken.setdefault(name, "link")
 
     def _power(self) -> Iterator[Complaint]:
         """Under the constant set and the scenario's own values a GPU draws at full load no less

@@ -245,6 +245,34 @@ NODES = {"g": {"kind": "gpu", "part": "h200-sxm"}, "s": {"kind": "spu"}, "x": {"
             "a second one",
         ),
         (
+            {
+                "nodes": {**NODES, "g-s": {"kind": "spu", "part": "rc-1us"}},
+                "edges": [
+                    {"between": ["g", "g-s"], "link": "free"},
+                    {"between": ["g", "s"], "link": "ucie"},
+                ],
+            },
+            "machine.edges[1].between",
+            "'g-s', the name of another node",
+        ),
+        (
+            {
+                "nodes": {
+                    **NODES,
+                    "g-s": {"kind": "switch"},
+                    "s-t": {"kind": "switch"},
+                    "t": {"kind": "switch"},
+                },
+                "edges": [
+                    {"between": ["g", "s-t"], "link": "ucie"},
+                    {"between": ["g-s", "t"], "link": "ucie"},
+                    {"between": ["g", "s"], "link": "free"},
+                ],
+            },
+            "machine.edges[1].between",
+            "'g-s-t', the name of another link",
+        ),
+        (
             {"nodes": {**NODES, "a b": {"kind": "switch"}}},
             "machine.nodes.'a b'",
             "a name of letters",
