@@ -87,8 +87,10 @@ def check(scenario: ScenarioArgument, overrides: SetOption = None) -> None:
     from hybridsim.scenario.own_constants import own_constants
     from hybridsim.scenario.unbuildable import unbuildable_parts
     from hybridsim.scenario.unused import unused_fields
+    from hybridsim.scenario.workload_options import check_options
 
     loaded = load(scenario, overrides or ())
+    check_options(loaded)
     found, unknown = unused_fields(loaded), []
     if loaded.workload.source.endswith(".py"):
         unknown.append(f"{loaded.workload.source} and its options (they are when it runs)")

@@ -38,6 +38,7 @@ from hybridsim.results.read import Run
 from hybridsim.results.write import RunWriter, Superseded
 from hybridsim.scenario.machine import MachineSpec
 from hybridsim.scenario.schema import Scenario, Target
+from hybridsim.scenario.workload_options import check_options
 from hybridsim.tasks.task import Task, load_workload
 from hybridsim.tasks.users_code import line_of, problem_of, text_of
 from hybridsim.trace.spans import Rows, Sink, SpanRow, Trace
@@ -131,6 +132,7 @@ def load_task(scenario: Scenario, data: Path | str | None = None) -> Task:
             precision, or has no such target.
     """
     _check_device(scenario.host.device)
+    check_options(scenario)
     folder = str(data) if data is not None else os.environ.get("HYBRIDSIM_DATA")
     workload = scenario.workload
     task = load_workload(workload.source, dict(workload.options), folder)

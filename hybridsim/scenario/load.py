@@ -49,7 +49,7 @@ def load(source: str | Path | Mapping[str, Raw], overrides: Sequence[str] = ()) 
         raise InputError(problems + problems_of(error, Scenario, root)) from None
     if problems:
         raise InputError(problems)
-    scenario._source = shown
+    scenario._source, scenario._root = shown, root
     return scenario
 
 

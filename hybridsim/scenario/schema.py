@@ -10,6 +10,7 @@ from pydantic import Field, PrivateAttr, field_validator, model_validator
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
+from hybridsim.scenario.document import Node
 from hybridsim.scenario.emit import emit
 from hybridsim.scenario.fields import Complaint, Scalar, Short, Strict, Text, complain, wrong
 from hybridsim.scenario.machine import Machine
@@ -116,6 +117,7 @@ class Scenario(Strict):
         None, description="what the run must come up to: `run` exits with 3 where it does not"
     )
     _source: str = PrivateAttr("")
+    _root: Node = PrivateAttr(default_factory=lambda: Node({}, "scenario", None))
 
     @model_validator(mode="after")
     def _spu_needed(self) -> Scenario:
@@ -165,6 +167,13 @@ class Scenario(Strict):
     def source(self) -> str:
         """Where the scenario came from; not part of equality."""
         return self._source
+
+    @property
+    def root(self) -> Node:
+        """The document that it was loaded from, which knows files and lines; not part of
+        equality.
+        """
+        return self._root
 
     def __eq__(self, other: object) -> bool:
         """Same fields."""

@@ -12,10 +12,12 @@ from sklearn.model_selection import train_test_split
 from torch import nn
 
 from hybridsim import Data, Workload
+from hybridsim.models.workloads._options import whole
 
 
 def build(channels: int = 16, hidden: int = 32) -> Workload:
     """Options: ``channels`` of the convolution, width ``hidden`` of the first dense layer."""
+    whole("digits_cnn", channels=channels, hidden=hidden)
     images, labels = load_digits(return_X_y=True)
     x = torch.tensor(images / 16, dtype=torch.float32).reshape(-1, 1, 8, 8)
     y = torch.tensor(labels, dtype=torch.int64)

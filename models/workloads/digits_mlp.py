@@ -14,10 +14,12 @@ from sklearn.model_selection import train_test_split
 from torch import nn
 
 from hybridsim import Data, Workload
+from hybridsim.models.workloads._options import whole
 
 
 def build(hidden: int = 32, depth: int = 2) -> Workload:
     """Options: width ``hidden`` and number ``depth`` of the hidden layers."""
+    whole("digits_mlp", hidden=hidden, depth=depth)
     images, labels = load_digits(return_X_y=True)
     x = torch.tensor(images / 16, dtype=torch.float32)
     y = torch.tensor(labels, dtype=torch.int64)

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from hybridsim import Data, InputError, Problem, Workload
+from hybridsim.models.workloads._options import whole
 
 PUBLISHED = "https://ossci-datasets.s3.amazonaws.com/mnist/"
 # sha256 of the unpacked canonical files (LeCun, Cortes, Burges; CC BY-SA 3.0)
@@ -43,6 +44,8 @@ def build(
     """Options: how many images, widths of the two hidden layers, the folder that holds
     ``mnist/``.
     """
+    whole("mnist_cnn", channels=channels, hidden=hidden)
+    whole("mnist_cnn", train_size=train_size, test_size=test_size)
     for name, size, most in (("train_size", train_size, 60_000), ("test_size", test_size, 10_000)):
         if not 1 <= size <= most:
             problem = Problem(
