@@ -11,13 +11,13 @@ from pathlib import Path
 
 from hybridsim.algorithms.base import TIMING_ASSUMPTION
 from hybridsim.algorithms.catalogue import algorithm_of
+from hybridsim.results.integrity import SCHEMA_VERSION
 from hybridsim.results.keys import Json
 from hybridsim.scenario.machine import MachineSpec, NodeSpec
 from hybridsim.scenario.schema import Scenario
 from hybridsim.scenario.unbuildable import unbuildable_parts
 from hybridsim.tasks.task import Task
 
-SCHEMA_VERSION = 2
 _PACKAGES = ("hybridsim", "torch", "numpy", "simpy", "pandas", "pyarrow", "scikit-learn")
 
 

@@ -6,6 +6,7 @@ A parquet file without its footer is unreadable, so a part takes its name when i
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
@@ -42,8 +43,18 @@ def files_of(run: Path, name: str) -> list[Path]:
 
 
 def schema_of(files: Sequence[Path], base: pa.Schema) -> pa.Schema:
-    """The columns of all files together; the base columns come first."""
-    return joined_schema([base, *(_schema(file) for file in files)])
+    """The columns of all files together; the base columns come first.
+
+    Raises:
+        InputError: a file is damaged, or has a base column of another type.
+    """
+    found = {file: _schema(file) for file in files}
+    for file, schema in found.items():
+        for field in base:
+            if field.name in schema.names and schema.field(field.name).type != field.type:
+                got = schema.field(field.name).type
+                raise InputError(f"{file}: {field.name}: expected {field.type}, got {got}")
+    return joined_schema([base, *found.values()])
 
 
 def _schema(file: Path) -> pa.Schema:
@@ -52,11 +63,24 @@ def _schema(file: Path) -> pa.Schema:
     Raises:
         InputError: it is damaged.
     """
+    with _opened(file) as opened:
+        return opened.schema_arrow.remove_metadata()
+
+
+@contextlib.contextmanager
+def _opened(file: Path) -> Iterator[pq.ParquetFile]:
+    """A file to read, every page with its checksum.
+
+    Raises:
+        InputError: it is damaged.
+    """
     try:
-        return pq.read_schema(file).remove_metadata()
-    except (pa.ArrowInvalid, OSError) as error:
+        with pq.ParquetFile(file, page_checksum_verification=True) as opened:
+            yield opened
+    except (pa.ArrowException, OSError, ValueError, KeyError, MemoryError) as error:
+        text = " ".join(str(error).split())
         raise InputError(
-            f"{file}: expected a whole parquet file, got: {error}; remove it to read the rest"
+            f"{file}: expected a whole parquet file, got: {text}; remove it to read the rest"
         ) from error
 
 
@@ -87,7 +111,7 @@ def remove_parts(folder: Path) -> None:
 
 def _groups(files: Sequence[Path]) -> Iterator[pa.Table]:
     for path in files:
-        with pq.ParquetFile(path) as file:
+        with _opened(path) as file:
             for group in range(file.num_row_groups):
                 yield file.read_row_group(group)
 
@@ -118,11 +142,10 @@ class Chunks(Sequence[Mapping[str, np.ndarray]]):
         self._schema = schema_of(self._files, BASE_SCHEMAS[name])
         if self._columns is not None:
             self._schema = pa.schema([self._schema.field(column) for column in self._columns])
-        self._places = [
-            (path, group)
-            for path in self._files
-            for group in range(pq.read_metadata(path).num_row_groups)
-        ]  # fmt: skip
+        self._places = []
+        for path in self._files:
+            with _opened(path) as file:
+                self._places += [(path, group) for group in range(file.num_row_groups)]
 
     def __len__(self) -> int:
         return len(self._places)
@@ -140,7 +163,7 @@ class Chunks(Sequence[Mapping[str, np.ndarray]]):
     def table(self, index: int) -> pa.Table:
         """Read one chunk as an Arrow table."""
         path, group = self._places[index]
-        with pq.ParquetFile(path) as file:
+        with _opened(path) as file:
             present = [name for name in self._schema.names if name in file.schema_arrow.names]
             return fit(file.read_row_group(group, columns=present), self._schema)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import json
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -12,10 +11,10 @@ from typing import cast
 import pandas as pd
 
 from hybridsim.errors import InputError
+from hybridsim.results.integrity import check_file, read_manifest, read_map
 from hybridsim.results.keys import Json, Summary
 from hybridsim.results.parts import Chunks
 from hybridsim.results.summary import summarise
-from hybridsim.results.write import FORMAT, is_run_folder
 from hybridsim.scenario.document import DocumentError, parse
 from hybridsim.trace.critical_path import PATH_COLUMNS, Segment, critical_path
 from hybridsim.units import PS_PER_S, engineering
@@ -35,13 +34,16 @@ class Run:
     def __init__(self, folder: Path, manifest: dict[str, Json]) -> None:
         self.folder, self.manifest = folder, manifest
         self.temporary: Json = None
+        self._checked: set[str] = set()
 
     @classmethod
     def open(cls, folder: Path | str) -> Run:
         """Open a run folder.
 
         Raises:
-            InputError: there is none at this place, or it was written by another version.
+            InputError: there is none at this place, it was written by another version, or its
+                manifest has been changed. A file of it that has been changed is found when it is
+                read.
         """
         path = Path(folder)
         manifest = path / "manifest.json"
@@ -52,11 +54,7 @@ class Run:
             )
         if not manifest.is_file():
             raise InputError(f"{path}: expected a run folder, got a folder without manifest.json")
-        if not is_run_folder(path):
-            raise InputError(
-                f"{manifest}: expected a manifest of the format {FORMAT!r}, got something else"
-            )
-        return cls(path, json.loads(manifest.read_text()))
+        return cls(path, read_manifest(path))
 
     @property
     def name(self) -> str:
@@ -71,8 +69,8 @@ class Run:
     @cached_property
     def scenario_text(self) -> str:
         """The resolved scenario as it was written."""
-        path = self.folder / "scenario.yaml"
-        return path.read_text(encoding="utf-8") if path.is_file() else ""
+        path = self._whole("scenario.yaml")
+        return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
 
     @cached_property
     def scenario(self) -> dict[str, Json]:
@@ -96,9 +94,9 @@ class Run:
         """The content of summary.json; for a run that has not finished, the sum of what was stored
         so far.
         """
-        path = self.folder / "summary.json"
+        path = self._whole("summary.json")
         if path.is_file():
-            return cast("Summary", json.loads(path.read_text(encoding="utf-8")))
+            return cast("Summary", read_map(path))
         known: dict[str, Json] = {"status": self.status}
         known |= {key: self.manifest[key] for key in _EXTRAS if key in self.manifest}
         return summarise(self.folder, self.manifest.get("static_power", []), known)
@@ -106,26 +104,23 @@ class Run:
     @cached_property
     def steps(self) -> pd.DataFrame:
         """The learning curve, with ``time_s`` (end of the step) added."""
-        frame: pd.DataFrame = Chunks(self.folder, "steps").whole().to_pandas()
+        frame = self._frame("steps")
         return frame.assign(time_s=frame["end_ps"] / PS_PER_S)
 
     @cached_property
     def spans(self) -> pd.DataFrame:
         """Every span, in the order of end; see ``hybridsim.trace.spans`` for the columns."""
-        found: pd.DataFrame = Chunks(self.folder, "spans").whole().to_pandas()
-        return found
+        return self._frame("spans")
 
     @cached_property
     def events(self) -> pd.DataFrame:
         """What went wrong and when."""
-        found: pd.DataFrame = Chunks(self.folder, "events").whole().to_pandas()
-        return found
+        return self._frame("events")
 
     @cached_property
     def requests(self) -> pd.DataFrame:
         """What the spans were priced for: see ``hybridsim.hardware.requests``."""
-        found: pd.DataFrame = Chunks(self.folder, "requests").whole().to_pandas()
-        return found
+        return self._frame("requests")
 
     @cached_property
     def energy(self) -> pd.DataFrame:
@@ -155,7 +150,25 @@ class Run:
         """The spans as a sequence of chunks, each read when asked for; see
         ``hybridsim.trace.chunks``.
         """
+        self._whole("spans.parquet")
         return Chunks(self.folder, "spans", columns)
+
+    def _frame(self, name: str) -> pd.DataFrame:
+        """A whole table."""
+        self._whole(f"{name}.parquet")
+        found: pd.DataFrame = Chunks(self.folder, name).whole().to_pandas()
+        return found
+
+    def _whole(self, name: str) -> Path:
+        """The path of a file of the run, once it is known to be what the run wrote.
+
+        Raises:
+            InputError: it is not.
+        """
+        if name not in self._checked:
+            check_file(self.folder, self.manifest, name)
+            self._checked.add(name)
+        return self.folder / name
 
     def spans_between(self, start_ps: int, end_ps: int) -> pd.DataFrame:
         """The spans that overlap a time window, read chunk by chunk; spans of no length count at

@@ -13,12 +13,19 @@ from hybridsim.errors import HybridsimError, InputError
 from hybridsim.files import write_whole
 from hybridsim.results.columns import EVENTS, REQUESTS, SPANS, table_of_steps, table_of_tuples
 from hybridsim.results.digest import plain, run_digest
+from hybridsim.results.integrity import (
+    FILES,
+    FORMAT,
+    OWN,
+    file_sha256,
+    manifest_sha256,
+    read_map,
+)
 from hybridsim.results.keys import Json, Summary
 from hybridsim.results.parts import BASE_SCHEMAS, merge_parts, remove_parts, write_part
 from hybridsim.results.summary import summarise
 from hybridsim.trace.spans import Rows
 
-FORMAT = "hybridsim run folder 2"
 _FILES = (
     "scenario.yaml", "summary.json", "report.html", *(f"{name}.parquet" for name in BASE_SCHEMAS),
 )  # fmt: skip
@@ -32,10 +39,9 @@ class Superseded(HybridsimError):
 def is_run_folder(folder: Path) -> bool:
     """Whether a folder holds a run: it has a manifest that says so."""
     try:
-        manifest = json.loads((folder / "manifest.json").read_text())
-    except (OSError, ValueError):
+        return bool(read_map(folder / "manifest.json").get("format") == FORMAT)
+    except InputError:
         return False
-    return isinstance(manifest, dict) and manifest.get("format") == FORMAT
 
 
 class RunWriter:
@@ -110,7 +116,8 @@ class RunWriter:
     def manifest(self, content: Mapping[str, Json]) -> None:
         """Write manifest.json; a reader sees the old one or the new one, never half of it."""
         self._manifest = dict(content)
-        self._write_json("manifest.json", {"format": FORMAT, "run_id": self._run_id, **content})
+        whole = {"format": FORMAT, "run_id": self._run_id, **plain(content)}
+        self._write_json("manifest.json", whole | {OWN: manifest_sha256(whole)})
 
     def scenario(self, text: str) -> None:
         """Store the resolved scenario."""
@@ -138,13 +145,20 @@ class RunWriter:
         summary: Summary = plain(summarise(self.folder, static_power, extras))
         self._write_json("summary.json", summary)
         digest = run_digest(self.folder, summary)
-        self.manifest({**manifest, "static_power": list(static_power), "digest": digest})
+        files = {name: file_sha256(self.folder / name) for name in self._files()}
+        found = {"static_power": list(static_power), "digest": digest, FILES: files}
+        self.manifest({**manifest, **found})
         return summary
+
+    def _files(self) -> list[str]:
+        """What the run has written and will not write again."""
+        names = ("scenario.yaml", "summary.json", *(f"{name}.parquet" for name in BASE_SCHEMAS))
+        return [name for name in names if (self.folder / name).is_file()]
 
     def _check_owner(self) -> None:
         try:
-            owner = json.loads((self.folder / "manifest.json").read_text()).get("run_id")
-        except (OSError, ValueError):
+            owner = read_map(self.folder / "manifest.json").get("run_id")
+        except InputError:
             owner = None
         if owner != self._run_id:
             raise Superseded(

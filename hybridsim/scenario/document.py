@@ -112,7 +112,7 @@ def parse(text: str, file: str) -> tuple[Node, list[Problem]]:
         raise
     except MarkedYAMLError as error:
         line = _line(error, text)
-        found = text.splitlines()[line - 1] if line is not None else ""
+        found = text.split("\n")[line - 1] if line is not None else ""
         expected = "valid YAML"
         if _UNQUOTED.search(found):
             expected = "a comparison in quotes like '>= 0.95'"
