@@ -60,6 +60,12 @@ def options(
     """Simulate hybrid digital-analog training hardware."""
 
 
+class Interrupted(HybridsimError):
+    """The user stopped a run; what was found is kept."""
+
+    exit_code = EXIT_CODE
+
+
 class Missed(HybridsimError):
     """The run is complete and does not come up to the scenario's thresholds."""
 
@@ -165,7 +171,7 @@ def run(
                 task=task,
             )
     except KeyboardInterrupt as error:
-        stop(str(error) or "interrupted", EXIT_CODE)
+        raise Interrupted(str(error) or "interrupted") from None
     write_report(result, folder / "report.html")
     _print_summary(result)
     lines = result.summary.get("thresholds", [])

@@ -15,7 +15,7 @@ from hybridsim.results.keys import Json
 FORMAT = "hybridsim run folder 2"
 SCHEMA_VERSION = 2
 OWN = "manifest_sha256"
-"""In the manifest: over all of its other entries but the seed, by which copies are told apart."""
+"""In the manifest: over all of its other entries."""
 FILES = "files_sha256"
 """In the manifest of a run that has ended: of every file that belongs to it."""
 _STATUSES = ("running", "complete", "interrupted", "failed")
@@ -31,7 +31,7 @@ def file_sha256(path: Path) -> str:
 
 def manifest_sha256(manifest: Mapping[str, Json]) -> str:
     """Hex digest of the manifest's contents."""
-    covered = {key: value for key, value in manifest.items() if key not in (OWN, "seed")}
+    covered = {key: value for key, value in manifest.items() if key != OWN}
     return hashlib.sha256(canonical_json(covered).encode()).hexdigest()
 
 

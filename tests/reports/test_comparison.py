@@ -4,7 +4,6 @@ are none."""
 from __future__ import annotations
 
 import io
-import json
 
 import numpy as np
 import pandas as pd
@@ -13,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from schedules import Op, simulate, write_run
 from scipy import stats
+from signing import sign
 
 from hybridsim import cli
 from hybridsim.errors import InputError
@@ -60,8 +60,7 @@ def run_of(folder, name, seed, seconds, joules=None, accuracy=0.95) -> Run:
         )
     ]
     write_run(folder, ROWS, steps=steps, name=name, target=TARGET)
-    manifest = folder / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"seed": 0', f'"seed": {seed}'))
+    sign(folder, seed=seed)
     return Run.open(folder)
 
 
@@ -248,8 +247,7 @@ def scenario_run(folder, seed, seconds, backend="live", **settings):
         node[leaf] = value
     document = {"name": "sweep", "seed": seed, **fields}
     (folder / "scenario.yaml").write_text(emit(document))
-    manifest = json.loads((folder / "manifest.json").read_text()) | {"backend": backend}
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    sign(folder, backend=backend)
     return Run.open(folder)
 
 

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from schedules import Op, simulate, write_run
+from signing import sign
 
 from hybridsim.reports.report import write_report
 from hybridsim.reports.verdict import solve_text
@@ -31,6 +32,7 @@ def page_of(folder, errors, cosines, scenario=SYNCHRONOUS, **extras) -> str:
     ]  # fmt: skip
     write_run(folder, ROWS, steps=steps, **extras)
     (folder / "scenario.yaml").write_text(scenario)
+    sign(folder)
     write_report(Run.open(folder), folder / "report.html")
     text = (folder / "report.html").read_text()
     return text[text.index("<header>") : text.index("</header>")]
