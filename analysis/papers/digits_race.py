@@ -110,8 +110,10 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--again", action="store_true", help="from the runs that --out holds")
     out = parser.parse_args()
-    if out.again:
-        rows = json.loads(out.out.read_text())["runs"]
+    made = {"revision": revision()}
+    if out.again:  # the runs stay those of the revision that made them, if it was noted
+        before = json.loads(out.out.read_text())
+        rows, made = before["runs"], {k: before[k] for k in made if k in before}
     else:
         jobs = [(name, rate, seed) for name in RATES for rate in RATES[name] for seed in SEEDS]
         spawn = multiprocessing.get_context("spawn")
@@ -120,7 +122,7 @@ def main() -> None:
     command = f"python -m analysis.papers.digits_race --out {out.out}"
     found = {
         "command": command,
-        "revision": revision(),
+        **made,
         "summary": summarise(rows),
         "runs": rows,
     }
