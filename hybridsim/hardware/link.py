@@ -74,7 +74,7 @@ class Wire(Part):
 
 
 def _stretched(quote: Quote, duration_ps: int) -> Quote:
-    """A message that another, slower hop holds for longer."""
+    """A message that another, slower hop holds."""
     return quote._replace(duration_ps=duration_ps, row=(duration_ps, *quote.row[1:]))
 
 
@@ -94,16 +94,17 @@ class Route:
         self.wires = tuple(wires)
         self._names = tuple(wire.name for wire in wires)
         self._ordered = tuple(sorted(wires, key=lambda wire: wire.order))
-        self._slowest = min(wires, key=lambda wire: wire.bandwidth_bit_per_s, default=None)
+        rates = [wire.bandwidth_bit_per_s for wire in wires]
+        self._pace = rates.index(min(rates)) if rates else 0
         self.latency_ps = to_ps(sum(wire.latency_s for wire in wires))
         chunks = [wire.chunk_bits for wire in wires if wire.chunk_bits]
         self._chunk_bits = min(chunks) if chunks else None
 
     def occupancy_ps(self, bits: int) -> int:
         """Time for which a message holds every wire of the route: that of the slowest."""
-        if self._slowest is None:
+        if not self.wires:
             return 0
-        return self._slowest.prices.duration_ps(Transmit(bits, 0, self._names))
+        return self.wires[self._pace].prices.duration_ps(Transmit(bits, 0, self._names))
 
     def transfer(
         self, issuer: Issuer, messages: Sequence[Message], payload: Carried
@@ -151,7 +152,8 @@ class Route:
         blocker = yield from self._acquire(blocker)
         start = int(env.now)
         quotes = [wire.prices.quote(message) for wire in self.wires]
-        duration_ps = max(quote.duration_ps for quote in quotes)
+        # of a piece a faster wire may round to 1 ps more than the one that sets the pace
+        duration_ps = quotes[self._pace].duration_ps
         spans: list[int] = []
         for wire, own in zip(self.wires, quotes, strict=True):
             spans.append(trace.new_id())

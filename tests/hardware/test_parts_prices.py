@@ -6,7 +6,7 @@ import math
 
 import pytest
 import simpy
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import hybridsim
@@ -226,6 +226,7 @@ def test_converters_follow_the_survey(bits, cells, count, channels):
 
 @settings(max_examples=25, deadline=None)
 @given(chunk=st.integers(1, 64), rate=st.integers(100, 50_000), bits=st.integers(1, 4000))
+@example(chunk=1, rate=9112, bits=2501)
 def test_chunks_lose_no_time_to_rounding(chunk, rate, bits):
     link = {"latency": "0 s", "bandwidth": f"{rate} Gb/s", "chunk": f"{chunk} B"}
     net, _ = machine(
