@@ -20,7 +20,7 @@ FACTORS, COLUMNS, SETTLING, READBACK, HELP = (
     "upload of columns",
     "settling",
     "readback",
-    "GPU damping, transposes",
+    "GPU damping, packing, transposes",
 )
 _GROUP_OF = {
     **dict.fromkeys(
@@ -38,7 +38,7 @@ _GROUP_OF = {
     **dict.fromkeys(("upload columns", "convert"), COLUMNS),
     "settle": SETTLING,
     **dict.fromkeys(("measure", "download"), READBACK),
-    **dict.fromkeys(("damping", "transpose"), HELP),
+    **dict.fromkeys(("damping", "pack factors", "pack columns", "pack tile", "transpose"), HELP),
 }
 
 
