@@ -73,7 +73,7 @@ def test_damaged_files_are_refused(files, damage):
 
 @pytest.mark.parametrize("options", [{"train_size": 0}, {"test_size": 10_001}])
 def test_sizes_out_of_range(files, options):
-    with pytest.raises(InputError, match="images"):
+    with pytest.raises(InputError, match="images|train_size"):
         mnist_cnn.build(**options, data_dir=str(files[0]))
 
 

@@ -198,7 +198,8 @@ def test_a_network_bound_to_float32_is_refused_in_float64(tmp_path, forward):
     )
     task = load_workload(str(path), {})
     with pytest.raises(
-        InputError, match="bound.py: network: expected a network that computes in torch.float64"
+        InputError,
+        match=r"bound.py(:\d+)?: network: expected a network that computes in torch.float64",
     ):
         task.to("cpu", torch.float64)
 
