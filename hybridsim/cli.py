@@ -101,12 +101,12 @@ def check(scenario: ScenarioArgument, overrides: SetOption = None) -> None:
     if loaded.workload.source.endswith(".py"):
         unknown.append(f"{loaded.workload.source} and its options (they are when it runs)")
     if own_constants(loaded):
-        from hybridsim import load_task  # slow: it brings torch
+        from hybridsim.unread import load_shapes  # slow: it brings torch
 
         try:
             if unknown:
                 raise InputError("the workload is not loaded")
-            found += _unread(loaded, load_task(loaded), found)
+            found += _unread(loaded, load_shapes(loaded), found)
         except InputError as error:
             unknown.append(f"which constants of parts change a number: {error}")
     for field in found:

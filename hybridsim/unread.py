@@ -7,8 +7,11 @@ with the constant changed, and what was recorded is compared.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+
+import torch
 
 from hybridsim.errors import HybridsimError
 from hybridsim.scenario.datasheets.constants import MOST_BITS, ConstantSpec
@@ -16,7 +19,9 @@ from hybridsim.scenario.datasheets.sheets import Datasheet
 from hybridsim.scenario.machine import GpuSpec, MachineSpec, SpuSpec
 from hybridsim.scenario.own_constants import OwnConstants, own_constants
 from hybridsim.scenario.schema import Scenario
+from hybridsim.scenario.workload_options import check_options
 from hybridsim.simulate import DryRun, Recorded
+from hybridsim.tasks import task as tasks
 from hybridsim.tasks.task import Task
 
 _STEPS = (1.25, 0.8, 2.0, 0.5)
@@ -48,6 +53,18 @@ def unread_constants(scenario: Scenario, task: Task) -> list[str]:
         for constant in own.constants
         if not _matters(dry_run, before, spec, own, constant)
     ]
+
+
+def load_shapes(scenario: Scenario) -> Task:
+    """The scenario's workload without numbers, which is all that is needed here.
+
+    Raises:
+        InputError: the workload cannot be loaded.
+    """
+    check_options(scenario)
+    workload, folder = scenario.workload, os.environ.get("HYBRIDSIM_DATA")
+    task = tasks.load_shapes(workload.source, dict(workload.options), folder)
+    return task.to("meta", getattr(torch, scenario.training.precision))
 
 
 def _matters(

@@ -38,7 +38,7 @@ from hybridsim.tasks.workload import (
 
 __all__ = [
     "Batch", "Data", "Layout", "Loss", "Task", "Workload",
-    "as_task", "batch", "batch_indices", "batch_loss", "evaluate", "load_workload",
+    "as_task", "batch", "batch_indices", "batch_loss", "evaluate", "load_shapes", "load_workload",
 ]  # fmt: skip
 
 Batch = tuple[Tensor, Tensor]
@@ -174,6 +174,43 @@ def load_workload(name_or_path: str, options: Options, data_dir: str | None = No
             task.network, lambda name, tensor: tensor.to("meta") if name in trained else tensor
         )
         return replace(task, network=network, key=key, options=dict(options))
+
+
+def load_shapes(name_or_path: str, options: Options, data_dir: str | None = None) -> Task:
+    """As ``load_workload(...).meta()``, without its key and without the numbers of the network:
+    what a large one costs is seen before it is built.
+
+    A network that cannot be built on the meta device is loaded.
+
+    Raises:
+        InputError: as ``load_workload``.
+    """
+    path = find_source(name_or_path)
+    file = str(path)
+    with users_code(file, "", "a workload that can be loaded"), Code(path) as code:
+        workload = build_workload(code, options, data_dir)
+        check_workload(file, workload)
+        data = Data(*(tensor.to("meta") for tensor in workload.data))
+        try:
+            with torch.device("meta"), users_code(file, "network", "shapes alone"):
+                network = _fresh(workload, 0, file).eval()
+                layout = layout_of(network)
+                *positions, outputs = network.requires_grad_(False)(data.train_x[:1]).shape[1:]
+        except InputError:
+            return load_workload(name_or_path, options, data_dir).meta()
+        return Task(
+            name_or_path,
+            workload,
+            network,
+            workload.loss,
+            data,
+            layout,
+            name_or_path,
+            outputs,
+            prod(positions),
+            options=dict(options),
+            file=file,
+        )
 
 
 def _constants(network: nn.Module) -> dict[str, Tensor]:
