@@ -8,7 +8,7 @@ import contextlib
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -39,6 +39,7 @@ from hybridsim.results.write import RunWriter, Superseded
 from hybridsim.scenario.machine import MachineSpec
 from hybridsim.scenario.schema import Scenario, Target
 from hybridsim.scenario.workload_options import check_options
+from hybridsim.tasks.device import check_device, on_host
 from hybridsim.tasks.task import Task, load_workload
 from hybridsim.tasks.users_code import line_of, problem_of, text_of
 from hybridsim.trace.spans import Rows, Sink, SpanRow, Trace
@@ -105,7 +106,7 @@ def run(
         temporary = tempfile.TemporaryDirectory(prefix="hybridsim-")
         out = temporary.name
     folder = Path(out)
-    with _host(scenario.host.device, scenario.host.threads), contextlib.ExitStack() as stack:
+    with on_host(scenario.host.device, scenario.host.threads), contextlib.ExitStack() as stack:
         store = FactStore(facts) if facts is not None else None
         if store is not None:
             stack.callback(store.close)
@@ -131,7 +132,7 @@ def load_task(scenario: Scenario, data: Path | str | None = None) -> Task:
         InputError: the device is not there; the workload cannot be loaded, does not compute in this
             precision, or has no such target.
     """
-    _check_device(scenario.host.device)
+    check_device(scenario.host.device)
     check_options(scenario)
     folder = str(data) if data is not None else os.environ.get("HYBRIDSIM_DATA")
     workload = scenario.workload
@@ -382,27 +383,3 @@ class _Nowhere:
 
     def write(self, rows: Rows) -> None:
         """Forget."""
-
-
-@contextlib.contextmanager
-def _host(device: str, threads: int) -> Iterator[None]:
-    """Fix the number of threads for the run, and refuse a device that is not there.
-
-    Raises:
-        InputError: no CUDA device is available.
-    """
-    _check_device(device)
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def _check_device(device: str) -> None:
-    if device == "cuda" and not torch.cuda.is_available():
-        raise InputError(
-            "host.device: expected a device that is present, got 'cuda' and no CUDA device is "
-            "available"
-        )
