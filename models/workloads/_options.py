@@ -12,8 +12,12 @@ def refuse(workload: str, option: str, expected: str, got: object) -> NoReturn:
     raise InputError([Problem(workload, None, f"options.{option}", expected, str(got))])
 
 
+LAYERS = 1_000
+"""No deeper network is trained here; a slip of the keyboard would build one for hours."""
+
+
 def whole(workload: str, most: int | None = None, **options: int) -> None:
-    """Every option is a whole number from 1 to ``most``.
+    """Every option is a whole number from 1 to ``most``; one that counts layers, to ``LAYERS``.
 
     Raises:
         InputError: one is not.
@@ -27,6 +31,8 @@ def whole(workload: str, most: int | None = None, **options: int) -> None:
             or (most is not None and value > most)
         ):
             refuse(workload, name, expected, repr(value))
+        if name in ("depth", "blocks", "steps") and value > LAYERS:
+            refuse(workload, name, f"at most {LAYERS}", value)
 
 
 def divides(workload: str, option: str, divisor: int, name: str, number: int) -> None:

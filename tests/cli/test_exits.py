@@ -3,6 +3,7 @@ whole or absent."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from command import call
 import hybridsim
 from hybridsim.errors import HybridsimError
 from hybridsim.files import whole_file, write_whole
+from hybridsim.results.read import Run
 
 AT = """
 import os, signal, sys
@@ -140,3 +142,34 @@ def streams(redirected: str, *words: str) -> subprocess.CompletedProcess[str]:
 def test_output_that_nobody_takes_is_no_success_and_no_traceback(redirected, code, message):
     done = streams(redirected, "schema")
     assert (done.returncode, done.stderr) == (code, message)
+
+
+@pytest.mark.parametrize("writes", range(0, 14, 2))
+def test_a_disk_that_is_full_is_no_success(monkeypatch, capsys, tmp_path, writes):
+    """Whatever file it is that finds no room; what was written before can be read."""
+    left = iter(range(writes))
+
+    def sync(number, real=os.fsync):
+        if next(left, None) is None:
+            raise OSError(28, "No space left on device")
+        real(number)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    small = ("training.steps=3", "workload.options.hidden=3", "training.batch_size=4")
+    words = [word for setting in small for word in ("--set", setting)]
+    code, _, err = call(monkeypatch, capsys, "run", "adam-digits", "--out", tmp_path / "r", *words)
+    assert code == 1
+    last = err.splitlines()[-1]
+    assert last.startswith("hybridsim: ")
+    assert "No space left on device" in last
+    assert not list(tmp_path.rglob("*.tmp"))
+    if (tmp_path / "r" / "manifest.json").exists():
+        run = Run.open(tmp_path / "r")
+        assert run.status == ("complete" if "report.html" in last else "running")
+        assert len(run.steps) == run.summary["steps"]
+
+
+def test_a_read_only_place_is_a_mistake(monkeypatch, capsys):
+    for words in (("run", "adam-digits"), ("timeline", "/proc/self")):
+        code, _, err = call(monkeypatch, capsys, *words, "--out", "/proc/run")
+        assert (code, len(err.splitlines())) == (2, 1)

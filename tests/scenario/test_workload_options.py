@@ -121,11 +121,13 @@ def test_loading_options_imports_no_torch():
     ("name", "options"),
     [
         ("digits_mlp", {"depth": -1}),
+        ("digits_mlp", {"depth": 10**6}),
         ("digits_mlp", {"hidden": 0}),
         ("digits_cnn", {"channels": 0}),
         ("mnist_cnn", {"hidden": True}),
     ],
 )
-def test_a_size_below_one_is_refused_by_the_workload_too(name, options):
-    with pytest.raises(InputError, match=r"options\.\w+: expected a whole number >= 1"):
+def test_what_is_no_size_is_refused_by_the_workload_too(name, options):
+    size = r"options\.\w+: expected (a whole number >= 1|at most 1000)"
+    with pytest.raises(InputError, match=size):
         load_workload(name, options)

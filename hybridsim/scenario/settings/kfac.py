@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # the package resolves it, once every optimizer is found
 class Covariance(Strict):
     """How method: noise samples an SPU at rest, to take the covariance for the inverse."""
 
-    samples: int = Field(1000, ge=1, description="samples of the state")
+    samples: int = Field(1000, ge=1, le=1_000_000, description="samples of the state")
     spacing_tau: Tau = Field(1.0, alias="spacing", description="time between two of them")
 
 
@@ -47,7 +47,7 @@ class Kfac(AlgorithmSettings):
         "labels, or from the data's labels",
     )
     fisher_samples: int = Field(
-        1, ge=1, description="labels drawn for each loss term, under fisher: mc"
+        1, ge=1, le=10_000, description="labels drawn for each loss term, under fisher: mc"
     )
     sharing: Literal["expand", "reduce"] = Field(
         "expand",

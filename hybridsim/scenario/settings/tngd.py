@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # the package resolves it, once every optimizer is found
 class Readout(Strict):
     """What one measurement is: the mean of some samples."""
 
-    samples: int = Field(1, ge=1, description="samples averaged in one measurement")
+    samples: int = Field(1, ge=1, le=10_000, description="samples averaged in one measurement")
     spacing_tau: Tau = Field(1.0, alias="spacing", description="time between two of them")
 
 
