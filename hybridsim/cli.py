@@ -7,7 +7,7 @@ import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -15,10 +15,8 @@ from hybridsim import __version__
 from hybridsim.errors import HybridsimError, InputError
 from hybridsim.exits import check_streams, message_and_code, stop
 from hybridsim.interrupt import EXIT_CODE, raised_when_interrupted
-from hybridsim.units import engineering
 
 if TYPE_CHECKING:
-    from hybridsim.results.keys import Summary, TargetReached
     from hybridsim.results.read import Run
     from hybridsim.scenario.datasheets.sheets import Datasheet
     from hybridsim.scenario.schema import Scenario
@@ -342,77 +340,9 @@ def _cell(value: object) -> str:
 
 def _print_summary(result: Run) -> None:
     """One table at the end of a run, with the folder's path."""
-    from hybridsim.reports.thresholds import threshold_text
-    from hybridsim.reports.verdict import bottleneck, solve_text
-    from hybridsim.results.solves import best_value
+    from hybridsim.reports.closing import closing_rows
 
-    summary = result.summary
-    energy, target = summary["energy"]["total"], summary["target"]
-    band = (
-        f"{engineering(energy['energy_low_j'], 'J')} to {engineering(energy['energy_high_j'], 'J')}"
-    )
-    rows = [
-        ("status", summary["status"]),
-        ("steps", str(summary["steps"])),
-        ("simulated time", engineering(summary["simulated_s"], "s")),
-        ("energy", f"{engineering(energy['energy_j'], 'J')} ({band}){_energy_note(summary)}"),
-        ("target", _target_text(target, target and best_value(result.steps, target))),
-        *((("analog answers", text),) if (text := solve_text(result)) else ()),
-        ("bottleneck", _bottleneck_text(bottleneck(result))),
-        *(
-            (name, f"{summary['final'][name]:.4g}")
-            for name in ("train_loss", "test_loss", "test_accuracy")
-            if name in summary["final"]
-        ),
-        *(
-            (f"event: {kind}", f"{entry['count']} times")
-            for kind, entry in summary["events"].items()
-        ),
-        *(
-            (f"threshold: {line['name']}", threshold_text(line))
-            for line in summary.get("thresholds", [])
-        ),
-        ("backend", summary["host"]["backend"]),
-    ]
-    if summary["host"].get("facts_failure"):
-        rows.append(("facts", summary["host"]["facts_failure"]))
-    if summary["host"]["replay_missing"]:
-        rows.append(("fell back to live", summary["host"]["replay_missing"]))
-    rows.append(("run folder", str(result.folder)))
+    rows = closing_rows(result)
     width = max(len(name) for name, _ in rows)
     for name, text in rows:
         print(f"{name.ljust(width)}  {text}")
-
-
-def _energy_note(summary: Summary) -> str:
-    return (
-        "; settling is an estimate, no voltages are known"
-        if summary["host"]["backend"] == "timing"
-        else ""
-    )
-
-
-def _target_text(target: TargetReached | None, best: float | None) -> str:
-    if target is None:
-        return "none set"
-    aim = (
-        f"{target['metric']} {'>=' if target['direction'] == 'above' else '<='} "
-        f"{target['threshold']:g}"
-    )
-    if not target["evaluated"]:
-        return f"{aim}: not evaluated"
-    if not target["reached"]:
-        return f"{aim}: not reached" + (f", best {best:.4g}" if best is not None else "")
-    seconds, joules = target["seconds"], target["joules"]
-    assert seconds is not None and joules is not None, "known where the target was reached"
-    return f"{aim}: step {target['step']}, {engineering(seconds, 's')}, {engineering(joules, 'J')}"
-
-
-def _bottleneck_text(bottleneck: Mapping[str, Any] | None) -> str:  # Any: a row of the summary
-    if bottleneck is None:
-        return "none"
-    named = filter(None, (bottleneck["kind"], bottleneck["factor"]))
-    return (
-        f"{bottleneck['part']}: {' '.join(named)} ({100 * bottleneck['share']:.0f} % of "
-        "the critical path)"
-    )
