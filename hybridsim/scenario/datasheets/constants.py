@@ -186,7 +186,15 @@ _SPU = (
         positive=True,
     ),
     *(
-        _C(name, name, "", f"bits of {what}; 0: ideal, no rounding", whole=True, resolution=True)
+        _C(
+            name,
+            name,
+            "",
+            f"bits of {what}; 0: ideal, no rounding",
+            at_most=MOST_BITS,
+            whole=True,
+            resolution=True,
+        )
         for name, what in (
             ("input_bits", "a programmed conductance"),
             ("bias_bits", "a DAC"),
