@@ -13,7 +13,7 @@ from hybridsim.algorithms.loop import train
 from hybridsim.algorithms.session import Session
 from hybridsim.hardware.lane import Context
 from hybridsim.hardware.machine import Machine
-from hybridsim.operations.backend import Backend, Live, Shapes, Timing
+from hybridsim.operations.backend import Backend, ComputationRaised, Live, Shapes, Timing
 from hybridsim.results.keys import operation
 from hybridsim.tasks.task import load_workload
 from hybridsim.trace.spans import Rows, Trace
@@ -94,6 +94,9 @@ def execute(
     if not diagnose:
         made.diagnose = lambda *_: {}  # type: ignore[method-assign] - what a test forbids
     env = made.machine.context.env
-    env.run(env.process(train(algorithm_of(made.settings)(made))))
+    try:
+        env.run(env.process(train(algorithm_of(made.settings)(made))))
+    except ComputationRaised as raised:
+        raise raised.error from None
     made.trace.close()
     return made, sink
