@@ -1,0 +1,1 @@
+"""Studies: many scenarios, one question, an answer with its interval."""
