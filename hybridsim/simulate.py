@@ -8,7 +8,7 @@ import contextlib
 import os
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -248,11 +248,15 @@ def _session(
     steps: int,
     progress: Progress | None,
     spec: MachineSpec | None = None,
+    watched: Watched | None = None,
 ) -> Session[Any]:  # Any: whatever the algorithm's settings
     """Machine, clock and trace for one attempt."""
     scenario, training = setup.scenario, setup.scenario.training
-    env = simpy.Environment()
-    trace = Trace(sink, lambda: int(env.now))
+    if watched is None:
+        env = simpy.Environment()
+        trace = Trace(sink, lambda: int(env.now))
+    else:
+        env, trace = watched
     machine = Machine(Context(env, trace, backend), spec or scenario.machine.expand())
     return Session(
         setup.task,
@@ -280,7 +284,9 @@ def _execute(session: Session[Any]) -> None:  # Any: whatever the algorithm's se
         raise InputError(f"machine: expected {expected}, got none")
     env, store = session.machine.context.env, session.backend.store
     try:
-        env.run(env.process(train(algorithm_of(session.settings)(session))))
+        algorithm = algorithm_of(session.settings)(session)
+        session.plan = algorithm.plan
+        env.run(env.process(train(algorithm)))
     except (HybridsimError, KeyboardInterrupt):
         raise
     except Exception as raised:
@@ -339,6 +345,42 @@ def _threshold(target: Target) -> dict[str, Any]:  # Any: goes to JSON
     return {"metric": "test_loss", "threshold": target.test_loss, "direction": "below"}
 
 
+class Watched(NamedTuple):
+    """A clock and a trace of somebody's own."""
+
+    env: simpy.Environment
+    trace: Trace
+
+
+def run_watched(
+    scenario: Scenario,
+    task: Task,
+    mode: Mode,
+    facts: Path | None,
+    watched: Watched,
+    ready: Callable[[Session[Any]], None],  # Any: whatever the algorithm's settings
+) -> None:
+    """Run a scenario on somebody's own clock, without a run folder.
+
+    ``ready`` is given the session before it begins.
+
+    Raises:
+        MissingFacts: a replay met what the store does not know.
+        HybridsimError: the run failed.
+    """
+    with on_host(scenario.host.device, scenario.host.threads), contextlib.ExitStack() as stack:
+        store = FactStore(facts) if facts is not None else None
+        if store is not None:
+            stack.callback(store.close)
+        host = scenario.host
+        setup = _Setup(scenario, task, Shapes(), salt(host.device, host.threads), store, None)
+        backend = _BACKENDS[mode](setup.salt, setup.shapes, store)
+        steps = scenario.training.steps
+        session = _session(setup, backend, _Nowhere(), steps, None, None, watched)
+        ready(session)
+        _execute(session)
+
+
 class Recorded(NamedTuple):
     """All that a run without tensors knows of its machine."""
 
@@ -365,6 +407,16 @@ class DryRun:
         _execute_dry(session)
         machine = session.machine
         return Recorded(sink.spans, machine.static_power(), machine.limits())
+
+    def plan(self, spec: MachineSpec) -> object:
+        """What the program would decide by the machine's constants before it begins.
+
+        Raises:
+            CapacityError: something does not fit.
+        """
+        backend = Timing(self._setup.salt, self._setup.shapes)
+        session = _session(self._setup, backend, _Nowhere(), 1, None, spec)
+        return algorithm_of(session.settings)(session).plan
 
 
 class _InMemory:

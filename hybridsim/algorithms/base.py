@@ -64,6 +64,13 @@ class Algorithm(ABC, Generic[Settings]):
     def update(self) -> OptimizerSettings:
         """The optimizer that moves the parameters along the direction."""
 
+    @property
+    def plan(self) -> object:
+        """What was decided by the constants of the machine before the first step: equal plans make
+        equal programs. None: nothing is.
+        """
+        return None
+
     def prepare(self) -> Process[None]:
         """What comes before the first step."""
         yield from ()

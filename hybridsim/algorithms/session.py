@@ -37,7 +37,7 @@ class Session(Generic[Settings]):
     ``steps`` counts parameter updates from 1. Evaluations on test data are diagnostics: they run on
     the host, cost no simulated time, and draw no random numbers. ``theta`` is the latest
     parameters; equal keys mean equal numbers. ``notes``: what an algorithm decided before it began;
-    goes to the summary.
+    goes to the summary. ``plan``: what it decided by the constants of the machine.
     """
 
     task: Task
@@ -53,6 +53,7 @@ class Session(Generic[Settings]):
     notes: dict[str, Any] = field(default_factory=dict)  # Any: goes to JSON
     task_ref: Ref = field(init=False)
     theta: Ref = field(init=False)
+    plan: object = field(init=False, default=None)
     _batch: tuple[int, Batch] | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:

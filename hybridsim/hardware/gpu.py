@@ -9,7 +9,7 @@ import simpy
 from hybridsim.circuits.base import Array
 from hybridsim.errors import CapacityError
 from hybridsim.hardware.lane import Context, Issuer, Label, Lane, Process
-from hybridsim.hardware.part import Limit, Part, StaticPower
+from hybridsim.hardware.part import Limit, Part, Standing
 from hybridsim.hardware.price import Constants, Quote, Tariff, Time
 from hybridsim.hardware.requests import Compute
 from hybridsim.operations.packing import Packed, packing
@@ -186,9 +186,9 @@ class Gpu(Part):
             reached(name, result)
         return result
 
-    def static_power(self) -> list[StaticPower]:
+    def standing(self) -> list[Standing]:
         """Idle power."""
-        return [self.standing("idle power", "idle_w", 1)]
+        return [Standing("idle power", "idle_w", 1)]
 
     def limits(self) -> list[Limit]:
         """Memory."""

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import simpy
 
+from hybridsim.hardware.order import watch_of
 from hybridsim.hardware.price import Quote
 from hybridsim.operations.backend import Backend
 from hybridsim.operations.ref import Ref, Token
@@ -114,16 +115,18 @@ class Hold:
 class Server:
     """One server with a first-in, first-out queue."""
 
-    __slots__ = ("_env", "_queue", "busy", "freed_by")
+    __slots__ = ("_env", "_queue", "_watch", "busy", "freed_by")
 
     def __init__(self, env: simpy.Environment) -> None:
-        self._env = env
+        self._env, self._watch = env, watch_of(env)
         self._queue: deque[simpy.Event] = deque()
         self.busy = False
         self.freed_by = -1
 
     def request(self) -> simpy.Event | None:
         """Take the server now (None), or get the event that fires when it is this caller's turn."""
+        if self._watch is not None:
+            self._watch.asked(self, self.busy)
         if not self.busy:
             self.busy = True
             return None
@@ -133,6 +136,8 @@ class Server:
 
     def release(self, span: int) -> None:
         """Hand the server to the next in line; ``span`` is what it was busy with last."""
+        if self._watch is not None:
+            self._watch.freed(self)
         self.freed_by = span
         if self._queue:
             self._queue.popleft().succeed()

@@ -9,6 +9,14 @@ from hybridsim.hardware.price import Pricer, Tariffs
 from hybridsim.scenario.datasheets.sheets import Datasheet
 
 
+class Standing(NamedTuple):
+    """A component that draws ``number`` times a constant of power."""
+
+    component: str
+    constant: str
+    number: int
+
+
 class StaticPower(NamedTuple):
     """Power that a part draws whatever it does: nominal, under the low and the high sheet."""
 
@@ -60,9 +68,13 @@ class Part:
         self.context = context
         self.prices = Pricer(context.trace, sheet, self.tariffs)
 
-    def static_power(self) -> list[StaticPower]:
-        """Power drawn whatever happens."""
+    def standing(self) -> list[Standing]:
+        """What draws power whatever happens."""
         return []
+
+    def static_power(self) -> list[StaticPower]:
+        """The power that it draws, with its band, status and source."""
+        return [self._power(*row) for row in self.standing()]
 
     def limits(self) -> list[Limit]:
         """How much of what it has a run needed."""
@@ -80,8 +92,8 @@ class Part:
             for category, read in self.prices.read.items()
         ]
 
-    def standing(self, component: str, constant: str, number: int) -> StaticPower:
-        """``number`` times a constant, with its band, status and source."""
+    def _power(self, component: str, constant: str, number: int) -> StaticPower:
+        """``number`` times a constant."""
         entry = self.sheet.constants[constant]
         power_w = (entry.value * number, entry.low * number, entry.high * number)
         return StaticPower(self.name, component, *power_w, entry.status, entry.source)

@@ -9,6 +9,7 @@ from types import TracebackType
 import simpy
 
 from hybridsim.hardware.lane import Issuer
+from hybridsim.hardware.order import watch_of
 from hybridsim.operations.ref import Ref
 
 
@@ -57,13 +58,15 @@ class ResistorSets:
     """
 
     def __init__(self, env: simpy.Environment, count: int) -> None:
-        self._env = env
+        self._env, self._watch = env, watch_of(env)
         self._sets = [ResistorSet() for _ in range(count)]
         self._queue: deque[tuple[bytes, simpy.Event]] = deque()
         self._uses = 0
 
     def hold(self, issuer: Issuer, key: bytes) -> Generator[simpy.Event, ResistorSet, HeldSet]:
         """A set for the system ``key``: the one that holds it already, else the longest unused."""
+        if self._watch is not None:
+            self._watch.turned(self)
         free = self._free(key)
         if free is not None:
             return HeldSet(self, self._take(free), issuer)
@@ -76,6 +79,8 @@ class ResistorSets:
 
     def release(self, given: ResistorSet, span: int) -> None:
         """Give a set back; ``span`` is what it was used for last."""
+        if self._watch is not None:
+            self._watch.turned(self)
         given.taken, given.freed_by = False, span
         if self._queue:
             key, turn = self._queue.popleft()

@@ -18,7 +18,7 @@ from hybridsim.hardware.lane import (
     Server,
     record_start,
 )
-from hybridsim.hardware.part import Limit, Part, StaticPower
+from hybridsim.hardware.part import Limit, Part, Standing
 from hybridsim.hardware.price import Constants, Quote, Tariff, Time
 from hybridsim.hardware.requests import Convert, Drift, Measure, Settle, Write
 from hybridsim.hardware.resistor_sets import ResistorSets
@@ -295,11 +295,11 @@ class Spu(Part):
 
         return (yield from self._adc.serve(issuer, label, args, start))
 
-    def static_power(self) -> list[StaticPower]:
+    def standing(self) -> list[Standing]:
         """The amplifiers of the largest system in force; unused ones are taken to be gated off."""
         if not self._amplifiers:
             return []
-        return [self.standing("amplifiers", "amplifier_power_w", self._amplifiers)]
+        return [Standing("amplifiers", "amplifier_power_w", self._amplifiers)]
 
     def limits(self) -> list[Limit]:
         """Cells, resistors, and the largest conductance in units of 1/R (of tensors only)."""

@@ -111,6 +111,13 @@ class Kfac(Algorithm[Settings]):
             found.append("Samples of the noise are converted after the trajectory, not during it.")
         return found + ideal_bits(spec)
 
+    @property
+    def plan(self) -> object:
+        """Which GPU owns which block, and which SPU solves what."""
+        if self.algebra.plan is None:  # owners are found by the orders of factors
+            return None
+        return {name: gpu.name for name, gpu in self.owner.items()}, self.algebra.plan
+
     def resident_bytes(self, gpu: Gpu) -> int:
         """With what stays between steps with the owner of a block: averages, inverses if any."""
         kept = (self.settings.ema > 0) + (self.settings.method != "solves")

@@ -68,6 +68,14 @@ class Thermodynamic:
         self.work = SpuWork(session, owner)
         self.packer = Packer(session, owner, self.placement)
 
+    @property
+    def plan(self) -> object:
+        """Which SPU solves what."""
+        return {
+            place: tuple((p.spu.name, p.first, p.columns, p.tiles) for p in pieces)
+            for place, pieces in self.placement.items()
+        }
+
     def begin_step(self) -> None:
         """Forget what was computed once for several SPUs."""
         self.work.begin_step()

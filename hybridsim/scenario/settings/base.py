@@ -38,6 +38,11 @@ class AlgorithmSettings(Strict):
         """Whether it cannot run without an analog processor."""
         return False
 
+    @property
+    def reads_clock(self) -> bool:
+        """Whether numbers depend on how long operations take."""
+        return False
+
 
 class OptimizerSettings(AlgorithmSettings):
     """Settings of a first-order optimizer.

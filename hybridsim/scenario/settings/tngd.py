@@ -89,6 +89,11 @@ class Tngd(AlgorithmSettings):
         """Always: the direction is the answer of an SPU."""
         return True
 
+    @property
+    def reads_clock(self) -> bool:
+        """An SPU that never stops relaxes for as long as the others take."""
+        return self.mode == "asynchronous"
+
     @model_validator(mode="before")
     @classmethod
     def _default_state(cls, value: Raw) -> Raw:

@@ -1,0 +1,103 @@
+"""Whether a recorded program would have done the same things under other constants."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from hybridsim.scenario.datasheets.sheets import Datasheet
+from hybridsim.studies.retiming.recording import Recording
+
+_CAPACITIES = {
+    "memory_byte": "memory_capacity_byte",
+    "cells": "cells",
+    "resistors": "resistors",
+}
+"""Limits that a run may not pass, and the constants that set them."""
+_MOST_LEAVES = 64
+"""Moments that are the later of more ends than these are not looked into."""
+
+
+class Order:
+    """What must hold of the moments of a draw.
+
+    Requests of a shared resource come in the recorded order. Two at the same instant keep it where
+    both follow from the end of the same single operation: then the program itself, not the clock,
+    says who comes first. Other ties fail.
+    """
+
+    def __init__(self, recording: Recording) -> None:
+        self._recording = recording
+        graph = recording.graph
+        pairs = {
+            (int(one), int(next_one))
+            for order in recording.orders
+            for one, next_one in zip(order, order[1:], strict=False)
+            if one != next_one
+        }
+        # where one follows from the other by construction it is never before it
+        self._pairs = np.array(sorted(pairs), dtype=int).reshape(-1, 2)
+        self._first, self._second = graph.first, graph.second
+        self._leaves: dict[int, frozenset[int] | None] = {}
+        last = recording.steps[-1].moment if recording.steps else 0
+        self._last = last
+        first_open = len(recording.spans) - recording.open
+        self._open = recording.ends[first_open:]
+
+    def kept(self, moments: np.ndarray) -> np.ndarray:
+        """(draws,): no request overtakes another, and ties are the program's own."""
+        gaps = moments[self._pairs[:, 1]] - moments[self._pairs[:, 0]]
+        valid = (gaps >= 0).all(axis=0)
+        tied = gaps == 0
+        for pair in np.flatnonzero(tied[:, valid].any(axis=1)):
+            draws = np.flatnonzero(tied[pair] & valid)
+            valid[draws] = self._same_cause(*self._pairs[pair].tolist(), moments[:, draws])
+        return valid
+
+    def _same_cause(self, one: int, other: int, moments: np.ndarray) -> np.ndarray:
+        """(draws,): both moments are the end of one and the same operation, and of no other."""
+        leaves, others = self._ends(one), self._ends(other)
+        if leaves is None or others is None:
+            return np.zeros(moments.shape[1], dtype=bool)
+        now = moments[one]
+        common, every = sorted(leaves & others), sorted(leaves | others)
+        at_now = (moments[every] == now).sum(axis=0)
+        result: np.ndarray = (at_now == 1) & (moments[common] == now).any(axis=0)
+        return result
+
+    def _ends(self, node: int) -> frozenset[int] | None:
+        """The ends of operations of which a moment is the latest; None: too many."""
+        if node not in self._leaves:
+            found, stack = set[int](), [node]
+            while stack and len(found) <= _MOST_LEAVES:
+                here = stack.pop()
+                if self._second[here] < 0 or here == 0:
+                    found.add(here)
+                elif here not in found:
+                    stack += [self._first[here], self._second[here]]
+            self._leaves[node] = frozenset(found) if len(found) <= _MOST_LEAVES else None
+        return self._leaves[node]
+
+    def ended(self, moments: np.ndarray) -> np.ndarray:
+        """(draws,): what was in flight at the end still is; else more would have followed."""
+        result: np.ndarray = (moments[self._open] > moments[self._last]).all(axis=0)
+        return result
+
+    def decided(self, sheets: Sequence[Mapping[str, Datasheet]]) -> np.ndarray:
+        """(draws,): everything fits as it did, and messages fly where they did."""
+        return np.array([self._fits(own) and self._flies(own) for own in sheets], dtype=bool)
+
+    def _fits(self, sheets: Mapping[str, Datasheet]) -> bool:
+        return all(
+            limit.needed <= sheets[limit.part].value(_CAPACITIES[limit.name])
+            for limit in self._recording.limits
+            if limit.name in _CAPACITIES
+        )
+
+    def _flies(self, sheets: Mapping[str, Datasheet]) -> bool:
+        return all(
+            (sheet.value("latency_s") > 0) == (sheets[name].value("latency_s") > 0)
+            for name, sheet in self._recording.sheets.items()
+            if sheet.kind == "link"
+        )

@@ -1,0 +1,200 @@
+"""A run as a graph of moments, with what was asked of every part."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from hybridsim.algorithms.session import Session
+from hybridsim.hardware.causes import CausalEnvironment, Graph
+from hybridsim.hardware.part import Limit, Standing
+from hybridsim.hardware.requests import Compute, Drift, Request, Settle, decode
+from hybridsim.scenario.datasheets.sheets import Datasheet
+from hybridsim.scenario.machine import GpuSpec, MachineSpec, SpuSpec
+from hybridsim.scenario.schema import Scenario
+from hybridsim.simulate import Mode, Watched, run_watched
+from hybridsim.tasks.task import Task
+from hybridsim.trace.spans import Rows, SpanRow, Trace
+
+Row = Mapping[str, Any]  # Any: facts of the algorithm's own
+
+
+class Step(NamedTuple):
+    """A line of the learning curve: the node of its end, and by part what draws power by then."""
+
+    row: Row
+    moment: int
+    standing: dict[str, list[Standing]]
+
+
+class Asked(NamedTuple):
+    """What a part is asked for; where energy is proportional to an amount, for one of it."""
+
+    part: str
+    request: Request
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A run that can be timed and priced again.
+
+    Spans are in the order in which they ended; those that were cut at the end of the run come last.
+
+    Attributes:
+        scenario: what was run.
+        spec: its machine.
+        mode: ``replay`` with facts of a live run, or ``timing``.
+        graph: the moments.
+        orders: of each shared resource the moments at which it was asked for, in order.
+        steps: the learning curve.
+        asked: the different things that parts are asked for.
+        spans: the operations.
+        asked_of: (spans,) index into ``asked``.
+        amounts: (spans,) how much of it.
+        starts: (spans,) node of the start.
+        ends: (spans,) node of the end.
+        open: how many of the last spans were cut.
+        limits: what the run needed of what parts have only so much of.
+        plan: what the program decided before it began.
+    """
+
+    scenario: Scenario
+    spec: MachineSpec
+    mode: Mode
+    graph: Graph
+    orders: list[np.ndarray]
+    steps: list[Step]
+    asked: list[Asked]
+    spans: list[SpanRow]
+    asked_of: np.ndarray
+    amounts: np.ndarray
+    starts: np.ndarray
+    ends: np.ndarray
+    open: int
+    limits: list[Limit]
+    plan: object
+
+    @property
+    def sheets(self) -> dict[str, Datasheet]:
+        """The datasheets of the machine's parts by name."""
+        return sheets_of(self.spec)
+
+
+def sheets_of(spec: MachineSpec) -> dict[str, Datasheet]:
+    """The datasheets of a machine's parts by name."""
+    nodes = {n.name: n.sheet for n in spec.nodes if isinstance(n, GpuSpec | SpuSpec)}
+    return nodes | {edge.name: edge.sheet for edge in spec.edges if edge.sheet is not None}
+
+
+def record(
+    scenario: Scenario, task: Task, facts: Path | None = None, backend: Mode | None = None
+) -> Recording:
+    """Run a scenario once and keep what every moment follows from; no run folder is written.
+
+    Args:
+        scenario: what to run.
+        task: its workload, loaded.
+        facts: the fact store of a live run with the same numbers; without it nothing is computed.
+        backend: default ``replay`` with facts and ``timing`` without.
+
+    Raises:
+        MissingFacts: the store does not have them.
+        ValueError: the program reads the clock: its numbers depend on every constant of time.
+        HybridsimError: the run failed.
+    """
+    if scenario.training.algorithm.reads_clock:
+        raise ValueError("expected a program that does not read the clock")
+    mode: Mode = backend or ("timing" if facts is None else "replay")
+    env = CausalEnvironment()
+    trace = _Listening(env)
+    run_watched(scenario, task, mode, facts, Watched(env, trace), trace.attend)
+    return _recording(scenario, mode, env, trace)
+
+
+class _Listening(Trace):
+    """A trace that keeps everything in memory, with the moments of its rows."""
+
+    def __init__(self, env: CausalEnvironment) -> None:
+        super().__init__(self, lambda: int(env.now), chunk_rows=2**62, chunk_s=float("inf"))
+        self._env = env
+        self.kept: list[SpanRow] = []
+        self.lines: list[tuple[Row, int]] = []
+        self.details: list[tuple[str, str]] = []
+        self.standing: list[dict[str, list[Standing]]] = []
+        self.session: Session[Any] | None = None  # Any: whatever the algorithm's settings
+        self.unfinished = 0
+
+    def attend(self, session: Session[Any]) -> None:  # Any: whatever the algorithm's settings
+        """The run that is going to be listened to."""
+        self.session = session
+
+    def write(self, rows: Rows) -> None:
+        """Keep a chunk."""
+        self.kept += rows.spans
+        self.details += [(row.form, row.detail) for row in rows.requests]
+
+    def begin(self, row: SpanRow) -> None:
+        """A span starts."""
+        self._env.begun(row.id)
+        super().begin(row)
+
+    def step(self, row: Row) -> None:
+        """A step ends."""
+        assert self.session is not None, "set before it runs"
+        self.lines.append((row, self._env.moment))
+        parts = self.session.machine.parts
+        self.standing.append({part.name: part.standing() for part in parts})
+        super().step(row)
+
+    def close(self) -> None:
+        """What is still in flight is cut."""
+        self.unfinished = len(self._open)
+        super().close()
+
+
+def _recording(
+    scenario: Scenario, mode: Mode, env: CausalEnvironment, trace: _Listening
+) -> Recording:
+    assert trace.session is not None, "it has run"
+    requests = [decode(*detail) for detail in trace.details]
+    asked: dict[object, tuple[int, Asked]] = {}
+    asked_of, amounts = [], []
+    for row in trace.kept:
+        request, amount = _of_one(requests[row.request])
+        # work is not hashed: the table of requests has it once
+        key = (row.part, row.request if isinstance(request, Compute) else (type(request), request))
+        found = asked.setdefault(key, (len(asked), Asked(row.part, request)))
+        asked_of.append(found[0])
+        amounts.append(amount)
+    lines = zip(trace.lines, trace.standing, strict=True)
+    return Recording(
+        scenario,
+        scenario.machine.expand(),
+        mode,
+        env.graph,
+        [np.array(order) for order in env.orders.values() if len(order) > 1],
+        [Step(row, moment, standing) for (row, moment), standing in lines],
+        [found for _, found in asked.values()],
+        trace.kept,
+        np.array(asked_of, dtype=int),
+        np.array(amounts, dtype=float),
+        np.array([env.starts[row.id] for row in trace.kept], dtype=int),
+        np.array([env.ends[row.id] for row in trace.kept], dtype=int),
+        trace.unfinished,
+        trace.session.machine.limits(),
+        trace.session.plan,
+    )
+
+
+def _of_one(request: Request) -> tuple[Request, float]:
+    """A request for one unit of what its energy is proportional to, and how many units it is for.
+
+    Of a settle whose dissipation is known: its time does not depend on it.
+    """
+    if isinstance(request, Settle | Drift) and request.dissipation is not None:
+        return request._replace(dissipation=1.0), request.dissipation
+    return request, 1.0
