@@ -118,6 +118,11 @@ class CausalEnvironment(WatchedEnvironment):
         self.starts[span] = self.moment
         self._begun.append(span)
 
+    def passed(self, span: int) -> None:
+        """An operation of the background ends as it begins: nobody waits for it."""
+        if span in self._begun:
+            self._begun.remove(span)
+
     def asked(self, server: object, busy: bool) -> None:
         """Requests are served in turn: at once means after the one before."""
         self.turned(server)

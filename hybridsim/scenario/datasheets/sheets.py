@@ -65,7 +65,7 @@ class Datasheet:
         """
         other: Literal["low", "high"] = "high" if end == "low" else "low"
         found = dict(self.constants)
-        for spec in CONSTANTS[_kind(self.kind)]:
+        for spec in CONSTANTS[kind_of(self)]:
             if spec.energy:
                 constant = self.constants[spec.name]
                 value = getattr(constant, other if spec.name in falls_with else end)
@@ -85,7 +85,7 @@ class Datasheet:
     def with_set(self, name: str) -> Datasheet:
         """The same part under a shipped constant set (paper, realistic, optimistic)."""
         return replace(
-            self, constants={**self.constants, **load_constant_set(name).get(_kind(self.kind), {})}
+            self, constants={**self.constants, **load_constant_set(name).get(kind_of(self), {})}
         )
 
 
@@ -180,7 +180,7 @@ def list_parts() -> list[dict[str, Any]]:  # Any: texts and counts
 def describe_part(sheet: Datasheet) -> list[dict[str, Any]]:  # Any: texts and nothing
     """One row per constant: name, value, low and high as text, status, source, meaning."""
     rows = []
-    for spec in CONSTANTS[_kind(sheet.kind)]:
+    for spec in CONSTANTS[kind_of(sheet)]:
         constant = sheet.constants[spec.name]
         texts = {key: show(getattr(constant, key), spec.unit) for key in ("value", "low", "high")}
         rows.append(
@@ -203,7 +203,7 @@ def compare_parts(a: Datasheet, b: Datasheet) -> list[dict[str, Any]]:
             [Problem("parts", None, b.name, f"a {a.kind} to compare with {a.name}", f"a {b.kind}")]
         )
     rows = []
-    for spec in CONSTANTS[_kind(a.kind)]:
+    for spec in CONSTANTS[kind_of(a)]:
         first, second = a.constants[spec.name], b.constants[spec.name]
         row = {
             "constant": spec.key,
@@ -218,6 +218,11 @@ def compare_parts(a: Datasheet, b: Datasheet) -> list[dict[str, Any]]:
 def show(value: float, unit: str) -> str:
     """A constant's number as people write it."""
     return format_quantity(value, unit) if unit else f"{value:.6g}"
+
+
+def kind_of(sheet: Datasheet) -> PartKind:
+    """The kind of part that a sheet is of."""
+    return _kind(sheet.kind)
 
 
 def _kind(kind: str) -> PartKind:

@@ -57,6 +57,8 @@ def retime(recording: Recording, machines: Sequence[MachineSpec]) -> Retimed:
 
 def moments_of(recording: Recording, priced: Sequence[Prices]) -> np.ndarray:
     """(nodes, draws): when every moment is, in picoseconds."""
+    if recording.fixed_ps is not None:
+        return np.repeat(recording.fixed_ps[:, None], len(priced), axis=1)
     durations = np.stack([one.durations_ps for one in priced], axis=1)
     asked = {row.id: kind for row, kind in zip(recording.spans, recording.asked_of, strict=True)}
     graph = recording.graph
@@ -75,7 +77,8 @@ def _some(recording: Recording, order: Order, machines: Sequence[MachineSpec]) -
     sheets = [sheets_of(machine) for machine in machines]
     priced = [prices(recording.asked, own) for own in sheets]
     moments = moments_of(recording, priced)
-    valid = order.kept(moments) & order.ended(moments) & order.decided(sheets)
+    valid = order.kept(moments) & order.ended(moments)
+    valid &= np.array([ok and order.decided(own) for ok, own in zip(valid, machines, strict=True)])
     marks = [step.moment for step in recording.steps]
     end_ps = moments[marks].T
     joules, totals = zip(

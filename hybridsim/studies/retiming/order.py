@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
-from hybridsim.scenario.datasheets.sheets import Datasheet
-from hybridsim.studies.retiming.recording import Recording
+from hybridsim.scenario.datasheets.constants import CONSTANTS
+from hybridsim.scenario.datasheets.sheets import Datasheet, kind_of
+from hybridsim.scenario.machine import MachineSpec
+from hybridsim.simulate import DryRun
+from hybridsim.studies.retiming.recording import Recording, sheets_of
 
 _CAPACITIES = {
     "memory_byte": "memory_capacity_byte",
@@ -44,6 +47,8 @@ class Order:
         self._last = last
         first_open = len(recording.spans) - recording.open
         self._open = recording.ends[first_open:]
+        self._plan = recording.plan
+        self._dry_run = DryRun(recording.scenario, recording.task)
 
     def kept(self, moments: np.ndarray) -> np.ndarray:
         """(draws,): no request overtakes another, and ties are the program's own."""
@@ -52,18 +57,23 @@ class Order:
         tied = gaps == 0
         for pair in np.flatnonzero(tied[:, valid].any(axis=1)):
             draws = np.flatnonzero(tied[pair] & valid)
-            valid[draws] = self._same_cause(*self._pairs[pair].tolist(), moments[:, draws])
+            one, other = self._pairs[pair].tolist()
+            valid[draws] = self._same_cause(one, other, moments, draws)
         return valid
 
-    def _same_cause(self, one: int, other: int, moments: np.ndarray) -> np.ndarray:
-        """(draws,): both moments are the end of one and the same operation, and of no other."""
+    def _same_cause(
+        self, one: int, other: int, moments: np.ndarray, draws: np.ndarray
+    ) -> np.ndarray:
+        """For each of these draws: both moments are the end of one and the same operation, and of
+        no other.
+        """
         leaves, others = self._ends(one), self._ends(other)
         if leaves is None or others is None:
-            return np.zeros(moments.shape[1], dtype=bool)
-        now = moments[one]
+            return np.zeros(len(draws), dtype=bool)
+        now = moments[one, draws]
         common, every = sorted(leaves & others), sorted(leaves | others)
-        at_now = (moments[every] == now).sum(axis=0)
-        result: np.ndarray = (at_now == 1) & (moments[common] == now).any(axis=0)
+        at_now = (moments[np.ix_(every, draws)] == now).sum(axis=0)
+        result: np.ndarray = (at_now == 1) & (moments[np.ix_(common, draws)] == now).any(axis=0)
         return result
 
     def _ends(self, node: int) -> frozenset[int] | None:
@@ -84,9 +94,24 @@ class Order:
         result: np.ndarray = (moments[self._open] > moments[self._last]).all(axis=0)
         return result
 
-    def decided(self, sheets: Sequence[Mapping[str, Datasheet]]) -> np.ndarray:
-        """(draws,): everything fits as it did, and messages fly where they did."""
-        return np.array([self._fits(own) and self._flies(own) for own in sheets], dtype=bool)
+    def decided(self, machine: MachineSpec) -> bool:
+        """Everything fits as it did, messages fly where they did, and the program decides alike."""
+        sheets = sheets_of(machine)
+        if not (self._fits(sheets) and self._flies(sheets)):
+            return False
+        if self._recording.fixed_ps is not None:
+            return self._times(sheets) == self._times(self._recording.sheets)
+        return self._plan is None or self._dry_run.plan(machine) == self._plan
+
+    @staticmethod
+    def _times(sheets: Mapping[str, Datasheet]) -> list[tuple[str, str, float]]:
+        """All constants but those of energy."""
+        return [
+            (name, spec.name, sheet.value(spec.name))
+            for name, sheet in sorted(sheets.items())
+            for spec in CONSTANTS[kind_of(sheet)]
+            if not spec.energy
+        ]
 
     def _fits(self, sheets: Mapping[str, Datasheet]) -> bool:
         return all(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -11,8 +11,10 @@ from hybridsim.hardware.kinds import PARTS
 from hybridsim.hardware.price import Constants
 from hybridsim.hardware.requests import Pause, Propagate, Request, Transmit
 from hybridsim.scenario.datasheets.sheets import Datasheet
-from hybridsim.studies.retiming.recording import Asked
 from hybridsim.units import to_ps
+
+if TYPE_CHECKING:
+    from hybridsim.studies.retiming.recording import Asked
 
 
 class Flat:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from hybridsim.scenario.datasheets.sheets import Datasheet
 from hybridsim.scenario.machine import GpuSpec, MachineSpec, SpuSpec
 from hybridsim.scenario.schema import Scenario
 from hybridsim.simulate import Mode, Watched, run_watched
+from hybridsim.studies.retiming.prices import prices
 from hybridsim.tasks.task import Task
 from hybridsim.trace.spans import Rows, SpanRow, Trace
 
@@ -60,9 +61,11 @@ class Recording:
         open: how many of the last spans were cut.
         limits: what the run needed of what parts have only so much of.
         plan: what the program decided before it began.
+        fixed_ps: (nodes,) where the program reads the clock: when every moment is; nothing moves.
     """
 
     scenario: Scenario
+    task: Task
     spec: MachineSpec
     mode: Mode
     graph: Graph
@@ -77,6 +80,7 @@ class Recording:
     open: int
     limits: list[Limit]
     plan: object
+    fixed_ps: np.ndarray | None = None
 
     @property
     def sheets(self) -> dict[str, Datasheet]:
@@ -103,16 +107,13 @@ def record(
 
     Raises:
         MissingFacts: the store does not have them.
-        ValueError: the program reads the clock: its numbers depend on every constant of time.
         HybridsimError: the run failed.
     """
-    if scenario.training.algorithm.reads_clock:
-        raise ValueError("expected a program that does not read the clock")
     mode: Mode = backend or ("timing" if facts is None else "replay")
     env = CausalEnvironment()
     trace = _Listening(env)
     run_watched(scenario, task, mode, facts, Watched(env, trace), trace.attend)
-    return _recording(scenario, mode, env, trace)
+    return _recording(scenario, task, mode, env, trace)
 
 
 class _Listening(Trace):
@@ -142,6 +143,11 @@ class _Listening(Trace):
         self._env.begun(row.id)
         super().begin(row)
 
+    def finish(self, span: int) -> None:
+        """A span ends; one of the background as soon as it begins."""
+        self._env.passed(span)
+        super().finish(span)
+
     def step(self, row: Row) -> None:
         """A step ends."""
         assert self.session is not None, "set before it runs"
@@ -157,7 +163,7 @@ class _Listening(Trace):
 
 
 def _recording(
-    scenario: Scenario, mode: Mode, env: CausalEnvironment, trace: _Listening
+    scenario: Scenario, task: Task, mode: Mode, env: CausalEnvironment, trace: _Listening
 ) -> Recording:
     assert trace.session is not None, "it has run"
     requests = [decode(*detail) for detail in trace.details]
@@ -171,8 +177,9 @@ def _recording(
         asked_of.append(found[0])
         amounts.append(amount)
     lines = zip(trace.lines, trace.standing, strict=True)
-    return Recording(
+    found = Recording(
         scenario,
+        task,
         scenario.machine.expand(),
         mode,
         env.graph,
@@ -183,10 +190,31 @@ def _recording(
         np.array(asked_of, dtype=int),
         np.array(amounts, dtype=float),
         np.array([env.starts[row.id] for row in trace.kept], dtype=int),
-        np.array([env.ends[row.id] for row in trace.kept], dtype=int),
+        np.array([env.ends.get(row.id, 0) for row in trace.kept], dtype=int),
         trace.unfinished,
         trace.session.machine.limits(),
         trace.session.plan,
+    )
+    return _fixed(found) if scenario.training.algorithm.reads_clock else found
+
+
+def _fixed(found: Recording) -> Recording:
+    """The same with every moment where it was: two nodes for each span, one for each step."""
+    count = len(found.spans)
+    starts_ps = np.array([row.start_ps for row in found.spans], dtype=np.int64)
+    lengths_ps = prices(found.asked, found.sheets).durations_ps[found.asked_of]
+    ends_ps = np.array([row.end_ps for row in found.spans], dtype=np.int64)
+    cut = count - found.open  # these would have ended later
+    ends_ps[cut:] = (starts_ps + lengths_ps)[cut:]
+    marks_ps = np.array([int(step.row["end_ps"]) for step in found.steps], dtype=np.int64)
+    return replace(
+        found,
+        graph=Graph(),
+        orders=[],
+        steps=[step._replace(moment=2 * count + k) for k, step in enumerate(found.steps)],
+        starts=np.arange(count),
+        ends=np.arange(count, 2 * count),
+        fixed_ps=np.concatenate([starts_ps, ends_ps, marks_ps]),
     )
 
 
