@@ -359,10 +359,18 @@ def run_watched(
     facts: Path | None,
     watched: Watched,
     ready: Callable[[Session[Any]], None],  # Any: whatever the algorithm's settings
+    spec: MachineSpec | None = None,
 ) -> None:
     """Run a scenario on somebody's own clock, without a run folder.
 
-    ``ready`` is given the session before it begins.
+    Args:
+        scenario: what to run.
+        task: its workload, loaded.
+        mode: as of ``run``.
+        facts: the fact store.
+        watched: clock and trace.
+        ready: is given the session before it begins.
+        spec: another machine than the scenario's.
 
     Raises:
         MissingFacts: a replay met what the store does not know.
@@ -376,7 +384,7 @@ def run_watched(
         setup = _Setup(scenario, task, Shapes(), salt(host.device, host.threads), store, None)
         backend = _BACKENDS[mode](setup.salt, setup.shapes, store)
         steps = scenario.training.steps
-        session = _session(setup, backend, _Nowhere(), steps, None, None, watched)
+        session = _session(setup, backend, _Nowhere(), steps, None, spec, watched)
         ready(session)
         _execute(session)
 

@@ -21,7 +21,7 @@ class OwnConstants(NamedTuple):
 
 def own_constants(scenario: Scenario) -> list[OwnConstants]:
     """Parts with constants that the scenario sets; all constants of a datasheet of the user's."""
-    found = [OwnConstants(path, _asked(part), mine) for path, part, mine in _parts(scenario)]
+    found = [OwnConstants(path, _asked(part), mine) for path, part, mine in part_choices(scenario)]
     return [own for own in found if own.constants]
 
 
@@ -34,9 +34,12 @@ def _asked(choice: PartChoice) -> list[ConstantSpec]:
     return [spec for spec in specs if spec.name in given]
 
 
-def _parts(
+def part_choices(
     scenario: Scenario,
 ) -> Iterator[tuple[str, PartChoice, Callable[[NodeSpec | EdgeSpec], bool]]]:
+    """Every part that the scenario chooses: its path, itself, and which nodes or edges of the
+    machine it becomes.
+    """
     machine = scenario.machine
     if machine.gpu is not None:
         yield ("machine.gpu", machine.gpu, lambda part: isinstance(part, GpuSpec))

@@ -44,12 +44,11 @@ class Answer(NamedTuple):
 
 
 class Algebra(Protocol):
-    """Who does the linear algebra: the GPUs (``digital``) or SPUs (``thermodynamic``).
+    """Who does the linear algebra: the GPUs (``digital``) or SPUs (``thermodynamic``)."""
 
-    ``plan``: what was decided by the constants of the machine, None: nothing.
-    """
-
-    plan: object
+    @property
+    def plan(self) -> object:
+        """What was decided by the constants of the machine; None: nothing."""
 
     def begin_step(self) -> None:
         """A new step begins."""

@@ -19,7 +19,7 @@ from hybridsim.scenario.settings.kfac import Kfac as Settings
 class Digital:
     """Inverses by cholesky and cholesky_inverse, or eigendecompositions for damping ``exact``."""
 
-    plan = None
+    plan: object = None
 
     def __init__(self, settings: Settings, owner: dict[str, Gpu]) -> None:
         rule = {"rule": settings.damping_rule, "damping": settings.damping}

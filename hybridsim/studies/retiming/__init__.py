@@ -5,7 +5,6 @@ every part. Constants that only set costs leave both as they are, as long as sha
 asked for in the same order: then times and energies follow from new prices alone.
 """
 
-
 from hybridsim.studies.retiming.recording import Recording, record
 from hybridsim.studies.retiming.signature import cost_signature
 

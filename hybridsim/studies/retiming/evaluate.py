@@ -118,9 +118,15 @@ def _energies(
     ended = np.searchsorted(ends[turn], marks_ps, side="right")
     powers = np.array(powers_w)
     steps_j = sums[ended] + powers * marks_ps * 1e-12
-    end_ps = int(marks_ps[-1])
-    starts = moments[recording.starts]
-    lengths = np.maximum(ends - starts, 1)
-    shares = np.clip((end_ps - starts) / lengths, 0.0, 1.0)
+    run_j = (joules * shares_of(recording, moments)).sum() + powers[-1] * marks_ps[-1] * 1e-12
+    return steps_j, float(run_j)
+
+
+def shares_of(recording: Recording, moments: np.ndarray) -> np.ndarray:
+    """(spans,): how much of each operation was done when the run ended."""
+    ends, starts = moments[recording.ends], moments[recording.starts]
+    end_ps = moments[recording.steps[-1].moment]
+    shares = np.clip((end_ps - starts) / np.maximum(ends - starts, 1), 0.0, 1.0)
     shares[ends <= end_ps] = 1.0
-    return steps_j, float((joules * shares).sum() + powers[-1] * end_ps * 1e-12)
+    found: np.ndarray = shares
+    return found

@@ -53,7 +53,7 @@ class Order:
     def kept(self, moments: np.ndarray) -> np.ndarray:
         """(draws,): no request overtakes another, and ties are the program's own."""
         gaps = moments[self._pairs[:, 1]] - moments[self._pairs[:, 0]]
-        valid = (gaps >= 0).all(axis=0)
+        valid: np.ndarray = (gaps >= 0).all(axis=0)
         tied = gaps == 0
         for pair in np.flatnonzero(tied[:, valid].any(axis=1)):
             draws = np.flatnonzero(tied[pair] & valid)
@@ -71,9 +71,10 @@ class Order:
         if leaves is None or others is None:
             return np.zeros(len(draws), dtype=bool)
         now = moments[one, draws]
-        common, every = sorted(leaves & others), sorted(leaves | others)
-        at_now = (moments[np.ix_(every, draws)] == now).sum(axis=0)
-        result: np.ndarray = (at_now == 1) & (moments[np.ix_(common, draws)] == now).any(axis=0)
+        common, every = (np.array(sorted(nodes)) for nodes in (leaves & others, leaves | others))
+        at_now = moments[every[:, None], draws] == now
+        shared = np.isin(every, common)
+        result: np.ndarray = (at_now.sum(axis=0) == 1) & at_now[shared].any(axis=0)
         return result
 
     def _ends(self, node: int) -> frozenset[int] | None:

@@ -173,8 +173,7 @@ def _recording(
         request, amount = _of_one(requests[row.request])
         # work is not hashed: the table of requests has it once
         key = (row.part, row.request if isinstance(request, Compute) else (type(request), request))
-        found = asked.setdefault(key, (len(asked), Asked(row.part, request)))
-        asked_of.append(found[0])
+        asked_of.append(asked.setdefault(key, (len(asked), Asked(row.part, request)))[0])
         amounts.append(amount)
     lines = zip(trace.lines, trace.standing, strict=True)
     found = Recording(
@@ -185,7 +184,7 @@ def _recording(
         env.graph,
         [np.array(order) for order in env.orders.values() if len(order) > 1],
         [Step(row, moment, standing) for (row, moment), standing in lines],
-        [found for _, found in asked.values()],
+        [one for _, one in asked.values()],
         trace.kept,
         np.array(asked_of, dtype=int),
         np.array(amounts, dtype=float),

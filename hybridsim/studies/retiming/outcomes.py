@@ -1,0 +1,117 @@
+"""The outcomes of points that differ from a recorded one in costs alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from hybridsim.hardware.kinds import PARTS
+from hybridsim.results.keys import operation
+from hybridsim.scenario.datasheets.sheets import Datasheet
+from hybridsim.scenario.schema import Scenario
+from hybridsim.scenario.unbuildable import unbuildable_parts
+from hybridsim.studies.outcome import Outcome
+from hybridsim.studies.retiming.evaluate import moments_of, retime, shares_of
+from hybridsim.studies.retiming.prices import prices
+from hybridsim.studies.retiming.recording import Recording, sheets_of
+from hybridsim.units import to_s
+
+
+def outcomes(
+    recording: Recording, scenarios: Sequence[Scenario], like: Outcome
+) -> list[Outcome | None]:
+    """What runs of these scenarios would find; None: the recording does not hold for this one.
+
+    Args:
+        recording: of a scenario with the same ``cost_signature``.
+        scenarios: what is asked for.
+        like: the outcome of what was recorded, whose numbers of training hold for all.
+    """
+    found = retime(recording, [scenario.machine.expand() for scenario in scenarios])
+    numbers = [int(step.row["step"]) for step in recording.steps]
+    mark = len(numbers) - 1 if like.step is None else numbers.index(like.step)
+    result: list[Outcome | None] = []
+    for draw, scenario in enumerate(scenarios):
+        if not found.valid[draw]:
+            result.append(None)
+            continue
+        run_s = to_s(int(found.end_ps[draw, -1]))
+        run_j = float(found.run_joules[draw])
+        has_target = scenario.training.target is not None
+        seconds, joules = (run_s, run_j) if not has_target else (float("nan"), float("nan"))
+        if has_target and like.step is not None:
+            seconds = to_s(int(found.end_ps[draw, mark]))
+            joules = float(found.joules[draw, mark])
+        sheets = sheets_of(scenario.machine.expand())
+        moments = moments_of(recording, [prices(recording.asked, sheets)])[:, 0]
+        low, high = _band(recording, sheets, moments)
+        binds, share = _bottleneck(recording, moments)
+        result.append(
+            like._replace(
+                how="retimed",
+                seconds=seconds,
+                joules=joules,
+                run_seconds=run_s,
+                run_joules=run_j,
+                run_joules_low=low,
+                run_joules_high=high,
+                step_seconds=run_s / len(numbers),
+                step_joules=run_j / len(numbers),
+                bottleneck=binds,
+                bottleneck_share=share,
+                unbuildable="; ".join(unbuildable_parts(scenario)),
+                digest="",
+            )
+        )
+    return result
+
+
+def _band(
+    recording: Recording, sheets: dict[str, Datasheet], moments: np.ndarray
+) -> tuple[float, float]:
+    """Joules of the run under the low and the high sheets, on this schedule."""
+    amounts = shares_of(recording, moments) * recording.amounts
+    counts = np.bincount(recording.asked_of, amounts, len(recording.asked))
+    last = recording.steps[-1]
+    end_s = float(moments[last.moment]) * 1e-12
+    found = [0.0, 0.0]
+    corners: dict[tuple[int, str, frozenset[str]], Datasheet] = {}
+    for index, end in enumerate(("low", "high")):
+        for (part, request), count in zip(recording.asked, counts, strict=True):
+            sheet = sheets.get(part)
+            tariff = PARTS[sheet.kind].tariffs.get(type(request)) if sheet is not None else None
+            if sheet is None or tariff is None:  # a pause
+                continue
+            key = (id(sheet), end, tariff.falls_with)
+            if key not in corners:
+                corners[key] = sheet.corner("low" if end == "low" else "high", tariff.falls_with)
+            found[index] += tariff.energy(corners[key], request) * float(count)
+        for part, rows in last.standing.items():
+            for row in rows:
+                value: float = getattr(sheets[part].constants[row.constant], end)
+                found[index] += value * row.number * end_s
+    return found[0], found[1]
+
+
+def _bottleneck(recording: Recording, moments: np.ndarray) -> tuple[str, float]:
+    """Part and operation that take most of the critical path, and their share."""
+    graph, total = recording.graph, dict[tuple[str, str, str], int]()
+    if recording.fixed_ps is not None or not recording.spans:
+        return "", float("nan")
+    last_of = {
+        int(node): recording.spans[k] for k, node in enumerate(recording.ends)
+    }  # of several wires that a message holds the last one
+    node = int(max(recording.ends[: len(recording.ends) - recording.open], key=moments.__getitem__))
+    while node:
+        first, second = graph.first[node], graph.second[node]
+        if second >= 0:
+            node = first if moments[first] >= moments[second] else second
+            continue
+        row = last_of[node]
+        key = (row.part, row.kind, row.factor)
+        total[key] = total.get(key, 0) + int(moments[node] - moments[first])
+        node = first
+    length = sum(total.values())
+    (part, kind, factor), most = min(total.items(), key=lambda item: (-item[1], item[0]))
+    return f"{part} · {operation(kind, factor)}", most / length if length else float("nan")
