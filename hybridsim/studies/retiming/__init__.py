@@ -5,7 +5,8 @@ every part. Constants that only set costs leave both as they are, as long as sha
 asked for in the same order: then times and energies follow from new prices alone.
 """
 
+from hybridsim.studies.retiming.evaluate import Retimed, retime
 from hybridsim.studies.retiming.recording import Recording, record
 from hybridsim.studies.retiming.signature import cost_signature
 
-__all__ = ["Recording", "cost_signature", "record"]
+__all__ = ["Recording", "Retimed", "cost_signature", "record", "retime"]
