@@ -28,12 +28,15 @@ from hybridsim.scenario.nearest import one_of
 from hybridsim.scenario.quantity import describe
 
 Path_ = tuple[str | int, ...]
-_SHORT_FORMS: dict[Path_, str] = {
+SHORT_FORMS: dict[Path_, str] = {
     ("workload",): "source",
     ("machine", "gpu"): "part",
+    ("machine", "gpu", "interconnect"): "part",
     ("machine", "link"): "part",
+    ("machine", "edges", "*", "link"): "part",
     ("training", "algorithm", "update"): "kind",
 }
+"""Maps that may be written as one text, the value of this field; ``*`` is any item of a list."""
 _REPLACED = (("training", "target"),)
 _SHORT_MACHINE, _GENERAL_MACHINE = ("gpu", "link", "spus"), ("nodes", "edges")
 _FILE_FIELDS = ("source", "part", "gpu", "link", "workload")
@@ -74,29 +77,37 @@ def read_layers(path: Path, seen: tuple[str, ...] = ()) -> tuple[Node, list[Prob
 
 
 def _parent(node: Node, path: Path, seen: tuple[str, ...]) -> Path:
-    if not isinstance(node.value, str) or not node.value:
-        raise _extends_error(node, "a scenario's name or path", describe(node.plain()))
-    target = locate(node.value, path.parent)
-    if target is None:
-        expected = one_of(
-            shipped_scenarios(), node.value, "a shipped scenario or a path ending in .yaml"
-        )
-        raise _extends_error(node, expected, describe(node.value))
-    try:
-        missing, real = not target.is_file(), os.path.realpath(target)
-    except (OSError, ValueError):
-        missing, real = True, ""
-    if missing:
-        raise _extends_error(node, "an existing scenario file", describe(node.value))
-    if real in seen:
-        raise _extends_error(
-            node, "no circle of 'extends'", f"{describe(node.value)}, which leads back here"
-        )
+    target = named_scenario(node, path.parent, "extends")
+    if os.path.realpath(target) in seen:
+        got = f"{describe(node.value)}, which leads back here"
+        raise DocumentError(Problem(node.file, node.line, "extends", "no circle of 'extends'", got))
     return target
 
 
-def _extends_error(node: Node, expected: str, got: str) -> DocumentError:
-    return DocumentError(Problem(node.file, node.line, "extends", expected, got))
+def named_scenario(node: Node, base: Path, field: str) -> Path:
+    """File of the scenario that the field of a document names; a path is relative to ``base``.
+
+    Raises:
+        DocumentError: no text, no such shipped scenario, no such file.
+    """
+
+    def error(expected: str) -> DocumentError:
+        got = describe(node.plain())
+        return DocumentError(Problem(node.file, node.line, field, expected, got))
+
+    if not isinstance(node.value, str) or not node.value:
+        raise error("a scenario's name or path")
+    target = locate(node.value, base)
+    if target is None:
+        what = "a shipped scenario or a path ending in .yaml"
+        raise error(one_of(shipped_scenarios(), node.value, what))
+    try:
+        missing = not target.is_file()
+    except (OSError, ValueError):
+        missing = True
+    if missing:
+        raise error("an existing scenario file")
+    return target
 
 
 def absolutise(node: Node, base: Path) -> None:
@@ -118,7 +129,7 @@ def absolutise(node: Node, base: Path) -> None:
 
 def merge(base: Node, child: Node, path: Path_ = ()) -> Node:
     """The child's document on top of the base's; see the module's rules."""
-    short = _SHORT_FORMS.get(path)
+    short = short_form(path)
     if short and isinstance(base.value, str) and isinstance(child.value, dict):
         base = Node({short: base}, base.file, base.line)
     if not (isinstance(base.value, dict) and isinstance(child.value, dict)) or path in _REPLACED:
@@ -131,6 +142,11 @@ def merge(base: Node, child: Node, path: Path_ = ()) -> Node:
     for key, node in child.value.items():
         merged[key] = merge(merged[key], node, (*path, key)) if key in merged else node
     return Node(merged, child.file, child.line)
+
+
+def short_form(path: Path_) -> str | None:
+    """The field that a text at this place is the value of, where the place takes a map too."""
+    return SHORT_FORMS.get(tuple("*" if isinstance(part, int) else part for part in path))
 
 
 def _changes_kind(base: Node, child: Node) -> bool:
@@ -155,36 +171,53 @@ def apply_override(root: Node, text: str) -> Node:
         DocumentError: not of the form ``path=value``, or no such list item.
     """
     name, equals, value = text.partition("=") if isinstance(text, str) else ("", "", "")
-    keys = [key for key in re.split(r"[.\[\]]+", name.strip()) if key]
-    if not equals or not keys or len(keys) > 20:
+    keys = keys_of(name)
+    if not equals or not keys:
         raise DocumentError(Problem("--set", None, "", "path=value, e.g. seed=1", describe(text)))
     if keys == ["extends"]:
         raise DocumentError(
             Problem("--set", None, "extends", "a field (a file is what extends)", describe(value))
         )
-    path = dotted(tuple(keys))
     try:
         node = parse_value(value, "--set")
     except DocumentError as error:
+        path = dotted(tuple(keys))
         raise DocumentError(replace(error.problem, line=None, path=path)) from None
     absolutise(Node({keys[-1]: node}, "--set", None), Path.cwd())
-    return merge(root, _nest(root, keys, node, path))
+    return put(root, keys, node)
 
 
-def _nest(base: Node | None, keys: list[str], leaf: Node, name: str) -> Node:
+def keys_of(name: str) -> list[str]:
+    """The keys of ``machine.edges[0].link``, an index as text; none where it is no field's path."""
+    keys = [key for key in re.split(r"[.\[\]]+", name.strip()) if key]
+    return keys if len(keys) <= 20 else []
+
+
+def put(root: Node, keys: list[str], leaf: Node) -> Node:
+    """A document with a value at a place, by the module's rules; the maps on the way to it that are
+    new have the value's file and line.
+
+    Raises:
+        DocumentError: no such list item.
+    """
+    return merge(root, _nest(root, keys, leaf, ()))
+
+
+def _nest(base: Node | None, keys: list[str], leaf: Node, path: Path_) -> Node:
     if not keys:
         return leaf
+    key = keys[0]
     if base is not None and isinstance(base.value, list):
-        if not keys[0].isdecimal() or int(keys[0]) >= len(base.value):
-            got = describe(keys[0])
-            raise DocumentError(
-                Problem("--set", None, name, f"an index below {len(base.value)}", got)
-            )
-        items, index = list(base.value), int(keys[0])
-        items[index] = merge(items[index], _nest(items[index], keys[1:], leaf, name))
-        return Node(items, "--set", None)
-    inner = base.value.get(keys[0]) if base is not None and isinstance(base.value, dict) else None
-    return Node({keys[0]: _nest(inner, keys[1:], leaf, name)}, "--set", None)
+        if not key.isdecimal() or int(key) >= len(base.value):
+            expected = f"an index below {len(base.value)}"
+            where = dotted((*path, *keys))
+            raise DocumentError(Problem(leaf.file, leaf.line, where, expected, describe(key)))
+        items, here = list(base.value), (*path, int(key))
+        item = items[int(key)]
+        items[int(key)] = merge(item, _nest(item, keys[1:], leaf, here), here)
+        return Node(items, leaf.file, leaf.line)
+    inner = base.value.get(key) if base is not None and isinstance(base.value, dict) else None
+    return Node({key: _nest(inner, keys[1:], leaf, (*path, key))}, leaf.file, leaf.line)
 
 
 def from_dict(value: object) -> Node:

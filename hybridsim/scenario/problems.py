@@ -38,6 +38,7 @@ _UNIONS: tuple[_Path, ...] = (
     ("training", "algorithm"),
     ("training", "algorithm", "update"),
     ("machine", "nodes", "*"),
+    ("question",),
 )
 _MOVED = {
     "adam": "update: {kind: adam, beta1: ...}",
@@ -62,16 +63,17 @@ def _problems(detail: Mapping[str, Raw], model: type[BaseModel], root: Node) -> 
     path, context = without_tags(detail["loc"]), detail.get("ctx", {})
     if detail["type"] != "fields":
         path, expected, got = _explain(detail, model, path)
-        yield _at(root, path, expected, got)
+        yield problem_at(root, path, expected, got)
         return
     for complaint in context["complaints"]:
         if complaint.problem is not None:
             yield complaint.problem
         else:
-            yield _at(root, (*path, *complaint.path), complaint.expected, complaint.got)
+            yield problem_at(root, (*path, *complaint.path), complaint.expected, complaint.got)
 
 
-def _at(root: Node, path: _Path, expected: str, got: str) -> Problem:
+def problem_at(root: Node, path: _Path, expected: str, got: str) -> Problem:
+    """A problem at a place of a document, with the file and line that stand there."""
     node = root.nearest(path)
     return Problem(node.file, node.line, dotted(path), expected, got)
 

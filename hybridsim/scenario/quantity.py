@@ -171,6 +171,20 @@ def parse_quantity(value: object, unit: str) -> float:
     return result
 
 
+def unit_of(text: object) -> str | None:
+    """The SI unit of a quantity's dimension, as :func:`parse_quantity` and :func:`format_quantity`
+    take it (``b/s`` of ``50 Gb/s``); None where the text is no quantity that a scenario knows.
+    """
+    match = _QUANTITY.fullmatch(text) if isinstance(text, str) else None
+    if match is None or match[2] is None:
+        return None
+    try:
+        dimension = _scale(match[2].strip())[1]
+    except ValueError:
+        return None
+    return next((unit for unit in EXAMPLES if _scale(unit)[1] == dimension), None)
+
+
 def _why(dimension: str, unit: str) -> str:
     due = _scale(unit)[1]
     if "[byte]" in dimension and "[bit]" in due:

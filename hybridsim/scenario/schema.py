@@ -203,7 +203,7 @@ def _shorten(value: Raw) -> Raw:
     return [_shorten(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
-class _WithUnits(GenerateJsonSchema):
+class WithUnits(GenerateJsonSchema):
     """Defaults as a user would write them: ``50 tau`` rather than 50.0."""
 
     def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
@@ -219,7 +219,7 @@ def json_schema() -> dict[str, Raw]:
     """JSON schema of a scenario file; a file that extends another need not be complete by
     itself.
     """
-    full = Scenario.model_json_schema(by_alias=True, schema_generator=_WithUnits)
+    full = Scenario.model_json_schema(by_alias=True, schema_generator=WithUnits)
     definitions = full.pop("$defs")
     full["properties"]["extends"] = {
         "type": "string",

@@ -58,6 +58,11 @@ class Datasheet:
         """All nominal values: equal for parts that cost the same, whatever they are called."""
         return tuple(sorted((name, constant.value) for name, constant in self.constants.items()))
 
+    @cached_property
+    def content(self) -> bytes:
+        """All constants with ranges, statuses and sources, as bytes to hash."""
+        return repr((self.kind, sorted(self.constants.items()))).encode()
+
     def corner(self, end: Literal["low", "high"], falls_with: Collection[str] = ()) -> Datasheet:
         """The sheet with every constant of energy at one end of its range, all others nominal.
 
