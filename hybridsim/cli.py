@@ -267,8 +267,15 @@ def parts(
 
 
 @app.command()
-def schema() -> None:
-    """Print the JSON schema of scenario files."""
+def schema(
+    study: Annotated[bool, typer.Option("--study", help="Of study files.")] = False,
+) -> None:
+    """Print the JSON schema of scenario files, or of study files."""
+    if study:
+        from hybridsim.studies.schema import json_schema_text as study_schema_text
+
+        print(study_schema_text(), end="")
+        return
     from hybridsim.scenario.schema import json_schema_text
 
     print(json_schema_text(), end="")
