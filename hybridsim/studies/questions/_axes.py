@@ -1,0 +1,69 @@
+"""The axes of a study, as questions see them: what varies, its values, its numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from hybridsim.scenario.quantity import Raw
+from hybridsim.studies.values import number
+
+if TYPE_CHECKING:
+    from hybridsim.studies.axes import Axis
+    from hybridsim.studies.schema import Study
+
+Trouble = list[tuple[tuple[str | int, ...], str, str]]
+"""Problems of a study: (path in its file, expected, got)."""
+
+
+def fields_of(study: Study) -> list[str]:
+    """All fields that vary, in the file's order."""
+    return [field for axis in study.axes for field in axis.fields]
+
+
+def groups_of(study: Study) -> list[tuple[str, ...]]:
+    """Fields that vary together, in the file's order: those of one axis; sampled axes are one."""
+    found: list[tuple[str, ...]] = []
+    sampled: list[str] = []
+    for axis in study.axes:
+        if axis.kind != "sample":
+            found.append(axis.fields)
+        elif not sampled:
+            found.append(())
+            sampled.extend(axis.fields)
+        else:
+            sampled.extend(axis.fields)
+    return [group or tuple(sampled) for group in found]
+
+
+def numbers_of(values: Sequence[Raw]) -> list[float] | None:
+    """The numbers of a field's values in SI units; None where one is a word."""
+    found = [number(values[0], value) for value in values]
+    known = [value for value in found if value is not None]
+    return known if len(known) == len(found) else None
+
+
+def is_whole(values: Sequence[Raw]) -> bool:
+    """The study file writes whole numbers only."""
+    return all(type(value) is int for value in values)
+
+
+def numeric_axes(study: Study) -> list[Axis]:
+    """Axes of one field whose values are numbers, at least two of them."""
+    single = [axis for axis in study.axes if len(axis.fields) == 1]
+    values = [axis.values(axis.fields[0]) for axis in single]
+    pairs = zip(single, values, strict=True)
+    return [axis for axis, own in pairs if len(own) > 1 and numbers_of(own) is not None]
+
+
+def names_of(study: Study) -> list[str]:
+    """The sides' names."""
+    return [side.name for side in study.sides]
+
+
+def two_sides(study: Study) -> Trouble:
+    """A problem unless there are exactly two sides."""
+    count = len(study.sides)
+    if count == 2:
+        return []
+    return [(("scenarios",), "exactly two sides", f"{count}")]

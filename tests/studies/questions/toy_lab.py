@@ -1,0 +1,78 @@
+"""A lab whose outcomes are functions: what questions get their numbers from in tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import product
+from types import SimpleNamespace
+from typing import Any
+
+import pandas as pd
+
+from hybridsim.scenario.document import Node
+from hybridsim.studies.axes import Axis, combinations
+from hybridsim.studies.questions.base import RangedConstant
+
+Outcome = dict[str, Any]
+NO_OUTCOME = {
+    "status": "ok", "reason": "", "how": "live", "reached": None, "mark": "",
+    "seconds": float("nan"), "joules": float("nan"), "step": float("nan"),
+    "step_seconds": float("nan"), "step_joules": float("nan"),
+    "run_seconds": float("nan"), "run_joules": float("nan"),
+    "bottleneck": "", "bottleneck_share": float("nan"),
+}  # fmt: skip
+
+
+def axis(
+    values: Mapping[str, Sequence[Any]], kind: str = "grid", sides: Sequence[str] = ()
+) -> Axis:
+    """An axis of fields that vary together."""
+    nodes = {field: tuple(Node(v, "toy", 1) for v in own) for field, own in values.items()}
+    return Axis(kind, nodes, tuple(sides), 0)
+
+
+def study(sides: Sequence[str], axes: Sequence[Axis] = (), seeds: int = 1, **more: Any) -> Any:
+    """What questions ask a study."""
+    named = tuple(SimpleNamespace(name=name) for name in sides)
+    found = {"sides": named, "axes": tuple(axes), "seeds": tuple(range(seeds)), "draw_seed": 0}
+    return SimpleNamespace(**found, backend="live", axis_choices=[], **more)
+
+
+class ToyLab:
+    """Outcomes are ``outcome(side, values, seed)``; counts what it was asked for."""
+
+    def __init__(
+        self,
+        study: Any,
+        outcome: Callable[[str, Mapping[str, Any], int], Outcome],
+        constants: Sequence[RangedConstant] = (),
+        priced: Callable[[str, Mapping[str, float], int], Outcome] | None = None,
+    ) -> None:
+        self.study, self.outcome, self.priced = study, outcome, priced
+        self.ranged = list(constants)
+        self.asked: list[Mapping[str, Any]] = []
+        values = [{f: n.plain() for f, n in one.items()} for one in combinations(study.axes)]
+        self.table = self.rows(values)
+        self.asked.clear()
+
+    def rows(self, values, sides=None, seeds=None) -> pd.DataFrame:
+        self.asked += list(values)
+        names = [side.name for side in self.study.sides] if sides is None else list(sides)
+        wanted = self.study.seeds if seeds is None else seeds
+        return pd.DataFrame(
+            {"side": side, "seed": seed, "point": f"{side}{seed}{one}", **one, **NO_OUTCOME}
+            | self.outcome(side, one, seed)
+            for one, side, seed in product(values, names, wanted)
+        )
+
+    def constants(self, values=None) -> list[RangedConstant]:
+        return self.ranged
+
+    def with_constants(self, settings, values=None) -> pd.DataFrame:
+        names = [side.name for side in self.study.sides]
+        rows = []
+        for (draw, own), side, seed in product(enumerate(settings), names, self.study.seeds):
+            full = {constant.name: constant.value for constant in self.ranged} | dict(own)
+            row = {"draw": draw, "side": side, "seed": seed, "point": side, **NO_OUTCOME}
+            rows.append(row | {"how": "retimed"} | self.priced(side, full, seed))
+        return pd.DataFrame(rows)
