@@ -122,11 +122,13 @@ def kinds_of(run: Run) -> Kinds:
     return Kinds(run.manifest.get("machine") or {})
 
 
-def listed(title: str, count: int) -> str:
-    """The title of a list of ``count`` lines that shows at most ``MOST_LISTED``."""
+def listed(title: str, count: int, where: str = "the run folder") -> str:
+    """The title of a list of ``count`` lines that shows at most ``MOST_LISTED``; ``where`` all
+    are.
+    """
     if count <= MOST_LISTED:
         return f"{title}: {count:,}"
-    return f"{title}: the first {MOST_LISTED:,} of {count:,}, the run folder has all"
+    return f"{title}: the first {MOST_LISTED:,} of {count:,}, {where} has all"
 
 
 def _label(items: Sequence[Row]) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import quote
 
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
@@ -99,9 +100,41 @@ def legend(colours: Mapping[str, str]) -> str:
     return f'<p class="legend">{" ".join(patches)}</p>'
 
 
-def table(headers: Sequence[str], rows: Iterable[Sequence[object]], text: int = 1) -> str:
-    """A table whose first ``text`` columns are text and whose others are numbers, right-aligned."""
-    kinds = ["text" if index < text else "number" for index in range(len(headers))]
+class Link(NamedTuple):
+    """A cell that leads to ``target``, a path relative to the page."""
+
+    text: str
+    target: str
+
+    def html(self) -> str:
+        """As HTML; a target cannot leave the file system, whatever it is called."""
+        return f'<a href="./{quote(self.target)}">{escape(self.text)}</a>'
+
+
+class Patch(NamedTuple):
+    """A cell with a stripe of colour at its left."""
+
+    text: str
+    colour: str
+
+    def html(self) -> str:
+        """As HTML."""
+        style = f"border-left:5px solid {escape(self.colour)};padding-left:6px"
+        return f'<div style="{style}">{escape(self.text)}</div>'
+
+
+def table(
+    headers: Sequence[str], rows: Iterable[Sequence[object]], text: int | Collection[int] = 1
+) -> str:
+    """A table of text and of numbers, which are right-aligned.
+
+    Args:
+        headers: one for each column.
+        rows: cells; a :class:`Link` and a :class:`Patch` stand as such, all else as text.
+        text: which columns are text: their numbers from 0, or how many, counted from the left.
+    """
+    texts = range(text) if isinstance(text, int) else text
+    kinds = ["text" if index in texts else "number" for index in range(len(headers))]
     head = "".join(f'<th class="{k}">{escape(h)}</th>' for k, h in zip(kinds, headers, strict=True))
     body = "".join(f"<tr>{''.join(map(_cell, kinds, row))}</tr>" for row in rows)
     rows_of_table = f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody>"
@@ -133,7 +166,9 @@ def folding_table(headers: Sequence[str], groups: Iterable[Lines], text: int = 1
 
 
 def _cell(kind: str, value: object) -> str:
-    return f'<td class="{kind}{" long" if len(str(value)) > _LONG else ""}">{escape(value)}</td>'
+    text = value.text if isinstance(value, Link | Patch) else str(value)
+    inner = value.html() if isinstance(value, Link | Patch) else escape(text)
+    return f'<td class="{kind}{" long" if len(text) > _LONG else ""}">{inner}</td>'
 
 
 def chart(figure: go.Figure, caption: str, height: int) -> str:

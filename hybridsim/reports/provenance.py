@@ -143,8 +143,8 @@ def provenance(run: Run) -> str:
     if run.manifest.get("backend") == "timing":
         command += " --backend timing"
     told = ("machine", "static_power", "basis", "model_assumptions")
-    rows = list(_lines({key: value for key, value in run.manifest.items() if key not in told}))
-    rows += list(_lines({"host": run.summary.get("host")}))
+    rows = list(lines_of({key: value for key, value in run.manifest.items() if key not in told}))
+    rows += list(lines_of({"host": run.summary.get("host")}))
     return page.section(
         "Provenance",
         page.paragraph("To repeat this run (the digest will be the same):"),
@@ -154,7 +154,7 @@ def provenance(run: Run) -> str:
     )
 
 
-def _lines(content: Mapping[str, object]) -> Iterator[list[str]]:
+def lines_of(content: Mapping[str, object]) -> Iterator[list[str]]:
     """One line per field that has a value; a nested one is spelled out in it."""
     for key, value in content.items():
         if isinstance(value, Mapping):

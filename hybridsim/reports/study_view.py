@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
+
+from hybridsim.reports.differences import ABSENT
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-Cell = str | int | float | bool | None
-Setting = tuple[Cell, ...]
-"""Values of the fields that vary, in their order."""
-WITHOUT_RESULT = ("failed", "diverged", "refused", "missing")
-"""Statuses of points that have no result."""
+Setting = tuple[str, ...]
+"""Values of the fields that vary, in their order, as text."""
 
 
 @dataclass(frozen=True)
@@ -27,18 +28,18 @@ class StudyView:
         name: the study's.
         kind: the question's.
         sentence: the answer, with its interval, in one sentence.
+        points: a row for each (side, seed, values), with the columns of ``points.parquet``.
         notes: what else must be said of it.
         trusted: no point that decides the answer is marked.
         figure: the answer as a picture.
         answer_table: its numbers.
-        points: a row for each (side, seed, values), with the columns of ``points.parquet``.
         fields: dotted paths of what varies, each a column of ``points``.
         sides: names of what is compared.
         seeds: the same ones on every side.
         tuning: a row for each side: its candidates, its budget, what was chosen.
         gate: the median relative error above which an analog answer is no solution.
         facts: the answer's numbers by name.
-        provenance: revision, versions, digest; a value of several lines is folded.
+        provenance: revision, versions, digest; a text of several lines is folded.
         folders: a point's id to the link of its folder, relative to the page.
         baseline: values of fields that all others are held against; the first of each otherwise.
     """
@@ -59,24 +60,82 @@ class StudyView:
     facts: Mapping[str, Any] = field(default_factory=dict)  # Any: whatever the question found
     provenance: Mapping[str, Any] = field(default_factory=dict)  # Any: texts, numbers, maps
     folders: Mapping[str, str] = field(default_factory=dict)
-    baseline: Mapping[str, Cell] = field(default_factory=dict)
+    baseline: Mapping[str, Any] = field(default_factory=dict)  # Any: values as the file writes them
 
     @cached_property
     def distinct(self) -> pd.DataFrame:
         """Each point once: where a field does not apply to a side, several rows are one point."""
-        return self.points.drop_duplicates(["side", "point"]).reset_index(drop=True)
+        again = self.points.duplicated(["side", "point"]) & self.points["point"].astype(bool)
+        return self.points[~again].reset_index(drop=True)
+
+    @cached_property
+    def applying(self) -> dict[str, tuple[str, ...]]:
+        """For each field the sides on which its values make different points."""
+        keys = {name: self.points[name].map(value_text) for name in ("side", *self.fields, "seed")}
+        frame = pd.DataFrame({**keys, "point of it": self.points["point"]})
+        found = {}
+        for name in self.fields:
+            others = [key for key in keys if key != name]
+            counts = frame.groupby(others)[[name, "point of it"]].nunique()
+            tried = counts[counts[name] > 1]["point of it"].gt(1).groupby("side").any()
+            found[name] = tuple(side for side in self.sides if tried.get(side, True))
+        return found
+
+    def setting(self, row: Mapping[str, Any]) -> Setting:  # Any: a row of the points
+        """A point's values of the fields; a dash for those that do not apply to its side."""
+        return tuple(
+            value_text(row[name]) if row["side"] in self.applying[name] else ABSENT
+            for name in self.fields
+        )
+
+    @cached_property
+    def lines(self) -> dict[tuple[str, Setting], pd.DataFrame]:
+        """Distinct points by side and setting, in the order of their first appearance."""
+        places: dict[tuple[str, Setting], list[int]] = {}
+        for index, row in enumerate(self.distinct.to_dict("records")):
+            key = (str(row["side"]), self.setting({str(k): v for k, v in row.items()}))
+            places.setdefault(key, []).append(index)
+        return {key: self.distinct.iloc[rows] for key, rows in places.items()}
 
     @cached_property
     def reference(self) -> Setting:
-        """The baseline's values."""
-        firsts = (None if self.points.empty else self.points[name].iloc[0] for name in self.fields)
+        """The baseline's values of the fields."""
+        firsts = (value_text(self.points[name].iloc[0]) for name in self.fields if len(self.points))
         return tuple(
-            self.baseline.get(name, first) for name, first in zip(self.fields, firsts, strict=True)
+            value_text(self.baseline[name]) if name in self.baseline else first
+            for name, first in zip(self.fields, firsts, strict=False)
         )
 
-    def settings(self, rows: pd.DataFrame) -> dict[Setting, pd.DataFrame]:
-        """Rows by the values of what varies, in the order of their first appearance."""
-        if not self.fields:
-            return {(): rows} if len(rows) else {}
-        groups = rows.groupby(list(self.fields), sort=False, dropna=False)
-        return {tuple(values): found for values, found in groups}
+
+def column(rows: pd.DataFrame, name: str) -> np.ndarray:
+    """A column of numbers; NaN where it has none, or is not there."""
+    if name not in rows:
+        return np.full(len(rows), np.nan)
+    return pd.to_numeric(rows[name], errors="coerce").to_numpy(float)
+
+
+def texts(rows: pd.DataFrame, name: str) -> list[str]:
+    """A column of texts; empty where it has none, or is not there."""
+    if name not in rows:
+        return [""] * len(rows)
+    return ["" if _absent(value) else str(value) for value in rows[name]]
+
+
+def value_text(value: object) -> str:
+    """A field's value as text; a dash where there is none."""
+    if _absent(value):
+        return ABSENT
+    if isinstance(value, bool | np.bool_):
+        return "true" if value else "false"
+    if isinstance(value, float | np.floating):
+        return f"{value:.6g}"
+    if isinstance(value, Mapping | list | tuple | np.ndarray):
+        plain = value.tolist() if isinstance(value, np.ndarray) else value
+        return json.dumps(plain, default=str)
+    return str(value)
+
+
+def _absent(value: object) -> bool:
+    if value is None or value is pd.NaT or value is pd.NA:
+        return True
+    return isinstance(value, float | np.floating) and bool(np.isnan(value))

@@ -13,6 +13,10 @@ p { margin: 6px 0; max-width: 78ch; }
 p.meta, figcaption, .why, p.note { color: var(--soft); font-size: 13px; }
 p.alarm { color: #7a2b05; background: #fdf1ea; border-left: 4px solid var(--bad); padding: 8px 12px;
   max-width: none; overflow-wrap: anywhere; }
+p.answer { font-size: 20px; line-height: 1.35; font-weight: 600; margin: 14px 0 8px;
+  max-width: 62ch; overflow-wrap: anywhere; }
+p.doubtful { color: var(--bad); }
+ul { margin: 6px 0; padding-left: 20px; max-width: 78ch; overflow-wrap: anywhere; }
 .cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(190px, 1fr)); gap: 12px;
   margin: 18px 0 4px; }
 .card { background: var(--tint); border-radius: 6px; border-top: 3px solid var(--mark);

@@ -1,0 +1,65 @@
+"""Tables of a study's page: columns whose names say the unit, long ones cut and said to be."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from hybridsim.reports import page
+from hybridsim.reports.kinds import MOST_LISTED, listed
+from hybridsim.reports.study_view import value_text
+from hybridsim.reports.units_text import quantity
+
+SHOWN = 20
+"""Lines that stand open; more of them are folded."""
+WHERE = "the CSV below"
+_UNITS = {"seconds": "s", "s": "s", "joules": "J", "j": "J"}
+
+
+def frame_table(frame: pd.DataFrame) -> str:
+    """A table of whatever a question found; numbers are right-aligned, with the unit that their
+    column's name ends in.
+    """
+    if frame.empty:
+        return ""
+    names = [str(name) for name in frame.columns]
+    numeric = [_is_number(kind) for kind in frame.dtypes]
+    units = [_unit(name) if number else "" for name, number in zip(names, numeric, strict=True)]
+    rows = [
+        [
+            quantity(float(cell), unit) if unit else value_text(cell)
+            for cell, unit in zip(row, units, strict=True)
+        ]
+        for row in frame.head(MOST_LISTED).itertuples(index=False)
+    ]
+    headers = [_header(name, unit) for name, unit in zip(names, units, strict=True)]
+    text = {0, *(index for index, number in enumerate(numeric) if not number)}
+    return foldable("Lines", headers, rows, text, len(frame))
+
+
+def foldable(
+    title: str,
+    headers: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    text: int | set[int],
+    count: int,
+) -> str:
+    """A table; folded where it is long. ``count``: how many rows there are, shown or not."""
+    table = page.table(headers, rows[:MOST_LISTED], text)
+    return table if count <= SHOWN else page.folded(listed(title, count, WHERE), table)
+
+
+def _is_number(kind: object) -> bool:
+    """Truths count as text."""
+    types = pd.api.types
+    return types.is_numeric_dtype(kind) and not types.is_bool_dtype(kind)
+
+
+def _unit(name: str) -> str:
+    return _UNITS.get(name.rpartition("_")[2], "")
+
+
+def _header(name: str, unit: str) -> str:
+    stem, _, last = name.rpartition("_")
+    return (stem if unit and stem and last in ("s", "j") else name).replace("_", " ")
