@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -24,7 +25,7 @@ def frame_table(frame: pd.DataFrame) -> str:
     if frame.empty:
         return ""
     names = [str(name) for name in frame.columns]
-    numeric = [_is_number(kind) for kind in frame.dtypes]
+    numeric = [_is_numeric(frame[name]) for name in frame.columns]
     units = [_unit(name) if number else "" for name, number in zip(names, numeric, strict=True)]
     rows = [
         [
@@ -50,10 +51,10 @@ def foldable(
     return table if count <= SHOWN else page.folded(listed(title, count, WHERE), table)
 
 
-def _is_number(kind: object) -> bool:
+def _is_numeric(found: pd.Series[Any]) -> bool:  # Any: a column of whatever kind
     """Truths count as text."""
     types = pd.api.types
-    return types.is_numeric_dtype(kind) and not types.is_bool_dtype(kind)
+    return types.is_numeric_dtype(found) and not types.is_bool_dtype(found)
 
 
 def _unit(name: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -81,7 +81,7 @@ class StudyView:
             found[name] = tuple(side for side in self.sides if tried.get(side, True))
         return found
 
-    def setting(self, row: Mapping[str, Any]) -> Setting:  # Any: a row of the points
+    def setting(self, row: Mapping[Hashable, Any]) -> Setting:  # Any: a row of the points
         """A point's values of the fields; a dash for those that do not apply to its side."""
         return tuple(
             value_text(row[name]) if row["side"] in self.applying[name] else ABSENT
@@ -93,7 +93,7 @@ class StudyView:
         """Distinct points by side and setting, in the order of their first appearance."""
         places: dict[tuple[str, Setting], list[int]] = {}
         for index, row in enumerate(self.distinct.to_dict("records")):
-            key = (str(row["side"]), self.setting({str(k): v for k, v in row.items()}))
+            key = (str(row["side"]), self.setting(row))
             places.setdefault(key, []).append(index)
         return {key: self.distinct.iloc[rows] for key, rows in places.items()}
 
