@@ -389,6 +389,41 @@ def run_watched(
         _execute(session)
 
 
+def last_key(scenario: Scenario, task: Task) -> bytes:
+    """The key of the parameters that a run would end with, found without tensors; writes nothing.
+
+    Where facts steer the program a live run may end with another key.
+
+    Raises:
+        CapacityError: something does not fit.
+    """
+    numerics = salt(scenario.host.device, scenario.host.threads)
+    setup = _Setup(scenario, task, Shapes(), numerics, None, None)
+    backend = Timing(setup.salt, setup.shapes)
+    session = _session(setup, backend, _Nowhere(), scenario.training.steps, None)
+    _execute_dry(session)
+    return session.theta.key
+
+
+def first_steps(scenario: Scenario, task: Task, steps: int) -> list[float]:
+    """Host seconds of each of the first steps of a live run, the last one with its evaluation;
+    writes nothing.
+
+    Raises:
+        HybridsimError: the run fails.
+    """
+    numerics = salt(scenario.host.device, scenario.host.threads)
+    setup = _Setup(scenario, task, Shapes(), numerics, None, None)
+    ends: list[float] = []
+    with on_host(scenario.host.device, scenario.host.threads):
+        check_capacity(setup)
+        started = time.perf_counter()
+        backend = Live(setup.salt, setup.shapes)
+        progress: Progress = lambda _: ends.append(time.perf_counter())  # noqa: E731
+        _execute(_session(setup, backend, _Nowhere(), steps, progress))
+    return [end - start for start, end in zip([started, *ends], ends, strict=False)]
+
+
 class Recorded(NamedTuple):
     """All that a run without tensors knows of its machine."""
 

@@ -46,7 +46,8 @@ def code_digest(package: Traversable) -> bytes:
 
 
 @functools.cache
-def _own_code() -> bytes:
+def own_code() -> bytes:
+    """Hash of this package's sources."""
     return code_digest(files("hybridsim"))
 
 
@@ -65,4 +66,4 @@ def salt(device: str, threads: int) -> bytes:
         device,
         str(threads),
     )
-    return digest(_own_code(), *(text.encode() for text in texts))
+    return digest(own_code(), *(text.encode() for text in texts))

@@ -1,0 +1,177 @@
+"""Who works on what: a file that its owner touches as long as it works, so that several launches
+share one folder.
+
+Clocks of machines differ. So no time is compared with a clock: a claim is dead when the file's time
+of change has not moved while a reader watched it for ``patience_s``, or when it was made on this
+machine by a process that is gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import threading
+import time
+import uuid
+from pathlib import Path
+from typing import NamedTuple
+
+from hybridsim.results.keys import Json
+
+BEAT_S = 2.0
+PATIENCE_S = 30.0
+_NAME = "claim.json"
+
+
+class _Seen(NamedTuple):
+    """A claim as a reader saw it."""
+
+    content: str
+    changed_ns: int
+    since_s: float
+
+
+class Claims:
+    """The claims of one launch; a thread of its own keeps them alive.
+
+    Args:
+        beat_s: seconds between touches.
+        patience_s: seconds without a touch after which another's claim is dead.
+    """
+
+    def __init__(self, beat_s: float = BEAT_S, patience_s: float = PATIENCE_S) -> None:
+        self.token = uuid.uuid4().hex
+        self._beat_s, self._patience_s = beat_s, patience_s
+        self._seen: dict[Path, _Seen] = {}
+        self._mine: set[Path] = set()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._beat, daemon=True, name="claims")
+        self._thread.start()
+
+    def take(self, folder: Path) -> bool:
+        """Claim a folder, unless somebody alive has; made if it is not there."""
+        path = folder / _NAME
+        folder.mkdir(parents=True, exist_ok=True)
+        if self._create(path):
+            return True
+        return self._dead(path) and self._remove(path) and self._create(path)
+
+    def release(self, folder: Path) -> None:
+        """Give a claim back."""
+        path = folder / _NAME
+        self._mine.discard(path)
+        if _token(_read(path)) == self.token:
+            path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Give all claims back."""
+        self._stop.set()
+        self._thread.join()
+        for path in tuple(self._mine):
+            self.release(path.parent)
+
+    def _create(self, path: Path) -> bool:
+        content = identity() | {"token": self.token}
+        try:
+            with path.open("x", encoding="utf-8") as file:
+                file.write(json.dumps(content) + "\n")
+        except FileExistsError:
+            return False
+        self._mine.add(path)
+        self._seen.pop(path, None)
+        return True
+
+    def _dead(self, path: Path) -> bool:
+        """Whether nobody works on this any more, as far as was seen."""
+        try:  # read first: network file systems look again at what is opened
+            content, changed_ns = _read(path), path.stat().st_mtime_ns
+        except OSError:
+            return False  # given back by now
+        if _is_gone(content):
+            self._seen[path] = _Seen(content, changed_ns, time.monotonic())
+            return True
+        seen = self._seen.get(path)
+        if seen is None or (seen.content, seen.changed_ns) != (content, changed_ns):
+            self._seen[path] = _Seen(content, changed_ns, time.monotonic())
+            return False
+        return time.monotonic() - seen.since_s > self._patience_s
+
+    def _remove(self, path: Path) -> bool:
+        """Take a dead claim away. Of several who try, one renames it; if what was renamed is
+        another's new claim, it is put back.
+        """
+        taken = path.with_name(f"{_NAME}.{uuid.uuid4().hex}")
+        try:
+            path.rename(taken)
+        except OSError:
+            return False
+        mistaken = _read(taken) != self._seen[path].content
+        if mistaken:
+            with contextlib.suppress(OSError):
+                os.link(taken, path)
+        taken.unlink(missing_ok=True)
+        return not mistaken
+
+    def _beat(self) -> None:
+        """A claim that another has taken over is not touched again."""
+        while not self._stop.wait(self._beat_s):
+            for path in tuple(self._mine):
+                with contextlib.suppress(OSError):
+                    if _token(_read(path)) == self.token:
+                        os.utime(path)
+                    else:
+                        self._mine.discard(path)
+
+
+def identity() -> dict[str, Json]:
+    """Which process this is, so that another one of this machine can tell whether it is gone."""
+    pid = os.getpid()
+    return {"host": _host(), "pid": pid, "started": _started(pid)}
+
+
+def _is_gone(content: str) -> bool:
+    """Whether a claim was made by a process of this machine that has ended."""
+    try:
+        found = json.loads(content)
+        host, pid, started = found["host"], found["pid"], found["started"]
+    except (ValueError, TypeError, KeyError):
+        return False
+    if host != _host() or type(pid) is not int or started is None:
+        return False
+    return bool(_started(pid) != started)
+
+
+def _host() -> str:
+    """This machine since it was started, and this container of it."""
+    names = [socket.gethostname()]
+    with contextlib.suppress(OSError):
+        names.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
+        names.append(os.readlink("/proc/self/ns/pid"))
+    return " ".join(names)
+
+
+def _started(pid: int) -> str | None:
+    """When a process began, in the kernel's ticks; None where there is none, or where the system
+    does not tell.
+    """
+    try:
+        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (OSError, ValueError):
+        return None
+    return None if state in "ZX" else fields[18]  # a zombie has ended
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def _token(content: str) -> str:
+    try:
+        return str(json.loads(content)["token"])
+    except (ValueError, TypeError, KeyError):
+        return ""

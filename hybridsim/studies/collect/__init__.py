@@ -1,0 +1,1 @@
+"""Where points are evaluated: in this process, by workers of this machine, on a cluster."""

@@ -1,0 +1,44 @@
+"""What every place where points are evaluated answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
+
+from hybridsim.studies.evaluate import Evaluated, Group, Keyed, Keys
+
+Job = Group | Keys
+
+
+class Done(NamedTuple):
+    """A job has ended."""
+
+
+class Died(NamedTuple):
+    """Whoever did a job has died, or could not do it; what it had found is reported already."""
+
+    reason: str
+
+
+class Event(NamedTuple):
+    """What was heard of a job."""
+
+    job: str
+    what: Evaluated | Keyed | Done | Died
+
+
+class Pool(Protocol):
+    """Where jobs are done."""
+
+    @property
+    def size(self) -> int:
+        """How many jobs it works on at once."""
+
+    def submit(self, job: Job) -> None:
+        """Begin a job; at most ``size`` of them at once."""
+
+    def events(self, timeout_s: float) -> Iterator[Event]:
+        """What has happened, waiting for at most so long until something does."""
+
+    def close(self) -> None:
+        """Stop whatever is going on."""

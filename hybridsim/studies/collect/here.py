@@ -1,0 +1,46 @@
+"""Points are evaluated in this process."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from hybridsim.studies.collect.base import Done, Event, Job
+from hybridsim.studies.evaluate import Desk, Evaluated, Keyed, perform
+
+
+class Here:
+    """One job at a time, one point at a time.
+
+    Args:
+        facts: where fact stores are published.
+        data: folder of external data sets.
+    """
+
+    size = 1
+
+    def __init__(self, facts: Path | None, data: str | None) -> None:
+        self._scratch = tempfile.TemporaryDirectory(prefix="hybridsim-study-")
+        self.desk = Desk(Path(self._scratch.name), facts, data)
+        self._job: tuple[str, Iterator[Evaluated | Keyed]] | None = None
+
+    def submit(self, job: Job) -> None:
+        """Begin a job."""
+        assert self._job is None, "one at a time"
+        self._job = (job.name, perform(job, self.desk))
+
+    def events(self, timeout_s: float) -> Iterator[Event]:
+        """The next point."""
+        if self._job is None:
+            return
+        name, results = self._job
+        found = next(results, None)
+        if found is None:
+            self._job = None
+        yield Event(name, Done() if found is None else found)
+
+    def close(self) -> None:
+        """Forget the facts that were at hand."""
+        self._job = None
+        self._scratch.cleanup()

@@ -1,0 +1,95 @@
+"""Which points may share one live run: those that end with the same parameters."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from hybridsim.results.digest import canonical_json
+from hybridsim.scenario.schema import Scenario
+from hybridsim.studies import retiming
+from hybridsim.studies.evaluate import Backend, Group
+from hybridsim.studies.points import Point
+
+_NEVER_NUMERIC = ("name", "machine", "thresholds")
+"""Of the scenario: what can be different although the parameters end up equal (the machine may
+be, or not).
+"""
+
+
+def signature(scenario: Scenario) -> str:
+    """Equal for scenarios that only cost constants set apart: 16 hex digits."""
+    return _digest(retiming.cost_signature(scenario))
+
+
+def bucket(scenario: Scenario) -> str:
+    """Equal wherever two scenarios may end with the same parameters: 16 hex digits."""
+    document = scenario.document()
+    kept = {key: value for key, value in document.items() if key not in _NEVER_NUMERIC}
+    training = {key: value for key, value in kept["training"].items() if key != "target"}
+    return _digest(canonical_json(kept | {"training": training}))
+
+
+@dataclass
+class Numerics:
+    """What is known of points' numerics.
+
+    Attributes:
+        keys: last key by signature.
+        facts: names of published facts by last key.
+    """
+
+    keys: dict[str, str] = field(default_factory=dict)
+    facts: dict[str, str] = field(default_factory=dict)
+    _buckets: dict[str, dict[str, Point]] = field(default_factory=dict)
+
+    def unknown(self, points: Sequence[Point]) -> list[Point]:
+        """One point of each signature whose last key must be found, to know what it shares: where
+        no other signature could end with the same parameters, it shares nothing.
+        """
+        for point in points:
+            members = self._buckets.setdefault(bucket(point.scenario), {})
+            members.setdefault(signature(point.scenario), point)
+        shared = [members for members in self._buckets.values() if len(members) > 1]
+        return [p for members in shared for name, p in members.items() if name not in self.keys]
+
+    def groups(
+        self,
+        points: Sequence[Point],
+        backend: Backend,
+        gate: float,
+        wanted: Callable[[Point], bool],
+    ) -> list[Group]:
+        """Groups of points, in the order of their first; of each the points that are wanted.
+
+        A group's name depends on all of its points, so that launches that want different ones call
+        it the same.
+        """
+        found: dict[str, list[Point]] = {}
+        for point in points:
+            name = signature(point.scenario)
+            key = self.keys.get(name, "") if backend == "live" else ""
+            found.setdefault(key or name, []).append(point)
+        return [
+            Group(min(p.id for p in members), todo, backend, gate, key, self.facts.get(key, ""))
+            for key, members in found.items()
+            if (todo := tuple(p for p in members if wanted(p)))
+        ]
+
+
+def shard_of(group: Group, shards: int) -> int:
+    """Which shard takes a group, from 1."""
+    return int(hashlib.sha256(group.name.encode()).hexdigest(), 16) % shards + 1
+
+
+def distinct(points: Iterable[Point]) -> list[Point]:
+    """Points by id, each once."""
+    found: dict[str, Point] = {}
+    for point in points:
+        found.setdefault(point.id, point)
+    return list(found.values())
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
