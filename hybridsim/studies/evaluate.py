@@ -231,19 +231,17 @@ def _retimed(
     started = time.perf_counter()
     task = desk.task(first.scenario)
     store = desk.store(group.numerics, group.facts) if group.backend == "live" else None
-    mode = "timing" if store is None else "replay"
     try:
-        recording = retiming.record(first.scenario, task, store, mode)
-        outcomes = recording.outcomes([point.scenario for point in others])
+        recording = retiming.record(first.scenario, task, store)
+        scenarios = [point.scenario for point in others]
+        outcomes = retiming.outcomes(recording, scenarios, found.outcome)
     except (HybridsimError, ValueError):  # a fact is missing, the program reads the clock
         return [None] * len(others)
     wall_s = (time.perf_counter() - started) / len(others)
     return [
         None
         if outcome is None
-        else found._replace(
-            point=point.id, outcome=outcome._replace(how="retimed", digest="", wall_s=wall_s)
-        )
+        else found._replace(point=point.id, outcome=outcome._replace(wall_s=wall_s))
         for point, outcome in zip(others, outcomes, strict=True)
     ]
 

@@ -167,4 +167,3 @@ def uniform(points: pd.DataFrame) -> pd.DataFrame:
 
 def _absent(value: Json) -> bool:
     return value is None or (isinstance(value, float) and value != value)
-

@@ -131,6 +131,8 @@ EVENT_COLUMNS = columns_of(EventRow)
 REQUEST_COLUMNS = columns_of(RequestRow)
 
 LAST_PS = 2**63 - 1
+CHUNK_ROWS = 50_000
+"""Spans that are handed on together."""
 _PRO_RATA = SpanRow._fields[SpanRow._fields.index("busy_ps") : SpanRow._fields.index("request")]
 
 
@@ -166,7 +168,7 @@ class Trace:
         self,
         sink: Sink,
         now: Callable[[], int],
-        chunk_rows: int = 50_000,
+        chunk_rows: int = CHUNK_ROWS,
         chunk_s: float = 30.0,
     ) -> None:
         self._sink, self._now = sink, now

@@ -6,7 +6,8 @@ asked for in the same order: then times and energies follow from new prices alon
 """
 
 from hybridsim.studies.retiming.evaluate import Retimed, retime
+from hybridsim.studies.retiming.outcomes import outcomes
 from hybridsim.studies.retiming.recording import Recording, record
 from hybridsim.studies.retiming.signature import cost_signature
 
-__all__ = ["Recording", "Retimed", "cost_signature", "record", "retime"]
+__all__ = ["Recording", "Retimed", "cost_signature", "outcomes", "record", "retime"]

@@ -6,13 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hybridsim.hardware.kinds import PARTS
 from hybridsim.results.keys import operation
-from hybridsim.scenario.datasheets.sheets import Datasheet
 from hybridsim.scenario.schema import Scenario
 from hybridsim.scenario.unbuildable import unbuildable_parts
 from hybridsim.studies.outcome import Outcome
-from hybridsim.studies.retiming.evaluate import moments_of, retime, shares_of
+from hybridsim.studies.retiming.energy import Energies
+from hybridsim.studies.retiming.evaluate import moments_of, retime
 from hybridsim.studies.retiming.prices import prices
 from hybridsim.studies.retiming.recording import Recording, sheets_of
 from hybridsim.units import to_s
@@ -28,6 +27,7 @@ def outcomes(
         scenarios: what is asked for.
         like: the outcome of what was recorded, whose numbers of training hold for all.
     """
+    energies = Energies(recording)
     found = retime(recording, [scenario.machine.expand() for scenario in scenarios])
     numbers = [int(step.row["step"]) for step in recording.steps]
     mark = len(numbers) - 1 if like.step is None else numbers.index(like.step)
@@ -37,15 +37,14 @@ def outcomes(
             result.append(None)
             continue
         run_s = to_s(int(found.end_ps[draw, -1]))
-        run_j = float(found.run_joules[draw])
+        sheets = sheets_of(scenario.machine.expand())
+        moments = moments_of(recording, [prices(recording.asked, sheets)])[:, 0]
+        run_j, low, high = energies.of(sheets, moments)
         has_target = scenario.training.target is not None
         seconds, joules = (run_s, run_j) if not has_target else (float("nan"), float("nan"))
         if has_target and like.step is not None:
             seconds = to_s(int(found.end_ps[draw, mark]))
             joules = float(found.joules[draw, mark])
-        sheets = sheets_of(scenario.machine.expand())
-        moments = moments_of(recording, [prices(recording.asked, sheets)])[:, 0]
-        low, high = _band(recording, sheets, moments)
         binds, share = _bottleneck(recording, moments)
         result.append(
             like._replace(
@@ -65,33 +64,6 @@ def outcomes(
             )
         )
     return result
-
-
-def _band(
-    recording: Recording, sheets: dict[str, Datasheet], moments: np.ndarray
-) -> tuple[float, float]:
-    """Joules of the run under the low and the high sheets, on this schedule."""
-    amounts = shares_of(recording, moments) * recording.amounts
-    counts = np.bincount(recording.asked_of, amounts, len(recording.asked))
-    last = recording.steps[-1]
-    end_s = float(moments[last.moment]) * 1e-12
-    found = [0.0, 0.0]
-    corners: dict[tuple[int, str, frozenset[str]], Datasheet] = {}
-    for index, end in enumerate(("low", "high")):
-        for (part, request), count in zip(recording.asked, counts, strict=True):
-            sheet = sheets.get(part)
-            tariff = PARTS[sheet.kind].tariffs.get(type(request)) if sheet is not None else None
-            if sheet is None or tariff is None:  # a pause
-                continue
-            key = (id(sheet), end, tariff.falls_with)
-            if key not in corners:
-                corners[key] = sheet.corner("low" if end == "low" else "high", tariff.falls_with)
-            found[index] += tariff.energy(corners[key], request) * float(count)
-        for part, rows in last.standing.items():
-            for row in rows:
-                value: float = getattr(sheets[part].constants[row.constant], end)
-                found[index] += value * row.number * end_s
-    return found[0], found[1]
 
 
 def _bottleneck(recording: Recording, moments: np.ndarray) -> tuple[str, float]:
