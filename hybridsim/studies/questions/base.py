@@ -71,11 +71,18 @@ class Lab(Protocol):
         """The ranged constants of all sides' parts."""
 
     def with_constants(
-        self, settings: Sequence[Mapping[str, float]], values: Values | None = None
+        self,
+        settings: Sequence[Mapping[str, float]],
+        values: Values | None = None,
+        simulate: int = 60,
     ) -> pd.DataFrame:
         """The outcome under other values of constants: one row for each of ``settings``, side and
         seed, with the column ``draw``, the number of its setting. Constants that are not named keep
         their nominal values.
+
+        Draws are retimed from a recorded run. Those for which it does not hold are simulated, for
+        each side and seed the first ``simulate`` of them; the others say ``not evaluated`` under
+        ``how`` and have no numbers.
         """
 
 

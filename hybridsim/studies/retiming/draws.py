@@ -47,9 +47,8 @@ def ranged_constants(sides: Sides) -> list[RangedConstant]:
     """
     found: dict[str, RangedConstant] = {}
     for side, names in _owned(sides).items():
-        clocked = sides[side].training.algorithm.reads_clock
         for one in names:
-            numeric = one.spec.resolution or (clocked and not one.spec.energy)
+            numeric = is_numeric(one.spec, sides[side])
             before = found.get(one.name)
             found[one.name] = RangedConstant(
                 one.name,
@@ -62,6 +61,14 @@ def ranged_constants(sides: Sides) -> list[RangedConstant]:
                 (*(before.sides if before is not None else ()), side),
             )
     return list(found.values())
+
+
+def is_numeric(constant: ConstantSpec, scenario: Scenario) -> bool:
+    """Whether a constant changes numbers that are computed: a resolution, and where the program
+    reads the clock everything that sets a time.
+    """
+    clocked = scenario.training.algorithm.reads_clock
+    return constant.resolution or (clocked and not constant.energy)
 
 
 def owned(sides: Sides, side: str) -> list[Owned]:
