@@ -79,7 +79,7 @@ class Range(NamedTuple):
         if self.whole:
             return min(max(round(value), int(low)), int(high))
         largest = max(abs(low), abs(high))
-        digits = _DIGITS + max(math.ceil(math.log10(largest / (high - low))), 0)
+        digits = _DIGITS + max(math.floor(math.log10(largest / (high - low))), 0)
         rounded = float(f"{value:.{min(digits, 17)}g}")
         example = self.low if unit_of(self.low) is not None else 0.5
         return text(example, min(max(rounded, low), high))

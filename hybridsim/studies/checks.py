@@ -77,6 +77,11 @@ class _Named(NamedTuple):
     def is_axis(self) -> bool:
         return self.path[0] == "axes"
 
+    def is_around(self, other: _Named) -> bool:
+        """Does its field hold the other's? Its values, which are no maps, would replace it."""
+        mine, others = keys_of(self.field), keys_of(other.field)
+        return len(mine) < len(others) and others[: len(mine)] == mine
+
     @property
     def keys(self) -> tuple[str, ...]:
         """Of the field that is written, in the long form where it has a short one."""
@@ -129,7 +134,7 @@ def _clash(named: _Named, before: list[_Named], root: Node) -> Iterator[Problem]
             what = "each field on one axis" if both_axes else "each field once for a side"
             yield problem_at(root, named.path, what, f"{describe(named.field)} again{first}")
             return
-        if not other.varies and named.varies and other.keys[: len(named.keys)] == named.keys:
+        if named.varies and not other.varies and named.is_around(other):
             expected = f"a field that holds none that is set, such as {other.field}"
             yield problem_at(root, named.path, expected, f"{describe(named.field)}{first}")
             return

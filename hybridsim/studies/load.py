@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from hybridsim.errors import InputError, Problem
+from hybridsim.scenario.datasheets.sheets import sheets_held
 from hybridsim.scenario.document import (
     DocumentError,
     Node,
@@ -56,6 +57,11 @@ def load_study(source: str | Path | Mapping[str, Raw], overrides: Sequence[str] 
             root = _overridden(root, override)
         except DocumentError as error:
             problems.append(error.problem)
+    with sheets_held():
+        return _checked(root, shown, problems)
+
+
+def _checked(root: Node, shown: str, problems: list[Problem]) -> Study:
     plain = root.plain()
     try:
         plan: Plan = Study.model_validate(plain)
@@ -140,34 +146,44 @@ def _sides(root: Node) -> Iterator[tuple[Node, str]]:
     """Maps with a key whose value describes a side, whatever else may be wrong."""
     if "base" in root.value:
         yield root, "base"
-    scenarios = root.value.get("scenarios")
-    if scenarios is not None and isinstance(scenarios.value, dict):
-        yield from ((scenarios, key) for key in scenarios.value)
+    scenarios = _inside(root, "scenarios")
+    yield from ((scenarios, key) for key in scenarios.value)
+
+
+def _inside(node: Node, *keys: str) -> Node:
+    """The map at a place, an empty one where there is none."""
+    for key in keys:
+        found = node.value.get(key)
+        if found is None or not isinstance(found.value, dict):
+            return Node({}, node.file, None)
+        node = found
+    return node
 
 
 def _absolutise(root: Node, folder: Path) -> None:
     """Make all paths absolute, in place: those of scenarios, and of files that values name."""
     for holder, key in _sides(root):
-        named = holder.value[key].nearest(("scenario",))
-        text = named.value
+        side = _inside(holder, key)
+        named = side.value.get("scenario")
+        text = named.value if named is not None else None
         if isinstance(text, str) and (text.endswith((".yaml", ".yml")) or "/" in text):
             named.value = str((folder / text).absolute())
-        _absolutise_fields(holder.value[key].nearest(("set",)), folder)
-    _absolutise_fields(root.nearest(("set",)), folder)
-    axes = root.nearest(("axes",)).value
-    for axis in axes if isinstance(axes, list) else ():
-        _absolutise_fields(axis.nearest(("zip",)), folder)
-        field, grid = axis.nearest(("field",)).value, axis.nearest(("grid",))
-        if isinstance(field, str):
-            _absolutise_fields(Node({field: grid}, "", None), folder)
-    tuned = root.nearest(("tuning", "fields")).value
-    for side in tuned.values() if isinstance(tuned, dict) else ():
-        _absolutise_fields(side, folder)
+        _absolutise_fields(_inside(side, "set"), folder)
+    _absolutise_fields(_inside(root, "set"), folder)
+    axes = root.value.get("axes")
+    for axis in axes.value if axes is not None and isinstance(axes.value, list) else ():
+        if isinstance(axis.value, dict):
+            _absolutise_fields(_inside(axis, "zip"), folder)
+            field, grid = axis.value.get("field"), axis.value.get("grid")
+            if grid is not None and field is not None and isinstance(field.value, str):
+                _absolutise_fields(Node({field.value: grid}, "", None), folder)
+    for side in _inside(root, "tuning", "fields").value:
+        _absolutise_fields(_inside(root, "tuning", "fields", side), folder)
 
 
 def _absolutise_fields(fields: Node, folder: Path) -> None:
     """Those in values, or lists of values, by dotted field."""
-    for field, node in fields.value.items() if isinstance(fields.value, dict) else ():
+    for field, node in fields.value.items():
         for item in node.value if isinstance(node.value, list) else [node]:
             absolutise(Node({(keys_of(field) or [""])[-1]: item}, "", None), folder)
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from hybridsim.errors import InputError, Problem
 from hybridsim.operations.keys import salt
 from hybridsim.operations.ref import digest
-from hybridsim.scenario.datasheets.sheets import load_constant_set, load_part
+from hybridsim.scenario.datasheets.sheets import load_constant_set, load_part, sheets_held
 from hybridsim.scenario.document import DocumentError, Node, from_python
 from hybridsim.scenario.merge import absolutise, keys_of
 from hybridsim.scenario.nearest import one_of
@@ -59,7 +59,8 @@ def assignments(study: Study) -> list[dict[str, Raw]]:
 
 def points_of(study: Study) -> list[Point]:
     """Every combination of the axes on every side under every seed, in this order."""
-    return list(_points(study))
+    with sheets_held():
+        return list(_points(study))
 
 
 def _points(study: Study) -> Iterator[Point]:

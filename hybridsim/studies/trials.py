@@ -83,17 +83,19 @@ def _explained(
     sides = list(dict.fromkeys(side for side, _ in where))
     notes = []
     if problem.file not in (root.file, "--set"):
-        failing = [values for side, values in where if side == sides[0]]
-        notes += _shared(failing, tried[sides[0]])
+        notes.append(
+            _shared([values for side, values in where if side == sides[0]], tried[sides[0]])
+        )
     if len(sides) < len(tried):
         notes.append("on side " + " and ".join(sides))
-    return replace(problem, got=f"{problem.got} ({', '.join(notes)})") if notes else problem
+    note = ", ".join(note for note in notes if note)
+    return replace(problem, got=f"{problem.got} ({note})") if note else problem
 
 
-def _shared(failing: Sequence[Mapping[str, Raw]], tried: Sequence[Mapping[str, Raw]]) -> list[str]:
+def _shared(failing: Sequence[Mapping[str, Raw]], tried: Sequence[Mapping[str, Raw]]) -> str:
     """The values that all combinations that fail have and others have not; else one of them."""
     if len(failing) == len(tried):
-        return []
+        return ""
     first = failing[0]
     shared = [
         field
@@ -101,8 +103,9 @@ def _shared(failing: Sequence[Mapping[str, Raw]], tried: Sequence[Mapping[str, R
         if all(other.get(field) == value for other in failing)
         and any(other.get(field) != value for other in tried)
     ]
-    shown = [f"where {field} is {describe(first[field])}" for field in shared or first]
-    return shown if shared else [*shown, f"one of {len(failing)} such combinations"]
+    shown = " and ".join(f"{field} is {describe(first[field])}" for field in shared or first)
+    more = "" if shared else f", one of {len(failing)} such combinations"
+    return f"where {shown}{more}"
 
 
 def _one_of_each_draw(plan: Plan, root: Node, problems: Sequence[Problem]) -> list[Problem]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -17,6 +19,9 @@ from hybridsim.scenario.quantity import describe, format_quantity
 STATUSES = ("paper", "public", "derived", "assumed")
 CONSTANT_SETS = ("paper", "realistic", "optimistic")
 _sheets: dict[tuple[str, Path], tuple[Datasheet, dict[Path, str]]] = {}
+_held: ContextVar[dict[tuple[str, str, Path | None], Datasheet] | None] = ContextVar(
+    "_held", default=None
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,9 +144,29 @@ def load_part(kind: PartKind, name_or_path: str, base_dir: Path | None = None) -
     Raises:
         InputError: no such part, or every problem of its file.
     """
+    held = _held.get()
+    key = kind, str(name_or_path), base_dir
+    if held is not None and key in held:
+        return held[key]
+    found = _read_part(part_path(kind, name_or_path, base_dir), kind)
+    if held is not None:
+        held[key] = found
+    return found
+
+
+@contextmanager
+def sheets_held() -> Iterator[None]:
+    """Within it every datasheet is read once: a file that changes meanwhile is not read again."""
+    before = _held.set(_held.get() or {})
+    try:
+        yield
+    finally:
+        _held.reset(before)
+
+
+def _read_part(path: Path, kind: PartKind) -> Datasheet:
     from hybridsim.scenario.datasheets.reading import read_datasheet
 
-    path = part_path(kind, name_or_path, base_dir)
     cached = _sheets.get((kind, path))
     if cached is None or not all(_holds(file, text) for file, text in cached[1].items()):
         cached = _sheets[kind, path] = read_datasheet(kind, path)
