@@ -352,6 +352,12 @@ class Watched(NamedTuple):
     trace: Trace
 
 
+def _plain_setup(scenario: Scenario, task: Task, store: FactStore | None = None) -> _Setup:
+    """The setup of a run that nobody watches."""
+    numerics = salt(scenario.host.device, scenario.host.threads)
+    return _Setup(scenario, task, Shapes(), numerics, store, None)
+
+
 def run_watched(
     scenario: Scenario,
     task: Task,
@@ -380,8 +386,7 @@ def run_watched(
         store = FactStore(facts) if facts is not None else None
         if store is not None:
             stack.callback(store.close)
-        host = scenario.host
-        setup = _Setup(scenario, task, Shapes(), salt(host.device, host.threads), store, None)
+        setup = _plain_setup(scenario, task, store)
         backend = _BACKENDS[mode](setup.salt, setup.shapes, store)
         steps = scenario.training.steps
         session = _session(setup, backend, _Nowhere(), steps, None, spec, watched)
@@ -397,8 +402,7 @@ def last_key(scenario: Scenario, task: Task) -> bytes:
     Raises:
         CapacityError: something does not fit.
     """
-    numerics = salt(scenario.host.device, scenario.host.threads)
-    setup = _Setup(scenario, task, Shapes(), numerics, None, None)
+    setup = _plain_setup(scenario, task)
     backend = Timing(setup.salt, setup.shapes)
     session = _session(setup, backend, _Nowhere(), scenario.training.steps, None)
     _execute_dry(session)
@@ -412,8 +416,7 @@ def first_steps(scenario: Scenario, task: Task, steps: int) -> list[float]:
     Raises:
         HybridsimError: the run fails.
     """
-    numerics = salt(scenario.host.device, scenario.host.threads)
-    setup = _Setup(scenario, task, Shapes(), numerics, None, None)
+    setup = _plain_setup(scenario, task)
     ends: list[float] = []
     with on_host(scenario.host.device, scenario.host.threads):
         check_capacity(setup)

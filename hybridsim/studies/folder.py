@@ -57,6 +57,21 @@ class Folder:
                 f"{self.path}: expected a folder that can be written, got: {error.strerror}"
             ) from error
 
+    @classmethod
+    def open(cls, path: Path) -> Folder:
+        """A folder that is there already.
+
+        Raises:
+            InputError: it is not.
+        """
+        if not (path / "study.json").is_file():
+            raise InputError(f"{path}: expected a study's folder, got no study.json there")
+        return cls(path)
+
+    def points(self) -> list[str]:
+        """The ids of all points that have a folder."""
+        return sorted(entry.name for entry in (self.path / "points").iterdir() if entry.is_dir())
+
     @property
     def facts(self) -> Path:
         """Where fact stores are published."""
@@ -78,7 +93,7 @@ class Folder:
         """Whether there is a file where a point's outcome should be."""
         return (self.point(point) / _OUTCOME).exists()
 
-    def keep(self, found: Evaluated, point: Point, signature: str) -> None:
+    def keep(self, found: Evaluated, point: Point, signature: str) -> Record:
         """Store a point and its outcome, and note that it was computed.
 
         Raises:
@@ -87,9 +102,10 @@ class Folder:
         folder = self.point(point.id)
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(folder / _SCENARIO, point.scenario.to_yaml())
-        write_record(folder / _OUTCOME, found, signature, self.writer)
+        record = write_record(folder / _OUTCOME, found, signature, self.writer)
         outcome = found.outcome
         self._log({"point": point.id, "status": outcome.status, "how": outcome.how})
+        return record
 
     def last_key(self, point: str) -> str:
         """The key that a timing-only pass found for a point (hex); empty where there was none."""

@@ -78,11 +78,6 @@ class Numerics:
         ]
 
 
-def shard_of(group: Group, shards: int) -> int:
-    """Which shard takes a group, from 1."""
-    return int(hashlib.sha256(group.name.encode()).hexdigest(), 16) % shards + 1
-
-
 def distinct(points: Iterable[Point]) -> list[Point]:
     """Points by id, each once."""
     found: dict[str, Point] = {}

@@ -159,16 +159,16 @@ def from_json(found: Mapping[str, Json]) -> Outcome:
 
 
 def _checked(name: str, value: Json) -> Json:
-    kind = Outcome.__annotations__[name]
-    if kind == "float" and isinstance(value, int | float | str) and not isinstance(value, bool):
-        return float(value)
-    if kind == "str" and isinstance(value, str):
+    default = Outcome._field_defaults.get(name, "")
+    if isinstance(default, float):
+        if isinstance(value, int | float | str) and not isinstance(value, bool):
+            return float(value)
+    elif isinstance(default, str):
+        if isinstance(value, str):
+            return value
+    elif value is None or type(value) is (bool if name == "reached" else int):
         return value
-    if kind == "bool | None" and (value is None or isinstance(value, bool)):
-        return value
-    if kind == "int | None" and (value is None or type(value) is int):
-        return value
-    raise ValueError(f"{name}: expected {kind}, got {value!r:.40}")
+    raise ValueError(f"{name}: expected a {type(default).__name__}, got {value!r:.40}")
 
 
 def _number(value: float | None) -> float:

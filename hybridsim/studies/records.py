@@ -36,8 +36,8 @@ class Record(NamedTuple):
     sha256: str
 
 
-def write_record(path: Path, found: Evaluated, signature: str, computed_by: str) -> None:
-    """Write a point's outcome.
+def write_record(path: Path, found: Evaluated, signature: str, computed_by: str) -> Record:
+    """Write a point's outcome; returns what reading it would give.
 
     Raises:
         InputError, DiskFailed: the file cannot be written.
@@ -46,6 +46,7 @@ def write_record(path: Path, found: Evaluated, signature: str, computed_by: str)
     content |= {"format": FORMAT, "signature": signature, "computed_by": computed_by}
     content[_OWN] = _sha256(content)
     write_whole(path, json.dumps(content, indent=1) + "\n")
+    return Record(found, signature, computed_by, content[_OWN])
 
 
 def read_record(path: Path, point: str, gate: float) -> Record | None:

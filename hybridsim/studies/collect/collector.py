@@ -236,8 +236,7 @@ class Collector:
 
     def _keep(self, found: Evaluated) -> None:
         point = self.asked[found.point]
-        self.folder.keep(found, point, signature(point.scenario))
-        self._look(point)
+        self._know(self.folder.keep(found, point, signature(point.scenario)))
         self._tell("")
 
     def _tell(self, what: str) -> None:
