@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from hybridsim.simulate import RunFailed as RunFailed
     from hybridsim.simulate import load_task as load_task
     from hybridsim.simulate import run as run
+    from hybridsim.studies.result import StudyResult as StudyResult
+    from hybridsim.studies.run import study as study
     from hybridsim.tasks.task import Task as Task
     from hybridsim.tasks.workload import Data as Data
     from hybridsim.tasks.workload import Workload as Workload
@@ -61,6 +63,8 @@ _HOMES = {
     "hybridsim.scenario.load": ("load",),
     "hybridsim.scenario.schema": ("Scenario",),
     "hybridsim.simulate": ("RunFailed", "load_task", "run"),
+    "hybridsim.studies.result": ("StudyResult",),
+    "hybridsim.studies.run": ("study",),
     "hybridsim.tasks.task": ("Task",),
     "hybridsim.tasks.workload": ("Data", "Workload"),
 }
@@ -76,6 +80,7 @@ __all__ = [
     "Run",
     "RunFailed",
     "Scenario",
+    "StudyResult",
     "Task",
     "Workload",
     "compare_table",
@@ -87,6 +92,7 @@ __all__ = [
     "paired_difference",
     "paired_ratio",
     "run",
+    "study",
     "to_latex",
     "write_chrome_json",
     "write_comparison",

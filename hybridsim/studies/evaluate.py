@@ -18,9 +18,10 @@ from hybridsim.results.integrity import file_sha256
 from hybridsim.results.read import Run
 from hybridsim.scenario.schema import Scenario
 from hybridsim.simulate import Mode, last_key, load_task, run
-from hybridsim.studies import retiming
 from hybridsim.studies.outcome import Outcome, outcome_of, without_result
 from hybridsim.studies.points import Point
+from hybridsim.studies.retiming import cost_signature, record
+from hybridsim.studies.retiming.outcomes import outcomes
 from hybridsim.tasks.task import Task
 
 Backend = Literal["live", "timing"]
@@ -190,7 +191,7 @@ def _families(points: Sequence[Point]) -> list[list[Point]]:
     """Points that nothing but cost constants set apart stand together."""
     found: dict[str, list[Point]] = {}
     for point in points:
-        found.setdefault(retiming.cost_signature(point.scenario), []).append(point)
+        found.setdefault(cost_signature(point.scenario), []).append(point)
     return list(found.values())
 
 
@@ -231,10 +232,10 @@ def _retimed(
     started = time.perf_counter()
     task = desk.task(first.scenario)
     store = desk.store(group.numerics, group.facts) if group.backend == "live" else None
+    mode: Mode = "timing" if store is None else "replay"
     try:
-        recording = retiming.record(first.scenario, task, store)
-        scenarios = [point.scenario for point in others]
-        outcomes = retiming.outcomes(recording, scenarios, found.outcome)
+        recording = record(first.scenario, task, store, mode)
+        found_again = outcomes(recording, [p.scenario for p in others], found.outcome)
     except (HybridsimError, ValueError):  # a fact is missing, the program reads the clock
         return [None] * len(others)
     wall_s = (time.perf_counter() - started) / len(others)
@@ -242,7 +243,7 @@ def _retimed(
         None
         if outcome is None
         else found._replace(point=point.id, outcome=outcome._replace(wall_s=wall_s))
-        for point, outcome in zip(others, outcomes, strict=True)
+        for point, outcome in zip(others, found_again, strict=True)
     ]
 
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 
 from hybridsim.results.digest import canonical_json
 from hybridsim.scenario.schema import Scenario
-from hybridsim.studies import retiming
 from hybridsim.studies.evaluate import Backend, Group
 from hybridsim.studies.points import Point
+from hybridsim.studies.retiming import cost_signature
 
 _NEVER_NUMERIC = ("name", "machine", "thresholds")
 """Of the scenario: what can be different although the parameters end up equal (the machine may
@@ -20,7 +20,7 @@ be, or not).
 
 def signature(scenario: Scenario) -> str:
     """Equal for scenarios that only cost constants set apart: 16 hex digits."""
-    return _digest(retiming.cost_signature(scenario))
+    return cost_signature(scenario)
 
 
 def bucket(scenario: Scenario) -> str:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from hybridsim.studies.collect.collector import Collector
 from hybridsim.studies.outcome import Outcome
-from hybridsim.studies.points import Point, point, points_of
+from hybridsim.studies.points import Point, point
 from hybridsim.studies.questions.base import RangedConstant, Values
 from hybridsim.studies.schema import Study
 from hybridsim.studies.table import table_of
@@ -19,16 +19,16 @@ class StudyLab:
 
     Args:
         study: the study, settings chosen.
+        points: its own points.
         collector: where outcomes come from.
     """
 
-    def __init__(self, study: Study, collector: Collector) -> None:
-        self.study, self._collector = study, collector
-        self.points = points_of(study)
+    def __init__(self, study: Study, points: Sequence[Point], collector: Collector) -> None:
+        self.study, self.points, self._collector = study, points, collector
         self.further: list[Point] = []
         """Points that were asked for beside the study's own, in order."""
         self._axes = [field for axis in study.axes for field in axis.fields]
-        self.table = self._table(self.points)
+        self.table = table_of(points, self._known(), self._axes)
 
     def rows(
         self,
@@ -54,7 +54,8 @@ class StudyLab:
         """The ranged constants of all sides' parts; see ``questions.base.Lab``."""
         from hybridsim.studies.retiming.draws import ranged_constants
 
-        return ranged_constants(self._at(values, self.study.seeds[:1]))
+        points = self._at(values, self.study.seeds[:1])
+        return ranged_constants({point.side: point.scenario for point in points})
 
     def with_constants(
         self, settings: Sequence[Mapping[str, float]], values: Values | None = None
@@ -64,7 +65,7 @@ class StudyLab:
 
         return outcomes_under(self._at(values, self.study.seeds), settings, self._collector)
 
-    def all_rows(self) -> pd.DataFrame:
+    def everything(self) -> pd.DataFrame:
         """The study's own points, and what was asked for beside them; missing ones too."""
         own = {(p.side, p.seed, *map(repr, p.combination.items())) for p in self.points}
         seen, further = set(own), []

@@ -106,6 +106,11 @@ class Collector:
             self._look(point)
         return self._missing(asked)
 
+    @property
+    def at_once(self) -> int:
+        """How many groups are evaluated at once."""
+        return self._pool.size
+
     def close(self) -> None:
         """Stop whatever is going on and give back what was claimed."""
         self._pool.close()
