@@ -1,0 +1,316 @@
+"""What is said of break-evens: sentences, notes, and facts for machines."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+from hybridsim.scenario.quantity import Raw
+from hybridsim.studies.questions._contest import basis_text
+from hybridsim.studies.questions._crossings import Crossing, Line, Reading, Scale
+from hybridsim.studies.questions._measures import Measure, word
+from hybridsim.studies.questions._sentences import (
+    called,
+    field_words,
+    fit,
+    listed,
+    place,
+    times,
+    value_words,
+)
+from hybridsim.studies.values import text
+
+
+class Words(NamedTuple):
+    """What is compared along which axis.
+
+    Attributes:
+        measure: what is compared.
+        field: dotted field of the axis.
+        values: its grid, as the study file writes it.
+        scale: how it is divided.
+        sides: first and second.
+    """
+
+    measure: Measure
+    field: str
+    values: Sequence[Raw]
+    scale: Scale
+    sides: tuple[str, str]
+
+    @property
+    def names(self) -> dict[str, str]:
+        """How sentences call whoever is lower."""
+        first, second = map(called, self.sides)
+        return {"first": first, "second": second, "neither": "neither", "tie": "neither"}
+
+    def at(self, number: float) -> str:
+        """A place with its field: ``link bandwidth 31.2 Gb/s``, ``9 SPUs``."""
+        return value_words(self.field, self._raw(number))
+
+    def alone(self, number: float) -> str:
+        """A place without its field."""
+        raw = self._raw(number)
+        return f"{raw:.4g}" if isinstance(raw, float) else str(raw)
+
+    def _raw(self, number: float) -> Raw:
+        return text(self.values[0], number if self.scale.whole else float(f"{number:.3g}"))
+
+    def where(self, one: Crossing) -> str:
+        """A crossing's place, and in brackets its interval."""
+        if self.scale.whole and not one.ties:
+            low, high = self.alone(one.left.at), self.at(one.right.at)
+            found = f"between {low} and {high}"
+        else:
+            found = self.at(one.at)
+        return found + self.interval(one)
+
+    def interval(self, one: Crossing) -> str:
+        """The interval in brackets; nothing where no end of it is known."""
+        if one.kind == "reach" or (math.isnan(one.low) and math.isnan(one.high)):
+            return ""
+        low = self.alone(one.low) if one.low == one.low else "…"
+        high = self.alone(one.high) if one.high == one.high else "…"
+        return f" [{low}, {high}]"
+
+    def line_facts(self, line: Line, found: Sequence[Crossing]) -> dict[str, Any]:
+        """A line's numbers; Any: goes to JSON."""
+        margin = _margin(line)
+        return {
+            "values": line.others,
+            "crossings": [self._crossing_facts(one) for one in found],
+            "throughout": None if found else self.names[_throughout(line)],
+            "smallest_margin": margin.found.factor if margin else None,
+            "smallest_margin_at": margin.raw if margin else None,
+            "no_detectable_difference_at": sum(not r.detectable for r in line.known()),
+            "crossings_by_seed": {str(seed): n for seed, n in crossings_by_seed(line).items()},
+            "readings": len(line.readings),
+        }
+
+    def _crossing_facts(self, one: Crossing) -> dict[str, Any]:  # Any: goes to JSON
+        return {
+            "at": one.at,
+            "text": self.alone(one.at),
+            "low": one.low,
+            "high": one.high,
+            "between": [reading.at for reading in one.bracket],
+            "equal_at": [reading.raw for reading in one.ties],
+            "wins_before": self.names[one.left.state],
+            "wins_behind": self.names[one.right.state],
+            "kind": one.kind,
+            "seeds": min(one.left.found.seeds, one.right.found.seeds),
+            "detectable": one.detectable,
+            "trusted": not one.marks,
+            "marks": list(one.marks),
+        }
+
+
+def zones(found: Sequence[Crossing]) -> list[Crossing]:
+    """The crossings to speak of: of those that share an interval the middle one; of those without
+    one none, unless no crossing has one (one seed).
+    """
+    groups: dict[tuple[float, float], list[Crossing]] = {}
+    for one in found:
+        if one.detectable:
+            groups.setdefault((one.low, one.high), []).append(one)
+    tested = any(min(one.left.found.seeds, one.right.found.seeds) > 1 for one in found)
+    if not tested:
+        return list(found)
+    return [group[len(group) // 2] for group in groups.values()]
+
+
+def sentence(words: Words, lines: Sequence[Line], found: Sequence[Sequence[Crossing]]) -> str:
+    """The answer in one sentence."""
+    if len(lines) == 1:
+        return fit(_one_line(words, lines[0], found[0]))
+    parts = []
+    for line, own in zip(lines, found, strict=True):
+        where = place(line.others)
+        shown = zones(own)
+        if shown:
+            parts.append(f"{_segments(words, shown)} at {where}")
+        else:
+            winner = words.names[_throughout(line)] if not own else "no detectable winner"
+            parts.append(f"none at {where} ({winner} throughout)")
+    first, second = (called(side) for side in words.sides)
+    head = f"{first} beats {second} in {word(words.measure)}"
+    crossed = [one for own in found for one in zones(own)]
+    basis = f"({basis_text(_seeds(lines))})"
+    if not crossed:
+        return fit(f"{_throughout_all(words, lines, found)} {basis}")
+    doubt = "Not trusted: " if any(one.marks for one in crossed) else ""
+    count = sum(bool(zones(own)) for own in found)
+    ends = [min(crossed, key=lambda one: one.at), max(crossed, key=lambda one: one.at)]
+    between = listed([words.where(one) for one in (ends if ends[0] is not ends[1] else ends[:1])])
+    return fit(
+        f"{doubt}{head} {'; '.join(parts)} {basis}",
+        f"{doubt}{first} and {second} break even in {word(words.measure)} on {count} of "
+        f"{len(lines)} lines, from {between} {basis}",
+        f"{doubt}the sides break even on {count} of {len(lines)} lines, from {between} {basis}",
+    )
+
+
+def _one_line(words: Words, line: Line, found: Sequence[Crossing]) -> str:
+    shown, basis = zones(found), f"({basis_text(_seeds([line]))})"
+    first, second = (called(side) for side in words.sides)
+    if not shown:
+        return f"{_throughout_all(words, [line], [found])} {basis}"
+    states = [shown[0].left.state, *(one.right.state for one in shown)]
+    if "first" not in states:
+        first, second = second, first
+    text = f"{first} beats {second} in {word(words.measure)} {_segments(words, shown)}"
+    marks = tuple(dict.fromkeys(mark for one in shown for mark in one.marks))
+    reach = [one for one in shown if one.kind == "reach"]
+    for one in reach[:1]:
+        text += f", where {_stops(words, one)}"
+    if marks:
+        return f"Not trusted ({marks[0]}): {text} {basis}"
+    return f"{text} {basis}"
+
+
+def _segments(words: Words, shown: Sequence[Crossing]) -> str:
+    """Where the first side wins, or the second if the first never does: ``from a on``, ``up to
+    a``, ``from a to b``.
+    """
+    states = [shown[0].left.state, *(one.right.state for one in shown)]
+    subject = "first" if "first" in states else "second"
+    parts = []
+    for index, state in enumerate(states):
+        if state != subject:
+            continue
+        start = words.where(shown[index - 1]) if index else ""
+        stop = words.where(shown[index]) if index < len(shown) else ""
+        if start and stop:
+            parts.append(f"from {start} to {stop}")
+        else:
+            parts.append(f"from {start} on" if start else f"up to {stop}")
+    return listed(parts)
+
+
+def _stops(words: Words, one: Crossing) -> str:
+    """What happens at a crossing at which a side stops to get there, or starts."""
+    behind, before = one.right, one.left
+    for side, cells in zip(words.sides, zip(before.cells, behind.cells, strict=True), strict=True):
+        if cells[0].reached != cells[1].reached:
+            verb = "no longer gets there" if cells[0].reached else "begins to get there"
+            return f"{called(side)} {verb}"
+    return "a side no longer gets there"
+
+
+def _throughout_all(
+    words: Words, lines: Sequence[Line], found: Sequence[Sequence[Crossing]]
+) -> str:
+    """No break-even to speak of: who wins everywhere, by how much at least."""
+    first, second = (called(side) for side in words.sides)
+    readings = [reading for line in lines for reading in line.known()]
+    range_text = f"from {words.alone(min(_places(lines)))} to {words.at(max(_places(lines)))}"
+    what = word(words.measure)
+    if not readings:
+        return f"Nothing is known of {what} of {first} and {second} {range_text}"
+    decided = [reading for reading in readings if reading.found.verdict != "same"]
+    states = {reading.state for reading in decided}
+    if not decided:
+        crossed = [one for own in found for one in own]
+        means = f"; the means cross at {words.at(crossed[0].at)}" if crossed else ""
+        return (
+            f"No detectable difference between {first} and {second} in {what} {range_text}{means}"
+        )
+    if states == {"neither"}:
+        return f"Neither of {first} and {second} gets there {range_text}: no {what} to compare"
+    if len(states) > 1:
+        return f"No break-even of {first} and {second} in {what} along any line {range_text}"
+    winner, loser = (first, second) if states == {"first"} else (second, first)
+    least = min(decided, key=lambda reading: reading.found.factor)
+    size = f"{times(least.found.factor)} at least (at {words.at(least.at)})"
+    if math.isinf(least.found.factor):
+        size = f"{loser} never getting there"
+    undecided = len(readings) - len(decided)
+    tail = f"; no detectable difference at {undecided} of {len(readings)} places"
+    marks = [mark for reading in decided for mark in reading.found.marks]
+    lost = all(reading.found.verdict == "untrusted" for reading in decided)
+    doubt = f"Not trusted ({marks[0]}): " if marks and lost else ""
+    return (
+        f"{doubt}no break-even: {winner} beats {loser} in {what} throughout, {range_text}, "
+        f"by {size}{tail if undecided else ''}"
+    )
+
+
+def notes_of(
+    words: Words,
+    lines: Sequence[Line],
+    found: Sequence[Sequence[Crossing]],
+    grid: Sequence[float],
+) -> list[str]:
+    """What must be said beside the sentence."""
+    steps = [b / a if words.scale.log else b - a for a, b in pairwise(grid)]
+    widest = f"a factor {max(steps):.3g}" if words.scale.log else f"{words.alone(max(steps))}"
+    notes = []
+    if not (words.scale.whole and max(steps) <= 1):
+        notes.append(
+            f"Between neighbours of the grid (up to {widest} apart) an even number of sign changes "
+            "would not be seen."
+        )
+    if words.scale.whole:
+        how = "to neighbouring whole numbers"
+    else:
+        how = f"in the {'logarithm' if words.scale.log else 'value'}"
+    read = sum(len(line.readings) for line in lines)
+    notes.append(
+        f"{field_words(words.field).capitalize()} bisected {how}, {read} places read; in brackets "
+        "the places between which no difference is detectable (paired by seed, Student's t on "
+        "logs)."
+    )
+    notes += [text for line, own in zip(lines, found, strict=True) for text in _doubts(line, own)]
+    return notes
+
+
+def _doubts(line: Line, found: Sequence[Crossing]) -> Iterator[str]:
+    where = f" at {place(line.others)}" if line.others else ""
+    hidden = len(found) - len(zones(found))
+    if hidden and len(found) > 1:
+        which = f"{hidden} of them within what seeds explain"
+        yield f"The means cross {len(found)} times{where}; {which}."
+    by_seed = crossings_by_seed(line)
+    counts = set(by_seed.values())
+    if len(by_seed) > 1 and counts != {len(found)}:
+        texts = [f"seed {seed} {count}" for seed, count in by_seed.items()]
+        shown = ", ".join(texts[:10]) + (", ..." if len(texts) > 10 else "")
+        yield f"Crossings of single seeds{where}: {shown}; of the mean {len(found)}."
+    for one in found:
+        if one.kind == "reach":
+            yield "A crossing is of another kind: there a side stops or begins to get there at all."
+            return
+
+
+def crossings_by_seed(line: Line) -> dict[int, int]:
+    """Sign changes of each seed alone, over all places read."""
+    signs: dict[int, list[float]] = {}
+    for reading in line.known():
+        first, second = (cell.by_seed for cell in reading.cells)
+        for seed in sorted(first.keys() & second.keys()):
+            own = signs.setdefault(seed, [])
+            if first[seed] != second[seed]:
+                own.append(math.copysign(1, first[seed] - second[seed]))
+    return {seed: sum(a != b for a, b in pairwise(own)) for seed, own in signs.items()}
+
+
+def _throughout(line: Line) -> str:
+    """Who is lower at all places of a line without crossings."""
+    states = [reading.state for reading in line.known()]
+    return next((state for state in states if state != "tie"), "tie")
+
+
+def _margin(line: Line) -> Reading | None:
+    """The reading at which the sides are nearest."""
+    known = [reading for reading in line.known() if reading.found.ratio == reading.found.ratio]
+    return min(known, key=lambda reading: reading.found.factor, default=None)
+
+
+def _places(lines: Sequence[Line]) -> list[float]:
+    return [at for line in lines for at in line.readings]
+
+
+def _seeds(lines: Sequence[Line]) -> int:
+    return max((r.found.seeds for line in lines for r in line.readings.values()), default=0)
