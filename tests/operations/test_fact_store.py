@@ -6,6 +6,7 @@ import json
 import math
 import sqlite3
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from hypothesis import given, settings
@@ -33,6 +34,23 @@ def test_facts_survive_exactly(tmp_path_factory, facts):
     assert again.get(b"another key") is None
 
 
+@pytest.mark.parametrize("small_bytes", [0, 1 << 20], ids=["row by row", "all at once"])
+def test_facts_that_another_process_adds_are_found(tmp_path, monkeypatch, small_bytes):
+    """However the file is read: nothing that was stored is missed, nothing else is found."""
+    monkeypatch.setattr("hybridsim.operations.facts._SMALL_BYTES", small_bytes)
+    path = stored(tmp_path / "facts.sqlite", {"loss": 1.0})
+    store = FactStore(path)
+    assert (store.get(KEY), store.get(b"other"), store.get(b"new")) == (
+        {"loss": 1.0},
+        {"loss": 2.0},
+        None,
+    )
+    another = FactStore(path)
+    another.put(b"new", {"loss": 3.0})
+    another.close()
+    assert store.get(b"new") == {"loss": 3.0}
+
+
 def stored(path: Path, facts: dict[str, float]) -> Path:
     store = FactStore(path)
     store.put(KEY, facts)
@@ -41,7 +59,8 @@ def stored(path: Path, facts: dict[str, float]) -> Path:
     return path
 
 
-@settings(max_examples=60)
+@pytest.mark.parametrize("small_bytes", [0, 1 << 20], ids=["row by row", "all at once"])
+@settings(max_examples=40)
 @given(
     number=st.floats(allow_nan=False, allow_infinity=False),
     other=st.none()
@@ -50,13 +69,16 @@ def stored(path: Path, facts: dict[str, float]) -> Path:
     | st.sampled_from(["{}", "[]", "null", "{", "", '{"loss": "1"}'])
     | st.builds(lambda x: json.dumps({"loss": x}), NUMBERS),
 )
-def test_facts_that_no_run_stored_are_refused(tmp_path_factory, number, other):
+def test_facts_that_no_run_stored_are_refused(tmp_path_factory, small_bytes, number, other):
     path = stored(tmp_path_factory.mktemp("store") / "facts.sqlite", {"loss": number})
     with sqlite3.connect(path) as db:
         db.execute("UPDATE facts SET facts = ? WHERE key = ?", (other, KEY))
     if other == json.dumps({"loss": number}):
         return
-    with pytest.raises(InputError, match=r"expected facts as a run stored them, got: others"):
+    with (
+        mock.patch("hybridsim.operations.facts._SMALL_BYTES", small_bytes),
+        pytest.raises(InputError, match=r"expected facts as a run stored them, got: others"),
+    ):
         FactStore(path).get(KEY)
 
 
