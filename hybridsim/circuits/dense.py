@@ -6,7 +6,7 @@ One programmable resistor per entry, one damping and one input resistor and one 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import torch
 from torch import Tensor
@@ -53,6 +53,7 @@ class Dense(Diagonalised):
         return {"array": flow.integral(self.array_form) / scales["x"] ** 2}
 
 
+@cache
 def load(size: int) -> Load:
     """What a factor of order n takes: n amplifiers and n² programmable resistors."""
     whole = size * size

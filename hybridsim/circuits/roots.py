@@ -7,7 +7,7 @@ X is driven by x, Xᵀ by u = X x, whose r amplifiers have a feedback resistor e
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import torch
 from torch import Tensor
@@ -80,6 +80,7 @@ class Roots(Diagonalised):
         }
 
 
+@cache
 def load(rows: int, size: int) -> Load:
     """What X (r, n) takes: n + r amplifiers and 2 r n programmable resistors."""
     resistors = 2 * rows * size

@@ -149,6 +149,8 @@ class Spu(Part):
     def __init__(self, context: Context, node: SpuSpec, number_bits: int) -> None:
         super().__init__(context, node.name, node.sheet)
         self.node, self.number_bits = node, number_bits
+        given = {"input": node.input_bits, "bias": node.bias_bits, "output": node.output_bits}
+        self._bits = {end: number_bits if bits is None else bits for end, bits in given.items()}
         self._array, self._core, self._dac, self._adc = (
             Lane(context, node.name, lane) for lane in ("array", "core", "dac", "adc")
         )
@@ -338,8 +340,7 @@ class Spu(Part):
 
     def bits(self, which: str) -> int:
         """Resolution of an end (input, bias, output); an ideal one is an unquantized number's."""
-        given: int | None = getattr(self.node, f"{which}_bits")
-        return self.number_bits if given is None else given
+        return self._bits[which]
 
     def _arguments(self) -> tuple[Ref, Ref, Ref]:
         assert self.system is not None and self.state is not None and self.drive is not None

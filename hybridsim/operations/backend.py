@@ -45,6 +45,7 @@ class Shapes:
         self._metas: dict[Value, Value] = {}
         self._counts: dict[Value, tuple[Work, Value]] = {}
         self._known: dict[Value, tuple[tuple[Work, Value], tuple[Value, ...]]] = {}
+        self._columns: dict[tuple[int, int, int], tuple[Value, Value]] = {}
 
     def meta(self, value: Value) -> Value:
         """The one meta value that stands for all values of this signature; it lives as long as this
@@ -56,6 +57,14 @@ class Shapes:
             # stays taken.
             self._metas[form] = (to_meta(value), value if hasattr(value, "meta") else None)
         return self._metas[form][0]
+
+    def columns(self, meta: Value, first: int, last: int) -> Value:
+        """The meta value of some columns of a matrix, itself a meta value of this object."""
+        quick = (id(meta), first, last)
+        if quick not in self._columns:
+            # the whole is kept as well, so that its id stays taken
+            self._columns[quick] = (self.meta(meta[:, first:last]), meta)
+        return self._columns[quick][0]
 
     def count(self, computation: Computation, metas: tuple[Value, ...]) -> tuple[Work, Value]:
         """Work and meta output of a computation; ``metas`` must come from ``meta`` or from an
@@ -116,9 +125,10 @@ class Backend(ABC):
         """Columns ``first`` to ``last`` of a matrix; costs nothing."""
         if (first, last) == (0, ref.value.shape[1]):
             return ref
-        part = ref.value[:, first:last]
+        shapes = self.shapes
+        value = ref.value[:, first:last] if self.tensors else shapes.columns(ref.value, first, last)
         key = digest(ref.key, f"columns {first}:{last}".encode())
-        return Ref(part if self.tensors else self.shapes.meta(part), key, ref.spans)
+        return Ref(value, key, ref.spans)
 
     @abstractmethod
     def evaluate(self, computation: Computation, args: tuple[Ref, ...], shape: Value = None) -> Ref:

@@ -43,6 +43,14 @@ class Address(NamedTuple):
         return Label(kind, self.step, self.job.block, self.job.side)
 
 
+class _Converters(NamedTuple):
+    """What an SPU computes at its ends."""
+
+    program: Computation
+    convert: Computation
+    read: Computation
+
+
 class SpuWork:
     """Pieces of work on SPUs.
 
@@ -56,6 +64,9 @@ class SpuWork:
         self.dtype = str(session.theta.value.dtype).removeprefix("torch.")
         self.shifts: dict[tuple[str, str], float] = {}
         self._systems: dict[bytes, Ref] = {}
+        self._converters = {spu.name: self._computations(spu) for spu in self.machine.spus}
+        self._relaxations: dict[int, Computation] = {}
+        self._shapes: dict[tuple[int, int], torch.Tensor] = {}
 
     def begin_step(self) -> None:
         """Forget the systems of the step before; those that SPUs still hold stay with them."""
@@ -74,7 +85,7 @@ class SpuWork:
         back.
         """
         spu, gpu = piece.spu, self.owner[at.job.block]
-        program = self._program(spu)
+        program = self._converters[spu.name].program
         key = self.session.backend.key(program, (factor, shift))
         noise = self.settings.method == "noise"
         count = self.settings.covariance.samples if noise else piece.columns
@@ -91,9 +102,15 @@ class SpuWork:
             yield from self.machine.transfer(issuer, label, spu.name, gpu.name, answer, bits, count)
         )
 
-    def _program(self, spu: Spu) -> Computation:
+    def _computations(self, spu: Spu) -> _Converters:
+        """Made once: the token of a computation takes as long as an event of the simulation."""
+        node = spu.node
         written = device.program_roots if self.settings.upload == "activations" else device.program
-        return Computation(written, input_bits=spu.node.input_bits)
+        return _Converters(
+            Computation(written, input_bits=node.input_bits),
+            Computation(device.convert, bias_bits=node.bias_bits),
+            Computation(device.read, output_bits=node.output_bits, dtype=self.dtype),
+        )
 
     def _write(
         self,
@@ -136,14 +153,7 @@ class SpuWork:
             columns = self._units(at.job, piece, system_of[0])
         else:
             columns = yield from self._send(at, piece, system_of, ready, issuer)
-        convert = Computation(device.convert, bias_bits=spu.node.bias_bits)
-        relaxation = Computation(
-            device.settle,
-            tau=settings.settle_tau,
-            kappa0=settings.noise,
-            noise_seed=self._noise_seed(at),
-            first=piece.first,
-        )
+        convert, relaxation = self._converters[spu.name].convert, self._relaxation(at, piece.first)
         with (yield from spu.integrators.hold(issuer)):
             drive = yield from spu.convert_input(
                 issuer, at.label("convert"), convert, (columns,), at.job.size, count
@@ -154,6 +164,22 @@ class SpuWork:
                 issuer, at.label("settle"), settings.settle_tau, relaxation, count
             )
             return (yield from self._read(at, spu, state, count, issuer))
+
+    def _relaxation(self, at: Address, first: int) -> Computation:
+        """How columns from ``first`` on settle; without noise alike in every step and block."""
+        if first in self._relaxations:
+            return self._relaxations[first]
+        settings, seed = self.settings, self._noise_seed(at)
+        found = Computation(
+            device.settle,
+            tau=settings.settle_tau,
+            kappa0=settings.noise,
+            noise_seed=seed,
+            first=first,
+        )
+        if settings.noise == 0:
+            self._relaxations[first] = found
+        return found
 
     def _send(
         self,
@@ -202,7 +228,7 @@ class SpuWork:
             return (yield from self._read(at, spu, state, sampling.samples, issuer))
 
     def _read(self, at: Address, spu: Spu, state: Ref, count: int, issuer: Issuer) -> Process[Ref]:
-        read = Computation(device.read, output_bits=spu.node.output_bits, dtype=self.dtype)
+        read = self._converters[spu.name].read
         shape, size = self._shape(at.job.size, count), at.job.size
         return (
             yield from spu.measure(issuer, at.label("measure"), read, (state,), size, count, shape)
@@ -217,9 +243,10 @@ class SpuWork:
 
     def _shape(self, size: int, count: int) -> torch.Tensor:
         """What stands for an answer where nothing is computed."""
-        empty = torch.empty(size, count, dtype=getattr(torch, self.dtype), device="meta")
-        shape: torch.Tensor = self.session.backend.shapes.meta(empty)
-        return shape
+        if (size, count) not in self._shapes:
+            empty = torch.empty(size, count, dtype=getattr(torch, self.dtype), device="meta")
+            self._shapes[size, count] = self.session.backend.shapes.meta(empty)
+        return self._shapes[size, count]
 
 
 def after(payload: Ref, *others: Ref) -> Ref:
