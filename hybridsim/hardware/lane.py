@@ -65,9 +65,9 @@ class Issuer:
 
     def parents(self, args: Sequence[Ref | Token]) -> tuple[int, ...]:
         """Producers of the arguments, and the last operation of this thread."""
-        found = {span for arg in args for span in arg.spans}
-        if self.last >= 0:
-            found.add(self.last)
+        found = {self.last} if self.last >= 0 else set()
+        for arg in args:
+            found.update(arg.spans)
         return tuple(sorted(found))
 
     def waited_from(self, ready_ps: int, now_ps: int) -> None:

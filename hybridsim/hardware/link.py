@@ -116,7 +116,8 @@ class Route:
         come in between; a free route takes no time and leaves no span.
         """
         sending = [message for message in messages if message.bits] if self.wires else []
-        flights, spans = list[simpy.Process](), set[int]()
+        flights: list[simpy.Process] = []
+        spans: set[int] = set()
         for number, message in enumerate(sending, start=1):
             left = yield from self._send(issuer, message, payload)
             if self.latency_ps and number < len(sending):

@@ -77,7 +77,8 @@ class Reading:
     """A sheet that remembers what was read of it."""
 
     def __init__(self, sheet: Datasheet) -> None:
-        self._sheet, self.names = sheet, set[str]()
+        self._sheet = sheet
+        self.names: set[str] = set()
 
     def value(self, name: str) -> float:
         """A constant by its SI name."""

@@ -367,26 +367,23 @@ class Spu(Part):
 
     def _report(self, result: Ref, label: Label) -> None:
         """Events of what went wrong, and the largest conductance so far."""
-        for fact in sorted(result.facts):
-            value = result.facts[fact]
+        for fact, value in sorted(result.facts.items()):
             if fact.startswith(_CONDUCTANCE):
                 self._conductance = max(self._conductance, value)
-                where = fact.removeprefix(_CONDUCTANCE)
-                note = f"largest conductance ({where}) over the range of the part"
                 over = value / self.sheet.value("conductance_range")
-                self._event("out of range", label, over, _FULL, note)
+                if over > _FULL:
+                    where = fact.removeprefix(_CONDUCTANCE)
+                    note = f"largest conductance ({where}) over the range of the part"
+                    self._event("out of range", label, over, note)
             elif fact in _EVENTS:
                 kind, limit, note = _EVENTS[fact]
-                sign = -1 if fact == "smallest_eigenvalue" else 1
-                self._event(kind, label, sign * value, limit, note)
+                measured = -value if fact == "smallest_eigenvalue" else value
+                if measured > limit:
+                    self._event(kind, label, measured, note)
 
-    def _event(self, kind: str, label: Label, value: float, limit: float, note: str) -> None:
-        if value > limit:
-            self.context.trace.event(
-                kind,
-                self.name,
-                label.step,
-                layer=label.layer,
-                value=float(value),
-                note=f"{label.operation}: {note}",
-            )
+    def _event(self, kind: str, label: Label, value: float, note: str) -> None:
+        """Something went wrong now."""
+        note = f"{label.operation}: {note}"
+        self.context.trace.event(
+            kind, self.name, label.step, layer=label.layer, value=float(value), note=note
+        )

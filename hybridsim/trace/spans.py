@@ -217,7 +217,7 @@ class Trace:
 
     def finish(self, span: int) -> None:
         """A span that began ended as planned."""
-        self.record(self._open.pop(span))
+        self._store(self._open.pop(span))
 
     def record(self, row: SpanRow) -> None:
         """Store a span that has ended.
@@ -226,9 +226,13 @@ class Trace:
             ClockOverflow: it ended when the clock had ended.
         """
         _check_clock(row)
+        self._store(row)
+
+    def _store(self, row: SpanRow) -> None:
         self._rows.append(row)
         self.energy_j += row.energy_j
-        self.end_ps = max(self.end_ps, row.end_ps)
+        if row.end_ps > self.end_ps:
+            self.end_ps = row.end_ps
         if len(self._rows) >= self._chunk_rows:
             self.flush()
 
