@@ -141,6 +141,14 @@ def arrays(table: pa.Table) -> dict[str, np.ndarray]:
             lengths = column.value_lengths().to_numpy(zero_copy_only=False)
             found[name] = column.flatten().to_numpy(zero_copy_only=False)
             found[f"{name}_offsets"] = np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
+        elif pa.types.is_string(column.type):
+            found[name] = _texts(column)
         else:
             found[name] = column.to_numpy(zero_copy_only=False)
     return found
+
+
+def _texts(column: pa.StringArray) -> np.ndarray:
+    """Strings, or None, as objects; equal ones are one object, which is hashed once."""
+    encoded = column.dictionary_encode("encode")
+    return encoded.dictionary.to_numpy(zero_copy_only=False)[encoded.indices.to_numpy()]

@@ -68,8 +68,9 @@ def _streams(column: pa.Array) -> dict[str, bytes]:
     if pa.types.is_list(column.type):
         return {"length": _integers(column.value_lengths()), "int": _integers(column.flatten())}
     if pa.types.is_string(column.type):
-        text = "".join(value or "" for value in column.to_pylist())
-        return {"length": _integers(pc.binary_length(column)), "text": text.encode()}
+        whole = pa.ListArray.from_arrays([0, len(column)], column.fill_null(""))
+        text = pc.binary_join(whole, "")[0].as_buffer()
+        return {"length": _integers(pc.binary_length(column)), "text": text.to_pybytes()}
     if pa.types.is_floating(column.type) or pa.types.is_null(column.type):
         return {"float": _floats(column)}
     return {"int": _integers(column)}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 import pyarrow as pa
@@ -42,29 +42,38 @@ def files_of(run: Path, name: str) -> list[Path]:
     return [merged] if merged.is_file() else sorted((run / name).glob("part-*.parquet"))
 
 
-def schema_of(files: Sequence[Path], base: pa.Schema) -> pa.Schema:
-    """The columns of all files together; the base columns come first.
+class _File(NamedTuple):
+    """A parquet file, and what its footer says."""
 
-    Raises:
-        InputError: a file is damaged, or has a base column of another type.
-    """
-    found = {file: _schema(file) for file in files}
-    for file, schema in found.items():
-        for field in base:
-            if field.name in schema.names and schema.field(field.name).type != field.type:
-                got = schema.field(field.name).type
-                raise InputError(f"{file}: {field.name}: expected {field.type}, got {got}")
-    return joined_schema([base, *found.values()])
+    path: Path
+    schema: pa.Schema
+    groups: int
+    rows: int
 
 
-def _schema(file: Path) -> pa.Schema:
-    """Columns of one file.
+def _described(path: Path) -> _File:
+    """What is in a file, before anything is read of it.
 
     Raises:
         InputError: it is damaged.
     """
-    with _opened(file) as opened:
-        return opened.schema_arrow.remove_metadata()
+    with _opened(path) as opened:
+        schema, footer = opened.schema_arrow.remove_metadata(), opened.metadata
+        return _File(path, schema, footer.num_row_groups, footer.num_rows)
+
+
+def _schema_of(files: Sequence[_File], base: pa.Schema) -> pa.Schema:
+    """The columns of all files together; the base columns come first.
+
+    Raises:
+        InputError: a file has a base column of another type.
+    """
+    for file in files:
+        for field in base:
+            if field.name in file.schema.names and file.schema.field(field.name).type != field.type:
+                got = file.schema.field(field.name).type
+                raise InputError(f"{file.path}: {field.name}: expected {field.type}, got {got}")
+    return joined_schema([base, *(file.schema for file in files)])
 
 
 @contextlib.contextmanager
@@ -88,16 +97,27 @@ def merge_parts(run: Path, name: str) -> None:
     """Join the parts of a table into one file with row groups of equal length, and remove the
     parts.
 
-    One row group is in memory at a time. The groups do not depend on how the run was cut into parts
-    (which depends on the host's clock), so neither does anything that is summed over them.
+    One row group is in memory at a time; a table of one part is that part. The groups do not depend
+    on how the run was cut into parts (which depends on the host's clock), so neither does anything
+    that is summed over them.
     """
     folder, target = run / name, run / f"{name}.parquet"
-    parts = sorted(folder.glob("part-*.parquet"))
-    schema = schema_of(parts, BASE_SCHEMAS[name])
-    with whole_file(target) as file, pq.ParquetWriter(file, schema, **_FORM) as writer:
-        for table in _equal_groups((fit(group, schema) for group in _groups(parts)), schema):
-            writer.write_table(table, row_group_size=ROWS_PER_GROUP)
+    parts = [_described(path) for path in sorted(folder.glob("part-*.parquet"))]
+    schema = _schema_of(parts, BASE_SCHEMAS[name])
+    if [(part.schema, part.rows <= ROWS_PER_GROUP) for part in parts] == [(schema, True)]:
+        _rename(parts[0].path, target)
+    else:
+        with whole_file(target) as file, pq.ParquetWriter(file, schema, **_FORM) as writer:
+            for table in _equal_groups((fit(group, schema) for group in _groups(parts)), schema):
+                writer.write_table(table, row_group_size=ROWS_PER_GROUP)
     remove_parts(folder)
+
+
+def _rename(path: Path, target: Path) -> None:
+    try:
+        path.replace(target)
+    except OSError as error:
+        raise cannot_write(target, error) from error
 
 
 def remove_parts(folder: Path) -> None:
@@ -109,11 +129,11 @@ def remove_parts(folder: Path) -> None:
             folder.rmdir()
 
 
-def _groups(files: Sequence[Path]) -> Iterator[pa.Table]:
-    for path in files:
-        with _opened(path) as file:
-            for group in range(file.num_row_groups):
-                yield file.read_row_group(group)
+def _groups(files: Sequence[_File]) -> Iterator[pa.Table]:
+    for file in files:
+        with _opened(file.path) as opened:
+            for group in range(file.groups):
+                yield opened.read_row_group(group)
 
 
 def _equal_groups(tables: Iterator[pa.Table], schema: pa.Schema) -> Iterator[pa.Table]:
@@ -137,15 +157,11 @@ class Chunks(Sequence[Mapping[str, np.ndarray]]):
     """
 
     def __init__(self, run: Path, name: str, columns: Sequence[str] | None = None) -> None:
-        self._files = files_of(run, name)
-        self._columns = None if columns is None else list(columns)
-        self._schema = schema_of(self._files, BASE_SCHEMAS[name])
-        if self._columns is not None:
-            self._schema = pa.schema([self._schema.field(column) for column in self._columns])
-        self._places = []
-        for path in self._files:
-            with _opened(path) as file:
-                self._places += [(path, group) for group in range(file.num_row_groups)]
+        files = [_described(path) for path in files_of(run, name)]
+        self._schema = _schema_of(files, BASE_SCHEMAS[name])
+        if columns is not None:
+            self._schema = pa.schema([self._schema.field(column) for column in columns])
+        self._places = [(file, group) for file in files for group in range(file.groups)]
 
     def __len__(self) -> int:
         return len(self._places)
@@ -162,10 +178,10 @@ class Chunks(Sequence[Mapping[str, np.ndarray]]):
 
     def table(self, index: int) -> pa.Table:
         """Read one chunk as an Arrow table."""
-        path, group = self._places[index]
-        with _opened(path) as file:
-            present = [name for name in self._schema.names if name in file.schema_arrow.names]
-            return fit(file.read_row_group(group, columns=present), self._schema)
+        file, group = self._places[index]
+        present = [name for name in self._schema.names if name in file.schema.names]
+        with _opened(file.path) as opened:
+            return fit(opened.read_row_group(group, columns=present), self._schema)
 
     def whole(self) -> pa.Table:
         """The whole table in memory."""
