@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from hybridsim.errors import HybridsimError
 from hybridsim.results.digest import canonical_json
+from hybridsim.simulate import run
 from hybridsim.studies.outcome import Outcome
 from hybridsim.studies.points import Point
+from hybridsim.studies.retiming import record, retime
+from hybridsim.studies.retiming.again import simulated
 from hybridsim.studies.retiming.draws import (
     Owned,
     drawn_machine,
@@ -54,8 +56,8 @@ class Draws(NamedTuple):
         names: the ranged constants of its machine.
         settings: values of some of them, for each draw.
         simulate: how many draws may be simulated.
-        store: name of the fact store in the worker's own folder; empty: nothing is trained.
-        facts: name of the published fact store.
+        numerics: last key of the point; empty: nothing is trained.
+        facts: name of the published facts that it came from.
     """
 
     name: str
@@ -64,7 +66,7 @@ class Draws(NamedTuple):
     names: tuple[Owned, ...]
     settings: tuple[Setting, ...]
     simulate: int
-    store: str
+    numerics: str
     facts: str
 
 
@@ -78,24 +80,21 @@ class Drawn(NamedTuple):
     job: str
     how: tuple[str, ...]
     numbers: tuple[tuple[float, ...], ...]
-    reason: str = ""
 
 
-def draw(job: Draws, desk: Desk) -> Iterator[Drawn]:
-    """Evaluate a job."""
-    from hybridsim.studies import retiming
-    from hybridsim.studies.retiming.again import simulated
+def draw(job: Draws, desk: Desk) -> Drawn:
+    """Evaluate a job.
 
-    store = desk.store(job.store, job.facts) if job.store else None
-    task = desk.task(job.point.scenario)
-    try:
-        recording = retiming.record(job.point.scenario, task, store)
-    except HybridsimError as error:
-        nothing = tuple((math.nan,) * len(_NUMBERS) for _ in job.settings)
-        yield Drawn(job.name, (NOT_EVALUATED,) * len(job.settings), nothing, str(error))
-        return
+    Raises:
+        HybridsimError: the point cannot be run again.
+    """
+    scenario, task = job.point.scenario, desk.task(job.point.scenario)
+    store = desk.store(job.numerics, job.facts) if job.numerics else None
+    if store is not None and not store.is_file():  # facts of another machine stay there
+        run(scenario, facts=store, task=task)
+    recording = record(scenario, task, store)
     machines = [drawn_machine(recording.spec, job.names, one) for one in job.settings]
-    found = retiming.retime(recording, machines)
+    found = retime(recording, machines)
     numbers, how, budget = [], [], job.simulate
     steps = [int(step.row["step"]) for step in recording.steps]
     for k, machine in enumerate(machines):
@@ -113,7 +112,7 @@ def draw(job: Draws, desk: Desk) -> Iterator[Drawn]:
             (end_ps, joules, run_j), word = again, "simulated"
         how.append(word)
         numbers.append(_numbers(job, steps, end_ps, joules, run_j))
-    yield Drawn(job.name, tuple(how), tuple(numbers))
+    return Drawn(job.name, tuple(how), tuple(numbers))
 
 
 def _numbers(
@@ -168,9 +167,9 @@ def outcomes_under(
     rows: list[tuple[list[Draws], Point, _Part]] = []
     for point, part in parts:
         outcome = known[part.point.id]
-        names = tuple(one for one in owned(sides, point.side) if not _numeric(one, point))
+        mine = tuple(one for one in owned(sides, point.side) if not _numeric(one, point))
         budget = math.ceil(simulate * len(part.draws) / max(len(settings), 1))
-        own = _jobs(part, outcome, names, settings, budget, collector)
+        own = _jobs(part, outcome, mine, settings, budget, collector)
         jobs += own
         rows.append((own, point, part))
     drawn = collector.perform(jobs)
@@ -225,8 +224,8 @@ def _jobs(
     if outcome.status != "ok":
         return []
     mine = {one.name for one in names}
-    live = collector.settings.backend == "live"
-    facts = collector.facts_of(part.point) if live else ""
+    source = collector.known[part.point.id].found
+    numerics = source.last_key if collector.settings.backend == "live" else ""
     found = []
     for first in range(0, len(part.draws), _AT_ONCE):
         some = part.draws[first : first + _AT_ONCE]
@@ -234,8 +233,8 @@ def _jobs(
         share = math.ceil(budget * len(some) / len(part.draws))
         text = canonical_json([part.point.id, list(own), share])
         name = hashlib.sha256(text.encode()).hexdigest()[:16]
-        store = f"draws-{part.point.id}" if live else ""
-        found.append(Draws(name, part.point, outcome, names, own, share, store, facts))
+        job = Draws(name, part.point, outcome, names, own, share, numerics, source.facts)
+        found.append(job)
     return found
 
 

@@ -18,6 +18,7 @@ from hybridsim.results.integrity import file_sha256
 from hybridsim.results.read import Run
 from hybridsim.scenario.schema import Scenario
 from hybridsim.simulate import Mode, last_key, load_task, run
+from hybridsim.studies.drawing import Drawn, Draws, draw
 from hybridsim.studies.outcome import Outcome, outcome_of, without_result
 from hybridsim.studies.points import Point
 from hybridsim.studies.retiming import cost_signature, record
@@ -155,8 +156,10 @@ def _published_name(store: Path, key: str) -> str:
     return f"{key}-{file_sha256(store)[:16]}.sqlite"
 
 
-def perform(job: Group | Keys, desk: Desk) -> Iterator[Evaluated | Keyed]:
+def perform(job: Group | Keys | Draws, desk: Desk) -> Iterator[Evaluated | Keyed | Drawn]:
     """Whatever a job asks for, one after the other."""
+    if isinstance(job, Draws):
+        return iter([draw(job, desk)])
     return evaluate(job, desk) if isinstance(job, Group) else keys(job.points, desk)
 
 

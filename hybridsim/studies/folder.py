@@ -4,6 +4,7 @@
     study.json              name, status, question, answer, counts, versions
     points.parquet          the table of points
     points/<id>/            scenario.yaml, outcome.json; claim.json while somebody works on it
+    draws/                  what became of points under drawn constants
     facts/                  fact stores, whole and never changed again
     log/                    what each launch computed, a line each
 
@@ -28,9 +29,16 @@ from hybridsim.results.digest import plain
 from hybridsim.results.integrity import read_map
 from hybridsim.results.keys import Json
 from hybridsim.scenario.emit import emit
+from hybridsim.studies.drawing import Drawn, Draws
 from hybridsim.studies.evaluate import Evaluated
 from hybridsim.studies.points import Point
-from hybridsim.studies.records import Record, read_record, write_record
+from hybridsim.studies.records import (
+    Record,
+    read_drawn,
+    read_record,
+    write_drawn,
+    write_record,
+)
 
 FORMAT = "hybridsim study folder 1"
 _SCENARIO, _OUTCOME, _KEY = "scenario.yaml", "outcome.json", "last_key"
@@ -50,7 +58,7 @@ class Folder:
         self.path = Path(path)
         self.writer = f"{os.getpid()}-{uuid.uuid4().hex[:12]}"
         try:
-            for name in ("points", "facts", "log"):
+            for name in ("points", "facts", "draws", "log"):
                 (self.path / name).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(
@@ -124,6 +132,18 @@ class Folder:
         if key:
             self.point(point).mkdir(parents=True, exist_ok=True)
             write_whole(self.point(point) / _KEY, f"{key}\n")
+
+    def drawn(self, job: Draws) -> Drawn | None:
+        """What became of the draws of a job, if that is there and whole."""
+        return read_drawn(self.path / "draws" / f"{job.name}.json", job)
+
+    def keep_drawn(self, found: Drawn) -> None:
+        """Store what became of draws.
+
+        Raises:
+            InputError, DiskFailed: the file cannot be written.
+        """
+        write_drawn(self.path / "draws" / f"{found.job}.json", found)
 
     def adopt(self, other: Folder, point: str) -> None:
         """Take a point that another folder has: files are copied as they are."""

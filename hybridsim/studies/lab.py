@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
 from hybridsim.studies.collect.collector import Collector
+from hybridsim.studies.drawing import SIMULATED, outcomes_under
 from hybridsim.studies.outcome import Outcome
 from hybridsim.studies.points import Point, point
 from hybridsim.studies.questions.base import RangedConstant, Values
+from hybridsim.studies.retiming.draws import ranged_constants
 from hybridsim.studies.schema import Study
 from hybridsim.studies.table import table_of
 
@@ -52,18 +55,23 @@ class StudyLab:
 
     def constants(self, values: Values | None = None) -> list[RangedConstant]:
         """The ranged constants of all sides' parts; see ``questions.base.Lab``."""
-        from hybridsim.studies.retiming.draws import ranged_constants
-
         points = self._at(values, self.study.seeds[:1])
         return ranged_constants({point.side: point.scenario for point in points})
 
     def with_constants(
-        self, settings: Sequence[Mapping[str, float]], values: Values | None = None
+        self,
+        settings: Sequence[Mapping[str, float]],
+        values: Values | None = None,
+        simulate: int = SIMULATED,
     ) -> pd.DataFrame:
-        """The outcome under other values of constants; see ``questions.base.Lab``."""
-        from hybridsim.studies.retiming.draws import outcomes_under
+        """The outcome under other values of constants; see ``questions.base.Lab``.
 
-        return outcomes_under(self._at(values, self.study.seeds), settings, self._collector)
+        Raises:
+            InputError: the draws of a point cannot be evaluated.
+        """
+        points = self._at(values, self.study.seeds)
+        at = functools.partial(point, self.study)
+        return outcomes_under(points, settings, self._collector, at, simulate)
 
     def everything(self) -> pd.DataFrame:
         """The study's own points, and what was asked for beside them; missing ones too."""
@@ -88,4 +96,3 @@ class StudyLab:
 
     def _known(self) -> dict[str, Outcome]:
         return {name: record.found.outcome for name, record in self._collector.known.items()}
-

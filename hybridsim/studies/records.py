@@ -1,9 +1,12 @@
-"""The file of a point's outcome: written whole, with a checksum; a damaged one is told apart."""
+"""Files of outcomes, of points and of draws: written whole, with a checksum; a damaged one is told
+apart.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,10 +14,12 @@ from hybridsim.errors import InputError
 from hybridsim.files import write_whole
 from hybridsim.results.digest import canonical_json
 from hybridsim.results.keys import Json
+from hybridsim.studies.drawing import Drawn, Draws
 from hybridsim.studies.evaluate import Evaluated
 from hybridsim.studies.outcome import from_json, regated, to_json
 
 FORMAT = "hybridsim study point 1"
+DRAWN_FORMAT = "hybridsim study draws 1"
 _OWN = "sha256"
 """Over all other entries."""
 _TEXTS = ("point", "last_key", "workload", "facts", "signature", "computed_by")
@@ -85,3 +90,34 @@ def _record(content: dict[str, Json], point: str, gate: float) -> Record | None:
 
 def _sha256(content: dict[str, Json]) -> str:
     return hashlib.sha256(canonical_json(content).encode()).hexdigest()
+
+
+def write_drawn(path: Path, found: Drawn) -> None:
+    """Write what became of draws.
+
+    Raises:
+        InputError, DiskFailed: the file cannot be written.
+    """
+    content: dict[str, Json] = {"format": DRAWN_FORMAT, "job": found.job, "how": found.how}
+    content["numbers"] = [[None if x != x else x for x in row] for row in found.numbers]
+    content[_OWN] = _sha256(content)
+    write_whole(path, json.dumps(content) + "\n")
+
+
+def read_drawn(path: Path, job: Draws) -> Drawn | None:
+    """What became of the draws of a job; None where that is not known, or the file is damaged."""
+    try:
+        content = json.loads(path.read_bytes())
+        sha256 = content.pop(_OWN)
+        whole = (content["format"], content["job"], sha256) == (
+            DRAWN_FORMAT,
+            job.name,
+            _sha256(content),
+        )
+        how, numbers = tuple(content["how"]), content["numbers"]
+    except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
+        return None
+    if not whole or len(how) != len(job.settings) or len(numbers) != len(how):
+        return None
+    rows = (tuple(math.nan if x is None else float(x) for x in row) for row in numbers)
+    return Drawn(job.name, how, tuple(rows))

@@ -232,9 +232,7 @@ class _Launch:
         lab = self.lab or StudyLab(self.study, self.points, self.collector)
         return lab.everything()
 
-    def _write(
-        self, status: str, answer: Answer | None = None, reason: str = ""
-    ) -> pd.DataFrame:
+    def _write(self, status: str, answer: Answer | None = None, reason: str = "") -> pd.DataFrame:
         """The table of points, and what study.json says."""
         table = self._table()
         self.folder.table(table)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
+from hybridsim.studies.drawing import Drawn, Draws
 from hybridsim.studies.evaluate import Evaluated, Group, Keyed, Keys
 
-Job = Group | Keys
+Job = Group | Keys | Draws
 
 
 class Done(NamedTuple):
@@ -24,7 +25,7 @@ class Event(NamedTuple):
     """What was heard of a job."""
 
     job: str
-    what: Evaluated | Keyed | Done | Died
+    what: Evaluated | Keyed | Drawn | Done | Died
 
 
 class Pool(Protocol):

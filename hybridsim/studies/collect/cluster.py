@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from hybridsim.errors import InputError
 from hybridsim.operations.keys import own_code
 from hybridsim.studies.collect.base import Died, Done, Event, Job
+from hybridsim.studies.drawing import Drawn
 from hybridsim.studies.evaluate import Desk, Evaluated, Keyed, perform
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ _desks: dict[str | None, tuple[Desk, Any]] = {}  # Any: the folder, which lives 
 _alone = threading.Lock()
 
 
-def on_worker(job: Job, code: str, data: str | None) -> list[Evaluated | Keyed]:
+def on_worker(job: Job, code: str, data: str | None) -> list[Evaluated | Keyed | Drawn]:
     """What a worker of the cluster does: the whole job.
 
     A process does one at a time, however many threads it has: torch's number of threads, and the

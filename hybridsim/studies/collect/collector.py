@@ -6,8 +6,10 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
+from hybridsim.errors import InputError
 from hybridsim.studies.claims import Claims
 from hybridsim.studies.collect.base import Died, Done, Event, Pool
+from hybridsim.studies.drawing import Drawn, Draws
 from hybridsim.studies.evaluate import Backend, Evaluated, Group, Keyed, Keys
 from hybridsim.studies.folder import Folder
 from hybridsim.studies.groups import Numerics, distinct, signature
@@ -96,6 +98,38 @@ class Collector:
             self._begin(waiting)
             self._hear(waiting)
         return {p.id: self.known[p.id].found.outcome for p in asked if p.id in self.known}
+
+    def perform(self, jobs: Sequence[Draws]) -> dict[str, Drawn]:
+        """What becomes of draws, by the name of their job; known ones are read.
+
+        Raises:
+            InputError: a job cannot be done, or no worker survives it.
+            DiskFailed: the folder cannot be written.
+        """
+        found = {job.name: self.folder.drawn(job) for job in jobs}
+        todo = [job for job in {job.name: job for job in jobs}.values() if found[job.name] is None]
+        left, working, tries = list(todo), dict[str, Draws](), dict[str, int]()
+        while left or working:
+            while left and len(working) < self._pool.size:
+                job = left.pop(0)
+                working[job.name] = job
+                self._pool.submit(job)
+            for event in self._pool.events(_WAIT_S):
+                if isinstance(event.what, Drawn):
+                    found[event.job] = event.what
+                    self.folder.keep_drawn(event.what)
+                elif isinstance(event.what, Died):
+                    tries[event.job] = tries.get(event.job, 0) + 1
+                    if tries[event.job] == MOST_TRIES:
+                        raise InputError(f"draws of constants: {event.what.reason}")
+                    left.append(working.pop(event.job))
+                elif isinstance(event.what, Done):
+                    del working[event.job]
+                    self._tell(
+                        f"drawing constants, {len(todo) - len(left) - len(working)} of "
+                        f"{len(todo)} parts"
+                    )
+        return {name: drawn for name, drawn in found.items() if drawn is not None}
 
     def plan(self, points: Iterable[Point]) -> list[Group]:
         """What would be evaluated: groups of points that share numerics, without the points that

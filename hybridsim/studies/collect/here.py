@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hybridsim.studies.collect.base import Done, Event, Job
+from hybridsim.studies.drawing import Drawn
 from hybridsim.studies.evaluate import Desk, Evaluated, Keyed, perform
 
 
@@ -23,7 +24,7 @@ class Here:
     def __init__(self, facts: Path | None, data: str | None) -> None:
         self._scratch = tempfile.TemporaryDirectory(prefix="hybridsim-study-")
         self.desk = Desk(Path(self._scratch.name), facts, data)
-        self._job: tuple[str, Iterator[Evaluated | Keyed]] | None = None
+        self._job: tuple[str, Iterator[Evaluated | Keyed | Drawn]] | None = None
 
     def submit(self, job: Job) -> None:
         """Begin a job."""

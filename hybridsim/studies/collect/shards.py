@@ -42,7 +42,9 @@ def shard_of(text: str) -> Shard:
     found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text) if isinstance(text, str) else None
     shard = Shard(int(found[1]), int(found[2])) if found else Shard(0, 0)
     if not 1 <= shard.number <= shard.of <= MOST_SHARDS:
-        raise InputError(f"--shard: expected k/n with k from 1 to n, e.g. 3/20, got {describe(text)}")
+        raise InputError(
+            f"--shard: expected k/n with k from 1 to n, e.g. 3/20, got {describe(text)}"
+        )
     return shard
 
 
