@@ -1,4 +1,4 @@
-"""The command line: check, run, report, timeline, compare, parts, schema."""
+"""The command line: check, run, study, report, timeline, compare, parts, schema."""
 
 from __future__ import annotations
 
@@ -179,13 +179,81 @@ def run(
 
 
 @app.command()
-def report(folder: Annotated[Path, typer.Argument(help="A run folder.")]) -> None:
-    """Write the report of a run folder again (also of a run that was killed)."""
+def study(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="FILE", help="A study file, or the name of a shipped study.", show_default=False
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The study's folder (default: runs/<study>).")
+    ] = None,
+    workers: Annotated[int, typer.Option(help="Worker processes; 1: this process.")] = 1,
+    scheduler: Annotated[
+        str | None, typer.Option(help="A running dask.distributed scheduler: tcp://HOST:PORT.")
+    ] = None,
+    shard: Annotated[
+        str | None, typer.Option(help="k/n: evaluate this share of the points alone, e.g. 3/20.")
+    ] = None,
+    collect: Annotated[
+        list[Path] | None,
+        typer.Option(help="Folders that shards have written: take them over, then answer."),
+    ] = None,
+    overrides: SetOption = None,
+    force: Annotated[
+        bool, typer.Option(help="The folder may hold another study; equal points are kept.")
+    ] = False,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of external data sets (default: HYBRIDSIM_DATA).")
+    ] = None,
+    check: Annotated[bool, typer.Option("--check", help="Stop after the checks.")] = False,
+) -> None:
+    """Run a study: many scenarios, one question, an answer with its interval.
+
+    The same study again does only what is missing; several launches with one folder share the work.
+    Exit codes: 0 done, 1 the question has no answer since points failed, 2 bad input, 130
+    interrupted (what was found is kept).
+    """
+    from hybridsim.studies.command import Words, run_words
+
+    words = Words(
+        tuple(names or ()),
+        out,
+        tuple(overrides or ()),
+        workers,
+        scheduler,
+        shard,
+        tuple(collect or ()),
+        force,
+        data,
+        check,
+    )
+    try:
+        with raised_when_interrupted():
+            run_words(words)
+    except KeyboardInterrupt as error:
+        raise Interrupted(str(error) or "interrupted") from None
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="A run folder, or the folder of a study's point.")],
+) -> None:
+    """Write the report of a run folder again (also of a run that was killed).
+
+    Of a point of a study: run it, from the study's facts where there are any, and write its report.
+    """
     from hybridsim.reports.report import write_report
     from hybridsim.results.read import Run
+    from hybridsim.studies.point_report import is_point, run_of_point
 
-    write_report(Run.open(folder), folder / "report.html")
-    print(folder / "report.html")
+    found = Run.open(folder) if not is_point(folder) else None
+    if found is None:
+        with raised_when_interrupted():
+            found = run_of_point(folder)
+    write_report(found, found.folder / "report.html")
+    print(found.folder / "report.html")
 
 
 @app.command()

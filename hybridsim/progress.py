@@ -7,7 +7,10 @@ import sys
 import time
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from hybridsim.units import engineering
 
@@ -58,3 +61,67 @@ class Reporter:
         """A reader that has gone away stops no run."""
         with contextlib.suppress(OSError):
             print(text, end="", file=sys.stderr, flush=True)
+
+
+class StudyState(Protocol):
+    """How far a study is; see ``hybridsim.studies.collect.collector.Progress``."""
+
+    @property
+    def what(self) -> str:
+        """What is going on."""
+
+    @property
+    def done(self) -> int:
+        """Points with an outcome."""
+
+    @property
+    def points(self) -> int:
+        """Points asked for so far."""
+
+    @property
+    def failed(self) -> int:
+        """Points without a result."""
+
+
+class StudyReporter:
+    """Shows how many points of a study have their outcome; a context manager."""
+
+    def __init__(self, name: str) -> None:
+        self._name, self._printed = name, time.monotonic()
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._task = self._bar.add_task(name, total=None)
+        self._terminal = self._bar.console.is_terminal
+
+    def __enter__(self) -> StudyReporter:
+        """Show the line, where there is a terminal."""
+        if self._terminal:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Take the line away."""
+        if self._terminal:
+            self._bar.stop()
+
+    def progress(self, state: StudyState) -> None:
+        """Show a state."""
+        failed = f", {state.failed} without a result" if state.failed else ""
+        text = f"{self._name}: {state.what}" if state.what else f"{self._name}{failed}"
+        if self._terminal:
+            self._bar.update(self._task, description=text, completed=state.done, total=state.points)
+        elif time.monotonic() - self._printed >= _EVERY_S:
+            self._printed = time.monotonic()
+            with contextlib.suppress(OSError):
+                print(f"{text}: {state.done} of {state.points} points", file=sys.stderr, flush=True)

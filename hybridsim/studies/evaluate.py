@@ -38,6 +38,7 @@ class Evaluated(NamedTuple):
     Attributes:
         point: its id.
         outcome: of it.
+        backend: of the study: ``live``, or ``timing``: nothing is trained.
         last_key: of the parameters that its run ended with (hex); empty where it did not end.
         workload: key of what was trained; empty where it could not be loaded.
         final: the same would come out again; else the next launch tries again.
@@ -46,6 +47,7 @@ class Evaluated(NamedTuple):
 
     point: str
     outcome: Outcome
+    backend: Backend
     last_key: str = ""
     workload: str = ""
     final: bool = True
@@ -210,9 +212,10 @@ def _evaluated(point: Point, group: Group, desk: Desk) -> Evaluated:
         key = str(result.manifest.get("last_key", ""))
     except Exception as error:
         outcome = _of_error(error, time.perf_counter() - started)
-        return Evaluated(point.id, outcome, workload=workload, final=loaded and not _host(error))
+        final = loaded and not _host(error)
+        return Evaluated(point.id, outcome, group.backend, workload=workload, final=final)
     outcome = outcome._replace(wall_s=time.perf_counter() - started)
-    return Evaluated(point.id, outcome, key, workload, facts=published)
+    return Evaluated(point.id, outcome, group.backend, key, workload, facts=published)
 
 
 def _run(scenario: Scenario, task: Task, group: Group, desk: Desk) -> tuple[Run, str]:

@@ -22,6 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
+from pandas.api.types import is_object_dtype
 
 from hybridsim.errors import InputError
 from hybridsim.files import cannot_write, whole_file, write_whole
@@ -41,6 +42,8 @@ from hybridsim.studies.records import (
 )
 
 FORMAT = "hybridsim study folder 1"
+OWN = ("study.", "points", "facts", "log", "report.html")
+"""What the names of a study's files begin with."""
 _SCENARIO, _OUTCOME, _KEY = "scenario.yaml", "outcome.json", "last_key"
 
 
@@ -64,17 +67,6 @@ class Folder:
             raise InputError(
                 f"{self.path}: expected a folder that can be written, got: {error.strerror}"
             ) from error
-
-    @classmethod
-    def open(cls, path: Path) -> Folder:
-        """A folder that is there already.
-
-        Raises:
-            InputError: it is not.
-        """
-        if not (path / "study.json").is_file():
-            raise InputError(f"{path}: expected a study's folder, got no study.json there")
-        return cls(path)
 
     def points(self) -> list[str]:
         """The ids of all points that have a folder."""
@@ -165,20 +157,6 @@ class Folder:
         """Store the resolved study."""
         write_whole(self.path / "study.yaml", emit(dict(document)))
 
-    def about(self) -> dict[str, Json] | None:
-        """What study.json says; None where there is none.
-
-        Raises:
-            InputError: it is damaged, or no study's.
-        """
-        path = self.path / "study.json"
-        if not path.exists():
-            return None
-        found = read_map(path, "what a study says of itself")
-        if found.get("format") != FORMAT:
-            raise InputError(f"{path}: expected the format {FORMAT!r}, got another")
-        return found
-
     def say(self, content: Mapping[str, Json]) -> None:
         """Write study.json."""
         known = {"format": FORMAT, "written": datetime.now(UTC).isoformat(timespec="seconds")}
@@ -191,10 +169,25 @@ class Folder:
             uniform(points).to_parquet(file, index=False)
 
 
+def about_of(folder: Path) -> dict[str, Json] | None:
+    """What a folder's study.json says; None where there is none.
+
+    Raises:
+        InputError: it is damaged, or no study's.
+    """
+    path = folder / "study.json"
+    if not path.exists():
+        return None
+    found = read_map(path, "what a study says of itself")
+    if found.get("format") != FORMAT:
+        raise InputError(f"{path}: expected the format {FORMAT!r}, got another")
+    return found
+
+
 def uniform(points: pd.DataFrame) -> pd.DataFrame:
     """The table with one type for each column: texts where a field is sometimes a text."""
     found = points.copy()
-    for name in found.columns[found.dtypes == object]:
+    for name in filter(lambda name: is_object_dtype(found[name]), found.columns):
         kinds = {type(value) for value in found[name] if not _absent(value)}
         if len(kinds - {int, float}) and len(kinds) > 1:
             found[name] = [None if _absent(v) else str(v) for v in found[name]]

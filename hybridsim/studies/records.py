@@ -22,7 +22,7 @@ FORMAT = "hybridsim study point 1"
 DRAWN_FORMAT = "hybridsim study draws 1"
 _OWN = "sha256"
 """Over all other entries."""
-_TEXTS = ("point", "last_key", "workload", "facts", "signature", "computed_by")
+_TEXTS = ("point", "backend", "last_key", "workload", "facts", "signature", "computed_by")
 
 
 class Record(NamedTuple):

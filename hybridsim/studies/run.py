@@ -24,7 +24,7 @@ from hybridsim.studies.collect.shards import Shard, merge, shard_of
 from hybridsim.studies.current import Current
 from hybridsim.studies.estimate import Plan, minutes
 from hybridsim.studies.evaluate import Desk
-from hybridsim.studies.folder import Folder
+from hybridsim.studies.folder import OWN, Folder, about_of
 from hybridsim.studies.groups import distinct
 from hybridsim.studies.lab import StudyLab
 from hybridsim.studies.load import load_study
@@ -139,8 +139,8 @@ def launch(
     if out is None:
         temporary = tempfile.TemporaryDirectory(prefix="hybridsim-study-")
         out = temporary.name
+    _check_owner(Path(out), loaded, options.force)
     folder, gate = Folder(out), loaded.gate.solver_error
-    _own(folder, loaded, options.force)
     merge(folder, options.collect, digest(loaded), gate)
     settings = Settings(loaded.backend, gate)
     if options.shard is not None:
@@ -150,7 +150,7 @@ def launch(
         desk = Desk(Path(stack.enter_context(tempfile.TemporaryDirectory())), None, data)
         collector = Collector(folder, options.pool(folder), settings, progress, Current(desk))
         stack.callback(collector.close)
-        if announce is not None and not announce(_plan(loaded, collector, desk, options)):
+        if announce is not None and not announce(_plan(loaded, collector, desk)):
             return None
         found = _Launch(loaded, folder, collector).run(options.shard)
         return replace(found, temporary=temporary)
@@ -168,6 +168,8 @@ class _Launch:
 
     def run(self, shard: Shard | None) -> StudyResult:
         """Points, table, question, page; whatever stops it, the table is written."""
+        self.folder.study(self.loaded.document())
+        self.folder.say(about(self.loaded, "running"))
         try:
             self._evaluate()
             if shard is not None:
@@ -272,29 +274,31 @@ def about(loaded: Study, status: str) -> dict[str, Json]:
     }
 
 
-def _own(folder: Folder, loaded: Study, force: bool) -> None:
-    """Begin with a folder that is empty, or this study's.
+def _check_owner(path: Path, loaded: Study, force: bool) -> None:
+    """A folder must be empty, or this study's.
 
     Raises:
-        InputError: it is another study's, and may not be replaced.
+        InputError: it holds something else, or another study that may not be replaced.
     """
-    known = folder.about()
+    names = {entry.name for entry in path.iterdir()} if path.is_dir() else set()
+    if strange := sorted(name for name in names if not name.startswith(OWN)):
+        raise InputError(
+            f"{path}: expected an empty folder or a study's, got other files in it ({strange[0]})"
+        )
+    known = about_of(path)
     if known is not None and known.get("study") != digest(loaded) and not force:
         raise InputError(
-            f"{folder.path}: expected an empty folder or this study's, got the study "
+            f"{path}: expected an empty folder or this study's, got the study "
             f"{known.get('name')!r:.80}, or this one as it was before a change (--force, or "
             "force=True, replaces it; points that both share are kept)"
         )
-    folder.study(loaded.document())
-    folder.say(about(loaded, "running"))
 
 
-def _plan(loaded: Study, collector: Collector, desk: Desk, options: Options) -> Plan:
+def _plan(loaded: Study, collector: Collector, desk: Desk) -> Plan:
     """What is going to be done; tuned settings are not known yet, nor what a question asks for."""
     points = points_of(loaded)
     asked = distinct([*tuning_points(loaded), *points])
     groups = [group for group in collector.plan(asked) if collector.settings.wanted(group)]
     known = sum(point.id in collector.known for point in asked)
     live = sum(group.backend == "live" and not group.facts for group in groups)
-    cost = minutes(groups, desk, collector.at_once)
-    return Plan(len(points), len(asked), known, live, cost)
+    return Plan(len(points), len(asked), known, live, minutes(groups, desk, collector.at_once))

@@ -42,8 +42,8 @@ class Cluster:
         self._own = isinstance(client, str)
         self._client = _connected(client) if isinstance(client, str) else client
         self._data = data
-        self._heard: queue.Queue[tuple[str, Future]] = queue.Queue()
-        self._futures: dict[str, Future] = {}
+        self._heard: queue.Queue[tuple[str, Future[Any]]] = queue.Queue()
+        self._futures: dict[str, Future[Any]] = {}
 
     @property
     def size(self) -> int:
@@ -101,7 +101,8 @@ def _connected(address: str) -> Client:
     try:
         client = Client(address, timeout=_CONNECT_S)
     except (OSError, ValueError, ImportError) as error:
-        raise InputError(f"--scheduler: expected a scheduler's address, got {address!r}: {error}")
+        got = f"{address!r}: {error}"
+        raise InputError(f"--scheduler: expected a scheduler's address, got {got}") from error
     return client
 
 

@@ -271,7 +271,7 @@ class Collector:
         left = self._left(group)
         if left:
             outcome = without_result("failed", f"{reason}, {MOST_TRIES} times")
-            self._keep(Evaluated(left[0].id, outcome, final=False))
+            self._keep(Evaluated(left[0].id, outcome, group.backend, final=False))
 
     def _keep(self, found: Evaluated) -> None:
         point = self.asked[found.point]

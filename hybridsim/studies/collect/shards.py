@@ -12,7 +12,7 @@ from typing import NamedTuple
 from hybridsim.errors import InputError
 from hybridsim.scenario.quantity import describe
 from hybridsim.studies.evaluate import Group
-from hybridsim.studies.folder import Folder
+from hybridsim.studies.folder import Folder, about_of
 from hybridsim.studies.records import Record
 
 MOST_SHARDS = 100_000
@@ -62,14 +62,14 @@ def merge(folder: Folder, others: Sequence[Path], study: str, gate: float) -> in
     """
     found = 0
     for path in others:
-        about = Folder.open(path).about()
+        about = about_of(path)
         if about is None:
-            raise InputError(f"{path}: expected a study's folder, got one without study.json")
+            raise InputError(f"{path}: expected a study's folder, got no study.json there")
         if about.get("study") != study:
             raise InputError(f"{path}: expected a shard of this study, got one of another study")
     for path in others:
         if path.resolve() != folder.path.resolve():
-            found += _merge_one(folder, Folder.open(path), gate)
+            found += _merge_one(folder, Folder(path), gate)
     return found
 
 
