@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from hybridsim.scenario.quantity import Raw
+from hybridsim.studies.questions._measures import TO_TARGET, Measure
 from hybridsim.studies.values import number
 
 if TYPE_CHECKING:
@@ -59,6 +60,26 @@ def numeric_axes(study: Study) -> list[Axis]:
 def names_of(study: Study) -> list[str]:
     """The sides' names."""
     return [side.name for side in study.sides]
+
+
+def measure_problems(study: Study, key: str, measure: Measure) -> Trouble:
+    """A problem where no run will have the measure: to a target that a timing-only run never
+    evaluates, or steps to a target that a scenario has not.
+    """
+    if measure not in TO_TARGET:
+        return []
+    targets = {
+        side.name: study.expansion.scenario(side.name, {}).training.target for side in study.sides
+    }
+    with_target = [name for name, target in targets.items() if target is not None]
+    without = [name for name, target in targets.items() if target is None]
+    path, due = ("question", key), "step_seconds, step_joules, run_seconds or run_joules"
+    if study.backend == "timing" and with_target:
+        got = f"{measure}, to a target of {with_target[0]} that 'backend: timing' does not evaluate"
+        return [(path, due, got)]
+    if measure == "step" and without:
+        return [(path, due, f"step, where {without[0]} has no target")]
+    return []
 
 
 def two_sides(study: Study) -> Trouble:

@@ -13,6 +13,7 @@ from hybridsim.studies.questions._axes import (
     Trouble,
     fields_of,
     is_whole,
+    measure_problems,
     names_of,
     numbers_of,
     numeric_axes,
@@ -63,7 +64,8 @@ class BreakEven(Question):
 
     def problems(self, study: Study) -> Trouble:
         """Two sides; an axis of at least two numbers."""
-        return [*two_sides(study), *self._axis_problems(study)]
+        of_measure = measure_problems(study, "measure", self.measure)
+        return [*two_sides(study), *self._axis_problems(study), *of_measure]
 
     def _axis_problems(self, study: Study) -> Trouble:
         fields = [axis.fields[0] for axis in _usable(study)]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pandas as pd
 from pydantic import Field
 
-from hybridsim.studies.questions._axes import fields_of, names_of
+from hybridsim.studies.questions._axes import Trouble, fields_of, measure_problems, names_of
 from hybridsim.studies.questions._cells import Cell, cells_of, distinct, notes_on, plain
 from hybridsim.studies.questions._contest import Contest, basis_text, contest
 from hybridsim.studies.questions._measures import Measure, amount, word
@@ -17,6 +17,8 @@ from hybridsim.studies.questions.base import Answer, Lab, Question
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
+
+    from hybridsim.studies.schema import Study
 
 Line = dict[str, Any]
 """A line of the answer's table: values of fields, numbers, words."""
@@ -29,6 +31,10 @@ class Table(Question):
 
     kind: Literal["table"]
     measure: Measure = Field("seconds", description="what is compared; lower is better")
+
+    def problems(self, study: Study) -> Trouble:
+        """A measure that the points will have."""
+        return measure_problems(study, "measure", self.measure)
 
     def answer(self, lab: Lab) -> Answer:
         """The best point, or who wins at how many points."""

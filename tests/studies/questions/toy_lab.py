@@ -31,11 +31,26 @@ def axis(
     return Axis(kind, nodes, tuple(sides), 0)
 
 
+class _NoTarget:
+    """Scenarios that have a target, or none."""
+
+    def __init__(self, target: Any) -> None:
+        self.target = target
+
+    def scenario(self, side: str, values: Mapping[str, Any]) -> Any:
+        return SimpleNamespace(training=SimpleNamespace(target=self.target))
+
+
 def study(sides: Sequence[str], axes: Sequence[Axis] = (), seeds: int = 1, **more: Any) -> Any:
     """What questions ask a study."""
     named = tuple(SimpleNamespace(name=name) for name in sides)
     found = {"sides": named, "axes": tuple(axes), "seeds": tuple(range(seeds)), "draw_seed": 0}
-    return SimpleNamespace(**found, backend="live", axis_choices=[], **more)
+    found |= {
+        "backend": "live",
+        "axis_choices": [],
+        "expansion": _NoTarget(more.pop("target", 0.9)),
+    }
+    return SimpleNamespace(**(found | more))
 
 
 class ToyLab:
