@@ -14,8 +14,8 @@ from hybridsim.results.digest import canonical_json
 from hybridsim.simulate import run
 from hybridsim.studies.outcome import Outcome
 from hybridsim.studies.points import Point
-from hybridsim.studies.retiming import record, retime
-from hybridsim.studies.retiming.again import simulated
+from hybridsim.studies.retiming import Retimed, record, retime
+from hybridsim.studies.retiming.again import Simulated, simulated
 from hybridsim.studies.retiming.draws import (
     Owned,
     drawn_machine,
@@ -95,24 +95,27 @@ def draw(job: Draws, desk: Desk) -> Drawn:
     recording = record(scenario, task, store)
     machines = [drawn_machine(recording.spec, job.names, one) for one in job.settings]
     found = retime(recording, machines)
-    numbers, how, budget = [], [], job.simulate
+    numbers = {k: _figures(found, k) for k in np.flatnonzero(found.valid).tolist()}
+    how = dict.fromkeys(numbers, "retimed")
+    others = [k for k in range(len(machines)) if k not in numbers][: job.simulate]
+    again = {k: simulated(recording, store, machines[k]) for k in others}
+    numbers |= {k: one for k, one in again.items() if one is not None}
     steps = [int(step.row["step"]) for step in recording.steps]
-    for k, machine in enumerate(machines):
-        end_ps, joules, run_j = found.end_ps[k], found.joules[k], float(found.run_joules[k])
-        word = "retimed"
-        if not found.valid[k]:
-            again = None
-            if budget > 0:
-                budget -= 1
-                again = simulated(recording, store, machine)
-            if again is None:
-                how.append(NOT_EVALUATED)
-                numbers.append((math.nan,) * len(_NUMBERS))
-                continue
-            (end_ps, joules, run_j), word = again, "simulated"
-        how.append(word)
-        numbers.append(_numbers(job, steps, end_ps, joules, run_j))
-    return Drawn(job.name, tuple(how), tuple(numbers))
+    nothing = (math.nan,) * len(_NUMBERS)
+    return Drawn(
+        job.name,
+        tuple(
+            how.get(k, "simulated" if k in numbers else NOT_EVALUATED) for k in range(len(machines))
+        ),
+        tuple(
+            _numbers(job, steps, *numbers[k]) if k in numbers else nothing
+            for k in range(len(machines))
+        ),
+    )
+
+
+def _figures(found: Retimed, draw: int) -> Simulated:
+    return Simulated(found.end_ps[draw], found.joules[draw], float(found.run_joules[draw]))
 
 
 def _numbers(

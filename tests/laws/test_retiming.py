@@ -66,6 +66,8 @@ def test_at_its_own_constants_it_is_the_run(recorded):
     name, run, _, recording = recorded
     found = retime(recording, [recording.spec])
     assert found.valid.all() == (name != "kfac-digital-4-gpus")
+    if not found.valid.all():
+        return
     assert found.end_ps[0].tolist() == run.steps["end_ps"].tolist()
     assert found.joules[0].tolist() == run.steps["energy_j"].tolist()
     assert found.run_joules[0] == pytest.approx(

@@ -10,7 +10,7 @@ import numpy as np
 import simpy
 
 from hybridsim.algorithms.session import Session
-from hybridsim.errors import MissingFacts
+from hybridsim.errors import CapacityError, MissingFacts
 from hybridsim.scenario.machine import MachineSpec
 from hybridsim.simulate import Watched, run_watched
 from hybridsim.studies.retiming.recording import Recording
@@ -26,7 +26,8 @@ class Simulated(NamedTuple):
 
 
 def simulated(recording: Recording, facts: Path | None, machine: MachineSpec) -> Simulated | None:
-    """The recorded program on another machine; None: it would compute other numbers there.
+    """The recorded program on another machine; None: it would compute other numbers there, or does
+    not fit.
 
     Args:
         recording: what was recorded.
@@ -45,7 +46,7 @@ def simulated(recording: Recording, facts: Path | None, machine: MachineSpec) ->
             trace.attend,
             machine,
         )
-    except MissingFacts:
+    except (MissingFacts, CapacityError):
         return None
     end_ps = np.array([int(row["end_ps"]) for row in trace.lines], dtype=np.int64)
     joules = np.array([float(row["energy_j"]) for row in trace.lines])

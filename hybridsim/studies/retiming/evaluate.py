@@ -22,7 +22,8 @@ class Retimed:
     """What a recording becomes under other machines.
 
     Attributes:
-        valid: (draws,) whether shared resources are asked for in the recorded order.
+        valid: (draws,) whether shared resources are asked for in the recorded order; where not,
+            the other numbers mean nothing.
         end_ps: (draws, steps) end of every step.
         joules: (draws, steps) energy up to there, as the learning curve has it.
         run_joules: (draws,) of the whole run.
@@ -79,16 +80,15 @@ def _some(recording: Recording, order: Order, machines: Sequence[MachineSpec]) -
     moments = moments_of(recording, priced)
     valid = order.kept(moments) & order.ended(moments)
     valid &= np.array([ok and order.decided(own) for ok, own in zip(valid, machines, strict=True)])
-    marks = [step.moment for step in recording.steps]
-    end_ps = moments[marks].T
-    joules, totals = zip(
-        *(
-            _energies(recording, priced[k], moments[:, k], _powers_w(recording, sheets[k]))
-            for k in range(len(machines))
-        ),
-        strict=True,
-    )
-    return Retimed(valid, end_ps, np.array(joules), np.array(totals))
+    end_ps = moments[[step.moment for step in recording.steps]].T
+    joules, run_joules = np.full(end_ps.shape, np.nan), np.full(len(machines), np.nan)
+    for draw in range(len(machines)):
+        if valid[draw]:
+            powers_w = _powers_w(recording, sheets[draw])
+            joules[draw], run_joules[draw] = _energies(
+                recording, priced[draw], moments[:, draw], powers_w
+            )
+    return Retimed(valid, end_ps, joules, run_joules)
 
 
 def _powers_w(recording: Recording, sheets: dict[str, Datasheet]) -> list[float]:

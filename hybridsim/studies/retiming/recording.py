@@ -95,7 +95,10 @@ def sheets_of(spec: MachineSpec) -> dict[str, Datasheet]:
 
 
 def record(
-    scenario: Scenario, task: Task, facts: Path | None = None, backend: Mode | None = None
+    scenario: Scenario,
+    task: Task,
+    facts: Path | None = None,
+    backend: Mode | None = None,
 ) -> Recording:
     """Run a scenario once and keep what every moment follows from; no run folder is written.
 
@@ -163,7 +166,11 @@ class _Listening(Trace):
 
 
 def _recording(
-    scenario: Scenario, task: Task, mode: Mode, env: CausalEnvironment, trace: _Listening
+    scenario: Scenario,
+    task: Task,
+    mode: Mode,
+    env: CausalEnvironment,
+    trace: _Listening,
 ) -> Recording:
     assert trace.session is not None, "it has run"
     requests = [decode(*detail) for detail in trace.details]
