@@ -1,0 +1,168 @@
+"""Small studies whose points take a fraction of a second, and what is held against each other."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+import hybridsim
+from hybridsim.scenario.emit import emit
+from hybridsim.studies.collect.collector import Collector, Settings
+from hybridsim.studies.collect.here import Here
+from hybridsim.studies.folder import Folder
+from hybridsim.studies.outcome import outcome_of
+from hybridsim.studies.points import points_of
+from hybridsim.studies.schema import Study
+from hybridsim.studies.table import table_of
+
+WORKLOAD = {"source": "digits_mlp", "options": {"hidden": 4, "depth": 1}}
+TNGD = {"kind": "tngd", "learning_rate": 0.2, "damping": 0.1, "settle": "20 tau"}
+KFAC = {"kind": "kfac", "learning_rate": 0.05, "damping": 0.1, "settle": "5 tau"}
+ADAM = {"kind": "adam", "learning_rate": 0.01}
+MACHINE = {
+    "gpu": "a100-sxm4-80gb",
+    "link": "paper-50gbps",
+    "spus": {"count": 2, "part": "rc-1us"},
+}
+SLOW = """
+import time
+import torch
+from torch import nn
+from hybridsim import Data, Workload
+
+class Slow(nn.Module):
+    def __init__(self, seconds):
+        super().__init__()
+        self.inner, self.seconds = nn.Linear(3, 2), seconds
+
+    def forward(self, x):
+        if x.device.type != "meta":
+            time.sleep(self.seconds)
+        return self.inner(x)
+
+def build(seconds: float = 0.02):
+    x, y = torch.randn(60, 3), torch.randint(2, (60,))
+    data = Data(x[:40], y[:40], x[40:], y[40:])
+    return Workload(network=lambda: Slow(seconds), data=data, loss="cross_entropy")
+"""
+"""A network that takes its time, so that a test can meet it at work."""
+
+
+def scenario(
+    path: Path, algorithm: dict[str, Any], machine: dict[str, Any], **training: Any
+) -> str:
+    """A small scenario's file."""
+    document = {
+        "name": path.stem,
+        "workload": training.pop("workload", WORKLOAD),
+        "training": {"batch_size": 4, "steps": 4, "evaluate_every": 2, "algorithm": algorithm}
+        | training,
+        "machine": machine,
+    }
+    path.write_text(emit(document))
+    return str(path)
+
+
+def tngd(folder: Path, **training: Any) -> str:
+    """TNGD on two SPUs."""
+    return scenario(folder / "tngd.yaml", TNGD, MACHINE, **training)
+
+
+def adam(folder: Path, **training: Any) -> str:
+    """Adam on a GPU."""
+    return scenario(folder / "adam.yaml", ADAM, {"gpu": "a100-sxm4-80gb"}, **training)
+
+
+def document(scenarios: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """A study of these sides that asks for its table."""
+    return {"name": "test", "scenarios": scenarios, "question": {"kind": "table"}} | changes
+
+
+def slow_study(folder: Path, points: int = 6, seconds: float = 0.02) -> Path:
+    """A study file of so many live points, some of which share numerics with a retimed one."""
+    (folder / "slow.py").write_text(SLOW)
+    workload = {"source": str(folder / "slow.py"), "options": {"seconds": seconds}}
+    study = document(
+        {"tngd": tngd(folder, workload=workload, steps=6)},
+        seeds=points,
+        axes=[{"field": "machine.link.bandwidth", "grid": ["10 Gb/s", "50 Gb/s"]}],
+    )
+    (folder / "study.yaml").write_text(emit(study))
+    return folder / "study.yaml"
+
+
+def evaluated(study: Study, out: Path) -> pd.DataFrame:
+    """The table of a study's points, without the question and the page."""
+    folder, points = Folder(out), points_of(study)
+    settings = Settings(study.backend, study.gate.solver_error)
+    collector = Collector(folder, Here(folder.facts, None), settings)
+    try:
+        outcomes = collector.outcomes(points)
+    finally:
+        collector.close()
+    return table_of(points, outcomes, fields(study))
+
+
+def each_alone(study: Study) -> pd.DataFrame:
+    """The same table, every point run by itself."""
+    outcomes, points = {}, points_of(study)
+    for point in points:
+        if point.id not in outcomes:
+            run = hybridsim.run(point.scenario, backend=study.backend)
+            outcomes[point.id] = outcome_of(run, study.gate.solver_error)
+    return table_of(points, outcomes, fields(study))
+
+
+def fields(study: Study) -> list[str]:
+    """What its axes vary."""
+    return [field for axis in study.axes for field in axis.fields]
+
+
+_HOST = ["how", "digest", "wall_s"]
+_SUMS = ["joules", "run_joules", "run_joules_low", "run_joules_high", "step_joules"]
+
+
+def assert_same_points(found: pd.DataFrame, expected: pd.DataFrame) -> None:
+    """The same table, however each point came about: to the last bit, but for sums of energies,
+    which are added up in another order where a point was retimed.
+    """
+    kept = [name for name in expected.columns if name not in (*_HOST, *_SUMS)]
+    pd.testing.assert_frame_equal(found[kept], expected[kept], check_exact=True)
+    pd.testing.assert_frame_equal(found[_SUMS], expected[_SUMS], rtol=1e-12)
+
+
+def computed(folder: Path) -> Counter[str]:
+    """How often each point was computed, by all launches on a folder."""
+    lines = (line for log in (folder / "log").glob("*.jsonl") for line in log.open())
+    return Counter(json.loads(line)["point"] for line in lines)
+
+
+def start(*words: object, **options: Any) -> subprocess.Popen[str]:
+    """``hybridsim study`` in a process of its own, the first of its group."""
+    command = [sys.executable, "-m", "hybridsim", "study", *map(str, words)]
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        **options,
+    )
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:
+    """Until something is so."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it took too long"
+        time.sleep(0.02)
