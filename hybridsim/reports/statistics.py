@@ -150,11 +150,27 @@ def paired_difference(first: Sequence[float], second: Sequence[float]) -> Compar
     return _tested(gaps, _SAME * scale, "Student's t on differences")
 
 
-def binomial_interval(successes: float, trials: float) -> Share:
-    """Share k/n and its interval by Clopper and Pearson, from quantiles B of beta distributions:
-    B(0.025; k, n-k+1) to B(0.975; k+1, n-k). It covers the truth in at least 95 % of cases.
+def detectable_rows(gaps: np.ndarray) -> np.ndarray:
+    """Whether the 95 % interval of each row's mean by Student's t leaves out zero: many paired
+    comparisons at once.
 
-    Source: Clopper & Pearson 1934. Numbers need not be whole: an effective number of draws.
+    Args:
+        gaps: differences, or logarithms of ratios, shape (rows, pairs); one that is not finite
+            makes its row undetectable, as fewer than two pairs do all.
+    """
+    pairs = gaps.shape[1]
+    if pairs < FEWEST_FOR_INTERVAL:
+        return np.zeros(len(gaps), bool)
+    data = np.where(np.isfinite(gaps), gaps, 0.0)
+    data = np.where(np.abs(data) <= _SAME, 0.0, data)
+    half = stats.t.ppf((1 + LEVEL) / 2, pairs - 1) * data.std(axis=1, ddof=1) / pairs**0.5
+    return np.asarray((np.abs(data.mean(axis=1)) > half) & np.isfinite(gaps).all(axis=1))
+
+
+def binomial_interval(successes: float, trials: float) -> Share:
+    """Share k/n and its interval, B(0.025; k, n-k+1) to B(0.975; k+1, n-k) with B the quantiles of
+    beta distributions; it covers the truth in at least 95 % of cases. Numbers need not be whole.
+    Source: Clopper & Pearson 1934.
 
     Raises:
         ValueError: not 0 <= successes <= trials.

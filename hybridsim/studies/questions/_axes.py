@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from hybridsim.scenario.quantity import Raw
+from hybridsim.studies.questions._draws import unknown_constants
 from hybridsim.studies.questions._measures import TO_TARGET, Measure
 from hybridsim.studies.values import number
 
@@ -80,6 +81,25 @@ def measure_problems(study: Study, key: str, measure: Measure) -> Trouble:
     if measure == "step" and without:
         return [(path, due, f"step, where {without[0]} has no target")]
     return []
+
+
+def constant_problems(study: Study, asked: Sequence[str] | None) -> Trouble:
+    """Constants by name that no part of any side gives a range."""
+    if asked is None:
+        return []
+    from hybridsim.studies.retiming.draws import ranged_constants
+
+    # Imported late: it knows points, which know studies, which know questions.
+    ranged = ranged_constants(
+        {side.name: study.expansion.scenario(side.name, {}) for side in study.sides}
+    )
+    found = [
+        (("question", "constants", index), expected, got)
+        for index, expected, got in unknown_constants(ranged, asked)
+    ]
+    if not asked:
+        found.append((("question", "constants"), "at least one constant", "an empty list"))
+    return [*found]
 
 
 def two_sides(study: Study) -> Trouble:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 from types import SimpleNamespace
@@ -29,6 +30,12 @@ def axis(
     """An axis of fields that vary together."""
     nodes = {field: tuple(Node(v, "toy", 1) for v in own) for field, own in values.items()}
     return Axis(kind, nodes, tuple(sides), 0)
+
+
+def constant(name: str, low: float, high: float, **more: Any) -> RangedConstant:
+    """A constant with a range, nominally in its middle."""
+    found = {"unit": "s", "status": "assumed", "numeric": False, "sides": ("a", "b")} | more
+    return RangedConstant(name, (low + high) / 2, low, high, **found)
 
 
 class _NoTarget:
@@ -65,6 +72,7 @@ class ToyLab:
     ) -> None:
         self.study, self.outcome, self.priced = study, outcome, priced
         self.ranged = list(constants)
+        self.reordered: Callable[[str, Mapping[str, float]], bool] = lambda side, own: False
         self.asked: list[Mapping[str, Any]] = []
         values = [{f: n.plain() for f, n in one.items()} for one in combinations(study.axes)]
         self.table = self.rows(values)
@@ -83,11 +91,19 @@ class ToyLab:
     def constants(self, values=None) -> list[RangedConstant]:
         return self.ranged
 
-    def with_constants(self, settings, values=None) -> pd.DataFrame:
+    def with_constants(self, settings, values=None, simulate=60) -> pd.DataFrame:
+        """Draws that ``reordered`` says need simulating are, the first of each block of 500."""
         names = [side.name for side in self.study.sides]
-        rows = []
+        rows, left = [], {}
         for (draw, own), side, seed in product(enumerate(settings), names, self.study.seeds):
             full = {constant.name: constant.value for constant in self.ranged} | dict(own)
-            row = {"draw": draw, "side": side, "seed": seed, "point": side, **NO_OUTCOME}
-            rows.append(row | {"how": "retimed"} | self.priced(side, full, seed))
+            row = {"draw": draw, "side": side, "seed": seed, **NO_OUTCOME, "how": "retimed"}
+            row |= self.priced(side, full, seed)
+            if self.reordered(side, full):
+                block = (draw // 500, side, seed)
+                left[block] = left.get(block, simulate * min(500, len(settings)) // len(settings))
+                row["how"] = "simulated" if left[block] else "not evaluated"
+                row |= {} if left[block] else {"seconds": math.nan, "joules": math.nan}
+                left[block] = max(left[block] - 1, 0)
+            rows.append(row)
         return pd.DataFrame(rows)
