@@ -30,6 +30,7 @@ from hybridsim.operations.backend import (
     Replay,
     Shapes,
     Timing,
+    shapes_of,
 )
 from hybridsim.operations.facts import FactStore
 from hybridsim.operations.keys import salt
@@ -110,10 +111,11 @@ def run(
         store = FactStore(facts) if facts is not None else None
         if store is not None:
             stack.callback(store.close)
+        task = load_task(scenario, data) if task is None else _checked(task, scenario)
         setup = _Setup(
             scenario,
-            load_task(scenario, data) if task is None else _checked(task, scenario),
-            Shapes(),
+            task,
+            shapes_of(task),
             salt(scenario.host.device, scenario.host.threads),
             store,
             progress,
@@ -355,7 +357,7 @@ class Watched(NamedTuple):
 def _plain_setup(scenario: Scenario, task: Task, store: FactStore | None = None) -> _Setup:
     """The setup of a run that nobody watches."""
     numerics = salt(scenario.host.device, scenario.host.threads)
-    return _Setup(scenario, task, Shapes(), numerics, store, None)
+    return _Setup(scenario, task, shapes_of(task), numerics, store, None)
 
 
 def run_watched(
@@ -439,7 +441,7 @@ class DryRun:
     """Two steps of a scenario without tensors, on one machine after the other."""
 
     def __init__(self, scenario: Scenario, task: Task) -> None:
-        self._setup = _Setup(scenario, task, Shapes(), b"dry run", None, None)
+        self._setup = _Setup(scenario, task, shapes_of(task), b"dry run", None, None)
 
     def recorded(self, spec: MachineSpec) -> Recorded:
         """What they would record.

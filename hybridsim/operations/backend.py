@@ -6,6 +6,7 @@ import contextlib
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 
 import torch
 
@@ -36,6 +37,10 @@ def _carried() -> Iterator[None]:
         raise
     except BaseException as error:
         raise ComputationRaised(error) from error
+
+
+_MOST_COUNTS = 2_000
+"""Counts that are kept for further runs; settings that vary from run to run would add up."""
 
 
 class Shapes:
@@ -79,6 +84,9 @@ class Shapes:
             form = (computation.token, signature(metas, {}))
             found = self._counts.get(form)
             if found is None:
+                if len(self._counts) >= _MOST_COUNTS:
+                    self._counts.clear()
+                    self._known.clear()
                 with _carried():
                     work, outcome = count(computation.function, metas, computation.settings)
                 found = (work, self._intern(outcome.value))
@@ -88,6 +96,12 @@ class Shapes:
 
     def _intern(self, meta: Value) -> Value:
         return self._metas.setdefault(signature((meta,), {}), (meta, None))[0]
+
+
+@lru_cache(maxsize=8)
+def shapes_of(task: Value) -> Shapes:
+    """The counts of all runs of a task: what an operation costs depends on shapes alone."""
+    return Shapes()
 
 
 class Backend(ABC):
