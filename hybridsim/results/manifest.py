@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import platform
 import subprocess
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -31,8 +32,7 @@ def manifest(scenario: Scenario, backend: str, salt: bytes, task: Task) -> dict[
         "name": scenario.name,
         "seed": scenario.seed,
         "backend": backend,
-        "versions": {name: version(name) for name in _PACKAGES}
-        | {"python": platform.python_version()},
+        "versions": _versions(),
         "git_revision": git_revision(),
         "hashes": {
             "scenario": hashlib.sha256(text.encode()).hexdigest(),
@@ -43,6 +43,12 @@ def manifest(scenario: Scenario, backend: str, salt: bytes, task: Task) -> dict[
         "model_assumptions": model_assumptions(scenario, backend, task),
         "unbuildable": unbuildable_parts(scenario),
     }
+
+
+@cache
+def _versions() -> dict[str, Json]:
+    releases = {name: version(name) for name in _PACKAGES}
+    return releases | {"python": platform.python_version()}
 
 
 def model_assumptions(scenario: Scenario, backend: str, task: Task) -> list[str]:
@@ -61,6 +67,7 @@ def expanded(spec: MachineSpec) -> dict[str, Json]:
     }
 
 
+@cache  # of the sources that this process has loaded
 def git_revision() -> str | None:
     """Revision of the checkout that the sources lie in; None for an installed package."""
     folder = Path(__file__).resolve().parent
