@@ -69,7 +69,8 @@ def _checked(root: Node, shown: str, problems: list[Problem]) -> Study:
         problems += problems_of(error, Study, root)
         rest = _usable_rest(plain, error)
         if rest is not None:
-            problems += check(rest, root, shown)
+            kept = {key: node for key, node in root.value.items() if key in rest[1]}
+            problems += check(rest[0], Node(kept, root.file, root.line), shown)
         raise InputError(_in_order(problems, root)) from None
     problems += check(plan, root, shown)
     if problems:
@@ -83,9 +84,9 @@ def _in_order(problems: Sequence[Problem], root: Node) -> list[Problem]:
     return sorted(dict.fromkeys(problems), key=lambda p: (p.file != root.file, p.line or 0))
 
 
-def _usable_rest(plain: Raw, error: ValidationError) -> Plan | None:
-    """The study without the fields that are wrong, so that the others can be checked as well; None
-    where nothing is left to check.
+def _usable_rest(plain: Raw, error: ValidationError) -> tuple[Plan, set[str]] | None:
+    """The study without the fields that are wrong, so that the others can be checked as well, and
+    which fields it has; None where nothing is left to check.
     """
     rest = {key: value for key, value in plain.items() if key not in ("name", "question")}
     for detail in error.errors(include_url=False):
@@ -100,7 +101,7 @@ def _usable_rest(plain: Raw, error: ValidationError) -> Plan | None:
         if place[:1] == ("seeds",):
             rest.pop("tuning", None)  # its seeds are held against these
     try:
-        return Plan.model_validate(rest)
+        return Plan.model_validate(rest), set(rest)
     except ValidationError:
         return None
 

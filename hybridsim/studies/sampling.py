@@ -95,7 +95,7 @@ def _count_problem(found: _Sampled, count: int, root: Node) -> Problem | None:
 
 
 def _end_problems(plan: Plan, found: _Sampled, root: Node) -> list[Problem]:
-    """What scenarios say of the two ends: each is told once, rather than for every value between
+    """What scenarios say of the two ends, each cause once, rather than of every value between
     them.
     """
     ends = [root.nearest((*found.path, end)) for end in ("low", "high")]
@@ -105,7 +105,8 @@ def _end_problems(plan: Plan, found: _Sampled, root: Node) -> list[Problem]:
         for end in ends
         for problem in _refusals(plan, side, found.field, end)
     ]
-    return list(dict.fromkeys(problems))
+    causes = {(problem.path, problem.expected): problem for problem in reversed(problems)}
+    return list(reversed(causes.values()))
 
 
 def _takes_whole_numbers(plan: Plan, found: _Sampled, root: Node) -> bool:

@@ -9,6 +9,8 @@ import pytest
 
 import hybridsim
 from hybridsim.scenario.datasheets.sheets import load_part
+from hybridsim.studies.load import load_study
+from hybridsim.studies.points import points_of
 
 ROOT = Path(hybridsim.__file__).resolve().parent.parent
 PAGES = [
@@ -24,11 +26,12 @@ def blocks(page: str, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text(), re.S)
 
 
+YAML = [(page, text) for page in PAGES for text in blocks(page, "yaml")]
+STUDIES = [text for _, text in YAML if "\nquestion:" in text]
 SCENARIOS = [
     (page, text)
-    for page in PAGES
-    for text in blocks(page, "yaml")
-    if "kind: spu\ndescription" not in text
+    for page, text in YAML
+    if "kind: spu\ndescription" not in text and text not in STUDIES
 ]
 
 
@@ -45,6 +48,13 @@ def test_a_scenario_of_the_documentation_loads(tmp_path, page, text):
     file.write_text(text if "training:" in text else f"extends: tngd-digits\n{text}")
     run = hybridsim.run(hybridsim.load(file, ["training.steps=2"]), backend="timing")
     assert run.status == "complete"
+
+
+def test_studies_of_the_documentation_load(tmp_path):
+    assert STUDIES
+    for text in STUDIES:
+        (tmp_path / "study.yaml").write_text(text)
+        assert points_of(load_study(tmp_path / "study.yaml"))
 
 
 def test_the_part_of_the_documentation_loads(tmp_path):

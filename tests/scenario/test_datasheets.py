@@ -20,6 +20,7 @@ from hybridsim.scenario.datasheets.sheets import (
     load_constant_set,
     load_part,
     part_names,
+    sheets_held,
 )
 from hybridsim.scenario.quantity import parse_quantity
 
@@ -265,6 +266,23 @@ def test_mistakes_in_a_sheet(tmp_path: Path, text: str, line: int, path: str, wo
 def test_parts_that_do_not_exist(name: str) -> None:
     with pytest.raises(InputError):
         load_part("gpu", name)
+
+
+def test_sheets_that_are_held_are_read_once(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    text = (
+        "kind: spu\ndescription: x\nextends: rc-1us\nconstants:\n"
+        "  capacitance: {value: 2 nF, low: 1 nF, high: 3 nF, status: assumed, source: x}\n"
+    )
+    path.write_text(text)
+    with sheets_held():
+        first = load_part("spu", str(path))
+        path.write_text(text.replace("2 nF", "3 nF"))
+        with sheets_held():
+            assert load_part("spu", str(path)) is first
+    assert first.value("capacitance_f") == 2e-9
+    assert load_part("spu", str(path)).value("capacitance_f") == 3e-9
+    assert load_part("spu", str(path)).content != first.content
 
 
 def test_a_sheet_follows_all_it_extends(tmp_path: Path) -> None:

@@ -408,3 +408,20 @@ def test_settings_that_moved_under_update_are_shown_the_way(key: str) -> None:
         load("kfac-digits", [f"training.algorithm.{key}=0.5"])
     with pytest.raises(InputError, match="a known key"):
         load("adam-digits", [f"training.algorithm.{key}=0.5"])
+
+
+def test_a_constant_set_over_a_short_form_keeps_the_part(tmp_path: Path) -> None:
+    path = tmp_path / "graph.yaml"
+    path.write_text(
+        "extends: tngd-digits\nmachine:\n"
+        "  nodes: {gpu: {kind: gpu, part: h200-sxm}, spu: {kind: spu}}\n"
+        "  edges: [{between: [gpu, spu], link: pcie5}]\n"
+    )
+    link = load(path, ["machine.edges[0].link.bandwidth=9 Gb/s"]).machine.edges[0].link
+    assert (link.part, link.overrides()) == ("pcie5", {"bandwidth_bit_per_s": 9e9})
+    sets = ["machine.gpu.count=2", "machine.gpu.interconnect=pcie5"]
+    gpu = load("adam-digits", [*sets, "machine.gpu.interconnect.latency=2 us"]).machine.gpu
+    assert gpu.interconnect.part == "pcie5"
+    with pytest.raises(InputError, match="got 'free'"):
+        path.write_text(path.read_text().replace("link: pcie5", "link: free"))
+        load(path, ["machine.edges[0].link.bandwidth=9 Gb/s"])

@@ -6,7 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybridsim.scenario.quantity import EXAMPLES, QuantityError, format_quantity, parse_quantity
+from hybridsim.scenario.quantity import (
+    EXAMPLES,
+    QuantityError,
+    format_quantity,
+    parse_quantity,
+    unit_of,
+)
 
 UNITS = sorted(EXAMPLES)
 
@@ -119,3 +125,14 @@ def test_any_text_is_a_quantity_or_an_error(text: str, unit: str) -> None:
             assert isinstance(parse_quantity(candidate, unit), float)
         except QuantityError as error:
             assert "\n" not in str(error)
+
+
+@given(st.sampled_from(sorted(EXAMPLES)), st.floats(1e-15, 1e15))
+def test_the_unit_of_a_quantity_is_that_of_its_dimension(unit: str, value: float) -> None:
+    assert unit_of(format_quantity(value, unit)) == unit
+    assert unit_of(EXAMPLES[unit]) == unit
+
+
+@pytest.mark.parametrize("text", ["3", "3 parsec", "3 A", "ideal", "", "Gb/s", 3, None, True])
+def test_what_is_no_quantity_has_no_unit(text: object) -> None:
+    assert unit_of(text) is None

@@ -157,7 +157,10 @@ def load_part(kind: PartKind, name_or_path: str, base_dir: Path | None = None) -
 @contextmanager
 def sheets_held() -> Iterator[None]:
     """Within it every datasheet is read once: a file that changes meanwhile is not read again."""
-    before = _held.set(_held.get() or {})
+    if _held.get() is not None:
+        yield
+        return
+    before = _held.set({})
     try:
         yield
     finally:
