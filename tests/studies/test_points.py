@@ -27,6 +27,7 @@ from hybridsim.studies.points import (
     text,
     tuning_assignments,
 )
+from hybridsim.studies.unused import unused
 
 SIDES = {"analog": "kfac-digits", "digital": "kfac-digits-digital"}
 VALUES: dict[str, list[Any]] = {
@@ -340,3 +341,16 @@ def test_a_study_travels(tmp_path: Path) -> None:
     assert len(packed) < 40_000
     assert points_of(pickle.loads(packed)) == points
     assert pickle.loads(pickle.dumps(points[0])) == points[0]
+
+
+def test_what_has_no_effect_on_a_side_is_named() -> None:
+    count = {"field": "machine.spus.count", "grid": [2, 3]}
+    study = study_of(axes=[count], set={"training.algorithm.fisher_samples": 2})
+    assert unused(study, points_of(study)) == [
+        "analog: training.algorithm.fisher_samples",
+        "digital: training.algorithm.fisher_samples",
+        "digital: machine.link",
+        "digital: machine.spus",
+    ]
+    aside = study_of(axes=[{**count, "sides": ["analog"]}])
+    assert unused(aside, points_of(aside)) == []
