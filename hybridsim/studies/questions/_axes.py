@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from hybridsim.errors import InputError, Problem
+from hybridsim.scenario.document import Node
 from hybridsim.scenario.quantity import Raw
+from hybridsim.studies.expansion import is_within
 from hybridsim.studies.questions._draws import unknown_constants
 from hybridsim.studies.questions._measures import TO_TARGET, Measure
 from hybridsim.studies.values import number
@@ -45,9 +48,23 @@ def numbers_of(values: Sequence[Raw]) -> list[float] | None:
     return known if len(known) == len(found) else None
 
 
-def is_whole(values: Sequence[Raw]) -> bool:
-    """The study file writes whole numbers only."""
-    return all(type(value) is int for value in values)
+def takes_whole(study: Study, sides: Sequence[str], field: str, values: Sequence[Raw]) -> bool:
+    """The values are whole numbers, and the field refuses a fraction: what lies between two of
+    them is no value.
+    """
+    if not all(type(value) is int for value in values):
+        return False
+    between = Node(values[0] + 0.5, "study", None)
+    return any(problems_at(study, side, field, between) for side in sides)
+
+
+def problems_at(study: Study, side: str, field: str, node: Node) -> list[Problem]:
+    """What a side's scenario says against a value of a field, all else as the side has it."""
+    try:
+        study.expansion.scenario(side, {field: node})
+    except InputError as error:
+        return [problem for problem in error.problems if is_within(problem, field)]
+    return []
 
 
 def numeric_axes(study: Study) -> list[Axis]:
@@ -100,6 +117,13 @@ def constant_problems(study: Study, asked: Sequence[str] | None) -> Trouble:
     if not asked:
         found.append((("question", "constants"), "at least one constant", "an empty list"))
     return [*found]
+
+
+def no_axes(study: Study) -> Trouble:
+    """A problem where anything varies beside what the question varies itself."""
+    if not study.axes:
+        return []
+    return [(("axes",), "no axes: the question varies what it needs", f"{len(study.axes)}")]
 
 
 def two_sides(study: Study) -> Trouble:

@@ -12,11 +12,11 @@ from hybridsim.scenario.quantity import Raw
 from hybridsim.studies.questions._axes import (
     Trouble,
     fields_of,
-    is_whole,
     measure_problems,
     names_of,
     numbers_of,
     numeric_axes,
+    takes_whole,
     two_sides,
 )
 from hybridsim.studies.questions._break_even_words import Words, notes_of, sentence
@@ -55,8 +55,8 @@ class BreakEven(Question):
     measure: Measure = Field("seconds", description="what is compared; lower is better")
     axis: str | None = Field(
         None,
-        description="dotted field of an axis of numbers or quantities; whole numbers only (1, 2) "
-        "are bisected to neighbours; default: the study's only one",
+        description="dotted field of an axis of numbers or quantities; one that takes whole "
+        "numbers only is bisected to neighbours; default: the study's only one",
     )
     tolerance: float = Field(
         0.01, gt=0, lt=1, description="relative width to which a sign change is bisected"
@@ -85,7 +85,8 @@ class BreakEven(Question):
         field, values = axis.fields[0], axis.values(axis.fields[0])
         others = [name for name in fields_of(lab.study) if name != field]
         search = _Search(lab, self.measure, field, values, others)
-        scale = _scale(values, self.tolerance)
+        whole = takes_whole(lab.study, axis.sides, field, values)
+        scale = _scale(values, whole, self.tolerance)
         lines = search.start()
         grid = {key_of(line.others): sorted(line.readings) for line in lines}
         refine(lines, scale, search.ask)
@@ -169,11 +170,11 @@ def _usable(study: Study) -> list[Axis]:
     return [axis for axis in numeric_axes(study) if axis.kind != "sample" or sampled == 1]
 
 
-def _scale(values: Sequence[Raw], tolerance: float) -> Scale:
+def _scale(values: Sequence[Raw], whole: bool, tolerance: float) -> Scale:
     numbers = numbers_of(values)
     assert numbers is not None, "an axis of numbers"
     low, high = min(numbers), max(numbers)
-    return Scale(low > 0 and high > _WIDE * low, is_whole(values), high - low, tolerance)
+    return Scale(low > 0 and high > _WIDE * low, whole, high - low, tolerance)
 
 
 def _facts(

@@ -118,6 +118,11 @@ def test_whole_numbers_are_bisected_to_neighbours():
     assert one["at"] == 8 and one["equal_at"] == [8] and one["between"] == [8, 8]
 
 
+def test_a_field_that_takes_fractions_is_bisected_to_them_from_whole_numbers_too():
+    lab = lab_of(lambda x, seed, _: math.log(2.5 / x), [1, 2, 4], "training.algorithm.damping")
+    assert roots_of(QUESTION.answer(lab)) == pytest.approx([2.5], rel=0.001)
+
+
 def test_several_crossings_are_all_said():
     def gap(x, seed, _):
         return math.sin(math.log(x / 15e9) * math.pi / math.log(6))

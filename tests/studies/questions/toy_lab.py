@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from hybridsim.errors import InputError, Problem
 from hybridsim.scenario.document import Node
 from hybridsim.studies.axes import Axis, combinations
 from hybridsim.studies.questions.base import RangedConstant
@@ -28,6 +29,7 @@ def axis(
     values: Mapping[str, Sequence[Any]], kind: str = "grid", sides: Sequence[str] = ()
 ) -> Axis:
     """An axis of fields that vary together."""
+    sides = sides or ("thermodynamic",)
     nodes = {field: tuple(Node(v, "toy", 1) for v in own) for field, own in values.items()}
     return Axis(kind, nodes, tuple(sides), 0)
 
@@ -38,13 +40,16 @@ def constant(name: str, low: float, high: float, **more: Any) -> RangedConstant:
     return RangedConstant(name, (low + high) / 2, low, high, **found)
 
 
-class _NoTarget:
-    """Scenarios that have a target, or none."""
+class _Scenarios:
+    """Scenarios that have a target, or none, and whose numbers of SPUs are whole."""
 
     def __init__(self, target: Any) -> None:
         self.target = target
 
     def scenario(self, side: str, values: Mapping[str, Any]) -> Any:
+        for field, node in values.items():
+            if field.endswith("count") and node.value != int(node.value):
+                raise InputError([Problem("toy", 1, field, "a whole number", str(node.value))])
         return SimpleNamespace(training=SimpleNamespace(target=self.target))
 
 
@@ -55,7 +60,7 @@ def study(sides: Sequence[str], axes: Sequence[Axis] = (), seeds: int = 1, **mor
     found |= {
         "backend": "live",
         "axis_choices": [],
-        "expansion": _NoTarget(more.pop("target", 0.9)),
+        "expansion": _Scenarios(more.pop("target", 0.9)),
     }
     return SimpleNamespace(**(found | more))
 
