@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hybridsim.reports.thresholds import threshold_text
-from hybridsim.reports.verdict import bottleneck, solve_text
+from hybridsim.reports.verdict import bottleneck, solve_text, time_band_s
 from hybridsim.results.keys import Summary, TargetReached
 from hybridsim.results.read import Run
 from hybridsim.results.solves import best_value
@@ -23,7 +23,7 @@ def closing_rows(result: Run) -> list[tuple[str, str]]:
     rows = [
         ("status", summary["status"]),
         ("steps", str(summary["steps"])),
-        ("simulated time", engineering(summary["simulated_s"], "s")),
+        ("simulated time", f"{engineering(summary['simulated_s'], 's')}{_time_band(result)}"),
         ("energy", f"{engineering(energy['energy_j'], 'J')} ({band}){_energy_note(summary)}"),
         ("target", _target_text(target, target and best_value(result.steps, target))),
         *((("analog answers", text),) if (text := solve_text(result)) else ()),
@@ -49,6 +49,11 @@ def closing_rows(result: Run) -> list[tuple[str, str]]:
         rows.append(("fell back to live", summary["host"]["replay_missing"]))
     rows.append(("run folder", str(result.folder)))
     return rows
+
+
+def _time_band(result: Run) -> str:
+    ends = time_band_s(result)
+    return f" ({engineering(ends[0], 's')} to {engineering(ends[1], 's')})" if ends else ""
 
 
 def _energy_note(summary: Summary) -> str:

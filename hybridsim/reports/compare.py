@@ -173,7 +173,8 @@ def _numbers(groups: Sequence[Group]) -> str:
     headers, texts = list(rows[0]), _texts(groups)
     cells = [list(row.values()) for row in rows]
     note = (
-        f"{method_note(groups)} Low – high: the band of the constants in the datasheets. "
+        f"{method_note(groups)} Low – high: the band of the constants in the datasheets; those "
+        "that lines share move their bands together. "
         f"{_revisions(groups)}"
     )
     if len(groups[0].fields) <= _MOST_FIELDS:

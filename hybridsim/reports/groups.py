@@ -11,6 +11,7 @@ from zlib import crc32
 import numpy as np
 
 from hybridsim.reports.differences import ABSENT, differing, short_names
+from hybridsim.reports.shared_constants import share_constants
 from hybridsim.reports.statistics import (
     FEWEST_FOR_INTERVAL,
     Comparison,
@@ -262,15 +263,25 @@ def step_costs(group: Group) -> np.ndarray:
 
 
 def _bands(first: Group, second: Group) -> str:
-    """Energies to target with the band of the constants, and whether the bands overlap."""
+    """Energies to target with the band of the constants, and what the bands say about the pair.
+
+    Constants that both machines have move both bands the same way, so whether these overlap says
+    nothing then.
+    """
     bands = [energy_to_target(group) for group in (first, second)]
-    overlap = max(b["energy_low_j"] for b in bands) <= min(b["energy_high_j"] for b in bands)
-    texts = (
+    texts = ", ".join(
         f"{group.name} {quantity(energy['energy_j'], 'J')} ({band(energy)})"
         for group, energy in zip((first, second), bands, strict=True)
     )
-    words = "overlap, so the constants decide" if overlap else "do not overlap"
-    return f"Over the range of the datasheets' constants they {words}: {', '.join(texts)}."
+    head = f"Over the range of the datasheets' constants: {texts}."
+    if share_constants(first.runs, second.runs):
+        return (
+            f"{head} The bands share constants, which move both: they decide nothing; a study with "
+            "the question uncertainty does."
+        )
+    if max(b["energy_low_j"] for b in bands) <= min(b["energy_high_j"] for b in bands):
+        return f"{head} The bands overlap, so the constants decide."
+    return f"{head} The bands share no constant and do not overlap."
 
 
 def energy_to_target(group: Group) -> Energies:

@@ -16,6 +16,7 @@ from hybridsim.reports.units_text import band, percent, quantity
 from hybridsim.results.keys import operation
 from hybridsim.results.read import Run
 from hybridsim.results.solves import LEAST_COSINE, MOST_ERROR, best_value, solves
+from hybridsim.units import PS_PER_S
 
 Card = tuple[str, str, str, str]
 
@@ -162,11 +163,32 @@ def _scaled_band(run: Run, joules: float) -> str:
 def _duration(run: Run) -> Card:
     summary, latency = run.summary, run.summary["step_latency"]
     typical = f", median {quantity(latency['p50_s'], 's')} a step" if latency else ""
+    why = f"{summary['steps']:,} steps{typical}"
+    if known := _time_band(run):
+        why = f"{known}; {why}"
+    return "Simulated time", quantity(summary["simulated_s"], "s"), why, ""
+
+
+def time_band_s(run: Run) -> tuple[float, float] | None:
+    """Simulated time with every constant of time at its fastest and at its slowest; None where it
+    has no band, or the run is not complete.
+    """
+    if run.status != "complete" or run.time_band.reason:
+        return None
+    return run.time_band.low_ps / PS_PER_S, run.time_band.high_ps / PS_PER_S
+
+
+def _time_band(run: Run) -> str:
+    """The same in words, or why there is none."""
+    if run.status != "complete":
+        return ""
+    ends = time_band_s(run)
+    if ends is None:
+        return f"no band: {run.time_band.reason}"
+    low, high = (quantity(end, "s") for end in ends)
     return (
-        "Simulated time",
-        quantity(summary["simulated_s"], "s"),
-        f"{summary['steps']:,} steps{typical}",
-        "",
+        f"{low} – {high} with every constant of time at its fastest / slowest, in the recorded "
+        "order"
     )
 
 

@@ -6,7 +6,7 @@ import html
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import pandas as pd
 
@@ -18,6 +18,9 @@ from hybridsim.results.summary import summarise
 from hybridsim.scenario.document import DocumentError, parse
 from hybridsim.trace.critical_path import PATH_COLUMNS, Segment, critical_path
 from hybridsim.units import PS_PER_S, engineering
+
+if TYPE_CHECKING:
+    from hybridsim.results.time_band import TimeBand
 
 _EXTRAS = ("name", "seed", "batch_size", "target", "thresholds")
 
@@ -145,6 +148,18 @@ class Run:
             BrokenPath: it has a gap.
         """
         return critical_path(self.span_chunks(PATH_COLUMNS)).segments
+
+    @cached_property
+    def time_band(self) -> TimeBand:
+        """Simulated time with every constant of time at its fastest and at its slowest end, in the
+        recorded order; see ``hybridsim.results.time_band``.
+        """
+        # it knows the parts, which opening a run does not need
+        from hybridsim.results.time_band import COLUMNS, time_band
+
+        columns = (self.requests[name] for name in ("request", "form", "detail"))
+        requests = {number: (form, detail) for number, form, detail in zip(*columns, strict=True)}
+        return time_band(self.manifest.get("machine") or {}, requests, self.span_chunks(COLUMNS))
 
     def span_chunks(self, columns: Sequence[str] | None = None) -> Chunks:
         """The spans as a sequence of chunks, each read when asked for; see

@@ -133,6 +133,8 @@ REQUEST_COLUMNS = columns_of(RequestRow)
 LAST_PS = 2**63 - 1
 CHUNK_ROWS = 50_000
 """Spans that are handed on together."""
+CUT = "cut at the end of the run"
+"""The end of the note of a span that had not ended when the run did."""
 _PRO_RATA = SpanRow._fields[SpanRow._fields.index("busy_ps") : SpanRow._fields.index("request")]
 
 
@@ -292,5 +294,5 @@ def _cut(row: SpanRow, now: int) -> SpanRow:
     share = (now - row.start_ps) / length if length > 0 else 1.0
     cells = {name: getattr(row, name) for name in _PRO_RATA}
     cut = {name: type(value)(value * share) for name, value in cells.items()}
-    note = (row.note + "; " if row.note else "") + "cut at the end of the run"
+    note = (row.note + "; " if row.note else "") + CUT
     return row._replace(end_ps=now, note=note, **cut)

@@ -166,10 +166,40 @@ def test_the_interval_and_the_verdict_are_one(tmp_path):
         assert "95 % interval, Student's t on logs, 4 seeds" in text
 
 
+def machine_of(sheet, low=1.0):
+    constants = {"tdp_w": {"value": 2.0, "low": low, "high": 2.0}}
+    return {"nodes": [{"name": "gpu0", "sheet": {"name": sheet, "constants": constants}}]}
+
+
+def energy_verdict(tmp_path, machines, second):
+    groups = []
+    for name, seconds, machine in zip("ab", ((1.0, 1.1, 0.9), second), machines, strict=True):
+        runs = family(tmp_path, name, seconds)
+        for run in runs:
+            sign(run.folder, machine=machine)
+        groups += groups_of([Run.open(run.folder) for run in runs])
+    return verdict(*groups, "joules")
+
+
 def test_energy_verdicts_name_the_band_of_the_constants(tmp_path):
-    text = verdict_of(tmp_path, (1.0, 1.1, 0.9), (1.2, 1.0, 1.1), "joules")
+    """Bands say something about a pair only where no constant moves both."""
+    apart = (machine_of("one"), machine_of("other"))
+    text = energy_verdict(tmp_path / "near", apart, (1.2, 1.0, 1.1))
     assert "no detectable difference" in text and "overlap, so the constants decide" in text
-    assert "do not overlap" in verdict_of(tmp_path / "far", (1.0, 1.0), (9.0, 9.0), "joules")
+    assert "do not overlap" in energy_verdict(tmp_path / "far", apart, (9.0, 9.0, 9.0))
+
+
+@pytest.mark.parametrize("machines", [(machine_of("one"), machine_of("one")), ({}, {})])
+@pytest.mark.parametrize("second", [(1.2, 1.0, 1.1), (9.0, 9.0, 9.0)])
+def test_bands_that_share_constants_decide_nothing(tmp_path, machines, second):
+    text = energy_verdict(tmp_path, machines, second)
+    assert "overlap" not in text and "The bands share constants" in text
+    assert "question uncertainty" in text and "J – " in text
+
+
+def test_constants_without_a_range_are_not_shared(tmp_path):
+    fixed = machine_of("one", low=2.0)
+    assert "share no constant" in energy_verdict(tmp_path, (fixed, fixed), (9.0, 9.0, 9.0))
 
 
 def test_without_a_common_target_or_seed_nothing_is_claimed(tmp_path):

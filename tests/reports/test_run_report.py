@@ -11,6 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from schedules import COLUMN, Op, simulate, write_run
 
+import hybridsim
+from hybridsim.reports.closing import closing_rows
 from hybridsim.reports.figures import blank, largest, thinned
 from hybridsim.reports.page import chart
 from hybridsim.reports.report import write_report
@@ -137,3 +139,38 @@ def test_thinning_keeps_both_ends(tmp_path):
 @pytest.mark.parametrize(("value", "text"), [(None, "–"), (math.nan, "–"), (0.0083, "8.3 ms")])
 def test_quantities(value, text):
     assert quantity(value, "s") == text
+
+
+def card_of(text, label) -> str:
+    """What stands on a card of the verdict strip."""
+    start = text.index(f'<div class="label">{label}</div>')
+    return re.sub(r"<[^>]*>", " ", text[start : text.index("</div></div>", start)])
+
+
+def test_simulated_time_has_a_band(tmp_path):
+    run = hybridsim.run(
+        hybridsim.load("tngd-digits", ["training.steps=2"]), tmp_path / "run", backend="timing"
+    )
+    write_report(run, tmp_path / "report.html")
+    card = card_of((tmp_path / "report.html").read_text(), "Simulated time")
+    low, high = (quantity(end_ps / 1e12, "s") for end_ps in run.time_band[:2])
+    assert f"{low} – {high} with every constant of time at its fastest / slowest" in card
+    rows = dict(closing_rows(run))
+    assert rows["simulated time"].endswith(f"({low} to {high})")
+
+
+def test_a_time_without_a_band_says_why(tmp_path):
+    scenario = hybridsim.load("tngd-digits-async", ["training.steps=2"])
+    run = hybridsim.run(scenario, tmp_path / "run", backend="timing")
+    write_report(run, tmp_path / "report.html")
+    card = card_of((tmp_path / "report.html").read_text(), "Simulated time")
+    assert "no band: what it computes depends on how long operations take" in card
+    assert "(" not in dict(closing_rows(run))["simulated time"]
+
+
+def test_a_run_that_is_not_complete_has_no_band_of_time(tmp_path):
+    rows = simulate([Op(i % 3, i % 2, 1000) for i in range(31)])
+    writer = RunWriter(tmp_path / "run")
+    writer.write(Rows(rows))
+    write_report(Run.open(tmp_path / "run"), tmp_path / "a.html")
+    assert "band" not in card_of((tmp_path / "a.html").read_text(), "Simulated time")

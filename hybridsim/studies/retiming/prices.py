@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from hybridsim.hardware.kinds import PARTS
+from hybridsim.hardware.kinds import PARTS, duration_ps
 from hybridsim.hardware.price import Constants
-from hybridsim.hardware.requests import Pause, Propagate, Request, Transmit
+from hybridsim.hardware.requests import Pause, Request
 from hybridsim.scenario.datasheets.sheets import Datasheet
-from hybridsim.units import to_ps
 
 if TYPE_CHECKING:
     from hybridsim.studies.retiming.recording import Asked
@@ -48,23 +47,6 @@ def prices(asked: Sequence[Asked], sheets: Mapping[str, Datasheet]) -> Prices:
         found.append(known[key])
     times, joules = zip(*found, strict=True) if found else ((), ())
     return Prices(np.array(times, dtype=np.int64), np.array(joules, dtype=float))
-
-
-def duration_ps(part: str, request: Request, sheets: Mapping[str, Flat]) -> int:
-    """How long a part is taken: by a message on several wires as long as by the slowest, its flight
-    is that of all of them.
-    """
-    if isinstance(request, Pause):
-        return request.wait_ps
-    if isinstance(request, Propagate):
-        return to_ps(sum(sheets[wire].value("latency_s") for wire in request.wires))
-    sheet = sheets[part]
-    if isinstance(request, Transmit):
-        rates = [sheets[wire].value("bandwidth_bit_per_s") for wire in request.wires]
-        sheet = sheets[request.wires[rates.index(min(rates))]]
-    constants: Constants = sheet
-    time = PARTS[sheet.kind].tariffs[type(request)].time(constants, request)
-    return int(time.duration_ps)
 
 
 def _joules(part: str, request: Request, sheets: Mapping[str, Flat]) -> float:
