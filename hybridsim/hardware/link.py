@@ -66,6 +66,7 @@ class Wire(Part):
         super().__init__(context, edge.name, edge.sheet)
         self.order, self.lane = order, f"to {towards}"
         self.place = Place(edge.name, self.lane, "server")
+        self.flight = Place(edge.name, f"flight {self.lane}", "flight")
         self.server = Server(context.env)
         self.chunk_bits = edge.chunk_bits
         self.bandwidth_bit_per_s = edge.sheet.value("bandwidth_bit_per_s")
@@ -116,21 +117,27 @@ class Route:
         come in between; a free route takes no time and leaves no span.
         """
         sending = [message for message in messages if message.bits] if self.wires else []
+        if not sending:
+            return payload
+        *before, last = sending
         flights: list[simpy.Process] = []
         spans: set[int] = set()
-        for number, message in enumerate(sending, start=1):
+        for message in before:
             left = yield from self._send(issuer, message, payload)
-            if self.latency_ps and number < len(sending):
+            if self.latency_ps:
                 flight = self._fly(issuer.fork(), message.label, left)
                 flights.append(self._context.env.process(flight))
-                continue
-            if self.latency_ps:
-                left = yield from self._fly(issuer, message.label, left)
-            spans.update(left.spans)
+            else:
+                spans.update(left.spans)
+        left = yield from self._send(issuer, last, payload)
+        if self.latency_ps:
+            left = yield from self._fly(issuer, last.label, left)
+        if not before:
+            return left
         if flights:  # they left before the last one, and are there
             yield self._context.env.all_of(flights)
             spans.update(*(cast("Carried", flight.value).spans for flight in flights))
-        return payload._replace(spans=tuple(sorted(spans))) if sending else payload
+        return payload._replace(spans=tuple(sorted(spans.union(left.spans))))
 
     def _send(
         self, issuer: Issuer, message: Message, payload: Carried
@@ -188,6 +195,5 @@ class Route:
         quote = wire.prices.quote(Propagate(self._names))
         if quote.duration_ps != self.latency_ps:  # other hops have their own
             quote = quote._replace(duration_ps=self.latency_ps)
-        where = Place(wire.name, f"flight {wire.lane}", "flight")
-        span = yield from pass_time(self._context, issuer, label, (payload,), where, quote)
+        span = yield from pass_time(self._context, issuer, label, (payload,), wire.flight, quote)
         return payload.at(span)
