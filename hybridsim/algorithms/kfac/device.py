@@ -70,11 +70,6 @@ def convert(columns: Tensor, *, bias_bits: int | None) -> Outcome:
     return Outcome(quantize_columns(columns.double(), bias_bits))
 
 
-def rest(columns: Tensor) -> Outcome:
-    """Every relaxation starts from discharged capacitors."""
-    return Outcome(None)
-
-
 def settle(
     system: Diagonalised,
     states: Tensor | None,

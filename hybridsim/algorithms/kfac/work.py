@@ -25,8 +25,6 @@ from hybridsim.hardware.spu import Spu
 from hybridsim.operations.ref import Computation, Ref
 from hybridsim.scenario.settings.kfac import Kfac as Settings
 
-_REST = Computation(device.rest)
-
 
 class Address(NamedTuple):
     """Which solve this is: of which step and block, G or A, which tile, and of a stretch in tiles
@@ -67,6 +65,8 @@ class SpuWork:
         self._converters = {spu.name: self._computations(spu) for spu in self.machine.spus}
         self._relaxations: dict[int, Computation] = {}
         self._shapes: dict[tuple[int, int], torch.Tensor] = {}
+        # the state of discharged capacitors, from which every relaxation starts; and no drive
+        self._nothing = session.backend.root(None, "nothing")
 
     def begin_step(self) -> None:
         """Forget the systems of the step before; those that SPUs still hold stay with them."""
@@ -158,8 +158,7 @@ class SpuWork:
             drive = yield from spu.convert_input(
                 issuer, at.label("convert"), convert, (columns,), at.job.size, count
             )
-            rest = self.session.backend.evaluate(_REST, (drive,))
-            spu.install(system, drive, rest, at.job.load)
+            spu.install(system, drive, self._nothing, at.job.load)
             state = yield from spu.settle(
                 issuer, at.label("settle"), settings.settle_tau, relaxation, count
             )
@@ -222,8 +221,7 @@ class SpuWork:
         )
         tau = settings.settle_tau + (sampling.samples - 1) * sampling.spacing_tau
         with (yield from spu.integrators.hold(issuer)):
-            none = self.session.backend.root(None, "no drive")
-            spu.install(system, none, none, at.job.load)
+            spu.install(system, self._nothing, self._nothing, at.job.load)
             state = yield from spu.settle(issuer, at.label("settle"), tau, relaxation)
             return (yield from self._read(at, spu, state, sampling.samples, issuer))
 
