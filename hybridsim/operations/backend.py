@@ -121,7 +121,7 @@ class Backend(ABC):
 
     def key(self, computation: Computation, args: tuple[Ref, ...]) -> bytes:
         """Key of the outcome: the salt, the computation and the keys of its arguments."""
-        return digest(self.salt, computation.token, *(a.key for a in args))
+        return digest(self.salt, computation.token, *[a.key for a in args])
 
     def work(self, computation: Computation, args: tuple[Ref, ...]) -> tuple[Work, Value]:
         """Work on a digital processor, and the shapes of the outcome."""

@@ -73,7 +73,8 @@ def _array(cells: Sequence[Json], kind: pa.DataType) -> pa.Array:
         return pa.array(cells, kind)
     offsets = np.zeros(len(cells) + 1, np.int32)
     np.cumsum(np.fromiter(map(len, cells), np.int32, len(cells)), out=offsets[1:])
-    return pa.ListArray.from_arrays(offsets, pa.array(list(chain.from_iterable(cells)), pa.int64()))
+    numbers = np.fromiter(chain.from_iterable(cells), np.int64, offsets[-1])
+    return pa.ListArray.from_arrays(offsets, pa.array(numbers))
 
 
 def table_of_steps(rows: Sequence[Mapping[str, Json]]) -> pa.Table:
