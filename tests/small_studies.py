@@ -16,8 +16,10 @@ import pandas as pd
 
 import hybridsim
 from hybridsim.scenario.emit import emit
-from hybridsim.studies.collect.collector import Collector, Settings
+from hybridsim.studies.collect.base import Pool
+from hybridsim.studies.collect.collector import Collector, Progress, Settings
 from hybridsim.studies.collect.here import Here
+from hybridsim.studies.collect.local import LocalWorkers
 from hybridsim.studies.folder import Folder
 from hybridsim.studies.outcome import outcome_of
 from hybridsim.studies.points import points_of
@@ -87,12 +89,12 @@ def document(scenarios: dict[str, Any], **changes: Any) -> dict[str, Any]:
     return {"name": "test", "scenarios": scenarios, "question": {"kind": "table"}} | changes
 
 
-def slow_study(folder: Path, points: int = 6, seconds: float = 0.02) -> Path:
+def slow_study(folder: Path, points: int = 4, seconds: float = 0.02) -> Path:
     """A study file of so many live points, some of which share numerics with a retimed one."""
     (folder / "slow.py").write_text(SLOW)
     workload = {"source": str(folder / "slow.py"), "options": {"seconds": seconds}}
     study = document(
-        {"tngd": tngd(folder, workload=workload, steps=6)},
+        {"tngd": tngd(folder, workload=workload, steps=4)},
         seeds=points,
         axes=[{"field": "machine.link.bandwidth", "grid": ["10 Gb/s", "50 Gb/s"]}],
     )
@@ -100,11 +102,18 @@ def slow_study(folder: Path, points: int = 6, seconds: float = 0.02) -> Path:
     return folder / "study.yaml"
 
 
-def evaluated(study: Study, out: Path) -> pd.DataFrame:
+def evaluated(
+    study: Study,
+    out: Path,
+    workers: int = 0,
+    watch: Callable[[Progress, Pool], object] = lambda progress, pool: None,
+    **settings: Any,
+) -> pd.DataFrame:
     """The table of a study's points, without the question and the page."""
     folder, points = Folder(out), points_of(study)
-    settings = Settings(study.backend, study.gate.solver_error)
-    collector = Collector(folder, Here(folder.facts, None), settings)
+    place = LocalWorkers(workers, folder.facts, None) if workers else Here(folder.facts, None)
+    shared = Settings(study.backend, study.gate.solver_error, **settings)
+    collector = Collector(folder, place, shared, lambda progress: watch(progress, place))
     try:
         outcomes = collector.outcomes(points)
     finally:
@@ -136,7 +145,7 @@ def assert_same_points(found: pd.DataFrame, expected: pd.DataFrame) -> None:
     which are added up in another order where a point was retimed.
     """
     kept = [name for name in expected.columns if name not in (*_HOST, *_SUMS)]
-    pd.testing.assert_frame_equal(found[kept], expected[kept], check_exact=True)
+    pd.testing.assert_frame_equal(found[kept], expected[kept], check_exact=True, check_dtype=False)
     pd.testing.assert_frame_equal(found[_SUMS], expected[_SUMS], rtol=1e-12)
 
 

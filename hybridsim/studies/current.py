@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from hybridsim.errors import HybridsimError
+from hybridsim.studies.asked import Asked
 from hybridsim.studies.evaluate import Desk
-from hybridsim.studies.points import Point
 from hybridsim.studies.records import Record
 
 
@@ -18,7 +18,7 @@ class Current:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
 
-    def __call__(self, point: Point, record: Record) -> bool:
+    def __call__(self, point: Asked, record: Record) -> bool:
         """Whether the same would be trained."""
         if not point.scenario.workload.source.endswith(".py") or not record.found.workload:
             return True

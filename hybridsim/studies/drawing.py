@@ -12,8 +12,8 @@ import pandas as pd
 
 from hybridsim.results.digest import canonical_json
 from hybridsim.simulate import run
+from hybridsim.studies.asked import Asked
 from hybridsim.studies.outcome import Outcome
-from hybridsim.studies.points import Point
 from hybridsim.studies.retiming import Retimed, record, retime
 from hybridsim.studies.retiming.again import Simulated, simulated
 from hybridsim.studies.retiming.draws import (
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from hybridsim.scenario.quantity import Raw
     from hybridsim.studies.collect.collector import Collector
     from hybridsim.studies.evaluate import Desk
+    from hybridsim.studies.points import Point
 
 Setting = Mapping[str, float]
 SIMULATED = 60
@@ -61,7 +62,7 @@ class Draws(NamedTuple):
     """
 
     name: str
-    point: Point
+    point: Asked
     outcome: Outcome
     names: tuple[Owned, ...]
     settings: tuple[Setting, ...]
@@ -236,7 +237,8 @@ def _jobs(
         share = math.ceil(budget * len(some) / len(part.draws))
         text = canonical_json([part.point.id, list(own), share])
         name = hashlib.sha256(text.encode()).hexdigest()[:16]
-        job = Draws(name, part.point, outcome, names, own, share, numerics, source.facts)
+        asked = Asked(part.point.id, part.point.scenario)
+        job = Draws(name, asked, outcome, names, own, share, numerics, source.facts)
         found.append(job)
     return found
 

@@ -18,9 +18,9 @@ from hybridsim.results.integrity import file_sha256
 from hybridsim.results.read import Run
 from hybridsim.scenario.schema import Scenario
 from hybridsim.simulate import Mode, last_key, load_task, run
+from hybridsim.studies.asked import Asked
 from hybridsim.studies.drawing import Drawn, Draws, draw
 from hybridsim.studies.outcome import Outcome, outcome_of, without_result
-from hybridsim.studies.points import Point
 from hybridsim.studies.retiming import cost_signature, record
 from hybridsim.studies.retiming.outcomes import outcomes
 from hybridsim.tasks.task import Task
@@ -67,7 +67,7 @@ class Group(NamedTuple):
     """
 
     name: str
-    points: tuple[Point, ...]
+    points: tuple[Asked, ...]
     backend: Backend
     gate: float
     numerics: str
@@ -83,7 +83,7 @@ class Keys(NamedTuple):
     """
 
     name: str
-    points: tuple[Point, ...]
+    points: tuple[Asked, ...]
 
 
 class Keyed(NamedTuple):
@@ -165,7 +165,7 @@ def perform(job: Group | Keys | Draws, desk: Desk) -> Iterator[Evaluated | Keyed
     return evaluate(job, desk) if isinstance(job, Group) else keys(job.points, desk)
 
 
-def keys(points: Sequence[Point], desk: Desk) -> Iterator[Keyed]:
+def keys(points: Sequence[Asked], desk: Desk) -> Iterator[Keyed]:
     """The last key of each, by a timing-only pass; what cannot run is told by its evaluation."""
     for point in points:
         try:
@@ -192,15 +192,15 @@ def evaluate(group: Group, desk: Desk) -> Iterator[Evaluated]:
             yield known or _evaluated(point, group, desk)
 
 
-def _families(points: Sequence[Point]) -> list[list[Point]]:
+def _families(points: Sequence[Asked]) -> list[list[Asked]]:
     """Points that nothing but cost constants set apart stand together."""
-    found: dict[str, list[Point]] = {}
+    found: dict[str, list[Asked]] = {}
     for point in points:
         found.setdefault(cost_signature(point.scenario), []).append(point)
     return list(found.values())
 
 
-def _evaluated(point: Point, group: Group, desk: Desk) -> Evaluated:
+def _evaluated(point: Asked, group: Group, desk: Desk) -> Evaluated:
     """The outcome of one run."""
     started = time.perf_counter()
     workload, loaded = "", False
@@ -232,7 +232,7 @@ def _run(scenario: Scenario, task: Task, group: Group, desk: Desk) -> tuple[Run,
 
 
 def _retimed(
-    first: Point, others: Sequence[Point], found: Evaluated, group: Group, desk: Desk
+    first: Asked, others: Sequence[Asked], found: Evaluated, group: Group, desk: Desk
 ) -> list[Evaluated | None]:
     """What one recording says of the others; None: it does not hold for this one."""
     started = time.perf_counter()

@@ -30,9 +30,9 @@ from hybridsim.results.digest import plain
 from hybridsim.results.integrity import read_map
 from hybridsim.results.keys import Json
 from hybridsim.scenario.emit import emit
+from hybridsim.studies.asked import Asked
 from hybridsim.studies.drawing import Drawn, Draws
 from hybridsim.studies.evaluate import Evaluated
-from hybridsim.studies.points import Point
 from hybridsim.studies.records import (
     Record,
     read_drawn,
@@ -93,7 +93,7 @@ class Folder:
         """Whether there is a file where a point's outcome should be."""
         return (self.point(point) / _OUTCOME).exists()
 
-    def keep(self, found: Evaluated, point: Point, signature: str) -> Record:
+    def keep(self, found: Evaluated, point: Asked, signature: str) -> Record:
         """Store a point and its outcome, and note that it was computed.
 
         Raises:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from hybridsim.results.digest import canonical_json
 from hybridsim.scenario.schema import Scenario
+from hybridsim.studies.asked import Asked
 from hybridsim.studies.evaluate import Backend, Group
 from hybridsim.studies.points import Point
 from hybridsim.studies.retiming import cost_signature
@@ -42,9 +43,9 @@ class Numerics:
 
     keys: dict[str, str] = field(default_factory=dict)
     facts: dict[str, str] = field(default_factory=dict)
-    _buckets: dict[str, dict[str, Point]] = field(default_factory=dict)
+    _buckets: dict[str, dict[str, Asked]] = field(default_factory=dict)
 
-    def unknown(self, points: Sequence[Point]) -> list[Point]:
+    def unknown(self, points: Sequence[Asked]) -> list[Asked]:
         """One point of each signature whose last key must be found, to know what it shares: where
         no other signature could end with the same parameters, it shares nothing.
         """
@@ -56,17 +57,17 @@ class Numerics:
 
     def groups(
         self,
-        points: Sequence[Point],
+        points: Sequence[Asked],
         backend: Backend,
         gate: float,
-        wanted: Callable[[Point], bool],
+        wanted: Callable[[Asked], bool],
     ) -> list[Group]:
         """Groups of points, in the order of their first; of each the points that are wanted.
 
         A group's name depends on all of its points, so that launches that want different ones call
         it the same.
         """
-        found: dict[str, list[Point]] = {}
+        found: dict[str, list[Asked]] = {}
         for point in points:
             name = signature(point.scenario)
             key = self.keys.get(name, "") if backend == "live" else ""
@@ -78,11 +79,11 @@ class Numerics:
         ]
 
 
-def distinct(points: Iterable[Point]) -> list[Point]:
-    """Points by id, each once."""
-    found: dict[str, Point] = {}
+def distinct(points: Iterable[Point]) -> list[Asked]:
+    """What is to be evaluated: each id once."""
+    found: dict[str, Asked] = {}
     for point in points:
-        found.setdefault(point.id, point)
+        found.setdefault(point.id, Asked(point.id, point.scenario))
     return list(found.values())
 
 

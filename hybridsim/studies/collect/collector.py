@@ -9,6 +9,7 @@ from typing import NamedTuple
 from hybridsim.errors import InputError
 from hybridsim.studies.claims import Claims
 from hybridsim.studies.collect.base import Died, Done, Event, Pool
+from hybridsim.studies.asked import Asked
 from hybridsim.studies.drawing import Drawn, Draws
 from hybridsim.studies.evaluate import Backend, Evaluated, Group, Keyed, Keys
 from hybridsim.studies.folder import Folder
@@ -70,12 +71,12 @@ class Collector:
         pool: Pool,
         settings: Settings,
         progress: Callable[[Progress], None] | None = None,
-        current: Callable[[Point, Record], bool] = lambda point, record: True,
+        current: Callable[[Asked, Record], bool] = lambda point, record: True,
     ) -> None:
         self.folder, self.settings = folder, settings
         self.notes: list[str] = []
         self.known: dict[str, Record] = {}
-        self.asked: dict[str, Point] = {}
+        self.asked: dict[str, Asked] = {}
         self._pool, self._progress, self._current = pool, progress, current
         self._numerics, self._claims = Numerics(), Claims()
         self._stale: dict[str, str] = {}
@@ -150,7 +151,7 @@ class Collector:
         self._pool.close()
         self._claims.close()
 
-    def _look(self, point: Point) -> bool:
+    def _look(self, point: Asked) -> bool:
         """Whether a point's outcome is known; one that may come out otherwise is tried again once
         by every launch.
         """
@@ -178,14 +179,14 @@ class Collector:
             if found.facts:
                 self._numerics.facts[found.last_key] = found.facts
 
-    def _waiting(self, asked: Sequence[Point]) -> dict[str, Group]:
+    def _waiting(self, asked: Sequence[Asked]) -> dict[str, Group]:
         """Groups that are to be evaluated, by name; one that another launch evaluates is waited
         for.
         """
         groups = self._missing(asked)
         return {group.name: group for group in groups if self.settings.wanted(group)}
 
-    def _missing(self, asked: Sequence[Point]) -> list[Group]:
+    def _missing(self, asked: Sequence[Asked]) -> list[Group]:
         if all(point.id in self.known for point in asked):
             return []
         backend, gate = self.settings.backend, self.settings.gate
@@ -194,7 +195,7 @@ class Collector:
         wanted = lambda point: point.id not in self.known  # noqa: E731
         return self._numerics.groups(asked, backend, gate, wanted)
 
-    def _find_keys(self, points: Sequence[Point]) -> None:
+    def _find_keys(self, points: Sequence[Asked]) -> None:
         """The last keys of points, each a job of its own; one that cannot be told is empty."""
         keys, todo = self._numerics.keys, []
         for point in points:
@@ -234,7 +235,7 @@ class Collector:
                 del waiting[name]
                 self._tell("")
 
-    def _left(self, group: Group) -> tuple[Point, ...]:
+    def _left(self, group: Group) -> tuple[Asked, ...]:
         return tuple(point for point in group.points if not self._look(point))
 
     def _hear(self, waiting: dict[str, Group]) -> None:

@@ -3,21 +3,38 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
-from multiprocessing.connection import Connection, Pipe, wait
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
+from hybridsim.errors import HybridsimError
 from hybridsim.studies.collect.base import Died, Done, Event, Job
-from hybridsim.studies.collect.worker import START, Setup
+from hybridsim.studies.collect.template import Template
+from hybridsim.studies.collect.worker import Setup
 
-_ENDING_S = 5.0
-"""How long a process that has closed its connection may take to end."""
+_TRIES = 2
+
+
+class WorkersFailed(HybridsimError):
+    """No worker process can be started."""
+
+
+@dataclass
+class _Worker:
+    """A process, the connection to it, and its job."""
+
+    pid: int
+    connection: Connection
+    job: str | None = None
+
+    def send(self, what: Setup | Job) -> None:
+        """Hand something over; that it has died is seen when it is listened to."""
+        with contextlib.suppress(OSError):
+            self.connection.send(what)
 
 
 class LocalWorkers:
@@ -32,7 +49,7 @@ class LocalWorkers:
     def __init__(self, number: int, facts: Path | None, data: str | None) -> None:
         self._scratch = tempfile.TemporaryDirectory(prefix="hybridsim-study-")
         self._facts, self._data = facts, data
-        self._started = 0
+        self._template, self._started = Template(), 0
         self._workers = [self._start() for _ in range(number)]
 
     @property
@@ -43,7 +60,7 @@ class LocalWorkers:
     @property
     def processes(self) -> list[int]:
         """The workers' process ids."""
-        return [worker.process.pid for worker in self._workers]
+        return [worker.pid for worker in self._workers]
 
     def submit(self, job: Job) -> None:
         """Give a job to a worker that has none."""
@@ -67,56 +84,39 @@ class LocalWorkers:
             yield event
 
     def close(self) -> None:
-        """End all workers."""
+        """End all workers, whatever they do."""
         for worker in self._workers:
-            worker.kill()
+            self._end(worker)
+        self._template.close()
         self._scratch.cleanup()
 
     def _start(self) -> _Worker:
         self._started += 1
         scratch = Path(self._scratch.name) / str(self._started)
         scratch.mkdir()
-        worker = _Worker()
+        worker = _Worker(*self._forked())
         worker.send(Setup(scratch, self._facts, self._data))
         return worker
 
+    def _forked(self) -> tuple[int, Connection]:
+        """A new process; its template may have been killed, like any other."""
+        for _ in range(_TRIES):
+            with contextlib.suppress(EOFError, OSError):
+                return self._template.fork()
+            self._template.close()
+            self._template = Template()
+        raise WorkersFailed("worker processes cannot be started here")
+
     def _replace(self, worker: _Worker) -> Event:
         """Another worker in the place of one that is gone."""
-        reason = worker.how_it_ended()
-        worker.kill()
+        reason = self._end(worker)
         assert worker.job is not None, "only those at work are listened to"
         self._workers[self._workers.index(worker)] = self._start()
         return Event(worker.job, Died(reason))
 
-
-class _Worker:
-    """One process and the connection to it."""
-
-    def __init__(self) -> None:
-        self.job: str | None = None
-        self.connection, theirs = Pipe()
-        command = [sys.executable, "-c", START, json.dumps([str(path) for path in sys.path])]
-        command += [str(theirs.fileno()), str(os.getpid())]
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()]
-        )
-        theirs.close()
-
-    def send(self, what: Setup | Job) -> None:
-        """Hand something over; that it has died is seen when it is listened to."""
+    def _end(self, worker: _Worker) -> str:
+        """Kill a worker unless it has ended; says how it did."""
+        worker.connection.close()
         with contextlib.suppress(OSError):
-            self.connection.send(what)
-
-    def kill(self) -> None:
-        """End it, whatever it does."""
-        self.process.kill()
-        self.process.wait()
-        self.connection.close()
-
-    def how_it_ended(self) -> str:
-        """What became of a process that has closed its connection."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            code = self.process.wait(_ENDING_S)
-            how = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
-            return f"worker died ({how})"
-        return "worker died"
+            os.kill(worker.pid, signal.SIGKILL)
+        return self._template.how_it_ended(worker.pid)

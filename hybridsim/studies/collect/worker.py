@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
+import traceback
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
+import torch
+
 from hybridsim.studies.collect.base import Died, Done, Event, Job
 from hybridsim.studies.evaluate import Desk, perform
 
-START = (
-    "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); import json, sys; "
-    "sys.path[:] = json.loads(sys.argv[1]); "
-    "from hybridsim.studies.collect.worker import main; main(int(sys.argv[2]), int(sys.argv[3]))"
-)
-"""Python code of such a process: paths, the connection's handle, and the parent's id follow it.
-
-It runs no code of the user's own script, which multiprocessing would import again. Ctrl-C, which a
-terminal sends to all processes, is the parent's business.
-"""
 _LOOK_S = 0.5
 
 
@@ -33,20 +27,24 @@ class Setup(NamedTuple):
     data: str | None
 
 
-def main(handle: int, parent: int) -> None:
-    """Do jobs until the connection closes."""
+def main(handle: int, parent: int) -> NoReturn:
+    """Do jobs until the connection closes, or the parent is gone."""
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     connection = Connection(handle)
+    code = 1
     try:
         setup: Setup = connection.recv()
-        import torch
-
         torch.set_num_threads(1)  # a run sets its own number
         desk = Desk(setup.scratch, setup.facts, setup.data)
         while True:
             _do(connection, connection.recv(), desk)
     except (EOFError, BrokenPipeError, ConnectionResetError):
-        return
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        os._exit(code)
 
 
 def _do(connection: Connection, job: Job, desk: Desk) -> None:
