@@ -22,7 +22,6 @@ from hybridsim.results.keys import Json
 
 BEAT_S = 2.0
 PATIENCE_S = 30.0
-_NAME = "claim.json"
 
 
 class _Seen(NamedTuple):
@@ -50,17 +49,15 @@ class Claims:
         self._thread = threading.Thread(target=self._beat, daemon=True, name="claims")
         self._thread.start()
 
-    def take(self, folder: Path) -> bool:
-        """Claim a folder, unless somebody alive has; made if it is not there."""
-        path = folder / _NAME
-        folder.mkdir(parents=True, exist_ok=True)
+    def take(self, path: Path) -> bool:
+        """Make a file that says that this launch is at work, unless somebody alive has."""
+        path.parent.mkdir(parents=True, exist_ok=True)
         if self._create(path):
             return True
         return self._dead(path) and self._remove(path) and self._create(path)
 
-    def release(self, folder: Path) -> None:
+    def release(self, path: Path) -> None:
         """Give a claim back."""
-        path = folder / _NAME
         self._mine.discard(path)
         if _token(_read(path)) == self.token:
             path.unlink(missing_ok=True)
@@ -70,7 +67,7 @@ class Claims:
         self._stop.set()
         self._thread.join()
         for path in tuple(self._mine):
-            self.release(path.parent)
+            self.release(path)
 
     def _create(self, path: Path) -> bool:
         content = identity() | {"token": self.token}
@@ -102,7 +99,7 @@ class Claims:
         """Take a dead claim away. Of several who try, one renames it; if what was renamed is
         another's new claim, it is put back.
         """
-        taken = path.with_name(f"{_NAME}.{uuid.uuid4().hex}")
+        taken = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
         try:
             path.rename(taken)
         except OSError:

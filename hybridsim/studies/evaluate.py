@@ -161,8 +161,11 @@ def _published_name(store: Path, key: str) -> str:
 def perform(job: Group | Keys | Draws, desk: Desk) -> Iterator[Evaluated | Keyed | Drawn]:
     """Whatever a job asks for, one after the other."""
     if isinstance(job, Draws):
-        return iter([draw(job, desk)])
-    return evaluate(job, desk) if isinstance(job, Group) else keys(job.points, desk)
+        yield draw(job, desk)
+    elif isinstance(job, Group):
+        yield from evaluate(job, desk)
+    else:
+        yield from keys(job.points, desk)
 
 
 def keys(points: Sequence[Asked], desk: Desk) -> Iterator[Keyed]:

@@ -42,7 +42,7 @@ from hybridsim.studies.records import (
 )
 
 FORMAT = "hybridsim study folder 1"
-OWN = ("study.", "points", "facts", "log", "report.html")
+OWN = ("study.", "points", "facts", "draws", "log", "report.html")
 """What the names of a study's files begin with."""
 _SCENARIO, _OUTCOME, _KEY = "scenario.yaml", "outcome.json", "last_key"
 
@@ -80,6 +80,10 @@ class Folder:
     def point(self, point: str) -> Path:
         """The folder of a point."""
         return self.path / "points" / point
+
+    def claim(self, point: str) -> Path:
+        """Who works on a point says so here."""
+        return self.point(point) / "claim.json"
 
     def record(self, point: str, gate: float) -> Record | None:
         """A point's outcome under a gate, if it is there and whole.
@@ -129,6 +133,10 @@ class Folder:
         """What became of the draws of a job, if that is there and whole."""
         return read_drawn(self.path / "draws" / f"{job.name}.json", job)
 
+    def claim_on_draws(self, job: str) -> Path:
+        """Who works on draws says so here."""
+        return self.path / "draws" / f"{job}.claim.json"
+
     def keep_drawn(self, found: Drawn) -> None:
         """Store what became of draws.
 
@@ -136,6 +144,7 @@ class Folder:
             InputError, DiskFailed: the file cannot be written.
         """
         write_drawn(self.path / "draws" / f"{found.job}.json", found)
+        self._log({"draws": found.job})
 
     def adopt(self, other: Folder, point: str) -> None:
         """Take a point that another folder has: files are copied as they are."""

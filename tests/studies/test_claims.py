@@ -29,20 +29,20 @@ def claims():
 
 def test_one_has_it_until_it_lets_go(claims, tmp_path):
     first, second = claims(), claims()
-    assert first.take(tmp_path / "a")
+    assert first.take(tmp_path / "a" / "claim.json")
     for _ in range(20):  # much longer than others' patience
-        assert not second.take(tmp_path / "a")
+        assert not second.take(tmp_path / "a" / "claim.json")
         time.sleep(0.04)
-    second.release(tmp_path / "a")  # not its own
-    assert not second.take(tmp_path / "a")
-    first.release(tmp_path / "a")
-    assert second.take(tmp_path / "a")
-    assert not first.take(tmp_path / "a")
+    second.release(tmp_path / "a" / "claim.json")  # not its own
+    assert not second.take(tmp_path / "a" / "claim.json")
+    first.release(tmp_path / "a" / "claim.json")
+    assert second.take(tmp_path / "a" / "claim.json")
+    assert not first.take(tmp_path / "a" / "claim.json")
 
 
 def test_closing_gives_everything_back(claims, tmp_path):
     first = claims()
-    assert first.take(tmp_path / "a") and first.take(tmp_path / "b")
+    assert first.take(tmp_path / "a" / "claim.json") and first.take(tmp_path / "b" / "claim.json")
     first.close()
     assert not [*tmp_path.glob("*/*")]
 
@@ -52,16 +52,17 @@ def test_a_claim_that_nobody_touches_is_taken_over_whatever_its_clock_says(claim
     (tmp_path / "claim.json").write_text(json.dumps(other))
     os.utime(tmp_path / "claim.json", (2**33, 2**33))  # far ahead
     mine, since = claims(), time.monotonic()
-    while not mine.take(tmp_path):
+    while not mine.take(tmp_path / "claim.json"):
         time.sleep(0.02)
     assert time.monotonic() - since >= 0.3
-    assert not claims().take(tmp_path)
+    assert not claims().take(tmp_path / "claim.json")
 
 
 def test_the_claim_of_a_killed_process_is_taken_over_at_once(claims, tmp_path):
     program = (
         "import sys, pathlib; from hybridsim.studies.claims import Claims\n"
-        "print(Claims().take(pathlib.Path(sys.argv[1])), flush=True); sys.stdin.read()"
+        "print(Claims().take(pathlib.Path(sys.argv[1], 'claim.json')), flush=True)\n"
+        "sys.stdin.read()"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", program, str(tmp_path)],
@@ -71,16 +72,16 @@ def test_the_claim_of_a_killed_process_is_taken_over_at_once(claims, tmp_path):
     )
     assert process.stdout.readline() == "True\n"
     mine = claims(patience_s=1e6)
-    assert not mine.take(tmp_path)
+    assert not mine.take(tmp_path / "claim.json")
     process.kill()
     process.wait()
-    assert mine.take(tmp_path)
+    assert mine.take(tmp_path / "claim.json")
 
 
 def test_a_process_of_another_start_is_not_taken_for_the_one_that_claimed(claims, tmp_path):
     before = identity() | {"started": "0", "token": "t"}  # this pid, used by another before
     (tmp_path / "claim.json").write_text(json.dumps(before))
-    assert claims(patience_s=1e6).take(tmp_path)
+    assert claims(patience_s=1e6).take(tmp_path / "claim.json")
 
 
 def test_of_many_who_take_over_one_wins(tmp_path):
@@ -93,7 +94,7 @@ def test_of_many_who_take_over_one_wins(tmp_path):
         barrier.wait()
         end = time.monotonic() + 0.6
         while time.monotonic() < end:
-            if mine.take(tmp_path):
+            if mine.take(tmp_path / "claim.json"):
                 wins.append(mine)
                 return
             time.sleep(0.001)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from hybridsim.errors import InputError
+from hybridsim.errors import HybridsimError
 from hybridsim.studies.claims import Claims
 from hybridsim.studies.collect.base import Died, Done, Event, Pool
 from hybridsim.studies.asked import Asked
@@ -22,6 +22,10 @@ MOST_TRIES = 3
 """A job that its worker does not survive is given to so many."""
 _WAIT_S = 0.5
 """Between looks at what other launches have done."""
+
+
+class DrawsFailed(HybridsimError):
+    """What becomes of draws cannot be found."""
 
 
 class Progress(NamedTuple):
@@ -97,40 +101,65 @@ class Collector:
         waiting = self._waiting(asked)
         while waiting:
             self._begin(waiting)
-            self._hear(waiting)
+            if waiting:
+                for event in self._heard(bool(self._groups)):
+                    self._take(event, waiting)
         return {p.id: self.known[p.id].found.outcome for p in asked if p.id in self.known}
 
     def perform(self, jobs: Sequence[Draws]) -> dict[str, Drawn]:
         """What becomes of draws, by the name of their job; known ones are read.
 
         Raises:
-            InputError: a job cannot be done, or no worker survives it.
-            DiskFailed: the folder cannot be written.
+            DrawsFailed: a job cannot be done, or no worker survives it.
+            InputError, DiskFailed: the folder cannot be written.
         """
-        found = {job.name: self.folder.drawn(job) for job in jobs}
-        todo = [job for job in {job.name: job for job in jobs}.values() if found[job.name] is None]
-        left, working, tries = list(todo), dict[str, Draws](), dict[str, int]()
-        while left or working:
-            while left and len(working) < self._pool.size:
-                job = left.pop(0)
-                working[job.name] = job
-                self._pool.submit(job)
-            for event in self._pool.events(_WAIT_S):
-                if isinstance(event.what, Drawn):
-                    found[event.job] = event.what
-                    self.folder.keep_drawn(event.what)
-                elif isinstance(event.what, Died):
-                    tries[event.job] = tries.get(event.job, 0) + 1
-                    if tries[event.job] == MOST_TRIES:
-                        raise InputError(f"draws of constants: {event.what.reason}")
-                    left.append(working.pop(event.job))
-                elif isinstance(event.what, Done):
-                    del working[event.job]
-                    self._tell(
-                        f"drawing constants, {len(todo) - len(left) - len(working)} of "
-                        f"{len(todo)} parts"
-                    )
-        return {name: drawn for name, drawn in found.items() if drawn is not None}
+        left = {job.name: job for job in jobs}
+        found: dict[str, Drawn] = {}
+        working: set[str] = set()
+        while left:
+            self._begin_draws(left, working, found)
+            if left:
+                for event in self._heard(bool(working)):
+                    self._take_drawn(event, left, working, found)
+        return found
+
+    def _begin_draws(
+        self, left: dict[str, Draws], working: set[str], found: dict[str, Drawn]
+    ) -> None:
+        """Claim and submit what there is room for; what others have done meanwhile is read."""
+        for name, job in tuple(left.items()):
+            if len(working) >= self._pool.size:
+                return
+            if name in working:
+                continue
+            known = self.folder.drawn(job)
+            if known is None and self._claims.take(self.folder.claim_on_draws(name)):
+                known = self.folder.drawn(job)  # its last owner may have finished meanwhile
+                if known is None:
+                    working.add(name)
+                    self._pool.submit(job)
+                    continue
+                self._claims.release(self.folder.claim_on_draws(name))
+            if known is not None:
+                found[name] = known
+                del left[name]
+
+    def _take_drawn(
+        self, event: Event, left: dict[str, Draws], working: set[str], found: dict[str, Drawn]
+    ) -> None:
+        if isinstance(event.what, Drawn):
+            self.folder.keep_drawn(event.what)
+            found[event.job] = event.what
+            return
+        working.discard(event.job)
+        self._claims.release(self.folder.claim_on_draws(event.job))
+        if isinstance(event.what, Died):
+            self._tries[event.job] = self._tries.get(event.job, 0) + 1
+            if self._tries[event.job] >= MOST_TRIES:
+                raise DrawsFailed(f"draws of constants: {event.what.reason}")
+        else:
+            del left[event.job]
+            self._tell(f"drawing constants, {len(left)} parts left")
 
     def plan(self, points: Iterable[Point]) -> list[Group]:
         """What would be evaluated: groups of points that share numerics, without the points that
@@ -224,13 +253,13 @@ class Collector:
             if name in self._groups:
                 continue
             left = self._left(group)
-            if left and self._claims.take(self.folder.point(name)):
+            if left and self._claims.take(self.folder.claim(name)):
                 left = self._left(group)  # its last owner may have finished before it let go
                 if left:
                     self._groups[name] = group._replace(points=left)
                     self._pool.submit(self._groups[name])
                     continue
-                self._claims.release(self.folder.point(name))
+                self._claims.release(self.folder.claim(name))
             if not left:
                 del waiting[name]
                 self._tell("")
@@ -238,14 +267,12 @@ class Collector:
     def _left(self, group: Group) -> tuple[Asked, ...]:
         return tuple(point for point in group.points if not self._look(point))
 
-    def _hear(self, waiting: dict[str, Group]) -> None:
-        """What has happened at the places of work; where there is none, others are waited for."""
-        if not self._groups:
-            if waiting:
-                time.sleep(_WAIT_S)
-            return
-        for event in self._pool.events(_WAIT_S):
-            self._take(event, waiting)
+    def _heard(self, working: bool) -> Iterator[Event]:
+        """What has happened at the places of work; where nothing is done, others are waited for."""
+        if working:
+            yield from self._pool.events(_WAIT_S)
+        else:
+            time.sleep(_WAIT_S)
 
     def _take(self, event: Event, waiting: dict[str, Group]) -> None:
         group = self._groups[event.job]
@@ -263,7 +290,7 @@ class Collector:
 
     def _end(self, name: str) -> None:
         del self._groups[name]
-        self._claims.release(self.folder.point(name))
+        self._claims.release(self.folder.claim(name))
 
     def _give_up(self, group: Group, reason: str) -> None:
         """The first point without an outcome is what its workers did not survive; the others are
