@@ -106,14 +106,18 @@ def evaluated(
     study: Study,
     out: Path,
     workers: int = 0,
+    place: Callable[[Path], Pool] | None = None,
     watch: Callable[[Progress, Pool], object] = lambda progress, pool: None,
     **settings: Any,
 ) -> pd.DataFrame:
     """The table of a study's points, without the question and the page."""
     folder, points = Folder(out), points_of(study)
-    place = LocalWorkers(workers, folder.facts, None) if workers else Here(folder.facts, None)
+    if place is not None:
+        pool = place(folder.facts)
+    else:
+        pool = LocalWorkers(workers, folder.facts, None) if workers else Here(folder.facts, None)
     shared = Settings(study.backend, study.gate.solver_error, **settings)
-    collector = Collector(folder, place, shared, lambda progress: watch(progress, place))
+    collector = Collector(folder, pool, shared, lambda progress: watch(progress, pool))
     try:
         outcomes = collector.outcomes(points)
     finally:

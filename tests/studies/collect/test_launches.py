@@ -8,12 +8,10 @@ import signal
 from pathlib import Path
 
 import pandas as pd
-import pytest
 from small_studies import (
     assert_same_points,
     computed,
     document,
-    each_alone,
     evaluated,
     slow_study,
     start,
@@ -22,21 +20,6 @@ from small_studies import (
 
 from hybridsim.studies.collect import collector
 from hybridsim.studies.load import load_study
-
-
-@pytest.fixture(scope="module")
-def file(tmp_path_factory):
-    return slow_study(tmp_path_factory.mktemp("study"))
-
-
-@pytest.fixture(scope="module")
-def study(file):
-    return load_study(file)
-
-
-@pytest.fixture(scope="module")
-def expected(study):
-    return each_alone(study)
 
 
 def below(pid: int) -> list[int]:
@@ -107,9 +90,16 @@ def test_a_study_that_is_killed_goes_on_where_it_was(file, study, expected, tmp_
 
 
 def test_two_launches_on_one_folder_share_the_work(file, study, expected, tmp_path):
+    """One is stopped in the middle of something: the other does the rest, and waits for it."""
     other = start(file, "--out", tmp_path)
     wait_for(lambda: computed(tmp_path))
-    assert_same_points(evaluated(study, tmp_path), expected)
+    other.send_signal(signal.SIGSTOP)
+
+    def go_on(progress, _):
+        if progress.done >= len(expected) - 2:  # what is left is the other's
+            other.send_signal(signal.SIGCONT)
+
+    assert_same_points(evaluated(study, tmp_path, watch=go_on), expected)
     told, errors = other.communicate(timeout=60)
     assert other.returncode == 0, errors
     assert str(tmp_path / "report.html") in told
