@@ -110,13 +110,13 @@ def constant_problems(study: Study, asked: Sequence[str] | None) -> Trouble:
     ranged = ranged_constants(
         {side.name: study.expansion.scenario(side.name, {}) for side in study.sides}
     )
-    found = [
+    found: Trouble = [
         (("question", "constants", index), expected, got)
         for index, expected, got in unknown_constants(ranged, asked)
     ]
     if not asked:
         found.append((("question", "constants"), "at least one constant", "an empty list"))
-    return [*found]
+    return found
 
 
 def no_axes(study: Study) -> Trouble:

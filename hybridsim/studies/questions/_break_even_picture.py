@@ -44,8 +44,8 @@ def picture(answer: Answer) -> go.Figure:
     figure = curves(drawn, x, Axis(title, log=True), caption, 1.0)
     if len(drawn) == 1:
         for one in facts["lines"][0]["crossings"]:
-            low, high = (math.nan if one[end] is None else one[end] for end in ("low", "high"))
-            span(figure, one["at"], low, high)
+            start, stop = (math.nan if one[end] is None else one[end] for end in ("low", "high"))
+            span(figure, one["at"], start, stop)
     return figure
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -25,28 +25,6 @@ from hybridsim.studies.questions.base import Lab, RangedConstant
 
 if TYPE_CHECKING:
     from hybridsim.studies.schema import Study
-
-
-class Factors(Protocol):
-    """Inputs of a model on the unit cube."""
-
-    lab: Lab
-
-    @property
-    def names(self) -> list[str]:
-        """What they are called."""
-
-    @property
-    def assumed(self) -> list[bool]:
-        """Whether their ranges are assumed."""
-
-    def ends(self) -> list[tuple[str, str]]:
-        """The lowest and the highest value of each, as text."""
-
-    def table(self, shares: np.ndarray) -> pd.DataFrame:
-        """Rows with the column ``draw`` at places of the cube, shape (draws, factors); NaN: as the
-        study has it.
-        """
 
 
 @dataclass(frozen=True)
@@ -162,6 +140,12 @@ def ranges_of(study: Study) -> dict[str, Range]:
             whole = all(type(value) is int for value in axis.values(field))
             found[field] = Range(sample.low, sample.high, sample.scale == "log", whole)
     return found
+
+
+Factors = ConstantFactors | AxisFactors
+"""Inputs of a model on the unit cube: what they are called, whether their ranges are assumed, their
+ends as text, and the rows at places of the cube, with the column ``draw``.
+"""
 
 
 def logs_of(

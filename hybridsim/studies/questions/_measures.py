@@ -64,8 +64,8 @@ def value_of(row: Row, measure: Measure) -> float:
         return math.inf
     if row["status"] != "ok":
         return math.nan
-    value = float(row[measure]) if pd.notna(row[measure]) else math.nan
-    missed = pd.notna(row["reached"]) and not bool(row["reached"])
+    value: float = float(row[measure]) if pd.notna(row[measure]) else math.nan
+    missed: bool = pd.notna(row["reached"]) and not bool(row["reached"])
     return math.inf if math.isnan(value) and missed and measure in TO_TARGET else value
 
 

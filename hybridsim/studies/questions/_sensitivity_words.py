@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from hybridsim.reports.differences import short_names
 from hybridsim.reports.units_text import percent
 from hybridsim.studies.questions._contest import basis_text
-from hybridsim.studies.questions._factors import AxisFactors, ConstantFactors
+from hybridsim.studies.questions._factors import ConstantFactors, Factors
 from hybridsim.studies.questions._measures import Measure, word
 from hybridsim.studies.questions._sensitivity import Effect, Effects
 from hybridsim.studies.questions._sentences import called, fit, listed
@@ -103,7 +103,7 @@ def _short(effects: Sequence[Effect]) -> dict[str, str]:
     return short_names([one.name for one in effects])
 
 
-def notes_of(found: Effects, factors: ConstantFactors | AxisFactors) -> Iterator[str]:
+def notes_of(found: Effects, factors: Factors) -> Iterator[str]:
     """What must be said beside the sentence."""
     if isinstance(factors, ConstantFactors) and factors.held:
         names = [one.name for one in factors.held]

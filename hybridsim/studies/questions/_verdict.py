@@ -41,8 +41,8 @@ class Deciding(NamedTuple):
 
     Attributes:
         constant: which.
-        index: share of the variance of who wins (of the rank of the ratio, where the winner is the
-            same in all draws) that knowing it would take away.
+        influence: share of the variance of who wins (of the rank of the ratio, where all draws have
+            one winner) that knowing it would take away.
         low: mean share won by the first side in the lowest third of its range.
         high: in its highest third.
         ratio_low: geometric mean of first / second in its lowest third.
@@ -50,7 +50,7 @@ class Deciding(NamedTuple):
     """
 
     constant: RangedConstant
-    index: float
+    influence: float
     low: float
     high: float
     ratio_low: float
@@ -299,7 +299,7 @@ def _facts(one: Verdict, sides: Sequence[str]) -> dict[str, Any]:  # Any: goes t
             {
                 "constant": own.constant.name,
                 "status": own.constant.status,
-                "index": own.index,
+                "influence": own.influence,
                 "won_in_lowest_third": own.low,
                 "won_in_highest_third": own.high,
                 "ratio_in_lowest_third": own.ratio_low,

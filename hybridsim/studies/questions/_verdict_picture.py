@@ -78,12 +78,15 @@ def _shares(facts: Facts, points: Sequence[Facts], fields: Sequence[str]) -> go.
     for name, own in lines.items():
         if numeric is not None:
             own = sorted(own, key=lambda one: float(one[0]))
-        at, found, texts = zip(*own, strict=True)
+        found = [share for _, share, _ in own]
         middle, low, high = (
             [math.nan if one[end] is None else 100 * one[end] for one in found]
             for end in ("share", "low", "high")
         )
-        drawn.append(Curve(name, list(at), middle, low, high, [False] * len(own), list(texts)))
+        hollow = [False] * len(own)
+        drawn.append(
+            Curve(name, [at for at, _, _ in own], middle, low, high, hollow, [t for *_, t in own])
+        )
     wide = numeric is not None and min(numeric) > 0 and max(numeric) > 10 * min(numeric)
     title = f"draws that {first} wins (%)"
     caption = f"Share of what the constants allow in which {first} wins, with 95 % intervals."

@@ -159,7 +159,7 @@ def _on_deciding(verdict: Verdict, one: Drawn, sides: Sequence[str], where: str)
         return
     if verdict.by_ratio:
         texts = [
-            f"{name} ({percent(d.index)}; ratio {d.ratio_low:.3g} in its lowest third, "
+            f"{name} ({percent(d.influence)}; ratio {d.ratio_low:.3g} in its lowest third, "
             f"{d.ratio_high:.3g} in its highest)"
             for name, d in zip(_names(verdict, one), shown, strict=False)
         ]
@@ -169,7 +169,7 @@ def _on_deciding(verdict: Verdict, one: Drawn, sides: Sequence[str], where: str)
         )
         return
     texts = [
-        f"{name} ({percent(d.index)}; {sides[0]} wins {percent(d.low)} in its lowest third, "
+        f"{name} ({percent(d.influence)}; {sides[0]} wins {percent(d.low)} in its lowest third, "
         f"{percent(d.high)} in its highest)"
         for name, d in zip(_names(verdict, one), shown, strict=False)
     ]

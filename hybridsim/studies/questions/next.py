@@ -70,15 +70,15 @@ class Next(Question):
             f"{row['side'] + ': ' if several else ''}{row['part']} → {row['better']}"
             for row in rows
         ]
-        ends = [
+        gain, low, high = (
             [math.nan if row[name] is None else row[name] for row in rows]
             for name in ("gain", "gain_low", "gain_high")
-        ]
+        )
         texts = [
             f"{row['gain']:.3g} times less{'' if row['detectable'] else ', not detectable'}"
             for row in rows
         ]
-        curve = Curve("", names, *ends, [bool(row["mark"]) for row in rows], texts)
+        curve = Curve("", names, gain, low, high, [bool(row["mark"]) for row in rows], texts)
         title = f"{word(self.measure)}: how many times less"
         caption = (
             f"{title} with each part's next better shipped one alone, with 95 % intervals over "

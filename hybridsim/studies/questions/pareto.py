@@ -101,17 +101,17 @@ class Pareto(Question):
             if not (0 < row["x"] < math.inf and 0 < row["y"] < math.inf):
                 continue
             values = {name: row[name] for name in fields_of(lab.study)}
-            ends = [tuple(row[f"{name}{end}"] for end in ("", "_low", "_high")) for name in "xy"]
+            x, y = ((row[name], row[f"{name}_low"], row[f"{name}_high"]) for name in "xy")
             text = f"{', '.join(filter(None, (row['side'], place(values))))}: "
             text += f"{amount(row['x'], self.x)}, {amount(row['y'], self.y)}"
             text += f"; not trusted: {row['mark']}" if row["mark"] else ""
-            dots.append(Dot(row["side"], *ends, bool(row["mark"]), row["front"], text))
+            dots.append(Dot(row["side"], x, y, bool(row["mark"]), row["front"], text))
         caption = (
             f"{word(self.x).capitalize()} against {word(self.y)}: geometric means with 95 % "
             "intervals over seeds; large and joined: the front; hollow: not trusted."
         )
-        axes = [Axis(f"{word(m)} ({unit(m)})", log=True) for m in (self.x, self.y)]
-        return front(dots, *axes, caption)
+        titles = [f"{word(measure)} ({unit(measure)})" for measure in (self.x, self.y)]
+        return front(dots, Axis(titles[0], log=True), Axis(titles[1], log=True), caption)
 
 
 class Spot(NamedTuple):

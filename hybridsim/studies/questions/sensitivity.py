@@ -16,8 +16,8 @@ from hybridsim.studies.questions._axes import (
 from hybridsim.studies.questions._cells import plain
 from hybridsim.studies.questions._extras import missing
 from hybridsim.studies.questions._factors import (
-    AxisFactors,
     ConstantFactors,
+    Factors,
     axis_factors,
     constant_factors,
 )
@@ -99,6 +99,7 @@ class Sensitivity(Question):
     def answer(self, lab: Lab) -> Answer:
         """Effects, the largest first."""
         factors = self._factors(lab)
+        held = factors.held if isinstance(factors, ConstantFactors) else []
         if self.method == "tornado":
             found = tornado(factors, self.measure)
         else:
@@ -112,13 +113,13 @@ class Sensitivity(Question):
             "draws": found.draws,
             "left_out": found.left_out,
             "effects": plain(found.lines()),
-            "held": [one.name for one in factors.held] if self.over == "constants" else [],
+            "held": [one.name for one in held],
         }
         notes = notes_of(found, factors)
         said = sentence(found, self.measure, sides)
         return Answer(said, tuple(notes), pd.DataFrame(found.lines()), not found.marks, facts)
 
-    def _factors(self, lab: Lab) -> ConstantFactors | AxisFactors:
+    def _factors(self, lab: Lab) -> Factors:
         if self.over == "axes":
             return axis_factors(lab)
         return constant_factors(lab, self.constants, self.numeric == "vary", self.simulate)
