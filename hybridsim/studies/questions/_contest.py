@@ -41,6 +41,11 @@ class Contest(NamedTuple):
         return self.lower if self.verdict in WON else ""
 
     @property
+    def detectable(self) -> bool:
+        """Seeds alone do not explain who is lower."""
+        return self.verdict in ("wins", "untrusted") and self.seeds > 1
+
+    @property
     def basis(self) -> str:
         """Level and seeds, for a sentence."""
         return basis_text(self.seeds)

@@ -74,7 +74,7 @@ class Reading:
     @property
     def detectable(self) -> bool:
         """Seeds alone do not explain who wins here, or that no side does."""
-        return self.found.verdict in ("wins", "untrusted", "neither")
+        return self.found.detectable or self.state == "neither"
 
     def bound(self, winner: State) -> float:
         """Logarithm of the end of the ratio's interval that is nearer to the other winner."""

@@ -79,11 +79,15 @@ def _sobol(found: Effects, what: str, short: dict[str, str], doubt: str, ratio: 
     head = f"{doubt}of the variance of the logarithm of {what} takes part: {listed(texts)}"
     basis = f"(total indices, 95 % by bootstrap, {found.draws - found.left_out:,} evaluations)"
     alone = f"; single factors explain {percent(min(max(explained, 0.0), 1.0))}"
-    return fit(f"{head} {basis}{alone}", f"{head} {basis}", f"{doubt}{listed(texts)} {basis}")
+    brief = [
+        f"{doubt}share in the variance of {what}: {listed(texts[:n])} {basis}" for n in (3, 2, 1)
+    ]
+    return fit(f"{head} {basis}{alone}", f"{head} {basis}", *brief)
 
 
 def _end(one: Effect, name: str, sign: int) -> str:
-    return f"{100 * (one.numbers[name] + sign * one.numbers[f'{name}_half']):.3g}"
+    end = one.numbers[name] + sign * one.numbers[f"{name}_half"]
+    return f"{100 * min(max(end, 0.0), 1.0):.3g}"
 
 
 def _morris(found: Effects, what: str, short: dict[str, str], doubt: str, ratio: bool) -> str:
@@ -96,7 +100,8 @@ def _morris(found: Effects, what: str, short: dict[str, str], doubt: str, ratio:
     head = f"{doubt}over its range moves {what} on average: {listed(texts)}"
     count = found.draws - found.left_out
     basis = f"(mean elementary effects, 95 % by bootstrap, {count:,} evaluations)"
-    return fit(f"{head} {basis}", f"{doubt}{listed(texts)} {basis}")
+    brief = [f"{doubt}{what} moves on average: {listed(texts[:n])} {basis}" for n in (3, 2, 1)]
+    return fit(f"{head} {basis}", *brief)
 
 
 def _short(effects: Sequence[Effect]) -> dict[str, str]:

@@ -125,7 +125,7 @@ class Step(NamedTuple):
             "gain_low": 1 / found.high if found.high > 0 else math.nan,
             "gain_high": 1 / found.low if found.low > 0 else math.nan,
             "seeds": found.seeds,
-            "detectable": found.verdict in ("wins", "untrusted"),
+            "detectable": found.detectable,
             "mark": "; ".join(found.marks),
         }
 

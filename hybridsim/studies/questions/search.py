@@ -71,7 +71,7 @@ class Search(Question):
             asked = sampler.ask(min(self.batch, self.evaluations - len(tried)))
             values = [dict(zip(fields, one, strict=True)) for one in asked]
             found = self._looked_up(lab, side, values)
-            sampler.tell([_value(cell) for cell in found])
+            sampler.tell([_value(cell, base) for cell in found])
             tried += [_Tried(one, cell) for one, cell in zip(values, found, strict=True)]
         return self._answer(tried, base, spaces)
 
@@ -84,8 +84,9 @@ class Search(Question):
         return [cells.get(key_of(plain(one))) or _refused(lab, side, one) for one in values]
 
     def _answer(self, tried: Sequence[_Tried], base: Cell, spaces: Sequence[Space]) -> Answer:
-        able = [one for one in tried if one.cell.reached and not one.cell.mark]
-        best = min(able, key=lambda one: one.cell.mean, default=None)
+        reached = [one for one in tried if one.cell.reached]
+        able = [one for one in reached if not one.cell.mark]
+        best = min(able or reached, key=lambda one: one.cell.mean, default=None)
         lines = [one.line(index) for index, one in enumerate(tried)]
         notes = notes_on({id(one.cell): one.cell for one in tried}.values(), self.minimize)
         facts: dict[str, Any] = {  # Any: goes to JSON
@@ -97,10 +98,8 @@ class Search(Question):
         }
         table = pd.DataFrame(lines)
         if best is None:
-            text = f"None of {len(tried)} evaluations has {word(self.minimize)} that can be trusted"
-            return Answer(
-                fit(text), tuple(notes), table, not any(o.cell.mark for o in tried), facts
-            )
+            text = f"None of {len(tried)} evaluations gets there: no {word(self.minimize)}"
+            return Answer(fit(text), tuple(notes), table, True, facts)
         edges = [space.field for space in spaces if space.at_edge(best.values[space.field])]
         notes.append(
             "The best is chosen with the seeds that its interval rests on: the interval is not "
@@ -113,7 +112,7 @@ class Search(Question):
         facts |= {"best": plain(best.line(tried.index(best))), "edges": edges}
         facts["gain"] = plain(_gain(best.cell, base))
         return Answer(
-            self._sentence(best, base, edges, len(tried)), tuple(notes), table, True, facts
+            self._sentence(best, base, edges, len(tried)), tuple(notes), table, bool(able), facts
         )
 
     def _sentence(self, best: _Tried, base: Cell, edges: Sequence[str], tried: int) -> str:
@@ -123,7 +122,10 @@ class Search(Question):
             low, high = (amount(end, self.minimize) for end in (found.low, found.high))
             ends = f" [{low}, {high}]"
         basis = basis_text(found.seeds)
-        head = f"lowest {word(self.minimize)} of {called(base.side)} in {tried} evaluations: "
+        doubt = f"Not trusted ({best.cell.mark}): " if best.cell.mark else ""
+        head = (
+            f"{doubt}lowest {word(self.minimize)} of {called(base.side)} in {tried} evaluations: "
+        )
         head += f"{amount(best.cell.mean, self.minimize)}{ends} ({basis})"
         where = f" at {place(best.values)}"
         gain = _gain(best.cell, base)
@@ -183,12 +185,12 @@ def _refused(lab: Lab, side: str, values: Values) -> Cell:
     return cell
 
 
-def _value(cell: Cell) -> float:
+def _value(cell: Cell, base: Cell) -> float:
     """What the sampler is told: the logarithm of the mean; inf where it cannot win, NaN where
-    nothing is known.
+    nothing is known. Where the scenario as given is marked too, marks tell nothing apart.
     """
     mean = cell.mean
-    if cell.mark and mean == mean:
+    if cell.mark and not base.mark and mean == mean:
         return math.inf
     return math.log(mean) if mean > 0 else mean
 
@@ -200,5 +202,5 @@ def _gain(best: Cell, base: Cell) -> dict[str, Any]:  # Any: numbers and a truth
         "ratio": found.ratio,
         "low": found.low,
         "high": found.high,
-        "detectable": found.verdict in ("wins", "untrusted"),
+        "detectable": found.detectable,
     }

@@ -181,6 +181,8 @@ def test_a_crossing_of_marked_points_is_not_trusted():
     answer = QUESTION.answer(lab)
     assert not answer.trusted and not answer.facts["lines"][0]["crossings"][0]["trusted"]
     assert answer.sentence.startswith("Not trusted (thermodynamic: solver error 0.41 above 0.3): ")
+    alone = QUESTION.answer(lab_of(lambda x, seed, _: math.log(32e9 / x), GRID, **marks))
+    assert alone.sentence.endswith("from link bandwidth 32 Gb/s on (one seed: not tested)")
 
 
 def test_other_axes_have_a_crossing_each():

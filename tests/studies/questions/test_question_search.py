@@ -153,3 +153,12 @@ def test_studies_that_do_not_fit(monkeypatch):
     )
     ((_, expected, _),) = asked().problems(study(["a"]))
     assert expected == "optuna installed (pip install 'hybridsim[search]')"
+
+
+def test_where_everything_is_marked_the_search_goes_on_and_says_so():
+    def marked(side, values, seed):
+        return {**outcome(side, values, seed), "mark": "settling was never run live"}
+
+    answer = asked().answer(ToyLab(study(["kfac"]), marked))
+    assert answer.facts["best"]["mean"] < 2 and not answer.trusted
+    assert answer.sentence.startswith("Not trusted (settling was never run live): lowest seconds")
