@@ -14,7 +14,7 @@ from hybridsim.reports.export import to_latex
 from hybridsim.reports.provenance import lines_of
 from hybridsim.reports.study_binding import binding
 from hybridsim.reports.study_points import listing, marked, origins, without_result
-from hybridsim.reports.study_tables import frame_table
+from hybridsim.reports.study_tables import answer_table
 from hybridsim.reports.study_trust import alarms, counts
 from hybridsim.reports.study_variants import variants, varied
 from hybridsim.reports.study_view import StudyView
@@ -50,10 +50,18 @@ def write_study_report(view: StudyView, path: Path | str) -> None:
     )
 
 
-def study_html(view: StudyView) -> str:
-    """The answer for a notebook, as HTML: what cannot be trusted, the sentence, its numbers."""
+def study_html(view: StudyView, report: Path | str | None = None) -> str:
+    """The answer for a notebook, as HTML that needs no network: what cannot be trusted, the
+    sentence, the picture, its numbers.
+
+    Args:
+        view: what is shown.
+        report: where the whole page is.
+    """
     head = f"<p><b>{page.escape(view.name)}</b><br>{page.escape(counts(view))}</p>"
-    return head + "".join(_answer(view)) + frame_table(view.answer_table)
+    where = page.paragraph(f"The whole page: {report}", "note") if report else ""
+    picture = "" if view.figure is None else _figure(view).to_html(full_html=False)
+    return head + "".join(_answer(view)) + picture + answer_table(view) + where
 
 
 def _head(view: StudyView) -> str:
@@ -72,11 +80,15 @@ def _answer(view: StudyView) -> Iterator[str]:
 def _picture(view: StudyView) -> str:
     if view.figure is None:
         return ""
-    figure = go.Figure(view.figure)
-    figure.update_layout(width=None, autosize=True)
+    figure = _figure(view)
     caption = figure.layout.meta if isinstance(figure.layout.meta, str) else ""
     legend = "" if figure.layout.showlegend else page.legend(_colours(figure))
     return legend + page.chart(figure, caption, int(figure.layout.height or _HEIGHT))
+
+
+def _figure(view: StudyView) -> go.Figure:
+    """The picture, as wide as there is room."""
+    return go.Figure(view.figure).update_layout(width=None, autosize=True)
 
 
 def _colours(figure: go.Figure) -> dict[str, str]:
@@ -93,7 +105,7 @@ def _colours(figure: go.Figure) -> dict[str, str]:
 def _numbers(view: StudyView) -> str:
     if view.answer_table.empty:
         return ""
-    return page.section("The answer in numbers", frame_table(view.answer_table))
+    return page.section("The answer in numbers", answer_table(view))
 
 
 def _provenance(view: StudyView) -> str:

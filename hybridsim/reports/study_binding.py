@@ -34,7 +34,8 @@ class Binding(NamedTuple):
 
 def binding(view: StudyView) -> str:
     """How often each part binds, and where: a matrix for two fields, else a line a setting."""
-    found = {key: _binding(rows) for key, rows in view.lines.items()}
+    alike = _alike(view)
+    found = {key: _binding(rows, alike) for key, rows in view.lines.items()}
     known = {key: entry for key, entry in found.items() if entry.name}
     if not known:
         return ""
@@ -45,13 +46,32 @@ def binding(view: StudyView) -> str:
         blocks.append(_where(view, side, own, colours))
     note = (
         "The operation with the largest share of the critical path: making anything else faster "
-        "gains less. Over seeds: the most frequent one, its mean share."
+        "gains less. Over seeds: the most frequent one, its mean share. Parts whose names differ "
+        "in their number only are one, with the share of the one that has most."
     )
     return page.section("Which part binds", page.paragraph(note, "note"), *blocks)
 
 
-def _binding(rows: pd.DataFrame) -> Binding:
-    names, shares = texts(rows, "bottleneck"), column(rows, "bottleneck_share")
+def _alike(view: StudyView) -> dict[str, str]:
+    """What binds, by the name that parts share which differ in their number only."""
+    names = {name for name in texts(view.distinct, "bottleneck") if name}
+    parts = {name.partition(_BETWEEN)[0] for name in names}
+    stems = Counter(_stem(part) for part in parts)
+    found = {}
+    for name in names:
+        part, between, operation = name.partition(_BETWEEN)
+        shared = stems[_stem(part)] > 1
+        found[name] = f"{_stem(part) if shared else part}{between}{operation}"
+    return found
+
+
+def _stem(part: str) -> str:
+    return part.rstrip("0123456789") or part
+
+
+def _binding(rows: pd.DataFrame, alike: Mapping[str, str]) -> Binding:
+    names = [alike.get(name, "") for name in texts(rows, "bottleneck")]
+    shares = column(rows, "bottleneck_share")
     most = Counter(name for name in names if name).most_common(1)
     if not most:
         return Binding("", ABSENT)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from hybridsim.reports import page
+from hybridsim.reports.differences import ABSENT, short_names
 from hybridsim.reports.kinds import MOST_LISTED, listed
-from hybridsim.reports.study_view import value_text
+from hybridsim.reports.study_view import StudyView, value_text
 from hybridsim.reports.units_text import quantity
 
 SHOWN = 20
@@ -18,25 +20,32 @@ WHERE = "the CSV below"
 _UNITS = {"seconds": "s", "s": "s", "joules": "J", "j": "J"}
 
 
-def frame_table(frame: pd.DataFrame) -> str:
-    """A table of whatever a question found; numbers are right-aligned, with the unit that their
-    column's name ends in.
+def answer_table(view: StudyView) -> str:
+    """What a question found; numbers are right-aligned, with the unit that their column's name ends
+    in, fields stand as they are.
     """
+    frame, short = view.answer_table, short_names(view.fields)
     if frame.empty:
         return ""
-    names = [str(name) for name in frame.columns]
-    numeric = [_is_numeric(frame[name]) for name in frame.columns]
+    names = [short.get(str(name), str(name)) for name in frame.columns]
+    numeric = [_is_numeric(frame[name]) and name not in view.fields for name in frame.columns]
     units = [_unit(name) if number else "" for name, number in zip(names, numeric, strict=True)]
     rows = [
-        [
-            quantity(float(cell), unit) if unit else value_text(cell)
-            for cell, unit in zip(row, units, strict=True)
-        ]
+        [_cell(cell, unit, number) for cell, unit, number in zip(row, units, numeric, strict=True)]
         for row in frame.head(MOST_LISTED).itertuples(index=False)
     ]
     headers = [_header(name, unit) for name, unit in zip(names, units, strict=True)]
     text = {0, *(index for index, number in enumerate(numeric) if not number)}
     return foldable("Lines", headers, rows, text, len(frame))
+
+
+def _cell(cell: object, unit: str, number: bool) -> str:
+    if unit:
+        return quantity(float(str(cell)), unit)
+    text = value_text(cell)
+    if not number or text == ABSENT or not isinstance(cell, float | np.floating):
+        return text
+    return f"{cell:.4g}"
 
 
 def foldable(

@@ -105,7 +105,7 @@ def _note(time: str) -> str:
     what = (
         "Time and energy to the target where the scenario has one, else of the whole run"
         if time == "seconds"
-        else "No point reached a target: time and energy of whole runs"
+        else "No point has a time to a target: time and energy are those of whole runs"
     )
     return (
         f"{what}: geometric mean over the seeds that have it, and its 95 % interval (Student's t "

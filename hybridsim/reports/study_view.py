@@ -90,12 +90,14 @@ class StudyView:
 
     @cached_property
     def lines(self) -> dict[tuple[str, Setting], pd.DataFrame]:
-        """Distinct points by side and setting, in the order of their first appearance."""
+        """Distinct points by side and setting, sides in order, settings as they first appear."""
         places: dict[tuple[str, Setting], list[int]] = {}
         for index, row in enumerate(self.distinct.to_dict("records")):
             key = (str(row["side"]), self.setting(row))
             places.setdefault(key, []).append(index)
-        return {key: self.distinct.iloc[rows] for key, rows in places.items()}
+        sides = {side: index for index, side in enumerate(self.sides)}
+        ordered = sorted(places, key=lambda key: sides.get(key[0], len(sides)))
+        return {key: self.distinct.iloc[places[key]] for key in ordered}
 
     @cached_property
     def reference(self) -> Setting:

@@ -12,6 +12,7 @@ import pytest
 from scipy import stats
 from study_views import COUNT, COUNTS, LINK, SIDES, WIDTHS, points, view_of
 
+from hybridsim.reports.figures import blank
 from hybridsim.reports.study import StudyView, study_html, write_study_report
 from hybridsim.reports.study_trust import grouped
 
@@ -170,6 +171,7 @@ def test_no_string_becomes_markup(tmp_path):
         sentence=EVIL, notes=(EVIL,), trusted=False, tuning=[{EVIL: EVIL}],
         answer_table=pd.DataFrame({EVIL: [EVIL]}), provenance={EVIL: f"{EVIL}\n{EVIL}", "b": EVIL},
         folders=dict.fromkeys(table["point"], f'{EVIL}"/javascript:alert(1)'),
+        figure=blank(EVIL, EVIL, meta=EVIL).add_bar(x=[EVIL], y=[1], name=EVIL, customdata=[EVIL]),
     )  # fmt: skip
     text = page_of(tmp_path, view)
     assert EVIL not in text
@@ -200,6 +202,36 @@ def test_a_thousand_points_are_a_small_page_that_holds_them_all(tmp_path):
     back = pd.read_csv(io.StringIO(csv))
     assert len(back) == len(table)
     assert back["seconds"].to_numpy() == pytest.approx(table["seconds"].to_numpy(), nan_ok=True)
+
+
+def test_numbers_of_the_answer_have_their_units_and_fields_stand_as_they_are(tmp_path):
+    table = pd.DataFrame({
+        COUNT: [1, 2], "seconds": [1, 2], "low_s": [0.5e-3, np.nan], "ratio": [1.23456, 2.0],
+        "runs": [3, 12345], "wins": [True, False],
+    })  # fmt: skip
+    text = page_of(tmp_path, view_of(points(), answer_table=table))
+    assert rows_of(section_of(text, "The answer in numbers")) == [
+        ["count", "seconds", "low", "ratio", "runs", "wins"],
+        ["1", "1 s", "500 µs", "1.235", "3", "true"],
+        ["2", "2 s", "–", "2", "12345", "false"],
+    ]
+
+
+def test_parts_that_differ_in_their_number_bind_as_one(tmp_path):
+    table = points()
+    analog = table["bottleneck"] == "spu0 · settle"
+    table.loc[analog & (table["seed"] == 1), "bottleneck"] = "spu7 · settle"
+    rows = rows_of(section_of(page_of(tmp_path, view_of(table)), "Which part binds"))
+    assert ["spu · settle", "9 of 11", "0 of 1"] in rows
+    assert ["gpu0 · inverses", "0 of 11", "1 of 1"] in rows
+    assert not any("spu7" in cell or " in 2 of 3" in cell for row in rows for cell in row)
+
+
+def test_a_notebook_shows_the_answer_its_picture_and_where_the_page_is():
+    html = study_html(view_of(points()), "somewhere/report.html")
+    places = ["With two SPUs", "Plotly.newPlot", "52 Gb/s", "somewhere/report.html"]
+    assert [html.index(text) for text in places] == sorted(html.index(text) for text in places)
+    assert "Plotly.newPlot" not in study_html(view_of(points(), figure=None))
 
 
 def test_many_sampled_settings_are_listed_and_not_drawn_as_a_matrix(tmp_path):
