@@ -166,5 +166,5 @@ class RunWriter:
             )
 
     def _write_json(self, name: str, content: Mapping[str, Json]) -> None:
-        text = json.dumps(plain(content), indent=2, allow_nan=False) + "\n"
+        text = json.dumps(content, indent=2, allow_nan=False) + "\n"
         write_whole(self.folder / name, text)

@@ -249,6 +249,5 @@ class SpuWork:
 
 def after(payload: Ref, *others: Ref) -> Ref:
     """A payload that is sent once other things, which it is used with, are there too."""
-    return payload._replace(
-        spans=tuple(sorted({span for ref in (payload, *others) for span in ref.spans}))
-    )
+    spans = set(payload.spans).union(*[ref.spans for ref in others])
+    return Ref(payload.value, payload.key, tuple(sorted(spans)), payload.facts)
