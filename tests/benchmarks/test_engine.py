@@ -16,6 +16,7 @@ from hybridsim.algorithms import optimizers
 from hybridsim.algorithms.natural_gradient.exact import fidelity
 from hybridsim.algorithms.natural_gradient.linearization import linearize
 from hybridsim.algorithms.tngd import device as analog
+from hybridsim.simulate import load_task
 from hybridsim.tasks.task import batch, batch_indices, evaluate, load_workload
 
 pytestmark = pytest.mark.benchmark
@@ -60,6 +61,31 @@ def test_spans_per_second_beside_raw_simpy(tmp_path):
             f"\n[{repeat}] {spans} spans to parquet: {rate:,.0f} spans/s; raw SimPy {held:,.0f} "
             "resource holds/s "
             f"(ratio {rate / held:.2f}), {bare:,.0f} bare timeouts/s (ratio {rate / bare:.3f})"
+        )
+
+
+@pytest.mark.parametrize("name", ["kfac-digits", "tngd-digits"])
+def test_a_replay_beside_raw_simpy_and_the_live_run(name, tmp_path):
+    """With the task loaded and the process warm, as a study replays one point after the other."""
+    scenario = hybridsim.load(name)
+    task, facts = load_task(scenario), tmp_path / "facts.sqlite"
+
+    def seconds(backend: str) -> tuple[float, int]:
+        started = time.perf_counter()
+        run = hybridsim.run(scenario, backend=backend, facts=facts, task=task)
+        assert run.summary["host"]["backend"] == backend
+        return time.perf_counter() - started, run.summary["spans"]
+
+    seconds("live")
+    live_s, spans = seconds("live")
+    seconds("replay")
+    for repeat in range(5):
+        replay_s, _ = seconds("replay")
+        held = holds_per_second(100_000, True)
+        print(
+            f"\n[{name}, {repeat}] replay {replay_s:.3f} s, {spans / replay_s:,.0f} spans/s; raw "
+            f"SimPy {held:,.0f} resource holds/s (ratio {spans / replay_s / held:.3f}); live "
+            f"{live_s:.2f} s ({live_s / replay_s:.1f} times as long)"
         )
 
 
