@@ -86,7 +86,7 @@ def tuning_points(study: Study) -> list[Point]:
 
 
 def tune(study: Study, outcomes: Outcomes) -> tuple[Study, list[Tuned]]:
-    """The study with every side's chosen settings, and how they were chosen.
+    """The study with every side's chosen settings in the place of tuning, and how they were chosen.
 
     Raises:
         NothingToChoose: no candidate of a side has a result.
@@ -179,8 +179,9 @@ def _is_edge(tried: Sequence[Raw], chosen: Raw) -> bool:
 
 
 def _with_choices(study: Study, choices: Mapping[str, Mapping[str, Raw]]) -> Study:
-    """The study with further fields set on its sides."""
+    """The study with the chosen fields set on its sides, and nothing left to choose."""
     document = study.document()
+    del document["tuning"]
     for side, choice in choices.items():
         place = document["base"] if "base" in document else document["scenarios"][side]
         place["set"] = {**place.get("set", {}), **choice}
