@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -35,7 +36,7 @@ def whole_file(path: Path | str) -> Iterator[IO[bytes]]:
     """
     target = _target(Path(path))
     special = target.exists() and not target.is_file()
-    opened = target if special else target.with_name(f"{target.name}.{os.getpid()}.tmp")
+    opened = target if special else target.with_name(f"{target.name}.{uuid.uuid4().hex}.tmp")
     try:
         if not special:
             _unfinished.add(opened)

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from hybridsim.studies.collect.base import Pool
 from hybridsim.studies.collect.collector import Collector, Progress, Settings
 from hybridsim.studies.collect.here import Here
 from hybridsim.studies.collect.local import LocalWorkers
+from hybridsim.studies.evaluate import Desk
 from hybridsim.studies.folder import Folder
 from hybridsim.studies.outcome import outcome_of
 from hybridsim.studies.points import points_of
@@ -115,7 +117,9 @@ def evaluated(
     if place is not None:
         pool = place(folder.facts)
     else:
-        pool = LocalWorkers(workers, folder.facts, None) if workers else Here(folder.facts, None)
+        scratch = tempfile.TemporaryDirectory()
+        desk = Desk(Path(scratch.name), folder.facts, None)
+        pool = LocalWorkers(workers, folder.facts, None) if workers else Here(desk)
     shared = Settings(study.backend, study.gate.solver_error, **settings)
     collector = Collector(folder, pool, shared, lambda progress: watch(progress, pool))
     try:

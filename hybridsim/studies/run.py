@@ -65,26 +65,25 @@ class Options:
     force: bool = False
     data: Path | str | None = None
 
-    def pool(self, folder: Folder) -> Pool:
-        """Where points are evaluated.
+    def pool(self, desk: Desk) -> Pool:
+        """Where points are evaluated; in this process at its desk.
 
         Raises:
             InputError: there is no such place.
         """
-        data = None if self.data is None else str(self.data)
         if self.client is not None:
             from hybridsim.studies.collect.cluster import Cluster
 
-            return Cluster(self.client, data)
+            return Cluster(self.client, desk.data)
         if type(self.workers) is not int or not 1 <= self.workers <= 1024:
             raise InputError(f"workers: expected a number from 1 to 1024, got {self.workers!r}")
         if self.workers == 1:
             from hybridsim.studies.collect.here import Here
 
-            return Here(folder.facts, data)
+            return Here(desk)
         from hybridsim.studies.collect.local import LocalWorkers
 
-        return LocalWorkers(self.workers, folder.facts, data)
+        return LocalWorkers(self.workers, desk.facts, desk.data)
 
 
 def study(
@@ -146,9 +145,10 @@ def launch(
     if options.shard is not None:
         settings = settings._replace(wanted=options.shard.has)
     with contextlib.ExitStack() as stack:
+        scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="hybridsim-study-"))
         data = None if options.data is None else str(options.data)
-        desk = Desk(Path(stack.enter_context(tempfile.TemporaryDirectory())), None, data)
-        collector = Collector(folder, options.pool(folder), settings, progress, Current(desk))
+        desk = Desk(Path(scratch), folder.facts, data)
+        collector = Collector(folder, options.pool(desk), settings, progress, Current(desk))
         stack.callback(collector.close)
         if announce is not None and not announce(_plan(loaded, collector, desk)):
             return None
@@ -297,8 +297,9 @@ def _check_owner(path: Path, loaded: Study, force: bool) -> None:
 def _plan(loaded: Study, collector: Collector, desk: Desk) -> Plan:
     """What is going to be done; tuned settings are not known yet, nor what a question asks for."""
     points = points_of(loaded)
-    asked = distinct([*tuning_points(loaded), *points])
-    groups = [group for group in collector.plan(asked) if collector.settings.wanted(group)]
+    every = [*tuning_points(loaded), *points]
+    asked = distinct(every)
+    groups = [group for group in collector.plan(every) if collector.settings.wanted(group)]
     known = sum(point.id in collector.known for point in asked)
     live = sum(group.backend == "live" and not group.facts for group in groups)
     return Plan(len(points), len(asked), known, live, minutes(groups, desk, collector.at_once))

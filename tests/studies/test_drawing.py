@@ -17,6 +17,7 @@ from hybridsim.scenario.own_constants import part_choices
 from hybridsim.studies.collect.collector import Collector, Settings
 from hybridsim.studies.collect.here import Here
 from hybridsim.studies.drawing import NOT_EVALUATED
+from hybridsim.studies.evaluate import Desk
 from hybridsim.studies.folder import Folder
 from hybridsim.studies.lab import StudyLab
 from hybridsim.studies.load import load_study
@@ -31,7 +32,7 @@ NUMBERS = ["seconds", "joules", "run_seconds", "run_joules", "step_seconds", "st
 def lab_of(content, folder):
     study = load_study(content)
     kept = Folder(folder)
-    collector = Collector(kept, Here(kept.facts, None), Settings(study.backend, 0.3))
+    collector = Collector(kept, Here(Desk(kept.path, kept.facts, None)), Settings(study.backend, 0.3))
     try:
         points = points_of(study)
         collector.outcomes(points)

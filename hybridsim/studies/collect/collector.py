@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from hybridsim.errors import HybridsimError
+from hybridsim.studies.asked import Asked
 from hybridsim.studies.claims import Claims
 from hybridsim.studies.collect.base import Died, Done, Event, Pool
-from hybridsim.studies.asked import Asked
 from hybridsim.studies.drawing import Drawn, Draws
 from hybridsim.studies.evaluate import Backend, Evaluated, Group, Keyed, Keys
 from hybridsim.studies.folder import Folder

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 from hybridsim.studies.collect.base import Done, Event, Job
 from hybridsim.studies.drawing import Drawn
@@ -15,21 +13,19 @@ class Here:
     """One job at a time, one point at a time.
 
     Args:
-        facts: where fact stores are published.
-        data: folder of external data sets.
+        desk: where this process evaluates.
     """
 
     size = 1
 
-    def __init__(self, facts: Path | None, data: str | None) -> None:
-        self._scratch = tempfile.TemporaryDirectory(prefix="hybridsim-study-")
-        self.desk = Desk(Path(self._scratch.name), facts, data)
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
         self._job: tuple[str, Iterator[Evaluated | Keyed | Drawn]] | None = None
 
     def submit(self, job: Job) -> None:
         """Begin a job."""
         assert self._job is None, "one at a time"
-        self._job = (job.name, perform(job, self.desk))
+        self._job = (job.name, perform(job, self._desk))
 
     def events(self, timeout_s: float) -> Iterator[Event]:
         """The next point."""
@@ -42,6 +38,5 @@ class Here:
         yield Event(name, Done() if found is None else found)
 
     def close(self) -> None:
-        """Forget the facts that were at hand."""
+        """Leave what is not done."""
         self._job = None
-        self._scratch.cleanup()

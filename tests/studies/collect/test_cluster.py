@@ -71,6 +71,7 @@ def test_a_client_that_was_given_stays_open(study, cluster, tmp_path):
     result = hybridsim.study(study, tmp_path, client=client)
     assert (result.points["status"] == "ok").all() and result.report.is_file()
     assert client.status == "running"
+    assert not any(client.run(lambda: "plotly" in sys.modules).values())  # workers do not draw
 
 
 def test_other_sources_on_a_worker_are_refused():
