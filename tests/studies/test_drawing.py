@@ -32,7 +32,9 @@ NUMBERS = ["seconds", "joules", "run_seconds", "run_joules", "step_seconds", "st
 def lab_of(content, folder):
     study = load_study(content)
     kept = Folder(folder)
-    collector = Collector(kept, Here(Desk(kept.path, kept.facts, None)), Settings(study.backend, 0.3))
+    collector = Collector(
+        kept, Here(Desk(kept.path, kept.facts, None)), Settings(study.backend, 0.3)
+    )
     try:
         points = points_of(study)
         collector.outcomes(points)
