@@ -17,8 +17,8 @@ import pandas as pd
 
 import hybridsim
 from hybridsim.scenario.emit import emit
-from hybridsim.studies.collect.base import Pool
-from hybridsim.studies.collect.collector import Collector, Progress, Settings
+from hybridsim.studies.collect.base import Pool, Progress, Settings
+from hybridsim.studies.collect.collector import Collector
 from hybridsim.studies.collect.here import Here
 from hybridsim.studies.collect.local import LocalWorkers
 from hybridsim.studies.evaluate import Desk
@@ -110,7 +110,6 @@ def evaluated(
     workers: int = 0,
     place: Callable[[Path], Pool] | None = None,
     watch: Callable[[Progress, Pool], object] = lambda progress, pool: None,
-    **settings: Any,
 ) -> pd.DataFrame:
     """The table of a study's points, without the question and the page."""
     folder, points = Folder(out), points_of(study)
@@ -120,7 +119,7 @@ def evaluated(
         scratch = tempfile.TemporaryDirectory()
         desk = Desk(Path(scratch.name), folder.facts, None)
         pool = LocalWorkers(workers, folder.facts, None) if workers else Here(desk)
-    shared = Settings(study.backend, study.gate.solver_error, **settings)
+    shared = Settings(study.backend, study.gate.solver_error)
     collector = Collector(folder, pool, shared, lambda progress: watch(progress, pool))
     try:
         outcomes = collector.outcomes(points)

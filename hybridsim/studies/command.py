@@ -12,8 +12,9 @@ from hybridsim.scenario.quantity import describe
 from hybridsim.studies.collect.shards import shard_of
 from hybridsim.studies.estimate import Plan
 from hybridsim.studies.load import load_study
+from hybridsim.studies.options import Options
 from hybridsim.studies.result import StudyResult
-from hybridsim.studies.run import Options, launch
+from hybridsim.studies.run import launch
 
 
 class Unanswered(HybridsimError):

@@ -13,7 +13,7 @@ from hybridsim.results.digest import canonical_json
 from hybridsim.scenario.schema import Scenario
 from hybridsim.simulate import first_steps, last_key
 from hybridsim.studies.evaluate import Desk, Group
-from hybridsim.studies.groups import signature
+from hybridsim.studies.retiming import cost_signature
 
 _PROBED_STEPS = 3
 _MOST_PROBES = 8
@@ -71,7 +71,7 @@ def minutes(groups: Sequence[Group], desk: Desk, at_once: int) -> float:
         if found is None:
             unknown += kind not in known
             continue
-        families = len({signature(point.scenario) for point in group.points})
+        families = len({cost_signature(point.scenario) for point in group.points})
         total_s += found.live_s + 2 * found.dry_s * families
     probed = len(groups) - unknown
     scale = len(groups) / probed if probed else math.nan

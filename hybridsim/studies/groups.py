@@ -19,11 +19,6 @@ be, or not).
 """
 
 
-def signature(scenario: Scenario) -> str:
-    """Equal for scenarios that only cost constants set apart: 16 hex digits."""
-    return cost_signature(scenario)
-
-
 def bucket(scenario: Scenario) -> str:
     """Equal wherever two scenarios may end with the same parameters: 16 hex digits."""
     document = scenario.document()
@@ -44,14 +39,22 @@ class Numerics:
     keys: dict[str, str] = field(default_factory=dict)
     facts: dict[str, str] = field(default_factory=dict)
     _buckets: dict[str, dict[str, Asked]] = field(default_factory=dict)
+    _signatures: dict[str, str] = field(default_factory=dict)
+
+    def signature(self, point: Asked) -> str:
+        """Equal for points that only cost constants set apart: 16 hex digits."""
+        if point.id not in self._signatures:
+            self._signatures[point.id] = cost_signature(point.scenario)
+        return self._signatures[point.id]
 
     def unknown(self, points: Sequence[Asked]) -> list[Asked]:
         """One point of each signature whose last key must be found, to know what it shares: where
         no other signature could end with the same parameters, it shares nothing.
         """
         for point in points:
-            members = self._buckets.setdefault(bucket(point.scenario), {})
-            members.setdefault(signature(point.scenario), point)
+            if point.id not in self._signatures:
+                members = self._buckets.setdefault(bucket(point.scenario), {})
+                members.setdefault(self.signature(point), point)
         shared = [members for members in self._buckets.values() if len(members) > 1]
         return [p for members in shared for name, p in members.items() if name not in self.keys]
 
@@ -69,7 +72,7 @@ class Numerics:
         """
         found: dict[str, list[Asked]] = {}
         for point in points:
-            name = signature(point.scenario)
+            name = self.signature(point)
             key = self.keys.get(name, "") if backend == "live" else ""
             found.setdefault(key or name, []).append(point)
         return [

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from hybridsim.reports.study_view import StudyView
+from hybridsim.studies.outcome import MISSING, WITH_RESULT
 from hybridsim.studies.questions.base import Answer
 from hybridsim.studies.schema import Study
 
@@ -44,8 +45,9 @@ class StudyResult:
 
     @property
     def failed(self) -> pd.DataFrame:
-        """The points that have no result, each once."""
-        return self.points[self.points["status"] != "ok"].drop_duplicates("point")
+        """The points that were evaluated and have no result, each once."""
+        lost = ~self.points["status"].isin((WITH_RESULT, MISSING.status))
+        return self.points[lost].drop_duplicates("point")
 
     def _repr_html_(self) -> str:
         """The sentence, its numbers and the picture."""

@@ -7,27 +7,28 @@ import hashlib
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from hybridsim.errors import HybridsimError, InputError
+from hybridsim.errors import InputError
 from hybridsim.reports.study import write_study_report
 from hybridsim.results.digest import canonical_json
 from hybridsim.results.keys import Json
 from hybridsim.scenario.quantity import Raw
-from hybridsim.studies.collect.base import Pool
-from hybridsim.studies.collect.collector import Collector, Progress, Settings
+from hybridsim.studies.collect.base import Progress, Settings
+from hybridsim.studies.collect.collector import Collector
 from hybridsim.studies.collect.shards import Shard, merge, shard_of
 from hybridsim.studies.current import Current
 from hybridsim.studies.estimate import Plan, minutes
-from hybridsim.studies.evaluate import Desk
+from hybridsim.studies.evaluate import Desk, Group
 from hybridsim.studies.folder import OWN, Folder, about_of
 from hybridsim.studies.groups import distinct
 from hybridsim.studies.lab import StudyLab
 from hybridsim.studies.load import load_study
+from hybridsim.studies.options import Options
 from hybridsim.studies.outcome import WITH_RESULT
 from hybridsim.studies.points import Point, points_of
 from hybridsim.studies.questions.base import Answer
@@ -42,48 +43,6 @@ if TYPE_CHECKING:
 REPORT = "report.html"
 Announce = Callable[[Plan], bool]
 """Told what is going to be done; whether to go on."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """How a study is run.
-
-    Attributes:
-        workers: processes of this machine; 1: this process.
-        client: of ``dask.distributed``, or the address of its scheduler; then ``workers`` is not
-            used.
-        shard: evaluate this share alone, and do not ask the question.
-        collect: folders of shards, taken over first.
-        force: the folder may hold another study; points of equal content are kept.
-        data: folder of external data sets (default: ``HYBRIDSIM_DATA``).
-    """
-
-    workers: int = 1
-    client: Client | str | None = None
-    shard: Shard | None = None
-    collect: tuple[Path, ...] = ()
-    force: bool = False
-    data: Path | str | None = None
-
-    def pool(self, desk: Desk) -> Pool:
-        """Where points are evaluated; in this process at its desk.
-
-        Raises:
-            InputError: there is no such place.
-        """
-        if self.client is not None:
-            from hybridsim.studies.collect.cluster import Cluster
-
-            return Cluster(self.client, desk.data)
-        if type(self.workers) is not int or not 1 <= self.workers <= 1024:
-            raise InputError(f"workers: expected a number from 1 to 1024, got {self.workers!r}")
-        if self.workers == 1:
-            from hybridsim.studies.collect.here import Here
-
-            return Here(desk)
-        from hybridsim.studies.collect.local import LocalWorkers
-
-        return LocalWorkers(self.workers, desk.facts, desk.data)
 
 
 def study(
@@ -141,16 +100,14 @@ def launch(
     _check_owner(Path(out), loaded, options.force)
     folder, gate = Folder(out), loaded.gate.solver_error
     merge(folder, options.collect, digest(loaded), gate)
-    settings = Settings(loaded.backend, gate)
-    if options.shard is not None:
-        settings = settings._replace(wanted=options.shard.has)
     with contextlib.ExitStack() as stack:
         scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="hybridsim-study-"))
         data = None if options.data is None else str(options.data)
         desk = Desk(Path(scratch), folder.facts, data)
-        collector = Collector(folder, options.pool(desk), settings, progress, Current(desk))
+        settings, pool = Settings(loaded.backend, gate), options.pool(desk)
+        collector = Collector(folder, pool, settings, progress, Current(desk))
         stack.callback(collector.close)
-        if announce is not None and not announce(_plan(loaded, collector, desk)):
+        if announce is not None and not announce(_plan(loaded, collector, desk, options)):
             return None
         found = _Launch(loaded, folder, collector).run(options.shard)
         return replace(found, temporary=temporary)
@@ -171,54 +128,58 @@ class _Launch:
         self.folder.study(self.loaded.document())
         self.folder.say(about(self.loaded, "running"))
         try:
-            self._evaluate()
-            if shard is not None:
-                return self._of_shard(shard)
-            return self._answered()
+            return self._answered() if shard is None else self._shared(shard)
         except KeyboardInterrupt:
             self._write("interrupted")
             done, asked = len(self.collector.known), len(self.collector.asked)
             where = f"{done} of {asked} points are in {self.folder.path}"
             raise KeyboardInterrupt(f"interrupted; {where}") from None
-        except HybridsimError as error:
+        except Exception as error:
             self._write("failed", reason=str(error))
             raise
 
-    def _evaluate(self) -> None:
+    def _evaluate(self, wanted: Callable[[Group], bool]) -> None:
+        """All that is asked for to choose settings; then, of the study's own points, groups that
+        are wanted.
+        """
         self.study, self.tuned = tune(self.loaded, self.collector.outcomes)
         self.points = points_of(self.study)
-        self.collector.outcomes(self.points)
+        self.collector.outcomes(self.points, wanted)
 
-    def _of_shard(self, shard: Shard) -> StudyResult:
+    def _shared(self, shard: Shard) -> StudyResult:
+        """One share of the points. Settings are chosen by every shard: those of one folder share
+        that work, too.
+        """
+        self._evaluate(shard.has)
         reason = f"shard {shard}: hybridsim study --collect answers when all have ended"
-        table = self._write("complete", reason=reason)
+        table = self._write(f"shard {shard}", reason=reason)
         return StudyResult(self.loaded, self.folder.path, table, reason=reason)
 
     def _answered(self) -> StudyResult:
+        """All points, and what the question makes of them."""
+        self._evaluate(lambda group: True)
         self.lab = StudyLab(self.study, self.points, self.collector)
         question = self.study.question
         try:
             answer, reason = question.answer(self.lab), ""
         except InputError as error:
-            if not self.failures:
+            if not self._lost():
                 raise
             answer, reason = Answer(f"No answer: {error}", trusted=False), str(error)
         reason = reason or self._unanswered()
-        figure = question.picture(self.lab, answer) if len(answer.table) else None
         table = self._write("complete", answer, reason)
-        view = view_of(
-            self.study, table, answer, figure, self.tuned, [*_lost(reason), *self.collector.notes]
-        )
+        figure = question.picture(self.lab, answer) if len(answer.table) else None
+        notes = [f"Not answered: {reason}"] if reason else []
+        notes += self.collector.notes
+        view = view_of(self.study, table, answer, figure, self.tuned, notes)
         write_study_report(view, self.folder.path / REPORT)
         return StudyResult(
             self.study, self.folder.path, table, answer, reason, self.folder.path / REPORT, view
         )
 
-    @property
-    def failures(self) -> list[str]:
-        """Why points have no result."""
-        outcomes = [record.found.outcome for record in self.collector.known.values()]
-        return [outcome.reason for outcome in outcomes if outcome.status != WITH_RESULT]
+    def _lost(self) -> bool:
+        """Whether points have no result."""
+        return bool((self._table()["status"] != WITH_RESULT).any())
 
     def _unanswered(self) -> str:
         """Why there can be no answer; empty: there may be one."""
@@ -252,10 +213,6 @@ class _Launch:
             }
         self.folder.say(known)
         return table
-
-
-def _lost(reason: str) -> list[str]:
-    return [f"Not answered: {reason}"] if reason else []
 
 
 def digest(loaded: Study) -> str:
@@ -294,12 +251,14 @@ def _check_owner(path: Path, loaded: Study, force: bool) -> None:
         )
 
 
-def _plan(loaded: Study, collector: Collector, desk: Desk) -> Plan:
+def _plan(loaded: Study, collector: Collector, desk: Desk, options: Options) -> Plan:
     """What is going to be done; tuned settings are not known yet, nor what a question asks for."""
     points = points_of(loaded)
     every = [*tuning_points(loaded), *points]
     asked = distinct(every)
-    groups = [group for group in collector.plan(every) if collector.settings.wanted(group)]
+    groups = collector.plan(every)
+    if options.shard is not None:
+        groups = [group for group in groups if options.shard.has(group)]
     known = sum(point.id in collector.known for point in asked)
     live = sum(group.backend == "live" and not group.facts for group in groups)
     return Plan(len(points), len(asked), known, live, minutes(groups, desk, collector.at_once))

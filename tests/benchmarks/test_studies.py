@@ -8,7 +8,8 @@ import time
 import pytest
 
 import hybridsim
-from hybridsim.studies.collect.collector import Collector, Settings
+from hybridsim.studies.collect.base import Settings
+from hybridsim.studies.collect.collector import Collector
 from hybridsim.studies.collect.here import Here
 from hybridsim.studies.collect.local import LocalWorkers
 from hybridsim.studies.evaluate import Desk

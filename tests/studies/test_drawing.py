@@ -14,7 +14,8 @@ from small_studies import KFAC, MACHINE, adam, document, scenario, tngd
 import hybridsim
 from hybridsim.scenario.datasheets.constants import CONSTANTS
 from hybridsim.scenario.own_constants import part_choices
-from hybridsim.studies.collect.collector import Collector, Settings
+from hybridsim.studies.collect.base import Settings
+from hybridsim.studies.collect.collector import Collector
 from hybridsim.studies.collect.here import Here
 from hybridsim.studies.drawing import NOT_EVALUATED
 from hybridsim.studies.evaluate import Desk

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
 from hybridsim.studies.drawing import Drawn, Draws
-from hybridsim.studies.evaluate import Evaluated, Group, Keyed, Keys
+from hybridsim.studies.evaluate import Backend, Evaluated, Group, Keyed, Keys
 
 Job = Group | Keys | Draws
 
@@ -43,3 +43,31 @@ class Pool(Protocol):
 
     def close(self) -> None:
         """Stop whatever is going on."""
+
+
+class Progress(NamedTuple):
+    """How far a study is.
+
+    Attributes:
+        what: what is going on.
+        done: points that have an outcome.
+        points: of so many that were asked for so far.
+        failed: of them without a result.
+    """
+
+    what: str
+    done: int
+    points: int
+    failed: int
+
+
+class Settings(NamedTuple):
+    """What all points of a study share.
+
+    Attributes:
+        backend: ``live``, or ``timing``: nothing is trained.
+        gate: median relative error above which an analog answer is no solution.
+    """
+
+    backend: Backend
+    gate: float

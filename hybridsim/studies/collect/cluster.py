@@ -35,7 +35,7 @@ class Cluster:
         data: folder of external data sets, as the workers see it.
 
     Raises:
-        InputError: ``distributed`` is not installed, nobody answers, or there is no worker.
+        InputError: ``distributed`` is not installed, or nobody answers.
     """
 
     def __init__(self, client: Client | str, data: str | None) -> None:

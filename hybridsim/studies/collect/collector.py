@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
 
 from hybridsim.errors import HybridsimError
 from hybridsim.studies.asked import Asked
 from hybridsim.studies.claims import Claims
-from hybridsim.studies.collect.base import Died, Done, Event, Pool
+from hybridsim.studies.collect.base import Died, Done, Event, Pool, Progress, Settings
 from hybridsim.studies.drawing import Drawn, Draws
-from hybridsim.studies.evaluate import Backend, Evaluated, Group, Keyed, Keys
+from hybridsim.studies.evaluate import Evaluated, Group, Keyed, Keys
 from hybridsim.studies.folder import Folder
-from hybridsim.studies.groups import Numerics, distinct, signature
+from hybridsim.studies.groups import Numerics, distinct
 from hybridsim.studies.outcome import Outcome, without_result
 from hybridsim.studies.points import Point
 from hybridsim.studies.records import Record
@@ -26,36 +25,6 @@ _WAIT_S = 0.5
 
 class DrawsFailed(HybridsimError):
     """What becomes of draws cannot be found."""
-
-
-class Progress(NamedTuple):
-    """How far a study is.
-
-    Attributes:
-        what: what is going on.
-        done: points that have an outcome.
-        points: of so many that were asked for so far.
-        failed: of them without a result.
-    """
-
-    what: str
-    done: int
-    points: int
-    failed: int
-
-
-class Settings(NamedTuple):
-    """What all points of a study share.
-
-    Attributes:
-        backend: ``live``, or ``timing``: nothing is trained.
-        gate: median relative error above which an analog answer is no solution.
-        wanted: whether this launch evaluates a group; others are read only.
-    """
-
-    backend: Backend
-    gate: float
-    wanted: Callable[[Group], bool] = lambda group: True
 
 
 class Collector:
@@ -87,9 +56,11 @@ class Collector:
         self._groups: dict[str, Group] = {}
         self._tries: dict[str, int] = {}
 
-    def outcomes(self, points: Iterable[Point]) -> dict[str, Outcome]:
+    def outcomes(
+        self, points: Iterable[Point], wanted: Callable[[Group], bool] = lambda group: True
+    ) -> dict[str, Outcome]:
         """The outcome of each point by id; what is not known yet is evaluated, or waited for where
-        another launch is at it.
+        another launch is at it; of groups that are not wanted what is known.
 
         Raises:
             InputError, DiskFailed: the folder cannot be read or written.
@@ -98,7 +69,7 @@ class Collector:
         asked = distinct(points)
         for point in asked:
             self._look(point)
-        waiting = self._waiting(asked)
+        waiting = {group.name: group for group in self._missing(asked) if wanted(group)}
         while waiting:
             self._begin(waiting)
             if waiting:
@@ -208,13 +179,6 @@ class Collector:
             if found.facts:
                 self._numerics.facts[found.last_key] = found.facts
 
-    def _waiting(self, asked: Sequence[Asked]) -> dict[str, Group]:
-        """Groups that are to be evaluated, by name; one that another launch evaluates is waited
-        for.
-        """
-        groups = self._missing(asked)
-        return {group.name: group for group in groups if self.settings.wanted(group)}
-
     def _missing(self, asked: Sequence[Asked]) -> list[Group]:
         if all(point.id in self.known for point in asked):
             return []
@@ -228,7 +192,7 @@ class Collector:
         """The last keys of points, each a job of its own; one that cannot be told is empty."""
         keys, todo = self._numerics.keys, []
         for point in points:
-            keys[signature(point.scenario)] = found = self.folder.last_key(point.id)
+            keys[self._numerics.signature(point)] = found = self.folder.last_key(point.id)
             todo += [] if found else [point]
         working, done = 0, 0
         while done < len(todo):
@@ -239,7 +203,7 @@ class Collector:
             for event in self._pool.events(_WAIT_S):
                 if isinstance(event.what, Keyed):
                     point = self.asked[event.what.point]
-                    keys[signature(point.scenario)] = event.what.last_key
+                    keys[self._numerics.signature(point)] = event.what.last_key
                     self.folder.keep_key(point.id, event.what.last_key)
                 elif isinstance(event.what, Done | Died):
                     working, done = working - 1, done + 1
@@ -303,7 +267,7 @@ class Collector:
 
     def _keep(self, found: Evaluated) -> None:
         point = self.asked[found.point]
-        self._know(self.folder.keep(found, point, signature(point.scenario)))
+        self._know(self.folder.keep(found, point, self._numerics.signature(point)))
         self._tell("")
 
     def _tell(self, what: str) -> None:

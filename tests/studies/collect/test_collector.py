@@ -11,8 +11,8 @@ import pytest
 from small_studies import adam, computed, document, tngd
 
 from hybridsim.studies.collect import collector as collecting
-from hybridsim.studies.collect.base import Died, Done, Event
-from hybridsim.studies.collect.collector import Collector, DrawsFailed, Settings
+from hybridsim.studies.collect.base import Died, Done, Event, Settings
+from hybridsim.studies.collect.collector import Collector, DrawsFailed
 from hybridsim.studies.drawing import Drawn, Draws
 from hybridsim.studies.evaluate import Evaluated, Group, Keyed
 from hybridsim.studies.folder import Folder
@@ -83,8 +83,8 @@ def points(tmp_path_factory):
 def collector_on(tmp_path):
     made = []
 
-    def make(pool, **settings):
-        made.append(Collector(Folder(tmp_path), pool, Settings("live", 0.3, **settings)))
+    def make(pool):
+        made.append(Collector(Folder(tmp_path), pool, Settings("live", 0.3)))
         return made[-1]
 
     yield make
@@ -169,5 +169,5 @@ def test_draws_that_nobody_survives_end_the_study(collector_on):
 def test_groups_that_are_not_wanted_are_left(points, collector_on):
     plan = collector_on(Pretend()).plan(points)
     mine = {group.name for group in plan[::2]}
-    found = collector_on(Pretend(), wanted=lambda group: group.name in mine).outcomes(points)
+    found = collector_on(Pretend()).outcomes(points, lambda group: group.name in mine)
     assert set(found) == {p.id for group in plan[::2] for p in group.points}
