@@ -6,7 +6,8 @@ import math
 
 import plotly.graph_objects as go
 
-from hybridsim.reports.study_figures import Axis, Curve, curves, span
+from hybridsim.reports.study_figures import Axis, Curve, curves
+from hybridsim.scenario.quantity import unit_of
 from hybridsim.studies.questions._cells import key_of
 from hybridsim.studies.questions._measures import word
 from hybridsim.studies.questions._sentences import field_words, short_place
@@ -40,17 +41,11 @@ def picture(answer: Answer) -> go.Figure:
         f"{title}: geometric mean and 95 % interval over seeds; below the dashed line {first} wins."
         " Hollow: not trusted."
     )
-    x = Axis(f"{field_words(field)}{_unit(rows[0][field])}", log)
-    figure = curves(drawn, x, Axis(title, log=True), caption, 1.0)
-    if len(drawn) == 1:
-        for one in facts["lines"][0]["crossings"]:
-            start, stop = (math.nan if one[end] is None else one[end] for end in ("low", "high"))
-            span(figure, one["at"], start, stop)
-    return figure
+    x = Axis(field_words(field), log, unit_of(rows[0][field]) or "")
+    crossings = facts["lines"][0]["crossings"] if len(drawn) == 1 else []
+    spots = [(_number(one["at"]), _number(one["low"]), _number(one["high"])) for one in crossings]
+    return curves(drawn, x, Axis(title, log=True), caption, 1.0, spots)
 
 
-def _unit(example: object) -> str:
-    from hybridsim.scenario.quantity import unit_of
-
-    unit = unit_of(example)
-    return f" ({unit})" if unit else ""
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)

@@ -257,11 +257,13 @@ def notes_of(
     else:
         how = f"in the {'logarithm' if words.scale.log else 'value'}"
     read = sum(len(line.readings) for line in lines)
-    notes.append(
-        f"{field_words(words.field).capitalize()} bisected {how}, {read} places read; in brackets "
-        "the places between which no difference is detectable (paired by seed, Student's t on "
-        "logs)."
-    )
+    note = f"{field_words(words.field)} bisected {how}, {read} places read"
+    if _seeds(lines) > 1:
+        note += (
+            "; in brackets the places between which no difference is detectable (paired by seed, "
+            "Student's t on logs)"
+        )
+    notes.append(f"{note[:1].upper()}{note[1:]}.")
     notes += [text for line, own in zip(lines, found, strict=True) for text in _doubts(line, own)]
     return notes
 

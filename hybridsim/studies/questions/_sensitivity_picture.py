@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import plotly.graph_objects as go
 
 from hybridsim.reports.differences import short_names
-from hybridsim.reports.study_figures import Axis, Bar, Curve, bars, tornado
+from hybridsim.reports.study_figures import Axis, Curve, bars
+from hybridsim.reports.study_tornado import Bar, tornado
 from hybridsim.studies.questions.base import Answer
 
 _MOST = 20
@@ -20,10 +23,11 @@ _TITLES = {
 
 def picture(answer: Answer, what: str) -> go.Figure:
     """The largest effects, the first on top."""
-    effects, method = answer.facts["effects"][:_MOST], answer.facts["method"]
+    method, every = answer.facts["method"], answer.facts["effects"]
+    effects = [one for one in every if _size(one, method) > 0][:_MOST] or every[:1]
     short = short_names([one["factor"] for one in effects])
-    hidden = len(answer.facts["effects"]) - len(effects)
-    rest = f" {hidden} smaller ones are in the table." if hidden > 0 else ""
+    hidden = len(every) - len(effects)
+    rest = f" {hidden} with smaller effects or none are in the table." if hidden > 0 else ""
     if method == "tornado":
         rows = [
             Bar(
@@ -40,7 +44,7 @@ def picture(answer: Answer, what: str) -> go.Figure:
             f"Factor on {what} with each alone at its lowest (pale) and its highest value; "
             f"hatched: assumed.{rest}"
         )
-        return tornado(rows, Axis(f"factor on {what}"), caption)
+        return tornado(rows, f"factor on {what}", caption)
     name = _COLUMNS[method]
     middle = [one[name] for one in effects]
     half = [one[f"{name}_half"] for one in effects]
@@ -55,6 +59,13 @@ def picture(answer: Answer, what: str) -> go.Figure:
     )
     caption = f"{_TITLES[method].capitalize()} of {what}, with 95 % intervals by bootstrap.{rest}"
     return bars(curve, Axis(_TITLES[method]), caption)
+
+
+def _size(one: Mapping[str, Any], method: str) -> float:
+    """Zero where a factor does nothing; Any: what an answer keeps for machines."""
+    if method != "tornado":
+        return float(one[_COLUMNS[method]] or 0.0)
+    return max(abs(float(one[name] or 1.0) - 1) for name in ("at_low", "at_high"))
 
 
 def _times(factor: float | None) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from hybridsim.reports.study_figures import Axis, Curve, Heat, bars, curves, heat_map
-from hybridsim.scenario.quantity import Raw
+from hybridsim.scenario.quantity import Raw, unit_of
 from hybridsim.studies.questions._axes import groups_of, names_of, numbers_of
 from hybridsim.studies.questions._cells import key_of
 from hybridsim.studies.questions._measures import Measure, amount, unit, word
@@ -97,11 +97,14 @@ def _lines(
             own, at = [own[i] for i in order], [at[i] for i in order]
         drawn.append(_curve(name, at, own, sides, fields, measure))
     wide = numeric is not None and min(numeric) > 0 and max(numeric) > 10 * min(numeric)
-    title = f"{sides[0]} / {sides[1]}, {word(measure)}" if ratio else _value_title(measure)
-    caption = f"{title}: geometric means with 95 % intervals over seeds. Hollow: not trusted."
-    return curves(
-        drawn, Axis(_title(fields), wide), Axis(title, log=True), caption, 1.0 if ratio else None
+    title = f"{sides[0]} / {sides[1]}, {word(measure)}" if ratio else word(measure)
+    caption = f"{title}: geometric means, 95 % intervals over seeds. Hollow: not trusted."
+    example = unit_of(rows[0][fields[0]]) if numeric is not None else None
+    x, y = (
+        Axis(_title(fields), wide, example or ""),
+        Axis(title, True, "" if ratio else unit(measure)),
     )
+    return curves(drawn, x, y, caption, 1.0 if ratio else None)
 
 
 def _curve(
@@ -123,14 +126,11 @@ def _bars(rows: Sequence[Row], sides: list[str], measure: Measure) -> go.Figure:
     if len(sides) == 2:
         title, names = f"{sides[0]} / {sides[1]}, {word(measure)}", [word(measure)] * len(rows)
     else:
-        title, names = _value_title(measure), [str(row["side"]) for row in rows]
+        title, names = word(measure), [str(row["side"]) for row in rows]
     curve = _curve("", list(names), rows, sides, (), measure)
-    caption = f"{title}: geometric means with 95 % intervals over seeds. Hollow: not trusted."
-    return bars(curve, Axis(title), caption, 1.0 if len(sides) == 2 else None)
-
-
-def _value_title(measure: Measure) -> str:
-    return f"{word(measure)} ({unit(measure)})"
+    caption = f"{title}: geometric means, 95 % intervals over seeds. Hollow: not trusted."
+    axis = Axis(title, unit="" if len(sides) == 2 else unit(measure))
+    return bars(curve, axis, caption, 1.0 if len(sides) == 2 else None)
 
 
 def _text(row: Row, sides: list[str], fields: Sequence[str], measure: Measure) -> str:

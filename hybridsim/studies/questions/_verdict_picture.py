@@ -10,7 +10,8 @@ import numpy as np
 import plotly.graph_objects as go
 
 from hybridsim.reports.differences import short_names
-from hybridsim.reports.study_figures import Axis, Bar, Curve, curves, distribution
+from hybridsim.reports.study_figures import Axis, Curve, curves
+from hybridsim.reports.study_tornado import Bar, distribution
 from hybridsim.studies.questions._axes import numbers_of
 from hybridsim.studies.questions._measures import word
 from hybridsim.studies.questions._sentences import field_words, short_place

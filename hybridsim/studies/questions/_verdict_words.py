@@ -24,8 +24,10 @@ def sentence(found: Sequence[Drawn], sides: Sequence[str]) -> str:
     claims = [f"in {word(v.measure)} in {_share(v.wins[winner])}" for v in one.verdicts]
     claims[0] += " of what the constants allow"
     head = f"{first} beats {second} {listed(claims)}"
-    basis = f"(95 %, {one.verdicts[0].evaluated:,} draws of {len(one.varied)} constants"
-    basis += f", {_seeds(one.verdicts[0])})"
+    drawn = one.verdicts[0]
+    basis = f"(95 %, {drawn.draws:,} draws of {len(one.varied)} constants"
+    basis += f", {drawn.evaluated:,} evaluated" if drawn.evaluated < drawn.draws else ""
+    basis += f", {_seeds(drawn)})"
     deciding = _decisive(one)
     doubt = _doubt(one, sides)
     tail = f"; {deciding}" if deciding else ""
@@ -126,7 +128,7 @@ def _on(verdict: Verdict, one: Drawn, sides: Sequence[str], where: str) -> Itera
         yield (
             f"{where}{what}: {verdict.again:,} of {verdict.draws:,} draws change the order of "
             f"requests; of these {verdict.evaluated - verdict.draws + verdict.again:,} were "
-            f"simulated and stand for all ({verdict.wins[0].method})."
+            f"simulated and stand for all: {verdict.wins[0].method}."
         )
     elif verdict.again:
         yield (

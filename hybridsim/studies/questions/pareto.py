@@ -110,8 +110,8 @@ class Pareto(Question):
             f"{word(self.x).capitalize()} against {word(self.y)}: geometric means with 95 % "
             "intervals over seeds; large and joined: the front; hollow: not trusted."
         )
-        titles = [f"{word(measure)} ({unit(measure)})" for measure in (self.x, self.y)]
-        return front(dots, Axis(titles[0], log=True), Axis(titles[1], log=True), caption)
+        x, y = (Axis(word(measure), True, unit(measure)) for measure in (self.x, self.y))
+        return front(dots, x, y, caption)
 
 
 class Spot(NamedTuple):

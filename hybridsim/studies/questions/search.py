@@ -16,7 +16,7 @@ from hybridsim.studies.questions._axes import Trouble, measure_problems, names_o
 from hybridsim.studies.questions._cells import Cell, cells_of, key_of, notes_on, plain
 from hybridsim.studies.questions._contest import basis_text, contest
 from hybridsim.studies.questions._extras import missing
-from hybridsim.studies.questions._measures import Measure, amount, word
+from hybridsim.studies.questions._measures import Measure, amount, unit, word
 from hybridsim.studies.questions._sampler import Sampler, Space
 from hybridsim.studies.questions._sentences import called, field_words, fit, listed, place, times
 from hybridsim.studies.questions._spans import Span, fits, space_of, span_problems
@@ -161,7 +161,12 @@ class Search(Question):
         so_far = Curve("best so far", at, best, nothing, nothing, [False] * len(rows), texts)
         title = f"{word(self.minimize)}, geometric mean over seeds"
         caption = f"{title} of every evaluation, and the least so far. Hollow: not trusted."
-        figure = curves([each, so_far], Axis("evaluation"), Axis(title, log=True), caption)
+        figure = curves(
+            [each, so_far],
+            Axis("evaluation"),
+            Axis(word(self.minimize), True, unit(self.minimize)),
+            caption,
+        )
         return figure.update_traces(mode="markers", selector={"name": "evaluations"})
 
 
