@@ -16,6 +16,7 @@ from hybridsim.reports.units_text import Scale, scale_for
 _BETTER = [[0.0, "#0072B2"], [0.5, "#f7f7f7"], [1.0, "#D55E00"]]
 _AMOUNT = [[0.0, "#fff7e6"], [0.5, "#e69f00"], [1.0, "#7a2b05"]]
 _MOST_TEXTS = 150
+_FEWEST_TICKS = 3
 _PREFIXED = ("s", "J", "b/s", "B/s", "Hz", "W", "ohm", "F", "V", "FLOP/s", "J/bit")
 LINE: Options = {"color": "#1b2430", "width": 1, "dash": "dash"}
 _MARGIN = {"l": 56, "r": 16, "t": 24, "b": 48}
@@ -225,12 +226,18 @@ def _log_ticks(values: Sequence[float]) -> list[float]:
     if not values:
         return [1.0]
     low, high = min(values), max(values)
-    if high < 1.5 * low:
-        return [float(f"{tick:.3g}") for tick in np.linspace(low, high, 4)]
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    leads = (1, 2, 5) if len(powers) <= 4 else (1,)
     every = 1 if len(powers) <= 8 else math.ceil(len(powers) / 8)
-    return [lead * 10.0**power for power in powers[::every] for lead in leads]
+    for leads in (
+        (1,),
+        (1, 2, 5),
+        (1, 1.5, 2, 3, 5, 7),
+        (*np.arange(1, 3, 0.1), 3, 4, 5, 6, 7, 8, 9),
+    ):
+        ticks = [float(f"{a * 10.0**power:.4g}") for power in powers[::every] for a in leads]
+        if sum(low <= tick <= high for tick in ticks) >= _FEWEST_TICKS:
+            return ticks
+    return [float(f"{tick:.3g}") for tick in np.linspace(low, high, 4)]
 
 
 def _largest(values: Sequence[float | str]) -> float:
@@ -270,6 +277,8 @@ def _symbols(hollow: Sequence[bool]) -> list[str]:
 
 def _error(middle: Sequence[tuple[float, float, float]], unit: float) -> Options:
     """Bars from low to high, in a unit; none where an end is not known."""
+    if not any(map(_known, middle)):
+        return {"visible": False}
     up = [(high - at) / unit if _known((at, high)) else 0.0 for at, _, high in middle]
     down = [(at - low) / unit if _known((at, low)) else 0.0 for at, low, _ in middle]
     return {

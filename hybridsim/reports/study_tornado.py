@@ -68,7 +68,7 @@ def distribution(
     figure = figure_of("", "", caption, 330 + 34 * len(rows))
     panels = make_subplots(rows=2, cols=1, row_heights=[0.6, 0.4], vertical_spacing=0.2)
     panels.update_layout(figure.layout)
-    counts, edges = np.histogram(np.log10(ratios), bins=min(40, max(8, len(ratios) // 20)))
+    counts, edges = np.histogram(np.log10(ratios), _edges(np.log10(ratios)))
     middle = (edges[:-1] + edges[1:]) / 2
     colours = [COLOURS[0] if value < 0 else COLOURS[1] for value in middle]
     texts = [
@@ -89,3 +89,10 @@ def distribution(
     panels.update_yaxes(title_text="draws", row=1, col=1)
     panels.update_xaxes(title_text=plot_text(titles[1]), row=2, col=1)
     return panels
+
+
+def _edges(logs: np.ndarray) -> np.ndarray:
+    """Edges of bars, one of which stands where both are equal."""
+    low, high = min(float(logs.min()), 0.0), max(float(logs.max()), 0.0)
+    width = (high - low or 1.0) / min(40, max(8, len(logs) // 20))
+    return np.arange(math.floor(low / width), math.ceil(high / width) + 2) * width

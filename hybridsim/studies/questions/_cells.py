@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -14,6 +14,9 @@ import pandas as pd
 from hybridsim.reports.statistics import Interval, log_interval, mean_interval
 from hybridsim.scenario.quantity import Raw
 from hybridsim.studies.questions._measures import Measure, value_of, why_unknown
+
+if TYPE_CHECKING:
+    from hybridsim.studies.schema import Study
 
 Combination = dict[str, Raw]
 """Values of the fields that vary, as the study file writes them."""
@@ -28,12 +31,13 @@ class Cell:
         by_seed: the measure by seed; inf where the side did not get there. Seeds of which nothing
             is known are not in it.
         unknown: why, for each of those.
+        applied: the values of the fields that apply to the side.
         mark: why its numbers are not trusted, "" where they are.
         points: ids of its points: equal where none of the fields that differ applies to the side.
     """
 
     def __init__(self, side: str, values: Combination) -> None:
-        self.side, self.values = side, values
+        self.side, self.values, self.applied = side, values, values
         self.by_seed: dict[int, float] = {}
         self.unknown: dict[int, str] = {}
         self.mark = ""
@@ -96,11 +100,17 @@ def cells_of(table: pd.DataFrame, fields: Sequence[str], measure: Measure) -> li
     return list(found.values())
 
 
-def distinct(cells: Iterable[Mapping[str, Cell]]) -> list[Cell]:
+def distinct(cells: Iterable[Mapping[str, Cell]], study: Study) -> list[Cell]:
     """Cells of all sides, each point once: where an axis does not apply to a side, its first."""
     found: dict[tuple[str, frozenset[str]], Cell] = {}
+    sides_of = {field: axis.sides for axis in study.axes for field in axis.fields}
     for one in cells:
         for cell in one.values():
+            cell.applied = {
+                field: value
+                for field, value in cell.values.items()
+                if cell.side in sides_of.get(field, (cell.side,))
+            }
             found.setdefault((cell.side, frozenset(cell.points)), cell)
     return list(found.values())
 

@@ -171,8 +171,13 @@ def verdict(
     gaps = np.where(np.abs(gaps) <= _SAME, 0.0, gaps)
     kept = evaluated(came, BLOCK)
     below = (gaps < 0, gaps > 0)
-    allowed = [~bool(mark) & side for mark, side in zip(came.marks, below, strict=True)]
-    wins = [_share(won, kept, came.again, clusters) for won in allowed]
+    wins = [
+        # A side that is marked wins nothing by rule: that is no estimate.
+        Share(0.0, 0.0, 0.0, int(kept.sum()), "marked")
+        if mark
+        else _share(won, kept, came.again, clusters)
+        for mark, won in zip(came.marks, below, strict=True)
+    ]
     finite = kept & np.isfinite(gaps)
     seeds = int((~np.isnan(single[kept])).sum(axis=1).max(initial=0))
     tested = detectable_rows(single[kept]).mean() if seeds > 1 and kept.any() else math.nan
@@ -284,7 +289,7 @@ def _facts(one: Verdict, sides: Sequence[str]) -> dict[str, Any]:  # Any: goes t
             side: {"share": share.share, "low": share.low, "high": share.high}
             for side, share in zip(sides, one.wins, strict=True)
         },
-        "interval": one.wins[0].method,
+        "interval": {side: share.method for side, share in zip(sides, one.wins, strict=True)},
         "lower": dict(zip(sides, one.lower, strict=True)),
         "neither": one.neither,
         "detectable": one.tested,

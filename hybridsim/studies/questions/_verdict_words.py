@@ -128,7 +128,7 @@ def _on(verdict: Verdict, one: Drawn, sides: Sequence[str], where: str) -> Itera
         yield (
             f"{where}{what}: {verdict.again:,} of {verdict.draws:,} draws change the order of "
             f"requests; of these {verdict.evaluated - verdict.draws + verdict.again:,} were "
-            f"simulated and stand for all: {verdict.wins[0].method}."
+            f"simulated and stand for all: {_method(verdict)}."
         )
     elif verdict.again:
         yield (
@@ -179,6 +179,10 @@ def _on_deciding(verdict: Verdict, one: Drawn, sides: Sequence[str], where: str)
         f"{where}{what}: share of the variance of who wins that knowing one constant takes away "
         f"(by bins of its range, less what chance shows): {listed(texts)}."
     )
+
+
+def _method(verdict: Verdict) -> str:
+    return next((share.method for share in verdict.wins if share.method != "marked"), "all marked")
 
 
 def _some(names: Sequence[str]) -> str:

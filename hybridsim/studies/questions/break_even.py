@@ -96,7 +96,7 @@ class BreakEven(Question):
         found = [crossings(line, scale) for line in lines]
         first = next(iter(grid.values()))
         notes = notes_of(words, lines, found, first)
-        notes += notes_on(distinct(search.seen), self.measure)
+        notes += notes_on(distinct(search.seen, lab.study), self.measure)
         trusted = not any(one.marks for line in found for one in line)
         facts = _facts(words, lines, found, self)
         table = _table(words, lines)

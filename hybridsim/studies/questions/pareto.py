@@ -47,8 +47,8 @@ class Pareto(Question):
         fields = fields_of(lab.study)
         pairs = list(
             zip(
-                distinct(cells_of(lab.table, fields, self.x)),
-                distinct(cells_of(lab.table, fields, self.y)),
+                distinct(cells_of(lab.table, fields, self.x), lab.study),
+                distinct(cells_of(lab.table, fields, self.y), lab.study),
                 strict=True,
             )
         )
@@ -77,11 +77,12 @@ class Pareto(Question):
         what = f"{word(self.x)} against {word(self.y)}"
         if not best:
             return fit(f"No point of {points} can be trusted with values of {what}")
+        both = f"{word(self.x)} and {word(self.y)}"
         basis = f"(means over {best[0].x.interval.seeds} seeds)"
         if best[0].x.interval.seeds < 2:
             basis = f"({basis_text(1)})"
         if len(best) == 1:
-            return fit(f"{self._name(best[0])} is best of {points} points in both {what} {basis}")
+            return fit(f"{self._name(best[0])} is best of {points} points in both {both} {basis}")
         ends = f"from {self._name(best[0])} to {self._name(best[-1])}"
         sides = ", ".join(dict.fromkeys(called(spot.x.side) for spot in best))
         head = f"{len(best)} of {points} points are on the front of {what}"
@@ -89,7 +90,7 @@ class Pareto(Question):
 
     def _name(self, spot: Spot) -> str:
         values = f"{amount(spot.x.mean, self.x)}, {amount(spot.y.mean, self.y)}"
-        where = ", ".join(filter(None, (called(spot.x.side), place(spot.x.values))))
+        where = ", ".join(filter(None, (called(spot.x.side), place(spot.x.applied))))
         return f"{where} ({values})"
 
     def picture(self, lab: Lab, answer: Answer) -> go.Figure:

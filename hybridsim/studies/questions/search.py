@@ -148,7 +148,8 @@ class Search(Question):
         means = [float(row["mean"]) for row in rows]
         best, least = [], math.inf
         for row, mean in zip(rows, means, strict=True):
-            least = min(least, mean) if not row["mark"] and mean == mean else least
+            counts = not row["mark"] or not answer.trusted
+            least = min(least, mean) if counts and mean == mean else least
             best.append(least)
         texts = [
             f"{place({field: row[field] for field in self.fields})}: "

@@ -40,10 +40,10 @@ class Table(Question):
         """The best point, or who wins at how many points."""
         fields, sides = fields_of(lab.study), names_of(lab.study)
         cells = cells_of(lab.table, fields, self.measure)
-        notes = notes_on(distinct(cells), self.measure)
+        notes = notes_on(distinct(cells, lab.study), self.measure)
         if len(sides) == 2:
             return _of_two(cells, sides, self.measure, notes)
-        return _best(cells, self.measure, notes)
+        return _best(distinct(cells, lab.study), self.measure, notes)
 
     def picture(self, lab: Lab, answer: Answer) -> go.Figure:
         """A heat map of two axes, lines over one, bars without any."""
@@ -150,9 +150,8 @@ def _duel_sentence(found: Contest, sides: list[str], measure: Measure) -> str:
     return fit(text)
 
 
-def _best(cells: Sequence[dict[str, Cell]], measure: Measure, notes: list[str]) -> Answer:
+def _best(every: Sequence[Cell], measure: Measure, notes: list[str]) -> Answer:
     """The lowest of all sides and points."""
-    every = distinct(cells)
     sides = len({cell.side for cell in every})
     lines = [_line(cell) for cell in every]
     ranked = sorted((cell for cell in every if cell.reached), key=lambda cell: cell.mean)
@@ -201,8 +200,8 @@ def _best_sentence(best: Cell, where: str, alike: int, points: int, measure: Mea
 
 
 def _where(cell: Cell, sides: int) -> str:
-    words = [called(cell.side)] if sides > 1 or not cell.values else []
-    return ", ".join([*words, *([place(cell.values)] if cell.values else [])])
+    words = [called(cell.side)] if sides > 1 or not cell.applied else []
+    return ", ".join([*words, *([place(cell.applied)] if cell.applied else [])])
 
 
 def _line(cell: Cell) -> Line:

@@ -75,11 +75,14 @@ def test_one_point_can_be_best_in_both_and_a_side_without_the_axis_counts_once()
         value = 0.5 if side == "digital" else own["n"] + 1.0
         return {"seconds": value, "joules": value}
 
-    lab = ToyLab(study(["thermodynamic", "digital"], [axis({"n": range(4)})]), outcome)
+    varied = axis({"n": range(4)}, sides=["thermodynamic"])
+    lab = ToyLab(study(["thermodynamic", "digital"], [varied]), outcome)
     lab.table.loc[lab.table["side"] == "digital", "point"] = "one"
     answer = QUESTION.answer(lab)
     assert answer.facts["points"] == 5
-    assert answer.sentence.startswith("Digital, n 0 (500 ms, 500 mJ) is best of 5 points in both")
+    assert answer.sentence.startswith(
+        "Digital (500 ms, 500 mJ) is best of 5 points in both seconds and joules"
+    )
 
 
 @pytest.mark.parametrize(

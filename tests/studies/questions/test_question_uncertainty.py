@@ -111,7 +111,7 @@ def test_a_marked_side_wins_nothing():
         return {**priced(side, own, seed), "mark": mark}
 
     answer = Uncertainty(kind="uncertainty", draws=200).answer(lab_of(price=marked))
-    assert wins(answer, side="b")[0] == 0 and not answer.trusted
+    assert wins(answer, side="b") == (0, 0, 0) and not answer.trusted
     assert answer.sentence.startswith("Not trusted (b is lower in 7")
     assert "wins none: solver error 0.41 above 0.3" in answer.sentence
     assert wins(answer, side="a")[0] > 0.15
@@ -148,7 +148,7 @@ def test_numeric_constants_are_held_and_named_or_vary_in_clusters():
     answer = varied.answer(lab)
     assert set(seen) == {8, 9, 10, 11, 12, 13}
     found = answer.facts["points"][0]["verdicts"]["seconds"]
-    assert found["interval"] == "Korn-Graubard, 12 clusters"
+    assert found["interval"]["a"] == "Korn-Graubard, 12 clusters"
     # A Latin hypercube: of 12 points so many have 11 bits or more as the range says.
     high_bits = math.log(13.5 / 10.5) / math.log(13.5 / 7.5)
     truth = high_bits * math.log(5) / math.log(100)

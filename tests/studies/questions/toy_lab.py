@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from itertools import product
 from types import SimpleNamespace
 from typing import Any
@@ -29,7 +30,6 @@ def axis(
     values: Mapping[str, Sequence[Any]], kind: str = "grid", sides: Sequence[str] = ()
 ) -> Axis:
     """An axis of fields that vary together."""
-    sides = sides or ("thermodynamic",)
     nodes = {field: tuple(Node(v, "toy", 1) for v in own) for field, own in values.items()}
     return Axis(kind, nodes, tuple(sides), 0)
 
@@ -56,6 +56,7 @@ class _Scenarios:
 def study(sides: Sequence[str], axes: Sequence[Axis] = (), seeds: int = 1, **more: Any) -> Any:
     """What questions ask a study."""
     named = tuple(SimpleNamespace(name=name) for name in sides)
+    axes = [one if one.sides else replace(one, sides=tuple(sides)) for one in axes]
     found = {"sides": named, "axes": tuple(axes), "seeds": tuple(range(seeds)), "draw_seed": 0}
     found |= {
         "backend": "live",
