@@ -19,10 +19,31 @@ _POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 )
 _CONFIG = {"responsive": True, "displayModeBar": False}
-_LONG = 40
+_LONG, _SOME = 40, 20
 _DRAW = """
+function folded(text, most) {
+  return text.split(' ').reduce(function (lines, word) {
+    var last = lines[lines.length - 1];
+    if (last && (last + ' ' + word).length <= most) lines[lines.length - 1] = last + ' ' + word;
+    else lines.push(word);
+    return lines;
+  }, []).join('<br>');
+}
 document.querySelectorAll('figure.chart').forEach(function (figure) {
   var chart = JSON.parse(figure.querySelector('script').textContent);
+  if (figure.clientWidth && figure.clientWidth < 560) {
+    Object.keys(chart.layout).forEach(function (key) {
+      var axis = chart.layout[key], own = key.replace('axis', '');
+      if (/^x/.test(own) && axis.title && axis.title.text) {
+        axis.title.text = folded(axis.title.text, 20);
+      } else if (/^y/.test(own) && axis.type === 'category') {
+        axis.tickvals = chart.data.reduce(function (names, trace) {
+          return (trace.yaxis || 'y') === own && trace.y ? names.concat(trace.y) : names;
+        }, []);
+        axis.ticktext = axis.tickvals.map(function (name) { return folded(name, 20); });
+      }
+    });
+  }
   Plotly.newPlot(figure.querySelector('div'), chart.data, chart.layout, chart.config);
 });
 document.querySelectorAll('details').forEach(function (details) {
@@ -33,7 +54,9 @@ document.querySelectorAll('details').forEach(function (details) {
   });
 });
 """
-"""What is folded has no width until it is opened."""
+"""In narrow charts long titles and names take several lines. What is folded has no width until it
+is opened.
+"""
 
 
 def escape(value: object) -> str:
@@ -166,9 +189,11 @@ def folding_table(headers: Sequence[str], groups: Iterable[Lines], text: int = 1
 
 
 def _cell(kind: str, value: object) -> str:
+    """Text that would take many short lines gets room for fewer."""
     text = value.text if isinstance(value, Link | Patch) else str(value)
     inner = value.html() if isinstance(value, Link | Patch) else escape(text)
-    return f'<td class="{kind}{" long" if len(text) > _LONG else ""}">{inner}</td>'
+    size = " long" if len(text) > _LONG else " some" if len(text) > _SOME else ""
+    return f'<td class="{kind}{size}">{inner}</td>'
 
 
 def chart(figure: go.Figure, caption: str, height: int) -> str:

@@ -34,7 +34,7 @@ def varied(view: StudyView) -> str:
     rows = []
     for name, first in zip(view.fields, view.reference, strict=False):
         values = list(dict.fromkeys(map(value_text, view.points[name])))
-        rows.append([name, first, _values(values), ", ".join(view.applying[name]) or ABSENT])
+        rows.append([name, first, _values(values), _sides(view, name)])
     told = (
         f"Sides: {', '.join(view.sides) or ABSENT}. "
         f"Seeds, the same on every side: {', '.join(map(str, view.seeds)) or ABSENT}."
@@ -42,6 +42,12 @@ def varied(view: StudyView) -> str:
     table = page.table(["Field", "Baseline", "Values", "Sides"], rows, text=4) if rows else ""
     nothing = "" if rows else page.paragraph("No field varies.")
     return page.section("What varied", table, nothing, page.paragraph(told))
+
+
+def _sides(view: StudyView, name: str) -> str:
+    """Sides on which a field makes a difference; of one that has one value: all."""
+    found = view.effects[name]
+    return ", ".join(side for side in view.sides if found.get(side, not found)) or ABSENT
 
 
 def _values(values: Sequence[str]) -> str:

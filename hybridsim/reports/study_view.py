@@ -69,8 +69,10 @@ class StudyView:
         return self.points[~again].reset_index(drop=True)
 
     @cached_property
-    def applying(self) -> dict[str, tuple[str, ...]]:
-        """For each field the sides on which its values make different points."""
+    def effects(self) -> dict[str, dict[str, bool]]:
+        """For each field, by side: whether its values make different points; sides that had one
+        value only are left out.
+        """
         keys = {name: self.points[name].map(value_text) for name in ("side", *self.fields, "seed")}
         frame = pd.DataFrame({**keys, "point of it": self.points["point"]})
         found = {}
@@ -78,13 +80,13 @@ class StudyView:
             others = [key for key in keys if key != name]
             counts = frame.groupby(others)[[name, "point of it"]].nunique()
             tried = counts[counts[name] > 1]["point of it"].gt(1).groupby("side").any()
-            found[name] = tuple(side for side in self.sides if tried.get(side, True))
+            found[name] = {str(side): bool(several) for side, several in tried.items()}
         return found
 
     def setting(self, row: Mapping[Hashable, Any]) -> Setting:  # Any: a row of the points
         """A point's values of the fields; a dash for those that do not apply to its side."""
         return tuple(
-            value_text(row[name]) if row["side"] in self.applying[name] else ABSENT
+            value_text(row[name]) if self.effects[name].get(row["side"], True) else ABSENT
             for name in self.fields
         )
 

@@ -41,7 +41,7 @@ th, td { padding: 4px 14px 4px 0; border-bottom: 1px solid var(--line); text-ali
 td.number, th.number { text-align: right; white-space: nowrap; padding-right: 10px; }
 tbody tr:hover { background: var(--tint); }
 td.text { overflow-wrap: break-word; } td.text:first-child { min-width: 9ch; }
-td.long { min-width: 30ch; overflow-wrap: anywhere; }
+td.text.some { min-width: 16ch; } td.long { min-width: 30ch; overflow-wrap: anywhere; }
 .legend { display: flex; flex-wrap: wrap; gap: 2px 16px; max-width: none; font-size: 13px;
   margin: 10px 0 0; }
 .legend i { display: inline-block; width: 11px; height: 11px; margin-right: 6px; }

@@ -14,11 +14,17 @@ from selenium.webdriver.support.ui import WebDriverWait
 from study_views import points, view_of
 
 from hybridsim.reports.study import write_study_report
+from hybridsim.reports.study_figures import Axis, Bar, tornado
 
 pytestmark = pytest.mark.browser
 
 EVIL = "<script>window.hacked=1</script><img src=x onerror=window.hacked=1>" + "very-long" * 20
 WIDE = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
+LINES = ".scatterlayer .js-line"
+PLACE = (
+    "var place = document.querySelector(arguments[0]).getBoundingClientRect();"
+    " return [place.left, place.right]"
+)
 OPEN = "document.querySelectorAll('details').forEach(d => { d.open = true; })"
 
 
@@ -35,14 +41,14 @@ def page(request, tmp_path_factory) -> Path:
     return path
 
 
-def visit(browser: Chrome, page: Path, width: int) -> None:
+def visit(browser: Chrome, page: Path, width: int, marks: str = LINES, fewest: int = 2) -> None:
     """Open a page at a width, unfold all of it and wait until its picture is there."""
     metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     browser.get_log("browser")
     browser.get(page.as_uri())
-    drawn = "return document.querySelectorAll('.scatterlayer .js-line').length"
-    WebDriverWait(browser, 30).until(lambda b: b.execute_script(drawn) >= 2)
+    drawn = f"return document.querySelectorAll('{marks}').length"
+    WebDriverWait(browser, 30).until(lambda b: b.execute_script(drawn) >= fewest)
     browser.execute_script(OPEN)
 
 
@@ -60,6 +66,18 @@ def test_the_page_is_drawn_and_no_wider_than_the_window(browser, page, width):
         assert 0 <= left < right <= width
     assert browser.get_log("browser") == []
     assert browser.get_screenshot_as_png()
+
+
+def test_long_names_leave_room_for_the_bars_of_a_narrow_chart(browser, tmp_path):
+    name = "a100-sxm4-80gb with the next link up (assumed)"
+    rows = [Bar(f"{name} {index}", 0.5, 2.0, True, "") for index in range(6)]
+    figure = tornado(rows, Axis("factor on seconds to the target over the baseline"), "")
+    write_study_report(view_of(points(), figure=figure), tmp_path / "page.html")
+    visit(browser, tmp_path / "page.html", 420, ".barlayer .point path", 12)
+    left, right = browser.execute_script(PLACE, ".nsewdrag")
+    assert right - left > 0.3 * 420
+    left, right = browser.execute_script(PLACE, ".xtitle")
+    assert 0 <= left < right <= 420
 
 
 def test_text_stays_text(browser, page):

@@ -103,6 +103,17 @@ def test_a_side_without_a_field_is_one_point_of_it(tmp_path):
     assert last[:4] == ["digital", "–", "–", "3 of 3"]
 
 
+def test_a_field_that_a_side_never_tried_is_not_said_to_matter_to_it(tmp_path):
+    """Parts that one side has not: empty in its rows."""
+    table = points()
+    table = table[(table["side"] == SIDES[0]) | (table[COUNT] == 1) & (table[LINK] == WIDTHS[0])]
+    text = page_of(tmp_path, view_of(table))
+    assert [row[3] for row in rows_of(section_of(text, "What varied"))[1:]] == [SIDES[0]] * 2
+    one = view_of(table[(table[COUNT] == 1) & (table[LINK] == WIDTHS[0])])
+    rows = rows_of(section_of(page_of(tmp_path, one), "What varied"))
+    assert [row[3] for row in rows[1:]] == ["thermodynamic, digital"] * 2
+
+
 def test_variants_are_held_against_the_baseline_in_pairs_of_one_seed(tmp_path):
     """The ratio is the geometric mean over seeds; half its interval on logs is t s / sqrt(n)."""
     table = points(seeds=5)
