@@ -12,9 +12,16 @@ from hypothesis import strategies as st
 from signing import sign
 
 import hybridsim
-from hybridsim.hardware.requests import Compute, Convert, Propagate, Settle, Transmit
+from hybridsim.hardware.requests import (
+    Compute,
+    Convert,
+    Propagate,
+    Settle,
+    Transmit,
+    encode,
+)
 from hybridsim.results.read import Run
-from hybridsim.results.time_band import COLUMNS, time_band
+from hybridsim.results.time_band import COLUMNS, TimeBand, time_band
 from hybridsim.results.time_corners import Asked, Sheet, ends_ps, sheets_of
 from hybridsim.scenario.datasheets.constants import CONSTANTS
 from hybridsim.scenario.machine import GpuSpec, MachineSpec, SpuSpec
@@ -238,3 +245,74 @@ def test_the_run_folder_alone_says_the_band(tmp_path):
     sign(tmp_path / "run", machine=manifest["machine"])
     after = Run.open(tmp_path / "run").time_band
     assert after.low_ps == before.low_ps and after.high_ps > before.high_ps
+
+
+def fixed(value) -> dict[str, float]:
+    return {"low": value, "value": value, "high": value}
+
+
+GPU = {
+    "launch_asynchronous_s": {"low": 5e-12, "value": 10e-12, "high": 40e-12},
+    "launch_synchronous_s": fixed(10e-12),
+    "flop_efficiency": fixed(1.0),
+    "bandwidth_efficiency": fixed(1.0),
+    "peak_fp32_flop_per_s": fixed(1e12),
+    "memory_bandwidth_byte_per_s": fixed(1e12),
+}
+MACHINE = {
+    "nodes": [{"name": "gpu0", "sheet": {"kind": "gpu", "name": "g", "constants": GPU}}],
+    "edges": [
+        {"name": name, "sheet": {"kind": "link", "name": "l", "constants": {
+            "bandwidth_bit_per_s": fixed(1e12)}}}
+        for name in ("a", "b")
+    ],
+}  # fmt: skip
+LAUNCH, BITS, BOTH = 0, 1, 2
+ASKED = {
+    LAUNCH: encode(Compute(Work((Kernel("k", flop=0, bytes=0),)))),
+    BITS: encode(Transmit(20, 0, ("a",))),
+    BOTH: encode(Transmit(20, 0, ("a", "b"))),
+}
+"""10 [5, 40] ps on the GPU, 20 ps on links."""
+
+
+def band_of(*rows) -> TimeBand:
+    """Of spans (part, request, end, parents, blocker), numbered in order."""
+    parents = [row[3] for row in rows]
+    texts = {"lane": "compute", "role": "server", "kind": "k", "note": ""}
+    chunk = {name: np.array([text] * len(rows), dtype=object) for name, text in texts.items()}
+    chunk |= {
+        "id": np.arange(len(rows)),
+        "parents": np.array([p for own in parents for p in own], dtype=int),
+        "parents_offsets": np.cumsum([0, *map(len, parents)]),
+        "part": np.array([row[0] for row in rows], dtype=object),
+        "step": np.arange(len(rows)),
+        **{name: np.array([row[i] for row in rows])
+            for name, i in (("request", 1), ("end_ps", 2), ("blocker", 4))},
+    }  # fmt: skip
+    return time_band(MACHINE, ASKED, [chunk])
+
+
+def test_what_was_served_before_may_hold_up_what_did_not_wait():
+    """The second launch follows the message (20 ps); the slow first one ends at 40."""
+    found = band_of(
+        ("gpu0", LAUNCH, 10, (), -1), ("a", BITS, 20, (), -1), ("gpu0", LAUNCH, 30, (1,), -1)
+    )
+    assert found == (20 + 5, 40 + 40, "")
+
+
+def test_what_held_another_resource_is_waited_for():
+    found = band_of(("gpu0", LAUNCH, 10, (), -1), ("a", BITS, 30, (), 0))
+    assert found == (5 + 20, 40 + 20, "")
+
+
+def test_a_message_starts_when_all_of_its_wires_are_free():
+    """It holds both; the next one on either follows it, and it follows what ``b`` sent."""
+    found = band_of(
+        ("gpu0", LAUNCH, 10, (), -1), ("b", BITS, 30, (0,), -1), ("a", BOTH, 50, (), 1),
+        ("b", BOTH, 50, (), 1), ("b", BITS, 70, (), 3),
+    )  # fmt: skip
+    assert found == (5 + 60, 40 + 60, "")
+    early = band_of(("gpu0", LAUNCH, 10, (), -1), ("b", BITS, 30, (0,), -1),
+        ("a", BOTH, 55, (0,), -1), ("b", BOTH, 55, (0,), -1))  # fmt: skip
+    assert "schedule" in early.reason
