@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import functools
 from pathlib import Path
 from typing import Any
 
 import pytest
+from shared_tasks import task_of
 
 import hybridsim
 
@@ -112,7 +114,8 @@ PROGRAMS = {
 
 
 def simulate(document: dict[str, Any], out: Path, **options: Any):
-    return hybridsim.run(hybridsim.load(document), out, force=True, **options)
+    scenario = hybridsim.load(document)
+    return hybridsim.run(scenario, out, force=True, task=task_of(scenario), **options)
 
 
 def changed(document: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
@@ -128,10 +131,20 @@ def changed(document: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
     return result
 
 
+@pytest.fixture(scope="session")
+def live(tmp_path_factory):
+    """The live run of a program by name, and its fact store; each program runs once."""
+
+    @functools.cache
+    def ran(name: str):
+        folder = tmp_path_factory.mktemp(name)
+        facts = folder / "facts.sqlite"
+        return simulate(PROGRAMS[name], folder / "run", facts=facts), facts
+
+    return ran
+
+
 @pytest.fixture(scope="session", params=sorted(PROGRAMS))
-def program(request, tmp_path_factory):
+def program(request, live):
     """(name, scenario document, live run, its fact store)."""
-    folder = tmp_path_factory.mktemp(request.param)
-    facts = folder / "facts.sqlite"
-    run = simulate(PROGRAMS[request.param], folder / "run", facts=facts)
-    return request.param, PROGRAMS[request.param], run, facts
+    return request.param, PROGRAMS[request.param], *live(request.param)
