@@ -110,6 +110,11 @@ def combinations(axes: Sequence[Axis]) -> Iterator[dict[str, Node]]:
         }
 
 
+def values_of_side(axes: Sequence[Axis], side: str) -> Iterator[dict[str, Node]]:
+    """Every combination of the values that apply to a side, each once."""
+    yield from combinations([axis for axis in axes if side in axis.sides])
+
+
 def number_of_combinations(axes: Sequence[Axis]) -> int:
     """How many there are: 1 without axes."""
     return math.prod(len(group[0]) for group in _groups(axes))

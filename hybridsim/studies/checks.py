@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from hybridsim.errors import Problem
+from hybridsim.errors import InputError, Problem
 from hybridsim.scenario.document import Node
 from hybridsim.scenario.fields import NODE_NAME
 from hybridsim.scenario.merge import keys_of, short_form
@@ -36,7 +36,10 @@ def check(plan: Plan, root: Node, source: str) -> list[Problem]:
     if number_of_points(plan) <= MOST_POINTS:
         problems += trials(plan, root)
     if fits and isinstance(plan, Study):
-        problems += [problem_at(root, *complaint) for complaint in plan.question.problems(plan)]
+        try:
+            problems += [problem_at(root, *found) for found in plan.question.problems(plan)]
+        except InputError as error:  # it looked at a scenario that is not valid
+            problems += () if problems else error.problems
     return problems
 
 

@@ -3,99 +3,23 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
-from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler, PrivateAttr, model_validator
-from pydantic_core import CoreSchema, core_schema
+from pydantic import Field, PrivateAttr, model_validator
 
+from hybridsim.errors import InputError
 from hybridsim.results.solves import MOST_ERROR
 from hybridsim.scenario.document import Node
-from hybridsim.scenario.fields import Complaint, Short, Strict, Text, complain, wrong
+from hybridsim.scenario.fields import Complaint, Short, Strict, Text, complain
 from hybridsim.scenario.quantity import Raw, describe
-from hybridsim.scenario.schema import WithUnits
-from hybridsim.studies.axes import Axis
+from hybridsim.scenario.schema import Scenario, WithUnits
+from hybridsim.studies.axes import Axis, values_of_side
 from hybridsim.studies.catalogue import AnyQuestion
 from hybridsim.studies.expansion import Expansion
+from hybridsim.studies.fields import LARGEST_SEED, SeedList, Value
 
-MOST_SEEDS = 10_000
-_LARGEST_SEED = 2**63 - 1
-
-
-@dataclass(frozen=True)
-class _Value:
-    """Annotation of a value that a field takes: a text, a number or a boolean."""
-
-    def check(self, value: Raw) -> Raw:
-        """The value itself."""
-        finite = not isinstance(value, float) or abs(value) < float("inf")
-        if type(value) not in (str, int, float, bool) or not finite:
-            raise wrong("a text, a finite number, true or false", describe(value))
-        return value
-
-    def __get_pydantic_core_schema__(
-        self, source: Raw, handler: GetCoreSchemaHandler
-    ) -> CoreSchema:
-        """A plain check."""
-        return core_schema.no_info_plain_validator_function(self.check)
-
-    def __get_pydantic_json_schema__(
-        self, schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> dict[str, Raw]:
-        """Raw scalar."""
-        return {"type": ["string", "number", "boolean"]}
-
-
-@dataclass(frozen=True)
-class _Seeds:
-    """Annotation of a list of seeds, or of a number n that stands for 0 to n - 1."""
-
-    or_number: bool = True
-
-    def parse(self, value: Raw) -> tuple[int, ...]:
-        """All seeds."""
-        if self.or_number and type(value) is int and 1 <= value <= MOST_SEEDS:
-            return tuple(range(value))
-        due = f"a number from 1 to {MOST_SEEDS} or a list of seeds" if self.or_number else "a list"
-        if not isinstance(value, (list, tuple)) or len(value) > MOST_SEEDS:
-            raise wrong(due, f"{len(value)} items" if isinstance(value, list) else describe(value))
-        if not value:
-            raise wrong("at least one seed", "an empty list")
-        complain(
-            [
-                Complaint((index,), "a whole number from 0 to 2^63 - 1", describe(seed))
-                for index, seed in enumerate(value)
-                if type(seed) is not int or not 0 <= seed <= _LARGEST_SEED
-            ]
-        )
-        complain(
-            [
-                Complaint((index,), "each seed once", f"{seed} again")
-                for index, seed in enumerate(value)
-                if seed in value[:index]
-            ]
-        )
-        return tuple(value)
-
-    def __get_pydantic_core_schema__(
-        self, source: Raw, handler: GetCoreSchemaHandler
-    ) -> CoreSchema:
-        """A plain function; written as the list of all."""
-        writer = core_schema.plain_serializer_function_ser_schema(list)
-        return core_schema.no_info_plain_validator_function(self.parse, serialization=writer)
-
-    def __get_pydantic_json_schema__(
-        self, schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> dict[str, Raw]:
-        """A number, a list, or both."""
-        items = {"type": "integer", "minimum": 0, "maximum": _LARGEST_SEED}
-        several = {"type": "array", "items": items, "minItems": 1, "uniqueItems": True}
-        number = {"type": "integer", "minimum": 1, "maximum": MOST_SEEDS}
-        return {"anyOf": [number, several]} if self.or_number else several
-
-
-Value = Annotated[Raw, _Value()]
 Fields = dict[Text, Raw]
 """Values by dotted field of a scenario."""
 
@@ -153,7 +77,7 @@ class AxisChoice(Strict):
 class Tuning(Strict):
     """Settings that each side chooses for itself, on seeds of their own, with equal budgets."""
 
-    seeds: Annotated[tuple[int, ...], _Seeds(or_number=False)] = Field(
+    seeds: Annotated[tuple[int, ...], SeedList(or_number=False)] = Field(
         description="seeds to choose on; none of the study's own"
     )
     fields: dict[Text, dict[Text, list[Value]]] = Field(
@@ -200,11 +124,11 @@ class Plan(Strict):
     axis_choices: list[AxisChoice] = Field(
         default_factory=list, alias="axes", description="what varies; every combination is run"
     )
-    seeds: Annotated[tuple[int, ...], _Seeds()] = Field(
+    seeds: Annotated[tuple[int, ...], SeedList()] = Field(
         (0,), description="seeds of every side's runs: a number n for 0 to n - 1, or a list"
     )
     draw_seed: int = Field(
-        0, ge=0, le=_LARGEST_SEED, description="seed of what the study itself draws"
+        0, ge=0, le=LARGEST_SEED, description="seed of what the study itself draws"
     )
     tuning: Tuning | None = Field(
         None, description="settings that each side chooses on other seeds first"
@@ -264,6 +188,17 @@ class Plan(Strict):
     def expansion(self) -> Expansion:
         """The scenarios of its sides under values of fields."""
         return self._expansion
+
+    def scenarios_of(self, side: str) -> Iterator[Scenario]:
+        """A side's scenario under every combination of the values that apply to it, in order,
+        without any that is not valid.
+        """
+        for values in values_of_side(self.axes, side):
+            try:
+                scenario = self._expansion.scenario(side, values)
+            except InputError:
+                continue
+            yield scenario
 
 
 class Study(Plan):

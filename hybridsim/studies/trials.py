@@ -9,7 +9,7 @@ from dataclasses import replace
 from hybridsim.errors import MOST_PROBLEMS, InputError, Problem
 from hybridsim.scenario.document import Node
 from hybridsim.scenario.quantity import Raw, describe
-from hybridsim.studies.axes import combinations
+from hybridsim.studies.axes import values_of_side
 from hybridsim.studies.expansion import is_within
 from hybridsim.studies.schema import Plan
 
@@ -38,21 +38,13 @@ def trials(plan: Plan, root: Node) -> list[Problem]:
 
 
 def _distinct(plan: Plan, root: Node) -> Iterator[tuple[str, dict[str, Node]]]:
-    """Every side with the values that apply to it, each once."""
-    seen = set()
-    for number, combination in enumerate(combinations(plan.axes)):
-        for side in plan.expansion.bases:
-            applied = {
-                field: combination[field]
-                for axis in plan.axes
-                if side in axis.sides
-                for field in axis.fields
-            }
+    """Every side with the values that apply to it, each once; the first ones also under every
+    setting that is tuned.
+    """
+    for side in plan.expansion.bases:
+        for number, values in enumerate(values_of_side(plan.axes, side)):
             for tuned in _tuned(plan, side, root) if number == 0 else [{}]:
-                key = (side, *(id(node) for node in {**applied, **tuned}.values()))
-                if key not in seen:
-                    seen.add(key)
-                    yield side, {**applied, **tuned}
+                yield side, {**values, **tuned}
 
 
 def _tuned(plan: Plan, side: str, root: Node) -> Iterator[dict[str, Node]]:

@@ -187,6 +187,7 @@ MISTAKES: list[tuple[dict[str, str], int, str, str]] = [
     ({"l10": "seeds: [1, -2]"}, 10, "seeds[1]", "a whole number from 0 to 2^63 - 1, got -2"),
     ({"l10": "seeds: [1, 2, 1]"}, 10, "seeds[2]", "each seed once, got 1 again"),
     ({"l10": "seeds: [1, true]"}, 10, "seeds[1]", "a whole number"),
+    ({"l10": "seeds: [1, 1]", "l12": "  seeds: [0, 9]"}, 10, "seeds[1]", "each seed once"),
     ({"l12": "  seeds: 2"}, 12, "tuning.seeds", "a list, got 2"),
     ({"l12": "  seeds: [100, 2]"}, 12, "tuning.seeds[1]", "not the study's own, got 2"),
     ({"l15": "    digital: {training.algorithm.learning_rate: [0.01]}"}, 13, "tuning.fields",
@@ -200,8 +201,12 @@ MISTAKES: list[tuple[dict[str, str], int, str, str]] = [
      "tuning.fields.digital.'training.steps'", "each field once for a side"),
     ({"l16": "backend: replay"}, 16, "backend", "one of live, timing"),
     ({"l17": "gate: {solver_error: 0}"}, 17, "gate.solver_error", "a number > 0.0, got 0"),
-    ({"l18": "question: {kind: tabel}"}, 18, "question", "(nearest: 'table'), got 'tabel'"),
-    ({"l18": "question: {kind: table, no: 1}"}, 18, "question", "the unknown key"),
+    ({"l18": "question: {kind: tabel}"}, 18, "question.kind", "(nearest: 'table'), got 'tabel'"),
+    ({"l18": "question: {kind: table, no: 1}"}, 18, "question.no", "the unknown key 'no'"),
+    ({"l18": "question: {kind: table, measure: second}"}, 18, "question.measure",
+     "(nearest: 'seconds'), got 'second'"),
+    ({"l18": "question: {}"}, 18, "question.kind", "expected a kind, got nothing"),
+    ({"l16": "backend: timing"}, 18, "question.measure", "that 'backend: timing' does not eval"),
 ]  # fmt: skip
 
 
@@ -214,6 +219,16 @@ def test_a_mistake_is_one_line_with_its_place(
     assert found[0][0] == line
     assert found[0][1].startswith(path)
     assert text in found[0][2]
+
+
+def test_what_a_question_asks_is_told_beside_what_is_wrong_with_a_point(tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        l5="set: {training.target: null}",
+        l9="  - {field: machine.gpu.idle, grid: [40 V]}",
+        l18="question: {kind: break_even, axis: training.steps}",
+    )
+    assert {line for line, *_ in told(path)} == {9, 18}
 
 
 def test_an_unknown_side_of_tuning_is_named(tmp_path: Path) -> None:
@@ -306,7 +321,13 @@ def test_what_a_side_lacks_alone_an_axis_may_bring(tmp_path: Path) -> None:
         "question: {kind: table}",
     ]
     assert len(points_of(load_study(write(tmp_path, lines)))) == 2
-    assert "at least one SPU" in told(write(tmp_path, lines, l3=""))[0][2]
+    for axes in ("", "axes: [{field: machine.gpu.idle, grid: [50 W, 60 W]}]"):
+        [(_, path, text)] = told(write(tmp_path, lines, l3=axes))
+        assert path == "machine"
+        assert "kfac-digits-digital.yaml:" in text
+        assert text.endswith(
+            "at least one SPU that the GPU reaches, for algorithm 'kfac', got none"
+        )
 
 
 def test_overrides_change_the_study(tmp_path: Path) -> None:
@@ -314,6 +335,7 @@ def test_overrides_change_the_study(tmp_path: Path) -> None:
         write(tmp_path),
         [
             "seeds=[5]",
+            "set.training[steps]=6",
             "set.training.steps=7",
             "scenarios.digital.set.training.batch_size=16",
             "axes[0].grid=[25 Gb/s]",

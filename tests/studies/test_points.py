@@ -126,7 +126,8 @@ def test_an_id_is_of_what_is_run_and_not_of_what_it_is_called(tmp_path: Path) ->
     )
     assert points_of(one)[0].id == points_of(two)[1].id
     assert len({point.id for point in points_of(two)}) == 4
-    assert points_of(study_of(backend="timing"))[0].id != points_of(one)[0].id
+    timing = study_of(backend="timing", question={"kind": "table", "measure": "run_seconds"})
+    assert points_of(timing)[0].id != points_of(one)[0].id
     other = study_of(set={"host.threads": 2})
     assert points_of(other)[0].id != points_of(one)[0].id
 

@@ -86,11 +86,13 @@ def measure_problems(study: Study, key: str, measure: Measure) -> Trouble:
     """
     if measure not in TO_TARGET:
         return []
-    targets = {
-        side.name: study.expansion.scenario(side.name, {}).training.target for side in study.sides
-    }
-    with_target = [name for name, target in targets.items() if target is not None]
-    without = [name for name, target in targets.items() if target is None]
+    targets = [
+        (side.name, scenario.training.target)
+        for side in study.sides
+        for scenario in study.scenarios_of(side.name)
+    ]
+    with_target = [name for name, target in targets if target is not None]
+    without = [name for name, target in targets if target is None]
     path, due = ("question", key), "step_seconds, step_joules, run_seconds or run_joules"
     if study.backend == "timing" and with_target:
         got = f"{measure}, to a target of {with_target[0]} that 'backend: timing' does not evaluate"
@@ -107,9 +109,8 @@ def constant_problems(study: Study, asked: Sequence[str] | None) -> Trouble:
     from hybridsim.studies.retiming.draws import ranged_constants
 
     # Imported late: it knows points, which know studies, which know questions.
-    ranged = ranged_constants(
-        {side.name: study.expansion.scenario(side.name, {}) for side in study.sides}
-    )
+    firsts = {side.name: next(study.scenarios_of(side.name), None) for side in study.sides}
+    ranged = ranged_constants({name: first for name, first in firsts.items() if first is not None})
     found: Trouble = [
         (("question", "constants", index), expected, got)
         for index, expected, got in unknown_constants(ranged, asked)

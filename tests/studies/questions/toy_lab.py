@@ -58,10 +58,12 @@ def study(sides: Sequence[str], axes: Sequence[Axis] = (), seeds: int = 1, **mor
     named = tuple(SimpleNamespace(name=name) for name in sides)
     axes = [one if one.sides else replace(one, sides=tuple(sides)) for one in axes]
     found = {"sides": named, "axes": tuple(axes), "seeds": tuple(range(seeds)), "draw_seed": 0}
+    expansion = _Scenarios(more.pop("target", 0.9))
     found |= {
         "backend": "live",
         "axis_choices": [],
-        "expansion": _Scenarios(more.pop("target", 0.9)),
+        "expansion": expansion,
+        "scenarios_of": lambda side: iter([expansion.scenario(side, {})]),
     }
     return SimpleNamespace(**(found | more))
 
