@@ -13,25 +13,23 @@ import torch
 
 from hybridsim.operations.ref import digest
 
-_DRAWS = frozenset({"reports", "cli.py", "progress.py", "__main__.py"})
-"""What only shows results; all other sources can change a number, whatever folder they move to."""
+_DRAWS = frozenset({"reports", "studies/questions", "cli.py", "progress.py", "__main__.py"})
+"""What only shows results, or asks of them; all other sources can change a number, whatever folder they move to."""
 
 
 def sources(package: Traversable) -> Iterator[tuple[str, Traversable]]:
     """The sources below a package that can change a number, as (path within it, file), in order of
     the path.
     """
-    yield from sorted(_walk(package, "", _DRAWS), key=lambda found: found[0])
+    yield from sorted(_walk(package, ""), key=lambda found: found[0])
 
 
-def _walk(
-    folder: Traversable, prefix: str, left_out: frozenset[str]
-) -> Iterator[tuple[str, Traversable]]:
+def _walk(folder: Traversable, prefix: str) -> Iterator[tuple[str, Traversable]]:
     for entry in folder.iterdir():
-        if entry.name in left_out or entry.name.startswith((".", "__pycache__")):
+        if f"{prefix}{entry.name}" in _DRAWS or entry.name.startswith((".", "__pycache__")):
             continue
         if entry.is_dir():
-            yield from _walk(entry, f"{prefix}{entry.name}/", frozenset())
+            yield from _walk(entry, f"{prefix}{entry.name}/")
         elif entry.name.endswith(".py"):
             yield f"{prefix}{entry.name}", entry
 

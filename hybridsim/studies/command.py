@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -13,8 +14,10 @@ from hybridsim.studies.collect.shards import shard_of
 from hybridsim.studies.estimate import Plan
 from hybridsim.studies.load import load_study
 from hybridsim.studies.options import Options
+from hybridsim.studies.points import points_of
 from hybridsim.studies.result import StudyResult
 from hybridsim.studies.run import launch
+from hybridsim.studies.unused import unused
 
 
 class Unanswered(HybridsimError):
@@ -71,6 +74,8 @@ def run_words(words: Words) -> None:
     out = None if words.check and not folder.is_dir() else folder  # checks leave nothing behind
 
     def announce(plan: Plan) -> bool:
+        for field in unused(loaded, points_of(loaded)):
+            print(f"unused: {field}", file=sys.stderr)
         print(plan, flush=True)
         return not words.check
 

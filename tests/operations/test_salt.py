@@ -12,7 +12,7 @@ from hybridsim.operations.keys import code_digest, sources
 
 PACKAGE = Path(hybridsim.__file__).parent
 PATHS = [path for path, _ in sources(PACKAGE)]
-SHOWN_ONLY = ("reports/", "cli.py", "progress.py", "__main__.py")
+SHOWN_ONLY = ("reports/", "studies/questions/", "cli.py", "progress.py", "__main__.py")
 
 
 @pytest.fixture(scope="module")
