@@ -14,7 +14,9 @@ import torch
 from hybridsim.operations.ref import digest
 
 _DRAWS = frozenset({"reports", "studies/questions", "cli.py", "progress.py", "__main__.py"})
-"""What only shows results, or asks of them; all other sources can change a number, whatever folder they move to."""
+"""What only shows results, or asks of them; all other sources can change a number, whatever folder
+they move to.
+"""
 
 
 def sources(package: Traversable) -> Iterator[tuple[str, Traversable]]:
