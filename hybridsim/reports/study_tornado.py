@@ -69,14 +69,15 @@ def distribution(
     panels = make_subplots(rows=2, cols=1, row_heights=[0.6, 0.4], vertical_spacing=0.2)
     panels.update_layout(figure.layout)
     counts, edges = np.histogram(np.log10(ratios), _edges(np.log10(ratios)))
+    shares = 100 * counts / len(ratios)
     middle = (edges[:-1] + edges[1:]) / 2
     colours = [COLOURS[0] if value < 0 else COLOURS[1] for value in middle]
     texts = [
-        f"{count} draws from {10**a:.3g} to {10**b:.3g}"
-        for count, a, b in zip(counts, edges[:-1], edges[1:], strict=True)
+        f"{share:.3g} % of the draws from {10**a:.3g} to {10**b:.3g}"
+        for share, a, b in zip(shares, edges[:-1], edges[1:], strict=True)
     ]
     panels.add_bar(
-        x=middle.tolist(), y=counts.tolist(), width=np.diff(edges).tolist(), row=1, col=1,
+        x=middle.tolist(), y=shares.tolist(), width=np.diff(edges).tolist(), row=1, col=1,
         marker={"color": colours}, customdata=texts, hovertemplate="%{customdata}<extra></extra>",
         showlegend=False,
     )  # fmt: skip
@@ -86,7 +87,7 @@ def distribution(
     panels.update_xaxes(automargin=True, gridcolor="#e8ebef")
     panels.update_yaxes(automargin=True, gridcolor="#e8ebef")
     panels.update_xaxes(title_text=plot_text(titles[0]), row=1, col=1)
-    panels.update_yaxes(title_text="draws", row=1, col=1)
+    panels.update_yaxes(title_text="draws (%)", row=1, col=1)
     panels.update_xaxes(title_text=plot_text(titles[1]), row=2, col=1)
     return panels
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from hybridsim.scenario.quantity import Raw
 from hybridsim.studies.questions._contest import basis_text
-from hybridsim.studies.questions._crossings import Crossing, Line, Reading, Scale
+from hybridsim.studies.questions._crossings import (
+    Crossing,
+    Line,
+    Reading,
+    Scale,
+    crossings_by_seed,
+)
 from hybridsim.studies.questions._measures import Measure, word
 from hybridsim.studies.questions._sentences import (
     called,
-    field_words,
     fit,
     listed,
     place,
@@ -137,7 +141,7 @@ def sentence(words: Words, lines: Sequence[Line], found: Sequence[Sequence[Cross
     first, second = (called(side) for side in words.sides)
     head = f"{first} beats {second} in {word(words.measure)}"
     crossed = [one for own in found for one in zones(own)]
-    basis = f"({basis_text(_seeds(lines))})"
+    basis = f"({basis_text(seeds_of(lines))})"
     if not crossed:
         return fit(f"{_throughout_all(words, lines, found)} {basis}")
     doubt = "Not trusted: " if any(one.marks for one in crossed) else ""
@@ -153,7 +157,7 @@ def sentence(words: Words, lines: Sequence[Line], found: Sequence[Sequence[Cross
 
 
 def _one_line(words: Words, line: Line, found: Sequence[Crossing]) -> str:
-    shown, basis = zones(found), f"({basis_text(_seeds([line]))})"
+    shown, basis = zones(found), f"({basis_text(seeds_of([line]))})"
     first, second = (called(side) for side in words.sides)
     if not shown:
         return f"{_throughout_all(words, [line], [found])} {basis}"
@@ -222,80 +226,26 @@ def _throughout_all(
     if len(states) > 1:
         return f"No break-even of {first} and {second} in {what} along any line {range_text}"
     winner, loser = (first, second) if states == {"first"} else (second, first)
-    least = min(decided, key=lambda reading: reading.found.factor)
-    size = f"{times(least.found.factor)} at least (at {words.at(least.at)})"
-    if math.isinf(least.found.factor):
-        size = f"{loser} never getting there"
     undecided = len(readings) - len(decided)
-    tail = f"; no detectable difference at {undecided} of {len(readings)} places"
     marks = [mark for reading in decided for mark in reading.found.marks]
     lost = all(reading.found.verdict == "untrusted" for reading in decided)
     doubt = f"Not trusted ({marks[0]}): " if marks and lost else ""
+    if undecided:
+        size = f"{winner} beats {loser} at {len(decided)} of {len(readings)} places, elsewhere no "
+        size += f"difference is detectable; {_least(words, readings, winner, loser)}"
+        return f"{doubt}no break-even in {what} {range_text}: {size}"
+    size = _least(words, readings, winner, loser)
     return (
-        f"{doubt}no break-even: {winner} beats {loser} in {what} throughout, {range_text}, "
-        f"by {size}{tail if undecided else ''}"
+        f"{doubt}no break-even: {winner} beats {loser} in {what} throughout, {range_text}, {size}"
     )
 
 
-def notes_of(
-    words: Words,
-    lines: Sequence[Line],
-    found: Sequence[Sequence[Crossing]],
-    grid: Sequence[float],
-) -> list[str]:
-    """What must be said beside the sentence."""
-    steps = [b / a if words.scale.log else b - a for a, b in pairwise(grid)]
-    widest = f"a factor {max(steps):.3g}" if words.scale.log else f"{words.alone(max(steps))}"
-    notes = []
-    if not (words.scale.whole and max(steps) <= 1):
-        notes.append(
-            f"Between neighbours of the grid (up to {widest} apart) an even number of sign changes "
-            "would not be seen."
-        )
-    if words.scale.whole:
-        how = "to neighbouring whole numbers"
-    else:
-        how = f"in the {'logarithm' if words.scale.log else 'value'}"
-    read = sum(len(line.readings) for line in lines)
-    note = f"{field_words(words.field)} bisected {how}, {read} places read"
-    if _seeds(lines) > 1:
-        note += (
-            "; in brackets the places between which no difference is detectable (paired by seed, "
-            "Student's t on logs)"
-        )
-    notes.append(f"{note[:1].upper()}{note[1:]}.")
-    notes += [text for line, own in zip(lines, found, strict=True) for text in _doubts(line, own)]
-    return notes
-
-
-def _doubts(line: Line, found: Sequence[Crossing]) -> Iterator[str]:
-    where = f" at {place(line.others)}" if line.others else ""
-    hidden = len(found) - len(zones(found))
-    if hidden and len(found) > 1:
-        which = f"{hidden} of them within what seeds explain"
-        yield f"The means cross {len(found)} times{where}; {which}."
-    by_seed = crossings_by_seed(line)
-    counts = set(by_seed.values())
-    if len(by_seed) > 1 and counts != {len(found)}:
-        texts = [f"seed {seed} {count}" for seed, count in by_seed.items()]
-        shown = ", ".join(texts[:10]) + (", ..." if len(texts) > 10 else "")
-        yield f"Crossings of single seeds{where}: {shown}; of the mean {len(found)}."
-    for one in found:
-        if one.kind == "reach":
-            yield "A crossing is of another kind: there a side stops or begins to get there at all."
-            return
-
-
-def crossings_by_seed(line: Line) -> dict[int, int]:
-    """Sign changes of each seed alone, over all places read."""
-    signs: dict[int, list[float]] = {}
-    for reading in line.known():
-        first, second = (cell.by_seed for cell in reading.cells)
-        for seed in sorted(first.keys() & second.keys()):
-            own = signs.setdefault(seed, [])
-            if first[seed] != second[seed]:
-                own.append(math.copysign(1, first[seed] - second[seed]))
-    return {seed: sum(a != b for a, b in pairwise(own)) for seed, own in signs.items()}
+def _least(words: Words, readings: Sequence[Reading], winner: str, loser: str) -> str:
+    """The smallest margin of the one that wins."""
+    least = min(readings, key=lambda reading: reading.found.factor)
+    if math.isinf(least.found.factor):
+        return f"{loser} never getting there"
+    return f"by {times(least.found.factor)} at least (at {words.at(least.at)})"
 
 
 def _throughout(line: Line) -> str:
@@ -314,5 +264,6 @@ def _places(lines: Sequence[Line]) -> list[float]:
     return [at for line in lines for at in line.readings]
 
 
-def _seeds(lines: Sequence[Line]) -> int:
+def seeds_of(lines: Sequence[Line]) -> int:
+    """Over how many seeds means are taken, at most."""
     return max((r.found.seeds for line in lines for r in line.readings.values()), default=0)

@@ -244,3 +244,15 @@ def _place(left: Reading, right: Reading, ties: Sequence[Reading], scale: Scale)
 def _between(start: float, stop: float, share: float, scale: Scale) -> float:
     low, high = sorted((start, stop))
     return scale.place(low, high, share if start <= stop else 1 - share)
+
+
+def crossings_by_seed(line: Line) -> dict[int, int]:
+    """Sign changes of each seed alone, over all places read."""
+    signs: dict[int, list[float]] = {}
+    for reading in line.known():
+        first, second = (cell.by_seed for cell in reading.cells)
+        for seed in sorted(first.keys() & second.keys()):
+            own = signs.setdefault(seed, [])
+            if first[seed] != second[seed]:
+                own.append(math.copysign(1, first[seed] - second[seed]))
+    return {seed: sum(a != b for a, b in pairwise(own)) for seed, own in signs.items()}

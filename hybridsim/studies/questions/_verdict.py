@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -31,7 +31,9 @@ from hybridsim.studies.questions.base import RangedConstant
 BLOCK = 500
 """Draws are evaluated in blocks of so many, each with its part of the budget of simulations."""
 MOST_DECIDING = 3
-_QUANTILES = (0.025, 0.25, 0.5, 0.75, 0.975)
+MARKED = "marked"
+QUANTILES = (0.025, 0.25, 0.5, 0.75, 0.975)
+_SKETCHED = 400
 _SAME = 1e-9
 """Logarithms of ratios below this are rounding: nobody wins."""
 
@@ -65,9 +67,8 @@ class Verdict:
         measure: which.
         wins: share of draws won by each side.
         lower: share of draws in which each side is lower, marked or not.
-        tested: share of evaluated draws in which the difference is more than seeds explain; NaN
-            with one seed.
-        ratios: logarithms of first / second of the evaluated draws, finite ones.
+        detected: share of draws that each side wins by more than seeds explain (95 %, paired).
+        ratios: of first / second, at 400 shares of the draws.
         quantiles: of the ratio, at 2.5, 25, 50, 75 and 97.5 %.
         deciding: constants, the most deciding first.
         by_ratio: all draws have one winner: what moves the ratio is listed instead.
@@ -82,8 +83,8 @@ class Verdict:
     measure: Measure
     wins: tuple[Share, Share]
     lower: tuple[float, float]
-    tested: float
-    ratios: np.ndarray
+    detected: tuple[Share, Share]
+    ratios: tuple[float, ...]
     quantiles: tuple[float, ...]
     deciding: list[Deciding]
     by_ratio: bool
@@ -118,37 +119,6 @@ class Drawn:
     clusters: int
     verdicts: list[Verdict]
 
-    def facts(self, sides: Sequence[str]) -> dict[str, Any]:  # Any: goes to JSON
-        """Its numbers by name."""
-        return {
-            "values": self.values,
-            "drawn": [one.name for one in self.varied],
-            "held": [one.name for one in self.held],
-            "numeric_points": self.clusters,
-            "verdicts": {one.measure: _facts(one, sides) for one in self.verdicts},
-        }
-
-    def lines(self, sides: Sequence[str]) -> list[dict[str, Any]]:  # Any: numbers and words
-        """Lines of the answer's table: each measure's shares and quantiles."""
-        return [
-            {
-                **self.values,
-                "measure": one.measure,
-                **{
-                    f"{side} {name}": getattr(share, field)
-                    for side, share in zip(sides, one.wins, strict=True)
-                    for name, field in (("wins", "share"), ("low", "low"), ("high", "high"))
-                },
-                **{
-                    f"ratio {100 * at:g} %": value
-                    for at, value in zip(_QUANTILES, one.quantiles, strict=True)
-                },
-                "draws": one.evaluated,
-                "mark": "; ".join(filter(None, one.marks)),
-            }
-            for one in self.verdicts
-        ]
-
 
 def verdict(
     measure: Measure,
@@ -171,33 +141,31 @@ def verdict(
     gaps = np.where(np.abs(gaps) <= _SAME, 0.0, gaps)
     kept = evaluated(came, BLOCK)
     below = (gaps < 0, gaps > 0)
-    wins = [
-        # A side that is marked wins nothing by rule: that is no estimate.
-        Share(0.0, 0.0, 0.0, int(kept.sum()), "marked")
-        if mark
-        else _share(won, kept, came.again, clusters)
-        for mark, won in zip(came.marks, below, strict=True)
-    ]
-    finite = kept & np.isfinite(gaps)
-    seeds = int((~np.isnan(single[kept])).sum(axis=1).max(initial=0))
-    tested = detectable_rows(single[kept]).mean() if seeds > 1 and kept.any() else math.nan
+    known = ~np.isnan(single).all(axis=0)
+    sure = detectable_rows(single[:, known]) | np.isinf(gaps)
     weights = np.where(came.again, _weight(kept, came.again), 1.0)[kept]
     decisive, by_ratio = _deciding(gaps, below, kept, constants, shares, weights)
-    known = gaps[kept & ~np.isnan(gaps)]
+
+    def share(side: int, won: np.ndarray) -> Share:
+        if came.marks[side]:
+            # A side that is marked wins nothing by rule: that is no estimate.
+            return Share(0.0, 0.0, 0.0, int(kept.sum()), MARKED)
+        return _share(won, kept, came.again, clusters)
+
     return Verdict(
         measure,
-        (wins[0], wins[1]),
+        (share(0, below[0]), share(1, below[1])),
         (_weighted(below[0][kept], weights), _weighted(below[1][kept], weights)),
-        float(tested),
-        gaps[finite],
-        _quantiles(known, weights[~np.isnan(gaps[kept])]),
+        (share(0, below[0] & sure), share(1, below[1] & sure)),
+        _quantiles(gaps[kept], weights, (np.arange(_SKETCHED) + 0.5) / _SKETCHED),
+        _quantiles(gaps[kept], weights, QUANTILES),
         decisive,
         by_ratio,
         len(gaps),
         int(kept.sum()),
         int(came.again.sum()),
         int(np.isnan(gaps[kept]).sum()),
-        seeds,
+        int((~np.isnan(single[kept])).sum(axis=1).max(initial=0)),
         came.marks,
     )
 
@@ -242,14 +210,18 @@ def _weighted(values: np.ndarray, weights: np.ndarray) -> float:
     return float((weights * values).sum()) / total if total else math.nan
 
 
-def _quantiles(values: np.ndarray, weights: np.ndarray) -> tuple[float, ...]:
+def _quantiles(
+    gaps: np.ndarray, weights: np.ndarray, shares: Sequence[float] | np.ndarray
+) -> tuple[float, ...]:
     """Of the ratio: the first value at which the weights reach each share of their sum."""
+    known = ~np.isnan(gaps)
+    values, weights = gaps[known], weights[known]
     if not len(values):
-        return (math.nan,) * len(_QUANTILES)
+        return (math.nan,) * len(shares)
     order = np.argsort(values, kind="stable")
     reached = np.cumsum(weights[order]) / weights.sum()
-    places = [min(int(np.searchsorted(reached, at)), len(values) - 1) for at in _QUANTILES]
-    return tuple(float(np.exp(values[order[place]])) for place in places)
+    places = np.minimum(np.searchsorted(reached, shares), len(values) - 1)
+    return tuple(np.exp(values[order[places]]).tolist())
 
 
 def _deciding(
@@ -281,42 +253,3 @@ def _ranks(values: np.ndarray) -> np.ndarray:
     from scipy.stats import rankdata  # slow to import
 
     return np.asarray(rankdata(np.where(np.isnan(values), 0.0, values)), dtype=float)
-
-
-def _facts(one: Verdict, sides: Sequence[str]) -> dict[str, Any]:  # Any: goes to JSON
-    return {
-        "wins": {
-            side: {"share": share.share, "low": share.low, "high": share.high}
-            for side, share in zip(sides, one.wins, strict=True)
-        },
-        "interval": {side: share.method for side, share in zip(sides, one.wins, strict=True)},
-        "lower": dict(zip(sides, one.lower, strict=True)),
-        "neither": one.neither,
-        "detectable": one.tested,
-        "seeds": one.seeds,
-        "draws": one.draws,
-        "evaluated": one.evaluated,
-        "not_retimed": one.again,
-        "ratio_quantiles": dict(zip(map(str, _QUANTILES), one.quantiles, strict=True)),
-        "ratios": _sketch(one.ratios),
-        "by_ratio": one.by_ratio,
-        "deciding": [
-            {
-                "constant": own.constant.name,
-                "status": own.constant.status,
-                "influence": own.influence,
-                "won_in_lowest_third": own.low,
-                "won_in_highest_third": own.high,
-                "ratio_in_lowest_third": own.ratio_low,
-                "ratio_in_highest_third": own.ratio_high,
-            }
-            for own in one.deciding
-        ],
-        "marks": dict(zip(sides, one.marks, strict=True)),
-    }
-
-
-def _sketch(ratios: np.ndarray) -> list[float]:
-    """The ratios' distribution in at most 400 numbers, for the picture."""
-    places = np.linspace(0, max(len(ratios) - 1, 0), min(len(ratios), 400)).round().astype(int)
-    return [float(value) for value in np.exp(np.sort(ratios)[places])]

@@ -9,9 +9,11 @@ from hybridsim.reports.statistics import Share
 from hybridsim.reports.units_text import percent
 from hybridsim.studies.questions._measures import word
 from hybridsim.studies.questions._sentences import called, fit, listed, place
-from hybridsim.studies.questions._verdict import MOST_DECIDING, Drawn, Verdict
+from hybridsim.studies.questions._verdict import MARKED, MOST_DECIDING, Drawn, Verdict
 
 _MOST_NAMES = 8
+_LEAST_INFLUENCE = 0.01
+"""What takes away less of the variance decides nothing, however surely it does."""
 
 
 def sentence(found: Sequence[Drawn], sides: Sequence[str]) -> str:
@@ -21,9 +23,13 @@ def sentence(found: Sequence[Drawn], sides: Sequence[str]) -> str:
     (one,) = found
     winner = _more(one.verdicts[0], sides)
     first, second = called(sides[winner]), called(sides[1 - winner])
-    claims = [f"in {word(v.measure)} in {_share(v.wins[winner])}" for v in one.verdicts]
-    claims[0] += " of what the constants allow"
+    claims = [_claim(verdict, winner) for verdict in one.verdicts]
+    claims[0] = claims[0].replace("]", "] of what the constants allow", 1)
     head = f"{first} beats {second} {listed(claims)}"
+    if _undetected(one):
+        # What seeds alone may have done is no victory, however many draws agree.
+        head = f"no detectable difference in any draw; {first} is lower than {second} "
+        head += listed([_claim(verdict, winner, short=True) for verdict in one.verdicts])
     drawn = one.verdicts[0]
     basis = f"(95 %, {drawn.draws:,} draws of {len(one.varied)} constants"
     basis += f", {drawn.evaluated:,} evaluated" if drawn.evaluated < drawn.draws else ""
@@ -67,6 +73,23 @@ def _share(share: Share) -> str:
     return f"{percent(share.share)} [{low}, {high}]"
 
 
+def _claim(verdict: Verdict, side: int, short: bool = False) -> str:
+    """In what, in which share of the draws; of these which more than seeds explain."""
+    text = f"in {word(verdict.measure)} in {_share(verdict.wins[side])}"
+    found = verdict.detected[side].share
+    if short or verdict.seeds < 2 or not found < verdict.wins[side].share:
+        return text
+    return f"{text} ({percent(found)} detectably)"
+
+
+def _undetected(one: Drawn) -> bool:
+    """Seeds explain the difference of every draw; with one seed nothing is said of that."""
+    return all(
+        verdict.seeds > 1 and not any(share.share > 0 for share in verdict.detected)
+        for verdict in one.verdicts
+    ) and not any(any(verdict.marks) for verdict in one.verdicts)
+
+
 def _seeds(verdict: Verdict) -> str:
     return "one seed" if verdict.seeds == 1 else f"means over {verdict.seeds} seeds"
 
@@ -77,6 +100,8 @@ def _decisive(one: Drawn) -> str:
     if not verdict.deciding:
         return ""
     names = _names(verdict, one)[:MOST_DECIDING]
+    if not names:
+        return ""
     verb = "move the ratio most" if verdict.by_ratio else "decide it"
     if len(names) == 1:
         verb = "moves the ratio most" if verdict.by_ratio else "decides it"
@@ -85,7 +110,9 @@ def _decisive(one: Drawn) -> str:
 
 def _names(verdict: Verdict, one: Drawn) -> list[str]:
     short = short_names([constant.name for constant in one.varied])
-    return [short[deciding.constant.name] for deciding in verdict.deciding]
+    return [
+        short[own.constant.name] for own in verdict.deciding if own.influence >= _LEAST_INFLUENCE
+    ]
 
 
 def _doubt(one: Drawn, sides: Sequence[str], short: bool = False) -> str:
@@ -137,10 +164,13 @@ def _on(verdict: Verdict, one: Drawn, sides: Sequence[str], where: str) -> Itera
         )
     if verdict.neither:
         yield f"{where}{what}: {verdict.neither:,} draws have no winner."
-    if verdict.tested == verdict.tested:
+    if verdict.seeds > 1:
+        texts = [
+            f"{side} {_share(share)}" for side, share in zip(sides, verdict.detected, strict=True)
+        ]
         yield (
-            f"{where}{what}: in {percent(verdict.tested)} of the draws the sides differ by more "
-            f"than {verdict.seeds} seeds explain (95 %, paired)."
+            f"{where}{what}: draws won by more than {verdict.seeds} seeds explain (95 %, paired): "
+            f"{listed(texts)}."
         )
     elif verdict.seeds == 1:
         yield f"{where}{what}: one seed, so that what seeds do is in no interval."
@@ -153,7 +183,8 @@ def _on(verdict: Verdict, one: Drawn, sides: Sequence[str], where: str) -> Itera
 
 
 def _on_deciding(verdict: Verdict, one: Drawn, sides: Sequence[str], where: str) -> Iterator[str]:
-    shown = verdict.deciding[:MOST_DECIDING]
+    shown = [own for own in verdict.deciding if own.influence >= _LEAST_INFLUENCE]
+    shown = shown[:MOST_DECIDING]
     what = word(verdict.measure)
     if not shown:
         if one.varied and verdict.evaluated:
@@ -182,7 +213,7 @@ def _on_deciding(verdict: Verdict, one: Drawn, sides: Sequence[str], where: str)
 
 
 def _method(verdict: Verdict) -> str:
-    return next((share.method for share in verdict.wins if share.method != "marked"), "all marked")
+    return next((share.method for share in verdict.wins if share.method != MARKED), "all marked")
 
 
 def _some(names: Sequence[str]) -> str:

@@ -19,7 +19,8 @@ from hybridsim.studies.questions._axes import (
     takes_whole,
     two_sides,
 )
-from hybridsim.studies.questions._break_even_words import Words, notes_of, sentence
+from hybridsim.studies.questions._break_even_notes import notes_of
+from hybridsim.studies.questions._break_even_words import Words, sentence
 from hybridsim.studies.questions._cells import Cell, cells_of, distinct, key_of, notes_on, plain
 from hybridsim.studies.questions._contest import contest
 from hybridsim.studies.questions._crossings import (

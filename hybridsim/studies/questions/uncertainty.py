@@ -21,6 +21,7 @@ from hybridsim.studies.questions._cells import Combination, key_of, plain
 from hybridsim.studies.questions._draws import chosen, outcomes, shares_of, values_at
 from hybridsim.studies.questions._measures import Measure
 from hybridsim.studies.questions._verdict import Drawn, Verdict, verdict
+from hybridsim.studies.questions._verdict_facts import facts_of, lines_of
 from hybridsim.studies.questions._verdict_words import notes_of, sentence
 from hybridsim.studies.questions.base import Answer, Lab, Question, RangedConstant
 
@@ -86,9 +87,9 @@ class Uncertainty(Question):
             "sides": sides,
             "draws": self.draws,
             "measures": list(self.measures),
-            "points": plain([one.facts(sides) for one in found]),
+            "points": plain([facts_of(one, sides) for one in found]),
         }
-        table = pd.DataFrame([line for one in found for line in one.lines(sides)])
+        table = pd.DataFrame([line for one in found for line in lines_of(one, sides)])
         return Answer(sentence(found, sides), tuple(notes), table, trusted, facts)
 
     def picture(self, lab: Lab, answer: Answer) -> go.Figure:

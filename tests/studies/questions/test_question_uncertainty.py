@@ -65,6 +65,29 @@ def test_the_sentence_the_deciding_constants_and_the_facts():
     assert len(answer.sentence) <= 300 and answer.trusted
 
 
+def test_what_seeds_explain_is_no_victory_however_many_draws_agree():
+    noise = {side: [-0.5, 0.6, 0.3] if side == "a" else [0.5, -0.2, -0.3] for side in SIDES}
+
+    def noisy(side, own, seed):
+        return {"seconds": math.exp(noise[side][seed]) * own["gpu.x"] ** 0.001, "joules": 1.0}
+
+    question = Uncertainty(kind="uncertainty", draws=200, measures=["seconds"])
+    answer = question.answer(lab_of(seeds=3, price=noisy))
+    assert answer.sentence.startswith(
+        "No detectable difference in any draw; b is lower than a in seconds in 100 % [98.2, 100]"
+    )
+
+    def some(side, own, seed):
+        found = noisy(side, own, seed)["seconds"]
+        return {"seconds": found * (100 if side == "a" and own["gpu.y"] < 10**0.5 else 1)}
+
+    answer = question.answer(lab_of(seeds=3, price=some))
+    found = answer.facts["points"][0]["verdicts"]["seconds"]
+    assert found["wins"]["b"]["share"] == 1
+    assert found["wins_detectably"]["b"]["share"] == pytest.approx(0.5, abs=0.12)
+    assert " detectably)" in answer.sentence and "B beats a in seconds in 100 %" in answer.sentence
+
+
 def test_draws_are_log_uniform_or_uniform_from_zero_and_whole_numbers_whole():
     shares = np.linspace(0, 1, 10001)
     assert np.log(values_at(X, shares)) == pytest.approx(shares * math.log(100))
@@ -183,7 +206,7 @@ def test_pictures():
     answer = question.answer(lab)
     figure = question.picture(lab, answer)
     assert [trace.type for trace in figure.data] == ["bar"] * 3 and figure.layout.meta
-    assert sum(figure.data[0].y) == 200
+    assert sum(figure.data[0].y) == pytest.approx(100)
     assert any("(assumed)" in name for name in figure.data[1].y)
 
 
