@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import simpy
-import torch
+from shared_tasks import task_of
 
 import hybridsim
 from hybridsim.algorithms.catalogue import algorithm_of
@@ -13,9 +13,8 @@ from hybridsim.algorithms.loop import train
 from hybridsim.algorithms.session import Session
 from hybridsim.hardware.lane import Context
 from hybridsim.hardware.machine import Machine
-from hybridsim.operations.backend import Backend, ComputationRaised, Live, Shapes, Timing
+from hybridsim.operations.backend import Backend, ComputationRaised, Live, Timing, shapes_of
 from hybridsim.results.keys import operation
-from hybridsim.tasks.task import load_workload
 from hybridsim.trace.spans import Rows, Trace
 
 IDEAL = {
@@ -67,11 +66,10 @@ def session(document: dict[str, Any], live: bool = True) -> tuple[Session, Memor
     training = scenario.training
     env, sink = simpy.Environment(), Memory()
     kind: type[Backend] = Live if live else Timing
-    backend = kind(b"test", Shapes())
+    task = task_of(scenario)
+    backend = kind(b"test", shapes_of(task))
     trace = Trace(sink, lambda: int(env.now))
     machine = Machine(Context(env, trace, backend), scenario.machine.expand())
-    task = load_workload(scenario.workload.source, dict(scenario.workload.options))
-    task = task.to("cpu", getattr(torch, training.precision))
     made = Session(
         task,
         machine,
