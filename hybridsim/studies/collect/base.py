@@ -9,6 +9,8 @@ from hybridsim.studies.drawing import Drawn, Draws
 from hybridsim.studies.evaluate import Backend, Evaluated, Group, Keyed, Keys
 
 Job = Group | Keys | Draws
+Found = Evaluated | Keyed | Drawn
+"""What a job finds, one after the other."""
 
 
 class Done(NamedTuple):
@@ -25,7 +27,7 @@ class Event(NamedTuple):
     """What was heard of a job."""
 
     job: str
-    what: Evaluated | Keyed | Drawn | Done | Died
+    what: Found | Done | Died
 
 
 class Pool(Protocol):

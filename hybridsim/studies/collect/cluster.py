@@ -1,7 +1,8 @@
 """Points are evaluated by the workers of a cluster that somebody runs (``dask.distributed``).
 
 Workers need no file of the study: what they find travels back, and the collector writes it. Their
-facts stay in a temporary folder of their own.
+facts stay in a temporary folder of their own, so that jobs that share numerics with an earlier one
+are offered to the worker that did it first.
 """
 
 from __future__ import annotations
@@ -15,9 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from hybridsim.errors import InputError
 from hybridsim.operations.keys import own_code
-from hybridsim.studies.collect.base import Died, Done, Event, Job
-from hybridsim.studies.drawing import Drawn
-from hybridsim.studies.evaluate import Desk, Evaluated, Keyed, perform
+from hybridsim.studies.collect.base import Died, Done, Event, Found, Job
+from hybridsim.studies.evaluate import Desk, Evaluated, Keys, perform
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -44,6 +44,7 @@ class Cluster:
         self._data = data
         self._heard: queue.Queue[tuple[str, Future[Any]]] = queue.Queue()
         self._futures: dict[str, Future[Any]] = {}
+        self._facts_at: dict[str, str] = {}
 
     @property
     def size(self) -> int:
@@ -53,7 +54,17 @@ class Cluster:
     def submit(self, job: Job) -> None:
         """Begin a job."""
         code = own_code().hex()
-        future = self._client.submit(on_worker, job, code, self._data, pure=False)
+        numerics = "" if isinstance(job, Keys) else job.numerics
+        knows = [self._facts_at[numerics]] if numerics in self._facts_at else None
+        future = self._client.submit(
+            on_worker,
+            job,
+            code,
+            self._data,
+            pure=False,
+            workers=knows,
+            allow_other_workers=knows is not None,
+        )
         self._futures[job.name] = future
         future.add_done_callback(lambda done: self._heard.put((job.name, done)))
 
@@ -71,7 +82,7 @@ class Cluster:
             return
         del self._futures[name]
         try:
-            found = future.result()
+            address, found = future.result()
         except InputError:
             raise
         except Exception as error:  # e.g. KilledWorker: several workers did not survive it
@@ -79,6 +90,8 @@ class Cluster:
             yield Event(name, Died(f"worker died ({text:.200})"))
             return
         for one in found:
+            if isinstance(one, Evaluated) and one.last_key:
+                self._facts_at[one.last_key] = address
             yield Event(name, one)
         yield Event(name, Done())
 
@@ -110,8 +123,8 @@ _desks: dict[str | None, tuple[Desk, Any]] = {}  # Any: the folder, which lives 
 _alone = threading.Lock()
 
 
-def on_worker(job: Job, code: str, data: str | None) -> list[Evaluated | Keyed | Drawn]:
-    """What a worker of the cluster does: the whole job.
+def on_worker(job: Job, code: str, data: str | None) -> tuple[str, list[Found]]:
+    """What a worker of the cluster does: the whole job; says where it was done.
 
     A process does one at a time, however many threads it has: torch's number of threads, and the
     code of workloads, are the process's.
@@ -119,6 +132,8 @@ def on_worker(job: Job, code: str, data: str | None) -> list[Evaluated | Keyed |
     Raises:
         InputError: this process runs another version of hybridsim.
     """
+    from distributed import get_worker
+
     if own_code().hex() != code:
         raise InputError(
             "the cluster's worker: expected the same sources of hybridsim as here, got others"
@@ -127,4 +142,4 @@ def on_worker(job: Job, code: str, data: str | None) -> list[Evaluated | Keyed |
         if data not in _desks:
             scratch = tempfile.TemporaryDirectory(prefix="hybridsim-study-")
             _desks[data] = (Desk(Path(scratch.name), None, data), scratch)
-        return list(perform(job, _desks[data][0]))
+        return str(get_worker().address), list(perform(job, _desks[data][0]))

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hybridsim.studies.collect.base import Done, Event, Job
-from hybridsim.studies.drawing import Drawn
-from hybridsim.studies.evaluate import Desk, Evaluated, Keyed, perform
+from hybridsim.studies.collect.base import Done, Event, Found, Job
+from hybridsim.studies.evaluate import Desk, perform
 
 
 class Here:
@@ -20,7 +19,7 @@ class Here:
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
-        self._job: tuple[str, Iterator[Evaluated | Keyed | Drawn]] | None = None
+        self._job: tuple[str, Iterator[Found]] | None = None
 
     def submit(self, job: Job) -> None:
         """Begin a job."""
@@ -32,10 +31,10 @@ class Here:
         if self._job is None:
             return
         name, results = self._job
-        found = next(results, None)
-        if found is None:
+        what = next(results, Done())
+        if isinstance(what, Done):
             self._job = None
-        yield Event(name, Done() if found is None else found)
+        yield Event(name, what)
 
     def close(self) -> None:
         """Leave what is not done."""

@@ -7,13 +7,14 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 import torch
 
-from hybridsim.studies.collect.base import Died, Done, Event, Job
+from hybridsim.studies.collect.base import Died, Done, Event, Found, Job
 from hybridsim.studies.evaluate import Desk, perform
 
 _LOOK_S = 0.5
@@ -48,15 +49,20 @@ def main(handle: int, parent: int) -> NoReturn:
 
 
 def _do(connection: Connection, job: Job, desk: Desk) -> None:
+    """A job from its beginning to its end, each result as it is found."""
+    results = perform(job, desk)
+    while True:
+        what = _next(results)
+        connection.send(Event(job.name, what))
+        if isinstance(what, Done | Died):
+            return
+
+
+def _next(results: Iterator[Found]) -> Found | Done | Died:
     try:
-        for found in perform(job, desk):
-            connection.send(Event(job.name, found))
-    except OSError:
-        raise
+        return next(results, Done())
     except Exception as error:
-        connection.send(Event(job.name, Died(f"{type(error).__name__}: {error}")))
-        return
-    connection.send(Event(job.name, Done()))
+        return Died(f"{type(error).__name__}: {error}")
 
 
 def _end_with(parent: int) -> NoReturn:
