@@ -152,4 +152,6 @@ def arrays(table: pa.Table) -> dict[str, np.ndarray]:
 def _texts(column: pa.StringArray) -> np.ndarray:
     """Strings, or None, as objects; equal ones are one object, which is hashed once."""
     encoded = column.dictionary_encode("encode")
-    return encoded.dictionary.to_numpy(zero_copy_only=False)[encoded.indices.to_numpy()]
+    words: np.ndarray = encoded.dictionary.to_numpy(zero_copy_only=False)
+    found: np.ndarray = words[encoded.indices.to_numpy()]
+    return found
