@@ -3,7 +3,12 @@ it."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+
+# Before torch is loaded, here and in the processes that tests start: the matrices of tests are
+# small, and threads that wait for each other take more time than what they share.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 from forbid import NoSolver
