@@ -21,6 +21,7 @@ PATTERNS = (
     "scenarios/*.md",
     "models/*/*.md",
     "analysis/docs/pages/*.md",
+    "analysis/docs/pages/studies/*.md",
     "analysis/papers/**/*.md",
 )
 LINK = re.compile(r"\]\(([^)\s#]+)")

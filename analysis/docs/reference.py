@@ -1,8 +1,8 @@
 """The reference pages of the site, written from the code when the site is built.
 
-Fields of a scenario come from its JSON schema, tables and summary keys from the classes that
-document them, constants from their specifications. This is the one file of ``analysis`` that looks
-below the public names: what it describes lies there.
+Fields of scenarios and studies come from their JSON schemas, tables and summary keys from the
+classes that document them, constants from their specifications. This is the one file of
+``analysis`` that looks below the public names: what it describes lies there.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ def pages() -> dict[str, str]:
     """Name and text of every reference page."""
     return {
         "scenario": scenario(),
+        "study": study(),
         "run-folder": run_folder(),
         "summary": summary(),
         "constants": constants(),
@@ -35,18 +36,36 @@ def pages() -> dict[str, str]:
 def scenario() -> str:
     """Every map that a scenario may hold, field by field."""
     schema = json.loads((ROOT / "scenarios" / "scenario.schema.json").read_text())
-    maps = {"Scenario": schema["else"], **schema["$defs"]}
+    return _joined(
+        [
+            "# Fields of a scenario",
+            "Quantities are texts with their unit; *unit* shows one that fits. `extends: "
+            "<scenario>` starts from a shipped scenario or another file.",
+            *_maps({"Scenario": schema["else"], **schema["$defs"]}),
+        ]
+    )
+
+
+def study() -> str:
+    """Every map that a study file may hold, field by field; each kind of question is one."""
+    schema = json.loads((ROOT / "scenarios" / "studies" / "study.schema.json").read_text())
+    return _joined(
+        [
+            "# Fields of a study",
+            "`question` is one of the maps below that have a `kind`. Values of axes and of `set` "
+            "are written as in a scenario.",
+            *_maps({"Study": schema, **schema["$defs"]}),
+        ]
+    )
+
+
+def _maps(maps: Mapping[str, Schema]) -> Iterator[str]:
+    """A heading, a sentence and a table for each map that has fields."""
     whole = {name: body for name, body in maps.items() if not name.endswith(".partial")}
     inner = {place: found for name, body in whole.items() for place, found in _inner(name, body)}
-    blocks = [
-        "# Fields of a scenario",
-        "Quantities are texts with their unit; *unit* shows one that fits. `extends: <scenario>` "
-        "starts from a shipped scenario or another file.",
-    ]
     for name, body in {**whole, **inner}.items():
         if "properties" in body:
-            blocks += [f"## {name}", _sentence(body), _fields(name, body)]
-    return _joined(blocks)
+            yield from (f"## {name}", _sentence(body), _fields(name, body))
 
 
 def _inner(place: str, body: Schema) -> Iterator[tuple[str, Schema]]:

@@ -118,15 +118,15 @@ def _plain(figure: go.Figure, height: int) -> go.Figure:
     )
 
 
-def photograph(html: Path, out: Path) -> None:
-    """The page as a PNG, by headless Chromium.
+def photograph(html: Path, out: Path, size: tuple[int, int] = SIZE) -> None:
+    """The page as a PNG of this width and height, by headless Chromium.
 
     Raises:
         FileNotFoundError: there is no ``chromium``.
         subprocess.CalledProcessError: it failed.
     """
     flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
-    flags += ["--virtual-time-budget=8000", f"--window-size={SIZE[0]},{SIZE[1]}"]
+    flags += ["--virtual-time-budget=8000", f"--window-size={size[0]},{size[1]}"]
     words = ["chromium", *flags, f"--screenshot={out}", html.as_uri()]
     subprocess.run(words, check=True, capture_output=True, timeout=120)
 

@@ -1,0 +1,1 @@
+"""What the shipped studies found, and the script that writes their pages."""
