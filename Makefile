@@ -24,6 +24,7 @@ run: $(VENV)/.run
 	$(BIN)/hybridsim run kfac-digits --out runs/kfac-digits --force
 	$(BIN)/hybridsim run kfac-digits-digital --out runs/kfac-digits-digital --force
 	$(BIN)/hybridsim compare runs/kfac-digits runs/kfac-digits-digital --out runs/comparison.html
+	$(BIN)/hybridsim study one-fast-spu --out runs/one-fast-spu --force --workers 2
 
 test: lint
 	$(BIN)/pytest -n 2

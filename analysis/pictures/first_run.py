@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
 PICTURE = Path(__file__).parent / "first_run.png"
 BREAK_EVEN = ROOT / "analysis" / "papers" / "results" / "break_even.json"
+STUDY = ROOT / "analysis" / "studies" / "results" / "one-fast-spu.json"
 SCENARIOS = {"thermodynamic": "kfac-digits", "digital": "kfac-digits-digital"}
 LINES = {"thermodynamic": "#0072b2", "digital": "#8a94a1"}
 STEP = 100
@@ -155,7 +156,7 @@ def numbers(runs: Mapping[str, hybridsim.Run]) -> dict[str, str]:
         raise ValueError("thermodynamic: the target was reached and lost again")
     ahead = float(found["thermodynamic_step_ms"]) < float(found["digital_step_ms"])
     found["verdict"] = "faster" if ahead else "slower"
-    return found | break_even()
+    return found | break_even() | study()
 
 
 def break_even() -> dict[str, str]:
@@ -173,6 +174,11 @@ def break_even() -> dict[str, str]:
         "spus_small": str(needed["128"]),
         "spus_large": str(needed["8192"]),
     }
+
+
+def study() -> dict[str, str]:
+    """The sentence of the study that `make run` ends with, from its committed result."""
+    return {"study": json.loads(STUDY.read_text())["answers"][0]["sentence"]}
 
 
 def filled(text: str, values: Mapping[str, str]) -> str:

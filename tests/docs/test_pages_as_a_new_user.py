@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import command
@@ -19,6 +20,14 @@ BLOCK = re.compile(r"`([\w.-]+\.(?:yaml|py))`(?:(?!```).)*?```(?:yaml|python)\n(
 COMMAND = re.compile(r"^ {4}hybridsim (.*?)(?:\s+#.*)?$", re.M)
 
 
+SHORT = {
+    "run": ["--set", "training.steps=2"],
+    "study": [
+        *("--set", "set.training.steps=2", "--set", "gate.solver_error=2", "--set", "seeds=1"),
+        *("--set", "question.draws=10", "--set", "question.measures=[step_seconds]"),
+    ],
+}
+"""What makes the README's commands quick."""
 started: set[str] = set()
 """Commands that have been a process of their own."""
 
@@ -46,26 +55,29 @@ def user(tmp_path, monkeypatch, capsys):
     return types
 
 
-def follow(user, page: str, *added: str) -> str:
-    """Write the files of a page, then type its commands in order; what was printed."""
+def follow(user, page: str, added: Mapping[str, Sequence[str]]) -> str:
+    """Write the files of a page, then type its commands in order; what was printed.
+
+    ``added``: further words by command.
+    """
     text = re.sub(r"<!--.*?-->", "", (ROOT / page).read_text())
     for name, content in BLOCK.findall(text):
         Path(name).write_text(content)
     printed = ""
     for line in COMMAND.findall(text):
         words = shlex.split(line)
-        printed += user(*words, *(added if words[0] == "run" else ()))
+        printed += user(*words, *added.get(words[0], ()))
     return printed
 
 
 def test_the_readme(user, tmp_path):
     """Shortened to two steps a run; `make run` has made the first run before."""
-    short = ("--set", "training.steps=2")
-    user("run", "kfac-digits", "--out", "runs/kfac-digits", *short)
-    follow(user, "README.md", *short)
+    user("run", "kfac-digits", "--out", "runs/kfac-digits", *SHORT["run"])
+    follow(user, "README.md", SHORT)
     assert hybridsim.load(tmp_path / "my.yaml").machine.spus.count == 8
-    for path in ("mine/report.html", "comparison.html", "16/report.html", "gpt/report.html"):
-        assert (tmp_path / "runs" / path).stat().st_size > 10_000
+    for path in ("mine", "one-fast-spu", "16", "gpt"):
+        assert (tmp_path / "runs" / path / "report.html").stat().st_size > 10_000
+    assert (tmp_path / "runs/comparison.html").stat().st_size > 10_000
 
 
 def test_the_readme_is_short():
@@ -74,7 +86,7 @@ def test_the_readme_is_short():
 
 
 def test_bring_your_own_network(user, tmp_path):
-    printed = follow(user, "analysis/docs/pages/own-network.md")
+    printed = follow(user, "analysis/docs/pages/own-network.md", {})
     assert "rings.yaml: ok" in printed
     assert re.search(r"target +test_accuracy >= 0.95: step \d+", printed)
     assert (tmp_path / "runs/rings/report.html").stat().st_size > 10_000
@@ -82,7 +94,7 @@ def test_bring_your_own_network(user, tmp_path):
 
 def test_bring_your_own_part(user, tmp_path):
     """Shortened to ten steps a run."""
-    printed = follow(user, "analysis/docs/pages/own-part.md", "--set", "training.steps=10")
+    printed = follow(user, "analysis/docs/pages/own-part.md", {"run": ["--set", "training.steps=10"]})
     assert "fast.yaml: ok" in printed and "2 pJ/bit" in printed
     report = (tmp_path / "runs/fast/report.html").read_text()
     assert "our test chip, scaled" in report

@@ -16,6 +16,7 @@ from analysis.docs import hooks, reference
 from analysis.pictures import first_run
 from hybridsim.results import columns
 from hybridsim.scenario.datasheets.constants import CONSTANTS
+from hybridsim.studies.catalogue import QUESTIONS
 
 ROOT = hooks.ROOT
 PAGES = hooks.pages()
@@ -63,22 +64,33 @@ def test_links_lead_somewhere_in_the_repository(page):
         assert (ROOT / name.replace(".", "/")).with_suffix(".py").is_file(), name
 
 
+def schema_of(name):
+    return json.loads((ROOT / "scenarios" / f"{name}.schema.json").read_text())
+
+
+def fields(node):
+    """Names of all fields in a JSON schema."""
+    if isinstance(node, dict):
+        yield from node.get("properties", {})
+        for value in node.values():
+            yield from fields(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from fields(value)
+
+
 def test_the_reference_has_every_field_of_a_scenario():
-    text = reference.scenario()
-    schema = json.loads((ROOT / "scenarios" / "scenario.schema.json").read_text())
-
-    def fields(node):
-        if isinstance(node, dict):
-            yield from node.get("properties", {})
-            for value in node.values():
-                yield from fields(value)
-        elif isinstance(node, list):
-            for value in node:
-                yield from fields(value)
-
+    text, schema = reference.scenario(), schema_of("scenario")
     names = set(fields(schema["else"])) | set(fields(schema["$defs"]))
     assert len(names) > 80
     assert {name for name in names if f"| `{name}` |" not in text} <= {"extends"}
+
+
+def test_the_reference_has_every_field_of_a_study():
+    text = reference.study()
+    names = set(fields(schema_of("studies/study")))
+    assert len(names) > 20 and not {name for name in names if f"| `{name}` |" not in text}
+    assert all(f"`{kind}`" in text for kind in QUESTIONS)
 
 
 def test_the_reference_has_every_column_key_and_constant():
@@ -106,7 +118,8 @@ def test_every_column_of_a_learning_curve_is_explained(name):
 def test_marks_of_the_readme_are_those_that_are_filled():
     text = (ROOT / "README.md").read_text()
     names = {found[2] for found in first_run.MARK.finditer(text)}
-    assert len(names) > 10 and first_run.break_even().keys() <= names
+    stored = first_run.break_even() | first_run.study()
+    assert len(names) > 10 and stored.keys() <= names
     known = dict.fromkeys(names, "7")
     assert first_run.MARK.sub(r"\1\3", first_run.filled(text, known)) == first_run.MARK.sub(
         r"\1\3", text
@@ -115,9 +128,9 @@ def test_marks_of_the_readme_are_those_that_are_filled():
         first_run.filled("<!--=nothing-->1<!--/-->", known)
 
 
-def test_the_break_even_numbers_of_the_readme_are_those_of_the_result():
+def test_the_studies_numbers_of_the_readme_are_those_of_their_results():
     text = (ROOT / "README.md").read_text()
-    for name, value in first_run.break_even().items():
+    for name, value in (first_run.break_even() | first_run.study()).items():
         assert f"<!--={name}-->{value}<!--/-->" in text, (
             "run: python -m analysis.pictures.first_run"
         )
