@@ -94,7 +94,9 @@ def test_bring_your_own_network(user, tmp_path):
 
 def test_bring_your_own_part(user, tmp_path):
     """Shortened to ten steps a run."""
-    printed = follow(user, "analysis/docs/pages/own-part.md", {"run": ["--set", "training.steps=10"]})
+    printed = follow(
+        user, "analysis/docs/pages/own-part.md", {"run": ["--set", "training.steps=10"]}
+    )
     assert "fast.yaml: ok" in printed and "2 pJ/bit" in printed
     report = (tmp_path / "runs/fast/report.html").read_text()
     assert "our test chip, scaled" in report
