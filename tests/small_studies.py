@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
+import signal
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 
 import hybridsim
+from hybridsim import cli
 from hybridsim.scenario.emit import emit
 from hybridsim.studies.collect.base import Pool, Progress, Settings
 from hybridsim.studies.collect.collector import Collector
@@ -158,18 +161,45 @@ def computed(folder: Path) -> Counter[str]:
     return Counter(next(iter(json.loads(line).values())) for line in lines)
 
 
-def start(*words: object, **options: Any) -> subprocess.Popen[str]:
-    """``hybridsim study`` in a process of its own, the first of its group."""
-    command = [sys.executable, "-m", "hybridsim", "study", *map(str, words)]
-    return subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-        **options,
-    )
+class Launch:
+    """A launch of a study in a process of its own: a copy of this one, so that nothing is imported
+    again.
+    """
+
+    def __init__(self, out: Path, work: Callable[[], object]) -> None:
+        self._said = out.with_name(f"{out.name}.said")
+        self.pid = os.fork()
+        if self.pid == 0:
+            code = 1
+            try:
+                os.setsid()
+                said = os.open(self._said, os.O_WRONLY | os.O_CREAT)
+                os.dup2(said, 1)
+                os.dup2(said, 2)
+                sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
+                torch.set_num_threads(1)
+                work()
+                code = 0
+            except SystemExit as stop:
+                code = int(stop.code or 0)
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(code)
+
+    def ended(self) -> tuple[int, str]:
+        """Exit code (or minus the signal), and what it has said, when it has ended."""
+        code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        return code, self._said.read_text()
+
+
+def command(*words: object) -> None:
+    """The command line in a process of its own."""
+    sys.argv = ["hybridsim", *map(str, words)]
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    cli.main()
 
 
 def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:

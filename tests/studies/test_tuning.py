@@ -118,10 +118,10 @@ def test_a_study_with_tuning_runs_what_it_chose_and_says_so(tmp_path, base):
     sides = {"tngd": tngd(tmp_path, target={"test_loss": 2.0}), "adam": base}
     fields = {"tngd": {RATE: [0.1, 0.2, 0.4]}, "adam": {RATE: RATES}}
     tuning = {"seeds": [100], "fields": fields}
-    study = load_study(document(sides, tuning=tuning, seeds=2))
+    study = load_study(document(sides, tuning=tuning))
     assert len(tuning_points(study)) == 6
     result = hybridsim.study(study, tmp_path / "study")
-    assert len(result.points) == 4 and set(result.points["seed"]) == {0, 1}
+    assert len(result.points) == 2 and set(result.points["seed"]) == {0}
     about = json.loads((tmp_path / "study" / "study.json").read_text())
     for entry in about["tuning"]:
         alone = {}

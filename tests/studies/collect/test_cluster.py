@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from small_studies import assert_same_points, computed, evaluated, wait_for
+from small_studies import adam, assert_same_points, computed, document, evaluated, wait_for
 
 import hybridsim
 from hybridsim.errors import InputError
@@ -57,20 +57,15 @@ def test_a_worker_that_is_lost_has_its_points_run_by_another(study, expected, cl
             lost.append(workers[0])
             workers[0].send_signal(signal.SIGKILL)
 
-    found = evaluated(study, tmp_path, place=lambda facts: pool, watch=lose_one)
+    out = tmp_path / "study"
+    found = evaluated(study, out, place=lambda facts: pool, watch=lose_one)
     assert lost
     assert_same_points(found, expected)
-    assert set(computed(tmp_path).values()) == {1}
-    assert not [*(tmp_path / "facts").iterdir()]  # they stay where the workers are
-
-
-def test_a_client_that_was_given_stays_open(study, cluster, tmp_path):
-    client, worker = cluster
-    worker()
-    client.wait_for_workers(1, timeout=60)
-    result = hybridsim.study(study, tmp_path, client=client)
-    assert (result.points["status"] == "ok").all() and result.report.is_file()
-    assert client.status == "running"
+    assert set(computed(out).values()) == {1}
+    assert not [*(out / "facts").iterdir()]  # they stay where the workers are
+    again = hybridsim.study(document({"adam": adam(tmp_path)}), client=client)
+    assert (again.points["status"] == "ok").all() and again.report.is_file()
+    assert client.status == "running"  # a client that was given stays open
     assert not any(client.run(lambda: "plotly" in sys.modules).values())  # workers do not draw
 
 

@@ -10,32 +10,24 @@ import pytest
 from command import call
 from hypothesis import given
 from hypothesis import strategies as st
-from small_studies import assert_same_points, computed
+from small_studies import assert_same_points, computed, evaluated
 
+import hybridsim
 from hybridsim.errors import InputError
-from hybridsim.studies.collect.shards import shard_of
+from hybridsim.studies.collect.shards import merge, shard_of
 from hybridsim.studies.evaluate import Group
+from hybridsim.studies.folder import Folder
+from hybridsim.studies.run import digest
 
 
 @pytest.fixture(scope="module")
 def shards(file, tmp_path_factory):
     """Folders of two shards; the first has the larger share."""
-    folder = tmp_path_factory.mktemp("shards")
-    monkeypatch = pytest.MonkeyPatch()
-    for number in (1, 2):
-        words = ("study", file, "--out", folder / str(number), "--shard", f"{number}/2")
-        with monkeypatch.context() as patched:
-            assert _quiet(patched, *words) == 0
-    return sorted((folder / "1", folder / "2"), key=lambda shard: -len(computed(shard)))
-
-
-class _Silent:
-    def readouterr(self):
-        return type("Read", (), {"out": "", "err": ""})
-
-
-def _quiet(monkeypatch, *words: object) -> int:
-    return call(monkeypatch, _Silent(), *words)[0]
+    folders = [tmp_path_factory.mktemp("shard") for _ in range(2)]
+    for number, folder in enumerate(folders, 1):
+        result = hybridsim.study(file, folder, shard=f"{number}/2")
+        assert result.answer is None and result.sentence.startswith(f"shard {number}/2: ")
+    return sorted(folders, key=lambda shard: -len(computed(shard)))
 
 
 def test_shards_share_the_points_and_collecting_computes_nothing(
@@ -55,31 +47,27 @@ def test_shards_share_the_points_and_collecting_computes_nothing(
     assert sorted(facts[0] + facts[1]) == facts[2]
 
 
-def test_shards_of_one_folder_need_no_merging(
-    monkeypatch, capsys, file, shards, expected, tmp_path
-):
+def test_shards_of_one_folder_need_no_merging(file, study, shards, expected, tmp_path):
     out = tmp_path / "shared"
     shutil.copytree(shards[0], out)
     for shard in ("1/2", "2/2"):  # one of them has nothing left to do
-        assert call(monkeypatch, capsys, "study", file, "--out", out, "--shard", shard)[0] == 0
-    code, told, errors = call(monkeypatch, capsys, "study", "--collect", out)
-    assert code == 0, errors
-    assert_same_points(pd.read_parquet(out / "points.parquet"), expected)
-    assert set(computed(out).values()) == {1}
+        hybridsim.study(file, out, shard=shard)
+    assert merge(Folder(out), [out], digest(study), 0.3) == 0
+    done = computed(out)
+    assert set(done) == set(expected["point"]) and set(done.values()) == {1}
+    assert_same_points(evaluated(study, out), expected)
+    assert computed(out) == done
 
 
-def test_a_shard_that_is_missing_is_computed_by_whoever_collects(
-    monkeypatch, capsys, shards, expected, tmp_path
-):
-    out = tmp_path / "whole"
-    damaged = tmp_path / "damaged"
+def test_what_shards_lack_is_computed_by_whoever_collects(study, shards, expected, tmp_path):
+    damaged, out = tmp_path / "damaged", tmp_path / "whole"
     shutil.copytree(shards[0], damaged)
     first = sorted(computed(damaged))[0]
     outcome = damaged / "points" / first / "outcome.json"
-    outcome.write_text(outcome.read_text().replace("live", "alive", 1))
-    code, _, errors = call(monkeypatch, capsys, "study", "--collect", damaged, "--out", out)
-    assert code == 0, errors
-    assert_same_points(pd.read_parquet(out / "points.parquet"), expected)
+    outcome.write_text(outcome.read_text().replace('"steps": 4', '"steps": 5'))
+    found = merge(Folder(out), [damaged], digest(study), 0.3)
+    assert found == len(computed(shards[0])) - 1
+    assert_same_points(evaluated(study, out), expected)
     assert set(computed(out)) == set(computed(shards[1])) | {first}
 
 
