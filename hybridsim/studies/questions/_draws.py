@@ -168,7 +168,7 @@ def deciding(
     from scipy.stats import chi2  # slow to import
 
     total = float(weights.sum())
-    if not names or not total > 0:
+    if not names or not total > 0 or not np.ptp(values[weights > 0]) > 0:
         return {}
     bins = min(max(len(values) // 20, 2), 10)
     places = np.minimum((shares * bins).astype(int), bins - 1)

@@ -94,7 +94,9 @@ def tornado(factors: Factors, measure: Measure) -> Effects:
     for k in range(count):
         numbers: dict[str, float] = {}
         for end, row in (("low", 2 * k + 1), ("high", 2 * k + 2)):
-            middle, low, high = _factor(single[row] - single[0])
+            with np.errstate(invalid="ignore"):  # no side gets there: not known
+                gaps = single[row] - single[0]
+            middle, low, high = _factor(gaps)
             numbers |= {f"at_{end}": middle, f"at_{end}_low": low, f"at_{end}_high": high}
         ends = [np.log(numbers[f"at_{end}"]) for end in ("low", "high") if numbers[f"at_{end}"] > 0]
         known = [float(end) for end in ends if np.isfinite(end)]
@@ -227,7 +229,8 @@ def _factor(gaps: np.ndarray) -> tuple[float, float, float]:
     if not len(known):
         return math.nan, math.nan, math.nan
     if not np.isfinite(known).all():
-        return float(np.exp(known.mean())), math.nan, math.nan
+        with np.errstate(invalid="ignore"):  # with some seeds the one, with some the other side
+            return float(np.exp(known.mean())), math.nan, math.nan
     found = mean_interval(np.where(np.abs(known) <= _SAME, 0.0, known))
     middle, low, high = (math.exp(end) for end in found[:3])
     return middle, low, high

@@ -42,8 +42,8 @@ def _distribution(facts: Facts, point: Facts) -> go.Figure:
             _factor(one["ratio_in_lowest_third"], middle),
             _factor(one["ratio_in_highest_third"], middle),
             one["status"] == "assumed",
-            f"ratio {one['ratio_in_lowest_third']:.3g} in its lowest third, "
-            f"{one['ratio_in_highest_third']:.3g} in its highest",
+            f"ratio {_ratio(one['ratio_in_lowest_third'])} in its lowest third, "
+            f"{_ratio(one['ratio_in_highest_third'])} in its highest",
         )
         for one in verdict["deciding"][:_MOST_BARS]
     ]
@@ -55,6 +55,10 @@ def _distribution(facts: Facts, point: Facts) -> go.Figure:
     )
     titles = (ratio, "factor on the ratio, lowest (pale) and highest third")
     return distribution(np.array(verdict["ratios"] or [1.0]), bars, titles, caption)
+
+
+def _ratio(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.3g}"
 
 
 def _factor(ratio: float | None, middle: float) -> float:

@@ -21,6 +21,9 @@ def sentence(found: Sequence[Drawn], sides: Sequence[str]) -> str:
     if len(found) > 1:
         return _over_axes(found, sides)
     (one,) = found
+    if all(verdict.neither == verdict.evaluated for verdict in one.verdicts):
+        both = f"neither {called(sides[0])} nor {called(sides[1])} gets there"
+        return fit(f"No draw has a winner: {both}, or nothing is known")
     winner = _more(one.verdicts[0], sides)
     first, second = called(sides[winner]), called(sides[1 - winner])
     claims = [_claim(verdict, winner) for verdict in one.verdicts]

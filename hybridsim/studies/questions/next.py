@@ -51,7 +51,7 @@ class Next(Question):
         notes = list(dict.fromkeys(notes))
         facts = {
             "measure": self.measure,
-            "bottlenecks": bottlenecks,
+            "bottlenecks": plain(bottlenecks),
             "steps": plain([step.line() for step in steps]),
         }
         table = pd.DataFrame([step.line() for step in steps])

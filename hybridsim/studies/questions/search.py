@@ -134,7 +134,7 @@ class Search(Question):
             tail = "; as given it does not get there"
         elif gain["detectable"]:
             way = "less" if gain["ratio"] < 1 else "more"
-            tail = f"; {times(max(gain['ratio'], 1 / gain['ratio']))} {way} than as given"
+            tail = f"; {times(gain['factor'])} {way} than as given"
         elif found.seeds > 1:
             tail = "; no detectable difference from as given"
         edge = f"; {listed([field_words(f) for f in edges])} at the edge" if edges else ""
@@ -206,6 +206,7 @@ def _gain(best: Cell, base: Cell) -> dict[str, Any]:  # Any: numbers and a truth
     found = contest(best, base)
     return {
         "ratio": found.ratio,
+        "factor": found.factor,
         "low": found.low,
         "high": found.high,
         "detectable": found.detectable,

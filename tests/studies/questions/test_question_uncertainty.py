@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from toy_lab import ToyLab, axis, constant, study
 
+from hybridsim.errors import InputError
 from hybridsim.reports.statistics import detectable_rows, paired_ratio
+from hybridsim.studies.load import load_study
 from hybridsim.studies.questions._draws import deciding, log_ratios, shares_of, values_at
 from hybridsim.studies.questions.uncertainty import Uncertainty
 
@@ -263,3 +265,31 @@ def test_studies_that_do_not_fit(asked, options, path):
     sides = options.pop("sides", SIDES)
     found = Uncertainty(kind="uncertainty", **asked).problems(study(sides, **options))
     assert [where for where, _, _ in found] == [path]
+
+
+@pytest.mark.parametrize(
+    ("question", "name", "hint"),
+    [
+        (
+            {"kind": "uncertainty"},
+            "a100-sxm4-80gb.launch_asynchron",
+            "nearest: 'a100-sxm4-80gb.launch_asynchronous'",
+        ),
+        ({"kind": "uncertainty"}, "paper-50gbps.bandwidth", "a constant that has a range"),
+        ({"kind": "sensitivity"}, "rc-1us.cells", "a constant that has a range"),
+    ],
+)
+def test_a_constant_without_a_range_ends_in_a_line_before_anything_runs(question, name, hint):
+    sides = {"thermodynamic": "kfac-digits", "digital": "kfac-digits-digital"}
+    found = {"name": "u", "scenarios": sides, "question": {**question, "constants": [name]}}
+    with pytest.raises(InputError) as raised:
+        load_study(found)
+    (line,) = str(raised.value).splitlines()
+    assert "question.constants[0]: expected" in line and repr(name) in line and hint in line
+
+
+def test_constants_of_real_studies_are_drawn_by_name():
+    sides = {"thermodynamic": "kfac-digits", "digital": "kfac-digits-digital"}
+    constants = ["a100-sxm4-80gb.launch_asynchronous", "paper-50gbps.energy"]
+    question = {"kind": "uncertainty", "constants": constants}
+    assert load_study({"name": "u", "scenarios": sides, "question": question})
