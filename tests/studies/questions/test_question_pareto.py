@@ -21,7 +21,7 @@ VALUES = st.lists(
 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=25)
 @given(VALUES, st.data())
 def test_the_front_is_that_of_brute_force(values, data):
     marks = data.draw(st.lists(st.booleans(), min_size=len(values), max_size=len(values)))

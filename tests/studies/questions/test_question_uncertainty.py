@@ -11,7 +11,14 @@ from toy_lab import ToyLab, axis, constant, study
 from hybridsim.errors import InputError
 from hybridsim.reports.statistics import detectable_rows, paired_ratio
 from hybridsim.studies.load import load_study
-from hybridsim.studies.questions._draws import deciding, log_ratios, shares_of, values_at
+from hybridsim.studies.questions._draws import (
+    Outcomes,
+    deciding,
+    evaluated,
+    log_ratios,
+    shares_of,
+    values_at,
+)
 from hybridsim.studies.questions.uncertainty import Uncertainty
 
 SIDES = ["a", "b"]
@@ -179,6 +186,29 @@ def test_numeric_constants_are_held_and_named_or_vary_in_clusters():
     truth = high_bits * math.log(5) / math.log(100)
     share, low, high = wins(answer)
     assert share == pytest.approx(truth, abs=0.06) and low < truth < high
+
+
+def test_clusters_of_which_some_draws_were_only_sampled_weigh_them_too():
+    """Draws with x above 10 need simulating, of which a wins none: dropped, they would halve."""
+    bits = constant("spu.output_bits", 8, 13, numeric=True)
+    lab = lab_of(constants=[*EVERY, bits])
+    lab.reordered = lambda side, own: own["gpu.x"] > 10
+    question = Uncertainty(
+        kind="uncertainty", numeric="vary", numeric_points=8, simulate=80, measures=["seconds"]
+    )
+    answer = question.answer(lab)
+    share, low, high = wins(answer)
+    assert share == pytest.approx(0.25, abs=0.06) and low < 0.25 < high
+    assert wins(answer, side="b")[0] == pytest.approx(0.75, abs=0.06)
+
+
+def test_behind_the_first_draw_that_was_not_evaluated_only_retimed_ones_count():
+    again = np.array([0, 1, 1, 0, 1, 1, 0, 1, 0, 1], dtype=bool)
+    lost = np.array([0, 0, 1, 0, 0, 1, 0, 0, 0, 0], dtype=bool)
+    came = Outcomes(np.ones((2, 10, 1)), lost, again, ("", ""))
+    assert np.flatnonzero(evaluated(came, 5)).tolist() == [0, 1, 3, 6, 8]
+    assert np.flatnonzero(evaluated(came, 6)).tolist() == [0, 1, 3, 6, 7, 8, 9]
+    assert evaluated(came._replace(lost=np.zeros(10, bool)), 5).all()
 
 
 def test_over_an_axis_there_is_a_verdict_at_each_value():
