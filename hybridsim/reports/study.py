@@ -34,6 +34,7 @@ def write_study_report(view: StudyView, path: Path | str) -> None:
     """
     sections = (
         _picture,
+        _notes,
         _numbers,
         varied,
         variants,
@@ -52,7 +53,7 @@ def write_study_report(view: StudyView, path: Path | str) -> None:
 
 def study_html(view: StudyView, report: Path | str | None = None) -> str:
     """The answer for a notebook, as HTML that needs no network: what cannot be trusted, the
-    sentence, the picture, its numbers.
+    sentence, the picture, what it rests on, its numbers.
 
     Args:
         view: what is shown.
@@ -61,7 +62,8 @@ def study_html(view: StudyView, report: Path | str | None = None) -> str:
     head = f"<p><b>{page.escape(view.name)}</b><br>{page.escape(counts(view))}</p>"
     where = page.paragraph(f"The whole page: {report}", "note") if report else ""
     picture = "" if view.figure is None else _figure(view).to_html(full_html=False)
-    return head + "".join(_answer(view)) + picture + answer_table(view) + where
+    shown = [head, *_answer(view), picture, _notes(view), answer_table(view), where]
+    return "".join(shown)
 
 
 def _head(view: StudyView) -> str:
@@ -73,8 +75,6 @@ def _head(view: StudyView) -> str:
 def _answer(view: StudyView) -> Iterator[str]:
     yield from (page.paragraph(text, "alarm") for text in alarms(view))
     yield page.paragraph(view.sentence, "answer" if view.trusted else "answer doubtful")
-    if view.notes:
-        yield page.bullets(view.notes)
 
 
 def _picture(view: StudyView) -> str:
@@ -84,6 +84,11 @@ def _picture(view: StudyView) -> str:
     caption = figure.layout.meta if isinstance(figure.layout.meta, str) else ""
     legend = "" if figure.layout.showlegend else page.legend(_colours(figure))
     return legend + page.chart(figure, caption, int(figure.layout.height or _HEIGHT))
+
+
+def _notes(view: StudyView) -> str:
+    """What the answer rests on: too long to stand before the picture."""
+    return page.bullets(view.notes) if view.notes else ""
 
 
 def _figure(view: StudyView) -> go.Figure:

@@ -43,10 +43,11 @@ def rows_of(section: str) -> list[list[str]]:
 
 
 def test_the_answer_stands_before_the_picture_and_the_picture_before_the_rest(tmp_path):
-    view = view_of(points())
+    view = view_of(points(), notes=("What the answer rests on.",))
     body = page_of(tmp_path, view)
     body = body[body.index("<body>") :]
-    places = [body.index(text) for text in (view.sentence, "<figure", "The answer in numbers")]
+    order = (view.sentence, "<figure", view.notes[0], "The answer in numbers")
+    places = [body.index(text) for text in order]
     assert places == sorted(places)
     titles = [
         "What varied", "Baseline against variants", "Which part binds", "Points that cannot win",
