@@ -22,7 +22,8 @@ from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from typing import Any
 
-from analysis.papers.kfac_point import arguments, machine, measure, save, scenario
+from analysis.papers.kfac_point import machine, measure, scenario
+from analysis.papers.record import arguments, save
 
 LAYERS = 4
 ORDERS, BATCHES = (256, 1024, 4096), (64, 512, 4096, 16384)

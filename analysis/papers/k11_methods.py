@@ -24,13 +24,12 @@ from analysis.papers.kfac_point import (
     COMMON,
     DIGITAL,
     Point,
-    arguments,
     machine,
     measure,
-    save,
     scenario,
     settling_tau,
 )
+from analysis.papers.record import arguments, save
 
 ORDERS, SHAPES = (256, 1024, 4096), (1, 4, 16)
 SPUS, EVERY = (1, 8), (1, 10)

@@ -28,8 +28,8 @@ from itertools import product
 from typing import Any
 
 from analysis.papers.kfac_figure import draw
-from analysis.papers.kfac_point import arguments, save
 from analysis.papers.kfac_runs import A100, V100, Costs, gpus, measure_anyway, share, shares
+from analysis.papers.record import arguments, save
 
 MACHINES = {"4 x V100": (V100, 4), "8 x A100": (A100, 8)}
 VIT = {

@@ -24,8 +24,8 @@ from itertools import pairwise
 from typing import Any
 
 from analysis.papers.kfac_figure import draw
-from analysis.papers.kfac_point import arguments, save
 from analysis.papers.kfac_runs import Costs, Groups, gpus, measure, share, shares
+from analysis.papers.record import arguments, save
 from analysis.papers.step_time import INVERSION
 
 DEPTH, BATCH = 50, 512

@@ -17,8 +17,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from analysis.papers.kfac_figure import draw
-from analysis.papers.kfac_point import arguments, save
 from analysis.papers.kfac_runs import Costs, gpus, measure_anyway, share, shares
+from analysis.papers.record import arguments, save
 from analysis.papers.step_time import INVERSION
 
 SIZES, BATCH = {"width": 768, "sequence": 512, "depth": 12, "heads": 12}, 64

@@ -6,7 +6,7 @@ intervals), against a margin of 1 point (digits) and 3 points (CIFAR-10) that wa
 runs: "hardly matters", the whole interval of the difference to ideal converters within +- margin;
 "enough" and "competitive", the whole interval above -margin; "needs more", the whole interval below
 -margin; each "does not" where the interval lies on the other side, else "not separable". A run that
-diverges counts as accuracy 0 and is listed. Finished runs stay in the result file, and a second
+diverges counts as accuracy 0 and is listed. Finished runs stay in the folder of runs, and a second
 call goes on where the first stopped.
 
     python -m analysis.papers.k7_precision --out analysis/papers/results/k7_precision.json
@@ -16,17 +16,15 @@ With ``--page FILE`` the result file is drawn and nothing runs.
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import hybridsim
+from analysis.papers import sweep
 from analysis.papers.k7_figure import draw
 from analysis.papers.k7_runs import (
     ADAM,
@@ -36,18 +34,17 @@ from analysis.papers.k7_runs import (
     REALISTIC,
     SETTINGS,
     STUDIES,
-    Job,
     Row,
-    Store,
     Study,
+    Trial,
     chosen,
     comparison,
-    make_all,
+    make,
     score,
 )
 from analysis.papers.k7_shift import shifts
 from analysis.papers.paired import difference, mean_interval, ratio, verdict
-from analysis.papers.revision import revision
+from analysis.papers.record import save
 
 NEVER = "not separable"
 ENOUGH = (8, 12, 16)  # output bits that the claim calls enough
@@ -59,7 +56,7 @@ def compared(rows: list[Row], study: Study) -> dict[str, list[Row]]:
     of the seeds.
     """
     mine = [row for row in rows if _is(row, study, "comparison")]
-    wanted = {job.setting for job in comparison(study, chosen(rows, study))} if mine else set()
+    wanted = {trial.setting for trial in comparison(chosen(rows, study))} if mine else set()
     by_seed: dict[int, dict[str, Row]] = {}
     for row in mine:
         by_seed.setdefault(row["seed"], {})[row["setting"]] = row
@@ -214,47 +211,20 @@ def _grid(rows: list[Row], study: Study, part: str) -> dict[str, dict[str, float
     }
 
 
-def save(path: Path, rows: list[Row], extra: dict[str, Any]) -> None:
-    """Write everything there is so far: in one piece, so that a cut leaves the file before."""
-    text = {
-        "command": f"python -m analysis.papers.k7_precision --out {path}",
-        "version": hybridsim.__version__,
-        "revision": revision(),
-        "studies": {study.name: _described(study) for study in STUDIES},
-        "summary": {study.name: summarise(rows, study) for study in STUDIES},
-        **extra,
-    }
-    head = json.dumps(_short(text), indent=1).removesuffix("\n}")
-    lines = ",\n  ".join(json.dumps(_short(row)) for row in rows)
-    temporary = path.with_suffix(".partial")
-    temporary.write_text(f'{head},\n "runs": [\n  {lines}\n ]\n}}\n')
-    temporary.replace(path)
-
-
 def _described(study: Study) -> dict[str, Any]:
     kept = ("overrides", "kfac", "steps", "every", "late", "seeds", "tuning_seeds", "margin")
     return {name: getattr(study, name) for name in kept}
-
-
-def _short(value: Any) -> Any:
-    """Floats to seven digits."""
-    if isinstance(value, dict):
-        return {str(key): _short(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_short(item) for item in value]
-    return float(f"{value:.7g}") if isinstance(value, float) else value
 
 
 def measured_shifts(rows: list[Row]) -> dict[str, Any]:
     """Growth of the diagonals in every study, at the rate and damping it compares with, seed 0."""
     result = {}
     for study in STUDIES:
-        rate, damping = chosen(rows, study)[DIGITAL]
-        job = Job(study, "comparison", DIGITAL, study.seeds[0], rate, damping)
-        scenario = hybridsim.load("kfac-digits", job.overrides())
+        trial = Trial(DIGITAL, *chosen(rows, study)[DIGITAL])
+        scenario = trial.variant(study).load(seed=study.seeds[0])
         found = shifts(hybridsim.load_task(scenario), scenario, BITS)
-        [row] = [r for r in rows if all(r[k] == v for k, v in job.key.items())]
-        theirs = row["first_train_losses"]
+        first = [row for row in compared(rows, study)[DIGITAL] if row["seed"] == study.seeds[0]]
+        theirs = first[0]["first_train_losses"]
         gaps = np.abs(np.subtract(found.pop("losses")[: len(theirs)], theirs)) / theirs
         result[study.name] = {
             **found,
@@ -265,26 +235,16 @@ def measured_shifts(rows: list[Row]) -> dict[str, Any]:
 
 def main() -> None:
     """Run what is missing and write, or draw."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument(
-        "--minutes", type=float, default=math.inf, help="start no run after this time"
-    )
+    parser = sweep.parser(__doc__)
     parser.add_argument("--page", type=Path, help="draw the result file to this HTML file")
-    options = parser.parse_args()
-    if options.page:
-        return draw(options.page, json.loads(options.out.read_text())["summary"])
-    store = Store(
-        options.out,
-        time.monotonic() + 60 * options.minutes,
-        lambda s: print(s, file=sys.stderr, flush=True),
-    )
-    done = make_all(store, STUDIES, lambda rows: save(options.out, rows, {}))
-    save(options.out, store.rows, {"diagonal shift": measured_shifts(store.rows)} if done else {})
-    print(json.dumps(_short({s.name: summarise(store.rows, s) for s in STUDIES}), indent=1))
-    return None
+    given = parser.parse_args()
+    if given.page:
+        return draw(given.page, json.loads(given.out.read_text())["summary"])
+    rows = [row for study in STUDIES for row in make(given, study)]
+    setting = {study.name: _described(study) for study in STUDIES}
+    setting["diagonal shift"] = measured_shifts(rows)
+    summary = {study.name: summarise(rows, study) for study in STUDIES}
+    return save(given.out, "k7_precision", setting, summary, rows)
 
 
 if __name__ == "__main__":

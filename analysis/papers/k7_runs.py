@@ -1,5 +1,4 @@
-"""What K7 runs: studies, settings of the converters, tuning and one run, with every finished run
-kept in the file.
+"""What K7 runs: studies, settings of the converters, tuning.
 
 The paper (TKFAC, arXiv 2502.08603): ResNet, CIFAR-10, five runs, K-FAC with rate 0.1, damping 0.001
 and an average of weight 0.9999. Scaled here to one core: see :data:`STUDIES`. Rates, and K-FAC's
@@ -11,16 +10,15 @@ would if rounding were but more damping.
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Callable, Iterator
+import argparse
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-import hybridsim
+from analysis.papers import sweep
+from analysis.papers.sweep import Fields, Variant
 
 Row = dict[str, Any]
 BITS = (4, 6, 8, 12, 16)
@@ -32,21 +30,20 @@ LARGER = (1, 2, 4, 8)  # times the rate that was tuned with digital inverses
 FIRST = 10  # training losses kept, to show that the long settle is the digital solve
 
 
-def _converters(
-    inputs: object = IDEAL, bias: object = IDEAL, outputs: object = IDEAL
-) -> tuple[str, ...]:
+def _converters(inputs: object = IDEAL, bias: object = IDEAL, outputs: object = IDEAL) -> Fields:
     given = (("input", inputs), ("bias", bias), ("output", outputs))
-    return tuple(f"machine.spus.{side}_bits={bits}" for side, bits in given)
+    return {f"machine.spus.{side}_bits": bits for side, bits in given}
 
 
-SETTINGS: dict[str, tuple[str, ...]] = {
-    DIGITAL: ("training.algorithm.method=digital",),
+SETTLE = "training.algorithm.settle"
+SETTINGS: dict[str, Fields] = {
+    DIGITAL: {"training.algorithm.method": "digital"},
     IDEAL: _converters(),
     **{f"input {bits}": _converters(inputs=bits) for bits in BITS},
     **{f"output {bits}": _converters(outputs=bits) for bits in BITS},
     "all 8": _converters(8, 8, 8),
-    REALISTIC: (*_converters(), f"training.algorithm.settle={REALISTIC}"),
-    f"{REALISTIC}, all 8": (*_converters(8, 8, 8), f"training.algorithm.settle={REALISTIC}"),
+    REALISTIC: {**_converters(), SETTLE: REALISTIC},
+    f"{REALISTIC}, all 8": {**_converters(8, 8, 8), SETTLE: REALISTIC},
 }
 
 
@@ -63,8 +60,8 @@ class Study:
     """
 
     name: str
-    overrides: tuple[str, ...]
-    kfac: tuple[str, ...]
+    overrides: Fields
+    kfac: Fields
     steps: int
     every: int
     late: int
@@ -77,12 +74,13 @@ class Study:
     retuned: tuple[str, ...] = ()
 
 
-_KFAC = (
-    "machine.spus.count=1",
-    "training.algorithm.fisher=mc",
-    f"training.algorithm.settle={LONG}",
-)
-_DIGITS = ("workload=digits_mlp", "training.batch_size=32")
+_KFAC: Fields = {
+    "machine.spus.count": 1,
+    "training.algorithm.fisher": "mc",
+    SETTLE: LONG,
+}
+_DIGITS: Fields = {"workload": "digits_mlp", "training.batch_size": 32}
+_EVERY_FIFTH = {f"training.algorithm.{name}_every": 5 for name in ("factors", "inverses")}
 STUDIES = (
     Study(
         "digits",
@@ -116,8 +114,8 @@ STUDIES = (
     ),
     Study(
         "cifar",
-        ("workload=resnet_cifar", "training.batch_size=64"),
-        (*_KFAC, "training.algorithm.factors_every=5", "training.algorithm.inverses_every=5"),
+        {"workload": "resnet_cifar", "training.batch_size": 64},
+        {**_KFAC, **_EVERY_FIFTH},
         240,
         30,
         3,
@@ -131,79 +129,69 @@ STUDIES = (
 )
 
 
-@dataclass(frozen=True)
-class Job:
-    """One run to make; ``damping`` None is Adam."""
+class Trial(NamedTuple):
+    """A setting with its rate and damping; ``damping`` None is Adam."""
 
-    study: Study
-    part: str
     setting: str
-    seed: int
     rate: float
     damping: float | None
 
-    @property
-    def key(self) -> Row:
-        """What tells it from the others."""
-        return {
-            "study": self.study.name,
-            "part": self.part,
-            "setting": self.setting,
-            "seed": self.seed,
-            "learning_rate": self.rate,
-            "damping": self.damping,
+    def variant(self, study: Study) -> Variant:
+        """As a study runs it."""
+        found = {
+            **study.overrides,
+            "training.steps": study.steps,
+            "training.evaluate_every": study.every,
+            "training.algorithm.learning_rate": self.rate,
         }
-
-    def overrides(self) -> list[str]:
-        """Over a shipped scenario."""
-        study = self.study
-        found = [*study.overrides, f"seed={self.seed}", f"training.steps={study.steps}"]
-        found += [
-            f"training.evaluate_every={study.every}",
-            f"training.algorithm.learning_rate={self.rate}",
-        ]
-        if self.damping is not None:
-            found += [
-                f"training.algorithm.damping={self.damping}",
-                *study.kfac,
-                *SETTINGS[self.setting],
-            ]
-        return found
+        if self.damping is None:
+            return Variant("adam-digits", found)
+        found |= {"training.algorithm.damping": self.damping}
+        return Variant("kfac-digits", found | study.kfac | SETTINGS[self.setting])
 
 
-def simulate(job: Job, tasks: dict[str, hybridsim.Task]) -> Row:
-    """One run; one that diverges says so instead of giving numbers."""
-    scenario = hybridsim.load(
-        "adam-digits" if job.damping is None else "kfac-digits", job.overrides()
-    )
-    workload = job.study.overrides[0]
-    if workload not in tasks:
-        tasks[workload] = hybridsim.load_task(scenario)
-    started = time.perf_counter()
-    try:
-        run = hybridsim.run(scenario, task=tasks[workload])
-    except hybridsim.HybridsimError as error:
-        return {**job.key, "digest": None, "failed": str(error)}
-    tested = run.steps.dropna(subset=["test_loss"])
-    row = {**job.key, "digest": run.manifest["digest"]}
+def run_part(
+    given: argparse.Namespace,
+    study: Study,
+    part: str,
+    trials: Iterable[Trial],
+    seeds: Sequence[int],
+) -> list[Row]:
+    """All trials with all seeds."""
+    named = {str(number): trial for number, trial in enumerate(trials)}
+    variants = {name: trial.variant(study) for name, trial in named.items()}
+    found = sweep.made(given, variants, seeds) if variants else ()
+    return [_row(study, part, named[one.variant], one) for one in found]
+
+
+def _row(study: Study, part: str, trial: Trial, one: sweep.Made) -> Row:
+    """One run; one that diverged says so instead of giving numbers."""
+    row: Row = {
+        "study": study.name,
+        "part": part,
+        "setting": trial.setting,
+        "seed": one.seed,
+        "learning_rate": trial.rate,
+        "damping": trial.damping,
+    }
+    if one.run is None:
+        return row | {"digest": None, "failed": one.reason}
+    steps = one.run.steps
+    tested = steps.dropna(subset=["test_loss"])
+    row["digest"] = one.run.manifest["digest"]
     for measure in ("test_accuracy", "test_loss"):
         values = tested[measure].tolist()
-        row |= {measure: values[-1], f"late_{measure}": float(np.mean(values[-job.study.late :]))}
-    row["late_train_loss"] = float(run.steps["train_loss"].iloc[-job.study.every :].mean())
-    if job.setting in (DIGITAL, IDEAL):
-        row["first_train_losses"] = run.steps["train_loss"].iloc[:FIRST].tolist()
-    return row | {"wall_s": round(time.perf_counter() - started, 1)}
+        row |= {measure: values[-1], f"late_{measure}": float(np.mean(values[-study.late :]))}
+    row["late_train_loss"] = float(steps["train_loss"].iloc[-study.every :].mean())
+    if trial.setting in (DIGITAL, IDEAL):
+        row["first_train_losses"] = steps["train_loss"].iloc[:FIRST].tolist()
+    return row
 
 
-def tuning(study: Study) -> Iterator[Job]:
+def tuning(study: Study) -> Iterator[Trial]:
     """The grids of Adam and of K-FAC with digital inverses."""
-    for seed in study.tuning_seeds:
-        yield from (Job(study, "tuning", ADAM, seed, rate, None) for rate in study.adam_rates)
-        yield from (
-            Job(study, "tuning", DIGITAL, seed, rate, damping)
-            for rate in study.rates
-            for damping in study.dampings
-        )
+    yield from (Trial(ADAM, rate, None) for rate in study.adam_rates)
+    yield from (Trial(DIGITAL, rate, d) for rate in study.rates for d in study.dampings)
 
 
 def score(row: Row) -> float:
@@ -228,67 +216,26 @@ def chosen(
     }
 
 
-def comparison(study: Study, best: dict[str, tuple[float, float | None]]) -> Iterator[Job]:
-    """All settings at the rates found, seed by seed."""
-    for seed in study.seeds:
-        if ADAM in best:
-            yield Job(study, "comparison", ADAM, seed, *best[ADAM])
-        yield from (Job(study, "comparison", setting, seed, *best[DIGITAL]) for setting in SETTINGS)
+def comparison(best: dict[str, tuple[float, float | None]]) -> Iterator[Trial]:
+    """All settings at the rates found."""
+    if ADAM in best:
+        yield Trial(ADAM, *best[ADAM])
+    yield from (Trial(setting, *best[DIGITAL]) for setting in SETTINGS)
 
 
-def retuning(study: Study, best: dict[str, tuple[float, float | None]]) -> Iterator[Job]:
+def retuning(study: Study, best: dict[str, tuple[float, float | None]]) -> Iterator[Trial]:
     """Larger rates for K-FAC with few input bits."""
     rate, damping = best[DIGITAL]
-    for seed in study.tuning_seeds:
-        for setting in study.retuned:
-            yield from (
-                Job(study, "retuning", setting, seed, float(f"{factor * rate:g}"), damping)
-                for factor in LARGER
-            )
+    for setting in study.retuned:
+        yield from (Trial(setting, float(f"{factor * rate:g}"), damping) for factor in LARGER)
 
 
-def retuned(study: Study, best: dict[str, tuple[float, float | None]]) -> Iterator[Job]:
-    """Few input bits at the rates found for them."""
-    for seed in study.seeds:
-        yield from (
-            Job(study, "retuned", setting, seed, *best[setting]) for setting in study.retuned
-        )
-
-
-class Store:
-    """Finished runs in a file, rewritten after each, so that a run that was cut goes on where it
-    stopped.
-    """
-
-    def __init__(self, path: Path, until: float, say: Callable[[str], None]) -> None:
-        self.path, self.until, self.say = path, until, say
-        self.rows: list[Row] = json.loads(path.read_text())["runs"] if path.exists() else []
-        self.tasks: dict[str, hybridsim.Task] = {}
-
-    def make(self, job: Job, write: Callable[[list[Row]], None]) -> bool:
-        """Run it unless it is there; False: no time is left."""
-        if any(all(row[k] == v for k, v in job.key.items()) for row in self.rows):
-            return True
-        if time.monotonic() > self.until:
-            return False
-        row = simulate(job, self.tasks)
-        self.rows.append(row)
-        write(self.rows)
-        self.say(f"{job.key}: {row.get('failed') or row['late_test_accuracy']}")
-        return True
-
-
-def jobs(study: Study, rows: list[Row]) -> Iterator[Job]:
-    """Tuning, the comparison, then both again for few input bits; ``rows`` grows while they are
-    made.
-    """
-    yield from tuning(study)
+def make(given: argparse.Namespace, study: Study) -> list[Row]:
+    """Tuning, the comparison, then both again for few input bits."""
+    rows = run_part(given, study, "tuning", tuning(study), study.tuning_seeds)
     best = chosen(rows, study)
-    yield from comparison(study, best)
-    yield from retuning(study, best)
-    yield from retuned(study, chosen(rows, study, "retuning"))
-
-
-def make_all(store: Store, studies: tuple[Study, ...], write: Callable[[list[Row]], None]) -> bool:
-    """Study by study; False: time ran out."""
-    return all(store.make(job, write) for study in studies for job in jobs(study, store.rows))
+    rows += run_part(given, study, "comparison", comparison(best), study.seeds)
+    rows += run_part(given, study, "retuning", retuning(study, best), study.tuning_seeds)
+    found = chosen(rows, study, "retuning")
+    own = [Trial(setting, *found[setting]) for setting in study.retuned]
+    return rows + run_part(given, study, "retuned", own, study.seeds)

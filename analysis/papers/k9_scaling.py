@@ -28,13 +28,12 @@ from torch import Tensor
 from analysis.papers.kfac_point import (
     COMMON,
     DIGITAL,
-    arguments,
     machine,
     measure,
-    save,
     scenario,
     settling_tau,
 )
+from analysis.papers.record import arguments, save
 
 ORDERS = tuple(2**k for k in range(7, 15))
 LARGE = 4096

@@ -8,7 +8,6 @@ the step.
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -18,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import hybridsim
-from analysis.papers.revision import revision
 from analysis.papers.step_time import (
     AVERAGES,
     COLUMNS,
@@ -196,49 +194,3 @@ def _totals(
         for name in entry:
             entry[name] += row[name] / steps
     return found
-
-
-def short(value: Any) -> Any:
-    """Floats to five digits."""
-    if isinstance(value, Mapping):
-        return {str(key): short(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [short(item) for item in value]
-    return float(f"{value:.5g}") if isinstance(value, float) else value
-
-
-def arguments(description: str | None) -> argparse.Namespace:
-    """Command line: the result file, and where to draw it."""
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument(
-        "--page", type=Path, help="an HTML page with the figure, where the script draws one"
-    )
-    return parser.parse_args()
-
-
-def save(
-    path: Path,
-    module: str,
-    setting: Mapping[str, Any],
-    summary: Mapping[str, Any],
-    runs: Sequence[Any],
-) -> None:
-    """Write the result with the command that makes it, and print the summary. Runs are a table:
-    columns and rows.
-    """
-    command = f"python -m analysis.papers.{module} --out {path}"
-    head = {
-        "command": command,
-        "version": hybridsim.__version__,
-        "revision": revision(),
-        "setting": setting,
-        "summary": summary,
-    }
-    columns = list(runs[0])
-    text = json.dumps(short({**head, "columns": columns}), indent=1)[:-2]
-    rows = ",\n  ".join(json.dumps(short([row[name] for name in columns])) for row in runs)
-    path.write_text(f'{text},\n "runs": [\n  {rows}\n ]\n}}\n')
-    print(json.dumps(short(summary), indent=1))

@@ -10,29 +10,26 @@ damping, settling times and data are the paper's.
 from __future__ import annotations
 
 import argparse
-import json
-import sys
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 
 import hybridsim
-from analysis.papers import exact_gradient
-from analysis.papers.revision import revision
+from analysis.papers import exact_gradient, sweep
+from analysis.papers.sweep import Fields, Variant
 
 SEEDS = (0, 1, 2, 3)
 BATCH_SIZE, EVERY = 32, 52
 LAST = 52  # training losses are averaged over this many steps at the end
-REDUCED = (
-    f"training.batch_size={BATCH_SIZE}",
-    "workload.options.channels=4",
-    "workload.options.hidden=32",
-)
-IDEAL = tuple(f"machine.spus.{side}_bits=ideal" for side in ("input", "bias", "output"))
+REDUCED: Fields = {
+    "training.batch_size": BATCH_SIZE,
+    "workload.options.channels": 4,
+    "workload.options.hidden": 32,
+}
+IDEAL: Fields = {f"machine.spus.{side}_bits": "ideal" for side in ("input", "bias", "output")}
+SETTLE = "training.algorithm.settle"
 RATE = DAMPING = 0.01
 
 
@@ -81,46 +78,41 @@ class Curve:
 
 
 def simulate(
-    setting: str, name: str, seed: int, steps: int, overrides: Sequence[str], every: int = EVERY
-) -> Curve:
-    """Run a shipped scenario with overrides."""
-    counts = (f"seed={seed}", f"training.steps={steps}", f"training.evaluate_every={every}")
-    started = time.perf_counter()
-    run = hybridsim.run(hybridsim.load(name, [*counts, *overrides]))
-    table = run.steps
-    tested = table.dropna(subset=["test_loss"])
+    given: argparse.Namespace, variants: Mapping[str, Variant], every: int = EVERY
+) -> list[Curve]:
+    """The curves of all seeds, variants named like their settings.
+
+    Raises:
+        ValueError: a run has no curve.
+    """
+    evaluated = {"training.evaluate_every": every}
+    sides = {name: Variant(v.scenario, v.fields | evaluated) for name, v in variants.items()}
+    return [_curve(found) for found in sweep.made(given, sides, SEEDS)]
+
+
+def _curve(found: sweep.Made) -> Curve:
+    if found.run is None:
+        raise ValueError(f"{found.variant}, seed {found.seed}: {found.reason}")
+    tested = found.run.steps.dropna(subset=["test_loss"])
     columns = ("step", "test_loss", "test_accuracy", "time_s", "energy_j")
-    _report(setting, seed, started, float(tested["test_loss"].iloc[-1]))
     return Curve(
-        setting,
-        seed,
-        run.manifest["digest"],
-        table["train_loss"].tolist(),
-        *(tested[c].tolist() for c in columns),
+        found.variant,
+        found.seed,
+        found.run.manifest["digest"],
+        found.run.steps["train_loss"].tolist(),
+        *(tested[name].tolist() for name in columns),
     )
 
 
-def exact(
-    setting: str, seed: int, steps: int, overrides: Sequence[str], every: int = EVERY
-) -> Curve:
+def exact(setting: str, seed: int, steps: int, fields: Fields, every: int = EVERY) -> Curve:
     """The same task and batches under exact natural gradient descent, outside the simulator."""
-    scenario = hybridsim.load("mnist-tngd", list(overrides))
-    started = time.perf_counter()
+    scenario = Variant("mnist-tngd", fields).load()
     torch.set_num_threads(1)
     task, size = hybridsim.load_task(scenario), scenario.training.batch_size
     found = exact_gradient.train(task, seed, steps, size, RATE, DAMPING, every)
-    losses, accuracies = zip(*found["test"].values(), strict=True)
-    _report(setting, seed, started, losses[-1])
+    losses, accuracies = (list(values) for values in zip(*found["test"].values(), strict=True))
     return Curve(
-        setting,
-        seed,
-        None,
-        found["train_loss"],
-        list(found["test"]),
-        [*losses],
-        [*accuracies],
-        [],
-        [],
+        setting, seed, None, found["train_loss"], list(found["test"]), losses, accuracies, [], []
     )
 
 
@@ -130,48 +122,3 @@ def by_setting(curves: Sequence[Curve], measure: str) -> dict[str, list[float]]:
     for curve in sorted(curves, key=lambda c: c.seed):
         result.setdefault(curve.setting, []).append(curve.measures()[measure])
     return result
-
-
-def out_path(description: str | None) -> Path:
-    """The command line's one option."""
-    form = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=description, formatter_class=form)
-    parser.add_argument("--out", type=Path, required=True)
-    path: Path = parser.parse_args().out
-    return path
-
-
-def save(
-    path: Path,
-    module: str,
-    setting: dict[str, Any],
-    summary: dict[str, Any],
-    curves: Sequence[Curve],
-) -> None:
-    """Write the result with the command that makes it, and print the summary."""
-    result = {
-        "command": f"python -m analysis.papers.{module} --out {path}",
-        "version": hybridsim.__version__,
-        "revision": revision(),
-        "setting": setting,
-        "summary": summary,
-        "runs": [curve.row() for curve in curves],
-    }
-    path.write_text(json.dumps(_short(result), indent=1) + "\n")
-    print(json.dumps(_short(summary), indent=1))
-
-
-def _short(value: Any) -> Any:
-    """Floats to seven digits, and lists of numbers kept as they are."""
-    if isinstance(value, dict):
-        return {key: _short(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_short(item) for item in value]
-    return float(f"{value:.7g}") if isinstance(value, float) else value
-
-
-def _report(setting: str, seed: int, started: float, loss: float) -> None:
-    wall_s = time.perf_counter() - started
-    print(
-        f"{setting}, seed {seed}: test loss {loss:.4f}, {wall_s:.0f} s", file=sys.stderr, flush=True
-    )

@@ -13,6 +13,7 @@ difference belongs to the method and what to the machine.
 
 from __future__ import annotations
 
+import argparse
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -20,8 +21,11 @@ from typing import Any
 import numpy as np
 
 import hybridsim
-from analysis.papers.mnist_runs import EVERY, REDUCED, SEEDS, Curve, exact, out_path, save, simulate
+from analysis.papers import sweep
+from analysis.papers.mnist_runs import EVERY, REDUCED, SEEDS, Curve, exact, simulate
 from analysis.papers.paired import difference, mean_interval, ratio
+from analysis.papers.record import save
+from analysis.papers.sweep import Variant
 
 STEPS = 936
 TNGD, ADAM, EXACT = "tngd, 50 tau", "adam", "exact"
@@ -32,8 +36,8 @@ CHECKED_AT = (156, 312, 624, 936)  # steps of TNGD, multiples of EVERY
 
 def cost(name: str) -> tuple[float, float]:
     """Simulated seconds and joules per step, from the schedule alone."""
-    overrides = (*REDUCED, "training.steps=100", "training.evaluate_every=100")
-    last = hybridsim.run(hybridsim.load(name, overrides), backend="timing").steps.iloc[-1]
+    counts = {**REDUCED, "training.steps": 100, "training.evaluate_every": 100}
+    last = hybridsim.run(Variant(name, counts).load(), backend="timing").steps.iloc[-1]
     return float(last["time_s"] / last["step"]), float(last["energy_j"] / last["step"])
 
 
@@ -45,18 +49,14 @@ def adam_steps() -> int:
     return EVERY * (math.ceil(STEPS * dearest / EVERY) + 1)
 
 
-def runs() -> list[Curve]:
+def runs(given: argparse.Namespace) -> list[Curve]:
     """All three for all seeds."""
-    adam = adam_steps()
-    return [
-        curve
-        for seed in SEEDS
-        for curve in (
-            simulate(TNGD, "mnist-tngd", seed, STEPS, REDUCED),
-            simulate(ADAM, "mnist-adam", seed, adam, REDUCED),
-            exact(EXACT, seed, STEPS, REDUCED),
-        )
-    ]
+    steps = "training.steps"
+    sides = {
+        TNGD: Variant("mnist-tngd", {**REDUCED, steps: STEPS}),
+        ADAM: Variant("mnist-adam", {**REDUCED, steps: adam_steps()}),
+    }
+    return [*simulate(given, sides), *(exact(EXACT, seed, STEPS, REDUCED) for seed in SEEDS)]
 
 
 def at(curve: Curve, budget: str, amount: float, measure: str) -> float:
@@ -121,14 +121,11 @@ def _compared(
 
 def main() -> None:
     """Run and write."""
-    path = out_path(__doc__)
-    curves = runs()
-    setting = {
-        "steps": {TNGD: STEPS, ADAM: curves[1].step[-1]},
-        "overrides": list(REDUCED),
-        "seeds": list(SEEDS),
-    }
-    save(path, "t5_adam", setting, summarise(curves), curves)
+    given = sweep.parser(__doc__).parse_args()
+    curves = runs(given)
+    last = {curve.setting: curve.step[-1] for curve in curves}
+    setting = {"steps": {s: last[s] for s in (TNGD, ADAM)}, **REDUCED, "seeds": list(SEEDS)}
+    save(given.out, "t5_adam", setting, summarise(curves), [c.row() for c in curves])
 
 
 if __name__ == "__main__":

@@ -12,21 +12,24 @@ the paired loss ratio within 5 %.
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from typing import Any
 
+from analysis.papers import sweep
 from analysis.papers.mnist_runs import (
     IDEAL,
     REDUCED,
     SEEDS,
+    SETTLE,
     Curve,
     by_setting,
     exact,
-    out_path,
-    save,
     simulate,
 )
 from analysis.papers.paired import difference, mean_interval, ratio, verdict
+from analysis.papers.record import save
+from analysis.papers.sweep import Variant
 
 STEPS = 312
 SETTLES = ("5 tau", "10 tau", "20 tau", "50 tau")
@@ -35,20 +38,11 @@ MEASURES = ("test_loss", "late_train_loss", "mean_train_loss", "test_accuracy")
 MARGIN = 0.05
 
 
-def runs() -> list[Curve]:
+def runs(given: argparse.Namespace) -> list[Curve]:
     """All settings for all seeds."""
-    return [curve for seed in SEEDS for curve in _runs(seed)]
-
-
-def _runs(seed: int) -> list[Curve]:
-    overrides = (*REDUCED, *IDEAL)
-    simulated = [
-        simulate(
-            settle, "mnist-tngd", seed, STEPS, (*overrides, f"training.algorithm.settle={settle}")
-        )
-        for settle in (*SETTLES, REST)
-    ]
-    return [*simulated, exact(EXACT, seed, STEPS, REDUCED)]
+    fields = {"training.steps": STEPS, **REDUCED, **IDEAL}
+    sides = {s: Variant("mnist-tngd", {**fields, SETTLE: s}) for s in (*SETTLES, REST)}
+    return [*simulate(given, sides), *(exact(EXACT, seed, STEPS, REDUCED) for seed in SEEDS)]
 
 
 def summarise(curves: Sequence[Curve]) -> dict[str, Any]:
@@ -83,15 +77,10 @@ def _compared(values: dict[str, list[float]]) -> dict[str, Any]:
 
 def main() -> None:
     """Run and write."""
-    path = out_path(__doc__)
-    curves = runs()
-    setting = {
-        "steps": STEPS,
-        "overrides": [*REDUCED, *IDEAL],
-        "seeds": list(SEEDS),
-        "margin": MARGIN,
-    }
-    save(path, "t6_settling", setting, summarise(curves), curves)
+    given = sweep.parser(__doc__).parse_args()
+    curves = runs(given)
+    setting = {"steps": STEPS, **REDUCED, **IDEAL, "seeds": list(SEEDS), "margin": MARGIN}
+    save(given.out, "t6_settling", setting, summarise(curves), [c.row() for c in curves])
 
 
 if __name__ == "__main__":

@@ -11,30 +11,27 @@ the two limits are from each other: what a mistake would have to hide in.
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from analysis.papers.mnist_runs import IDEAL, RATE, SEEDS, Curve, exact, out_path, save, simulate
+from analysis.papers import sweep
+from analysis.papers.mnist_runs import IDEAL, RATE, SEEDS, SETTLE, Curve, exact, simulate
+from analysis.papers.record import save
+from analysis.papers.sweep import Variant
 
 STEPS, EVERY = 10, 5
 TOLERANCE = 1e-5
 NONE, SGD, REST, EXACT = "0 tau", "sgd", "1e9 tau", "exact"
 
 
-def runs() -> list[Curve]:
+def runs(given: argparse.Namespace) -> list[Curve]:
     """The two limits and what they should equal, for all seeds."""
-    return [curve for seed in SEEDS for curve in _runs(seed)]
-
-
-def _runs(seed: int) -> list[Curve]:
-    first_order = (f"training.algorithm={{kind: sgd, learning_rate: {RATE}}}",)
-    settled = {s: (*IDEAL, f"training.algorithm.settle={s}") for s in (NONE, REST)}
-    return [
-        simulate(NONE, "mnist-tngd", seed, STEPS, settled[NONE], EVERY),
-        simulate(SGD, "mnist-adam", seed, STEPS, first_order, EVERY),
-        simulate(REST, "mnist-tngd", seed, STEPS, settled[REST], EVERY),
-        exact(EXACT, seed, STEPS, (), EVERY),
-    ]
+    steps = {"training.steps": STEPS}
+    sgd = {"training.algorithm": {"kind": "sgd", "learning_rate": RATE}}
+    sides = {s: Variant("mnist-tngd", {**steps, **IDEAL, SETTLE: s}) for s in (NONE, REST)}
+    simulated = simulate(given, {**sides, SGD: Variant("mnist-adam", {**steps, **sgd})}, EVERY)
+    return [*simulated, *(exact(EXACT, seed, STEPS, {}, EVERY) for seed in SEEDS)]
 
 
 def gap(first: Curve, second: Curve) -> float:
@@ -66,16 +63,11 @@ def summarise(curves: Sequence[Curve]) -> dict[str, Any]:
 
 def main() -> None:
     """Run and write."""
-    path = out_path(__doc__)
-    curves = runs()
-    setting = {
-        "steps": STEPS,
-        "batch_size": 64,
-        "overrides": list(IDEAL),
-        "seeds": list(SEEDS),
-        "tolerance": TOLERANCE,
-    }
-    save(path, "t8_limits", setting, summarise(curves), curves)
+    given = sweep.parser(__doc__).parse_args()
+    curves = runs(given)
+    setting = {"steps": STEPS, "batch_size": 64, **IDEAL, "seeds": list(SEEDS)}
+    setting |= {"tolerance": TOLERANCE}
+    save(given.out, "t8_limits", setting, summarise(curves), [c.row() for c in curves])
 
 
 if __name__ == "__main__":

@@ -10,20 +10,15 @@ of the 95 % t interval of the paired loss ratio to kappa0 = 0 stays below 1.05.
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from analysis.papers.mnist_runs import (
-    IDEAL,
-    REDUCED,
-    SEEDS,
-    Curve,
-    by_setting,
-    out_path,
-    save,
-    simulate,
-)
+from analysis.papers import sweep
+from analysis.papers.mnist_runs import IDEAL, REDUCED, SEEDS, SETTLE, Curve, by_setting, simulate
 from analysis.papers.paired import difference, mean_interval, ratio, verdict
+from analysis.papers.record import save
+from analysis.papers.sweep import Variant
 
 STEPS = 312
 NOISES = ("0", "1e-3", "1e-2", "1e-1")
@@ -31,14 +26,13 @@ MEASURES = ("test_loss", "late_train_loss", "mean_train_loss")
 MARGIN = 0.05
 
 
-def runs() -> list[Curve]:
+FIELDS = {"training.steps": STEPS, **REDUCED, **IDEAL, SETTLE: "1 tau"}
+
+
+def runs(given: argparse.Namespace) -> list[Curve]:
     """All noise levels for all seeds."""
-    settled = (*REDUCED, *IDEAL, "training.algorithm.settle=1 tau")
-    return [
-        simulate(noise, "mnist-tngd", seed, STEPS, (*settled, f"training.algorithm.noise={noise}"))
-        for seed in SEEDS
-        for noise in NOISES
-    ]
+    noise = "training.algorithm.noise"
+    return simulate(given, {n: Variant("mnist-tngd", {**FIELDS, noise: float(n)}) for n in NOISES})
 
 
 def summarise(curves: Sequence[Curve]) -> dict[str, Any]:
@@ -65,11 +59,10 @@ def summarise(curves: Sequence[Curve]) -> dict[str, Any]:
 
 def main() -> None:
     """Run and write."""
-    path = out_path(__doc__)
-    curves = runs()
-    overrides = [*REDUCED, *IDEAL, "training.algorithm.settle=1 tau"]
-    setting = {"steps": STEPS, "overrides": overrides, "seeds": list(SEEDS), "margin": MARGIN}
-    save(path, "t9_noise", setting, summarise(curves), curves)
+    given = sweep.parser(__doc__).parse_args()
+    curves = runs(given)
+    setting = {**FIELDS, "seeds": list(SEEDS), "margin": MARGIN}
+    save(given.out, "t9_noise", setting, summarise(curves), [c.row() for c in curves])
 
 
 if __name__ == "__main__":

@@ -9,7 +9,9 @@ from typing import Any
 import pandas as pd
 
 from hybridsim.reports.study_view import StudyView
+from hybridsim.results.read import Run
 from hybridsim.studies.outcome import MISSING, WITH_RESULT
+from hybridsim.studies.point_report import run_of_point
 from hybridsim.studies.questions.base import Answer
 from hybridsim.studies.schema import Study
 
@@ -48,6 +50,19 @@ class StudyResult:
         """The points that were evaluated and have no result, each once."""
         lost = ~self.points["status"].isin((WITH_RESULT, MISSING.status))
         return self.points[lost].drop_duplicates("point")
+
+    def run(self, point: str) -> Run:
+        """The whole run of a point, with its learning curve and its spans. It is made when it is
+        first asked for, from the study's facts where these are there, and stays in its folder.
+
+        Args:
+            point: its id, as in the column ``point``.
+
+        Raises:
+            InputError: there is no such point, or it cannot run.
+            HybridsimError: it has no result.
+        """
+        return run_of_point(self.folder / "points" / point)
 
     def _repr_html_(self) -> str:
         """The sentence, its numbers and the picture."""

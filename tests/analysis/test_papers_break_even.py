@@ -3,25 +3,18 @@ arithmetic, the scripts' own arithmetic against closed forms."""
 
 from __future__ import annotations
 
-import json
 import math
+from argparse import Namespace
 from functools import cache
 
 import pytest
 import torch
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.papers import (
-    break_even,
-    break_even_figure,
-    k9_scaling,
-    k10_memory,
-    k11_methods,
-    kfac_point,
-)
-from analysis.papers import break_even_variants as variants
-from analysis.papers.kfac_point import COMMON, DIGITAL, GROUPS, machine, measure, scenario
+from analysis.papers import break_even, k9_scaling, k10_memory, k11_methods, kfac_point, sweep
+from analysis.papers.kfac_point import DIGITAL, GROUPS, machine, measure, scenario
 from hybridsim.circuits.base import settling_tau
 from hybridsim.circuits.dense import dense
 
@@ -136,124 +129,44 @@ def test_a_slow_link_binds():
 # ---------------------------------------------------------------- the break-even
 
 
-@given(st.floats(0.2, 5.0), st.floats(150.0, 7000.0), st.booleans())
-def test_a_power_law_crosses_where_it_equals_one(power, at, rising):
-    sign = 1 if rising else -1
-    found = break_even.crossings([(n, (n / at) ** (sign * power)) for n in break_even.ORDERS])
-    assert len(found) == 1
-    assert found[0]["n"] == pytest.approx(at, rel=1e-6)
-    assert found[0]["pays"] == ("above" if rising else "below")
+def crossing(between: tuple[int, int], behind: str, low: float, high: float) -> dict:
+    return {"between": list(between), "wins_behind": behind, "low": low, "high": high}
 
 
-def test_rows_compare_what_both_share_and_what_each_adds():
-    base, found = point(24, 0), point(24, 2)
-    row = break_even.row(base, found, n=24)
-    assert row["ratio"] == pytest.approx(base.step_s / found.step_s)
-    own = base.step_s - base.groups_s[COMMON]
-    assert row["preconditioning_ratio"] == pytest.approx(
-        own / (found.step_s - base.groups_s[COMMON])
-    )
-    assert (row["ratio"] > 1) == (row["preconditioning_ratio"] > 1)
-    assert base.groups_s[COMMON] == pytest.approx(
-        base.step_s - base.total("time_s", "invert", "precondition"), rel=0.05
-    )
+def test_the_spus_needed_are_the_first_number_that_is_ahead():
+    analog, gpu = break_even.SIDES
+    falls = crossing((20, 21), gpu, 19, 23)
+    rises = crossing((7, 8), analog, 6, 9)
+    read = break_even.needed
+    assert read({"crossings": [rises, falls]}, (1, 64)) == {"SPUs": "8", "low": 6, "high": 9}
+    assert read({"crossings": [], "throughout": gpu}, (1, 64))["SPUs"] == "> 64"
+    assert read({"crossings": [], "throughout": analog}, (1, 64))["SPUs"] == "1"
 
 
-def _row(spus: int, n: int, ratio: float, binds: str = "settling") -> dict:
-    return {
-        "settle": "s",
-        "bits": 8,
-        "bandwidth": "w",
-        "spus": spus,
-        "n": n,
-        "ratio": ratio,
-        "binds": binds,
-    }
-
-
-def test_the_summary_names_the_fewest_spus_that_pay_and_what_binds():
-    rows = [
-        _row(1, 128, 0.5),
-        _row(4, 128, 0.9),
-        _row(1, 512, 0.9),
-        _row(4, 512, 1.2, "readback"),
-        _row(8, 512, 2.0),
+def test_wide_layers_need_the_spus_that_the_arithmetic_says(tmp_path):
+    """A tiny copy of the study of schedules: settling sets the step, so that the SPUs needed are
+    settling over what the GPU takes."""
+    document = yaml.safe_load((sweep.FILES / "break_even_wide.yaml").read_text())
+    for side, file in document["scenarios"].items():
+        document["scenarios"][side] = {"scenario": str(sweep.FILES / file)}
+    document["set"] = {"workload.options": {"width": 24, "depth": LAYERS, "examples": BATCH},
+                       "training.batch_size": BATCH}  # fmt: skip
+    document["axes"] = [
+        {"field": break_even.SETTLE, "grid": ["20 tau"], "sides": ["thermodynamic"]},
+        {"field": break_even.SPUS, "grid": [1, 4, 16], "sides": ["thermodynamic"]},
     ]
-    found = break_even.break_even(rows)["s, 8 bit, w"]
-    assert found["SPUs needed"] == {128: "> 8", 512: 4}
-    assert found["lines"][1]["breaks even"] == "nowhere"
-    assert found["lines"][8]["breaks even"] == "pays throughout"
-    assert 128 < found["lines"][4]["breaks even"][0]["n"] < 512
-    assert found["lines"][4]["binds"] == {"settling": "128 - 128", "readback": "512 - 512"}
-
-
-def test_more_spus_are_never_worse_because_some_may_idle(monkeypatch):
-    monkeypatch.setattr(break_even, "LAYERS", 1)
-    labels = {"settle": break_even.PAPER, "bits": 16}
-    hardware = {"bits": 16, "bandwidth": "50 Mb/s", "sharing": "shared"}
-    found = break_even.line(24, (1, 2, 4), labels, hardware)
-    times = [one.step_s for _, one in found]
-    assert times == sorted(times, reverse=True)
-    assert [use["spus"] for use, _ in found] == [1, 2, 4]
-    assert found[2][0]["used"] < 4, "on one slow link a factor is not sent four times"
-
-
-@pytest.mark.parametrize(
-    "sharing, bandwidth, tau", [("shared", "50 Mb/s", 1.0), ("private", "400 Gb/s", 200.0)]
-)
-def test_the_faster_placement_is_taken(sharing, bandwidth, tau):
-    hardware = {"bits": 16, "bandwidth": bandwidth, "sharing": sharing}
-    name, found = break_even.thermodynamic(24, 3, tau, hardware)
-    algorithm = {"method": "solves", "settle": f"{tau!r} tau"}
-    size = {"width": 24, "depth": break_even.LAYERS}
-    both = {
-        rule: measure(
-            scenario(size, {**algorithm, "placement": rule}, machine(3, **hardware))
-        ).step_s
-        for rule in ("columns", "auto")
-    }
-    assert sharing == "private" or both["columns"] != both["auto"], "there is something to choose"
-    assert found.step_s == both[name] == min(both.values())
-
-
-@given(st.floats(0.1, 3000.0), st.floats(0.01, 10.0))
-def test_the_longest_settling_is_a_zero_of_the_gap(zero, slope):
-    """Convex, in straight pieces: flat up to a point, then rising."""
-    gap = lambda tau: slope * (max(tau, zero / 2) - zero)  # noqa: E731  # a function in one line
-    assert variants._root(gap) == pytest.approx(zero, rel=2e-3)
-
-
-def test_nothing_settles_fast_enough_for_a_side_that_is_slower_without_settling():
-    assert variants._root(lambda tau: 1 + tau) is None
-
-
-def test_the_settling_reaches_the_converters_accuracy():
-    assert math.exp(
-        -break_even.DAMPING * break_even.settle_tau(break_even.ACCURATE, 8)
-    ) == pytest.approx(2**-8)
-    assert break_even.settle_tau(break_even.PAPER, 8) == 1.0
-
-
-def test_the_figure_shows_every_line_and_the_page_is_written(tmp_path):
-    rows = [
-        {**_row(s, n, 0.1 * s * n), "binds": "readback", "step_s": 1 / s}
-        for s in (1, 2)
-        for n in (128, 256)
-    ]
-    result = {
-        "columns": list(rows[0]),
-        "runs": [list(r.values()) for r in rows],
-        "setting": {"settle in RC": {"s, 8 bit": 3.0}},
-        "summary": {"digital step": {"128": {"favoured step": 5.0}, "256": {"favoured step": 7.0}}},
-    }
-    figure = break_even_figure.figure(rows, result)
-    drawn = [list(trace.y) for trace in figure.data if len(trace.y) == 2]
-    assert drawn == [
-        pytest.approx(y) for y in ([12.8, 25.6], [25.6, 51.2], [5.0, 7.0], [10.0, 14.0])
-    ]
-    break_even_figure.draw(json.loads(json.dumps(result)), tmp_path / "page.html")
-    text = (tmp_path / "page.html").read_text()
-    assert r"digital \u002f thermodynamic" in text  # how plotly writes a slash
+    given = Namespace(out=tmp_path / "x.json", runs=tmp_path / "runs", workers=1)
+    found = sweep.study(given, document)
+    [line] = break_even.lines(found)
+    spus = int(break_even.needed(line, (1, 16))["SPUs"])
+    steps = found.answer.table.set_index(break_even.SPUS)
+    assert steps.loc[spus, "ratio"] < 1 <= steps.loc[spus - 1, "ratio"]
+    column_s = FACTORS * 20 * RC_S
+    spare_s = steps.loc[spus, "digital"] - (steps.loc[1, "thermodynamic"] - 24 * column_s)
+    # Columns are whole, and what SPUs take beside settling is less than one.
+    enough = next(s for s in range(1, 25) if math.ceil(24 / s) + 1 <= spare_s / column_s)
+    assert 24 * column_s / spare_s <= spus <= enough
+    assert not found.answer.trusted, "its settling was never run"
 
 
 # ---------------------------------------------------------------- K9 - K11

@@ -1,11 +1,12 @@
-"""K7: verdicts of invented runs, the growth of the diagonal against its laws, resuming, and tiny
-runs."""
+"""K7: verdicts of invented runs, the growth of the diagonal against its laws, and tiny runs."""
 
 from __future__ import annotations
 
-import json
+import argparse
 import math
+from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 import hybridsim
 from analysis.papers import k7_precision, k7_runs, k7_shift
 from analysis.papers.k7_figure import draw, gaps_of, limits_of, panel
-from analysis.papers.k7_runs import ADAM, BITS, DIGITAL, IDEAL, SETTINGS, Job, Store, Study
+from analysis.papers.k7_runs import ADAM, BITS, DIGITAL, IDEAL, SETTINGS, Study, Trial
 from analysis.papers.k7_shift import added, digital, growth, measured, shifts
 from hybridsim.algorithms.kfac.algebra import damping_terms
 from hybridsim.algorithms.kfac.factors import Draw, factors
@@ -24,7 +25,7 @@ from hybridsim.tasks.task import batch
 
 TINY = Study(
     "tiny",
-    ("workload=digits_mlp", "training.batch_size=16", "workload.options.hidden=6"),
+    {"workload": "digits_mlp", "training.batch_size": 16, "workload.options.hidden": 6},
     k7_runs._KFAC,
     4,
     2,
@@ -124,9 +125,8 @@ def test_a_run_that_failed_counts_as_nothing_and_is_listed():
         for i, r in enumerate(rows)
         if (r["setting"], r["seed"], r["part"]) == ("output 8", 1, "comparison")
     ]
-    rows[index] = {k: rows[index][k] for k in Job(TINY, "", "", 0, 0, None).key} | {
-        "failed": "loss is nan"
-    }
+    kept = ("study", "part", "setting", "seed", "learning_rate", "damping")
+    rows[index] = {name: rows[index][name] for name in kept} | {"failed": "loss is nan"}
     found = k7_precision.summarise(rows, TINY)
     assert found["settings"]["output 8"]["failed seeds"] == [1]
     assert found["settings"]["output 8"]["late_test_accuracy"]["mean"] == pytest.approx(
@@ -184,9 +184,7 @@ def test_a_larger_rate_for_few_bits_is_chosen_on_the_tuning_seeds():
 @pytest.mark.parametrize("bits", BITS)
 def test_each_setting_changes_one_converter(bits):
     for side in ("input", "output"):
-        scenario = hybridsim.load(
-            "kfac-digits", Job(TINY, "", f"{side} {bits}", 0, 0.1, 0.1).overrides()
-        )
+        scenario = Trial(f"{side} {bits}", 0.1, 0.1).variant(TINY).load()
         [spu] = [node for node in scenario.machine.expand().nodes if node.kind == "spu"]
         assert {"input": spu.input_bits, "output": spu.output_bits}.pop(side) == bits
         others = (spu.bias_bits, spu.output_bits if side == "input" else spu.input_bits)
@@ -196,9 +194,9 @@ def test_each_setting_changes_one_converter(bits):
 def test_adam_and_kfac_get_as_many_trials_in_each_study_with_both():
     for study in k7_runs.STUDIES:
         trials = list(k7_runs.tuning(study))
-        counts = [sum(job.setting == setting for job in trials) for setting in (ADAM, DIGITAL)]
+        counts = [sum(trial.setting == setting for trial in trials) for setting in (ADAM, DIGITAL)]
         assert counts[0] in (0, counts[1])
-        assert not {job.seed for job in trials} & set(study.seeds)
+        assert not set(study.tuning_seeds) & set(study.seeds)
 
 
 # ---------------------------------------------------------------- diagonal shift
@@ -236,12 +234,12 @@ def test_factors_of_convolutions_are_those_of_the_simulator(seed, label_seed):
         torch.testing.assert_close(mine, outcome.value[name])
 
 
-@pytest.mark.parametrize(
-    "change", ["fisher=type2", "sharing=reduce", "damping_rule=plain", "kl_clip=0.1"]
-)
-def test_settings_without_a_formula_outside_are_refused(change):
-    scenario = tiny_scenario(extra=(f"training.algorithm.{change}",))
-    with pytest.raises(ValueError, match=change.split("=")[0]):
+@pytest.mark.parametrize("name, value", [
+    ("fisher", "type2"), ("sharing", "reduce"), ("damping_rule", "plain"), ("kl_clip", 0.1),
+])  # fmt: skip
+def test_settings_without_a_formula_outside_are_refused(name, value):
+    scenario = tiny_scenario(extra={f"training.algorithm.{name}": value})
+    with pytest.raises(ValueError, match=name):
         next(digital(hybridsim.load_task(scenario), scenario))
 
 
@@ -269,20 +267,17 @@ def test_growth_is_about_a_quarter_step_for_each_entry_of_a_row(seed):
 
 
 def tiny_scenario(
-    setting: str = DIGITAL, steps: int = 12, extra: tuple[str, ...] = ()
+    setting: str = DIGITAL, steps: int = 12, extra: Mapping[str, object] = MappingProxyType({})
 ) -> hybridsim.Scenario:
-    study = replace(TINY, steps=steps, kfac=(*TINY.kfac, *extra))
-    return hybridsim.load("kfac-digits", Job(study, "", setting, 3, 0.02, 0.1).overrides())
+    study = replace(TINY, steps=steps, kfac={**TINY.kfac, **extra})
+    return Trial(setting, 0.02, 0.1).variant(study).load(seed=3)
 
 
 @pytest.mark.parametrize("every", [1, 3])
 def test_factors_are_those_of_the_simulator(every):
     """The training outside goes the simulator's way, and so does the long settle with ideal
     converters."""
-    extra = (
-        f"training.algorithm.factors_every={every}",
-        f"training.algorithm.inverses_every={every}",
-    )
+    extra = {f"training.algorithm.{name}_every": every for name in ("factors", "inverses")}
     scenario = tiny_scenario(extra=extra)
     outside = [step.loss for step in digital(hybridsim.load_task(scenario), scenario)]
     for setting in (DIGITAL, IDEAL):
@@ -303,51 +298,46 @@ def test_shifts_give_each_number_of_bits_for_the_first_and_the_last_step():
     assert len(found["losses"]) == 3
 
 
-# ---------------------------------------------------------------- runs and files
+# ---------------------------------------------------------------- runs
 
 
-def test_a_run_that_diverges_says_so_and_gives_no_numbers():
-    found = k7_runs.simulate(Job(TINY, "comparison", IDEAL, 0, 1e30, 0.1), {})
-    assert "late_test_accuracy" not in found and found["failed"]
+def options(tmp_path) -> argparse.Namespace:
+    return argparse.Namespace(out=tmp_path / "k7.json", runs=tmp_path / "runs", workers=1)
 
 
-def test_what_is_finished_is_not_run_again(tmp_path, monkeypatch):
-    path, made = tmp_path / "result.json", []
-
-    def invented(job: Job, tasks: dict) -> dict:
-        made.append(job.key)
-        return row(job.setting, job.seed, 0.9 + 0.01 * job.seed) | job.key
-
-    monkeypatch.setattr(k7_runs, "simulate", invented)
-    monkeypatch.setattr(k7_precision, "STUDIES", (TINY,))
-
-    def go(until: float) -> bool:
-        store = Store(path, until, lambda text: None)
-        return k7_runs.make_all(store, (TINY,), lambda rows: k7_precision.save(path, rows, {}))
-
-    assert not go(until=-math.inf) and not made
-    assert go(until=math.inf)
-    count = len(made)
-    tuned = len(TINY.tuning_seeds) * (2 + len(k7_runs.LARGER))
-    assert count == tuned + len(TINY.seeds) * (2 + len(SETTINGS))
-    assert go(until=-math.inf) and len(made) == count
-    assert (
-        json.loads(path.read_text())["summary"]["tiny"]["verdicts"][
-            "8 to 16 output bits are enough"
-        ]
-        == "holds"
-    )
-
-
-def test_late_measures_average_the_last_evaluations():
-    found = k7_runs.simulate(Job(TINY, "comparison", "all 8", 0, 0.02, 0.1), {})
-    run = hybridsim.run(
-        hybridsim.load("kfac-digits", Job(TINY, "", "all 8", 0, 0.02, 0.1).overrides())
-    )
+def test_rows_hold_late_means_and_say_what_diverged(tmp_path):
+    trials = [Trial("all 8", 0.02, 0.1), Trial(IDEAL, 1e30, 0.1)]
+    found, lost = k7_runs.run_part(options(tmp_path), TINY, "comparison", trials, (1,))
+    run = hybridsim.run(trials[0].variant(TINY).load(seed=1))
     tested = run.steps.dropna(subset=["test_loss"])
     assert found["digest"] == run.manifest["digest"]
+    assert (found["setting"], found["seed"], found["learning_rate"]) == ("all 8", 1, 0.02)
     assert found["late_test_accuracy"] == pytest.approx(tested["test_accuracy"].iloc[-2:].mean())
     assert found["late_train_loss"] == pytest.approx(run.steps["train_loss"].iloc[-2:].mean())
+    assert "late_test_accuracy" not in lost and lost["failed"]
+
+
+def test_every_part_runs_at_what_the_one_before_it_chose(monkeypatch):
+    """Larger rates score better here, and fewer bits take the largest that is tried."""
+    asked = []
+
+    def invented(given, study, part, trials, seeds):
+        found = [
+            row(t.setting, s, 0.8 + t.rate, part, learning_rate=t.rate, damping=t.damping)
+            for t in trials
+            for s in seeds
+        ]
+        asked.append((part, {(r["setting"], r["learning_rate"]) for r in found}, seeds))
+        return found
+
+    monkeypatch.setattr(k7_runs, "run_part", invented)
+    study = replace(TINY, rates=(0.01, 0.02))
+    rows = k7_runs.make(argparse.Namespace(), study)
+    parts = [part for part, _, _ in asked]
+    assert parts == ["tuning", "comparison", "retuning", "retuned"]
+    assert {rate for _, rate in asked[1][1]} == {0.01, 0.02}  # Adam's, and the better of K-FAC's
+    assert asked[3][1:] == ({("input 6", 0.16)}, TINY.seeds)
+    assert "verdicts" in k7_precision.summarise(rows, study)
 
 
 # ---------------------------------------------------------------- figure

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import hybridsim
 from analysis.papers import k1_shares, k5_widths, k6_vocabulary, kfac_figure
-from analysis.papers.kfac_point import short
+from analysis.papers.record import short
 from analysis.papers.kfac_runs import (
     A100,
     GROUPS,

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import assume, given, settings
@@ -16,7 +17,16 @@ from scipy import stats
 from torch import nn
 
 import hybridsim
-from analysis.papers import digits_race, exact_gradient, t5_adam, t6_settling, t8_limits, t9_noise
+from analysis.papers import (
+    digits_race,
+    exact_gradient,
+    record,
+    sweep,
+    t5_adam,
+    t6_settling,
+    t8_limits,
+    t9_noise,
+)
 from analysis.papers.mnist_runs import LAST, Curve, by_setting
 from analysis.papers.paired import difference, mean_interval, ratio, verdict
 from hybridsim.tasks.task import Data, Workload, as_task, batch_indices
@@ -85,44 +95,92 @@ def test_verdict_asks_for_the_whole_interval():
     assert verdict({"low": 0.80, "high": 0.90}, 0.95, 1.05) == "does not"
 
 
-@pytest.mark.parametrize("values", [[1.0], [1.0, float("nan")], [1.0, float("inf")]])
-def test_no_interval_without_enough_finite_values(values):
-    with pytest.raises(ValueError, match="at least two finite values"):
-        mean_interval(values)
+def race(step: dict[str, list[int | None]]) -> pd.DataFrame:
+    """A table of points, with seconds and joules in proportion to steps."""
+    rows = []
+    for side, steps in step.items():
+        for seed, own in enumerate(steps):
+            known = float("nan") if own is None else float(own)
+            row = {"side": side, "seed": seed, "reached": own is not None, "step": own}
+            row |= {"seconds": 0.01 * known, "joules": 2 * known, "solver_error": 0.05}
+            rows.append(row)
+    return pd.DataFrame(rows)
 
 
-def test_the_committed_race_holds_the_intervals_of_its_runs():
-    """On logs, by hand, from the values of every seed."""
-    file = Path(digits_race.__file__).parent / "results" / "digits_race.json"
-    result = json.loads(file.read_text())
-    assert digits_race.summarise(result["runs"]) == result["summary"]
-    seconds: dict[str, list[float]] = {}
-    for name, line in result["summary"]["algorithms"].items():
-        own = [r for r in result["runs"] if r["scenario"] == name]
-        chosen = [r for r in own if r["learning_rate"] == line["learning_rate"]]
-        logs = np.log([r["seconds"] for r in chosen])
-        half = stats.t.ppf(0.975, len(logs) - 1) * logs.std(ddof=1) / len(logs) ** 0.5
-        found = line["seconds"]
-        assert found["low"] == pytest.approx(np.exp(logs.mean() - half))
-        assert found["basis"] == "95 % interval, Student's t on logs, 5 seeds"
-        seconds[name] = logs.tolist()
-    test = stats.ttest_rel(seconds["tngd-digits"], seconds["adam-digits"])
-    pair = result["summary"]["tngd over adam, paired by seed"]["seconds"]
-    assert pair["p"] == pytest.approx(test.pvalue)
-    assert (pair["verdict"] == "a difference") == (test.pvalue < 0.05)
+def test_a_race_is_summed_up_over_the_seeds_that_both_finished():
+    """On logs, by hand."""
+    steps = {"tngd": [20, 30, None, 25], "adam": [90, 100, 80, None]}
+    found = digits_race.summarise(race(steps))
+    assert found["tngd"]["seeds that reached the target"] == "3 of 4"
+    logs = np.log([0.2, 0.3, 0.25])
+    half = stats.t.ppf(0.975, 2) * logs.std(ddof=1) / 3**0.5
+    assert found["tngd"]["seconds"]["high"] == pytest.approx(np.exp(logs.mean() + half))
+    pair = found["tngd over adam, paired by seed"]["joules"]
+    assert pair["mean"] == pytest.approx(((20 / 90) * (30 / 100)) ** 0.5)
+    expected = stats.ttest_rel(np.log([20, 30]), np.log([90, 100])).pvalue
+    assert pair["p"] == pytest.approx(expected)
+    assert (pair["verdict"] == "a difference") == (expected < 0.05)
 
 
 def test_a_race_that_nobody_finishes_has_a_summary():
-    missed = {"step": None, "seconds": None, "joules": None}
-    runs = [
-        {"scenario": name, "learning_rate": rate, "seed": seed, **missed}
-        for name, rates in digits_race.RATES.items()
-        for rate in rates
-        for seed in (0, 1)
+    found = digits_race.summarise(race({"tngd": [None, None], "adam": [None, None]}))
+    assert found["adam"]["seeds that reached the target"] == "0 of 2"
+    assert found["tngd over adam, paired by seed"] == {}
+
+
+def test_the_committed_race_holds_the_intervals_of_its_runs():
+    file = Path(digits_race.__file__).parent / "results" / "digits_race.json"
+    result = json.loads(file.read_text())
+    table = pd.DataFrame(record.runs_of(result))
+    again = json.loads(json.dumps(record.short(digits_race.summarise(table), 5)))
+    for side in digits_race.SIDES:
+        kept = {m: again[side][m] for m in digits_race.MEASURES}
+        stored = record.short({m: result["summary"][side][m] for m in kept}, 5)
+        assert stored == kept
+        assert (table["side"] == side).sum() >= 10
+
+
+# ---------------------------------------------------------------- files and runs
+
+
+def test_a_result_file_says_its_command_and_its_runs(tmp_path, capsys):
+    path = tmp_path / "found.json"
+    rows = [{"a": 1, "b": 1 / 3}, {"a": 2, "c": float("nan")}]
+    record.save(path, "nothing", {"n": 1}, {"best": {3: 1e-9}}, rows)
+    found = json.loads(path.read_text())
+    assert found["command"] == f"python -m analysis.papers.nothing --out {path}"
+    assert found["summary"] == {"best": {"3": 1e-9}} == json.loads(capsys.readouterr().out)
+    assert record.runs_of(found) == [
+        {"a": 1, "b": 0.3333333, "c": None},
+        {"a": 2, "b": None, "c": None},
     ]
-    found = digits_race.summarise(runs)
-    reached = [line["seeds that reached the target"] for line in found["algorithms"].values()]
-    assert reached == ["0 of 2", "0 of 2"]
+
+
+def test_variants_run_once_and_fail_alone(tmp_path):
+    """A script started again finds its runs; one that diverges says so and leaves the others."""
+    given = sweep.parser(None).parse_args(["--out", str(tmp_path / "tiny.json"), "--workers", "1"])
+    given.runs = tmp_path / "runs"
+    fields = {
+        "workload": {"source": "digits_mlp", "options": {"hidden": 4, "depth": 1}},
+        "training.steps": 4,
+        "training.evaluate_every": 2,
+    }
+    rate = "training.algorithm.learning_rate"
+    variants = {
+        "calm": sweep.Variant("adam-digits", {**fields, rate: 0.01}),
+        "wild": sweep.Variant("adam-digits", {**fields, rate: 1e37}),
+    }
+    once, again = ([*sweep.made(given, variants, (0, 3))] for _ in range(2))
+    assert [(m.variant, m.seed) for m in once] == [
+        (name, seed) for name in variants for seed in (0, 3)
+    ]
+    calm = once[1].run
+    assert calm is not None and not once[1].reason
+    alone = hybridsim.run(variants["calm"].load(seed=3))
+    assert calm.steps["test_loss"].tolist() == alone.steps["test_loss"].tolist()
+    assert once[2].run is None and "loss" in once[2].reason
+    logs = [line for log in (given.runs / "log").iterdir() for line in log.open()]
+    assert len(logs) == 4 and again[1].run is not None
 
 
 # ---------------------------------------------------------------- the exact solve

@@ -65,6 +65,23 @@ def test_what_is_returned_is_what_lies_in_the_folder(asked, done):
     assert again == done.study and digest(again) == about["study"]
 
 
+def test_the_run_of_a_point_is_made_when_it_is_asked_for(done):
+    once = done.points.drop_duplicates("point")
+    for point, digest in zip(once["point"], once["digest"], strict=True):
+        assert not (done.folder / "points" / point / "run").exists()
+        run = done.run(point)
+        assert run.manifest["digest"] == digest
+        alone = hybridsim.run(hybridsim.load(done.folder / "points" / point / "scenario.yaml"))
+        assert run.steps["train_loss"].tolist() == alone.steps["train_loss"].tolist()
+        assert run.summary["host"]["backend"] == "replay", "the study's facts are all it needs"
+        kept = (done.folder / "points" / point / "run" / "manifest.json").stat().st_mtime_ns
+        done.run(point)
+        again = (done.folder / "points" / point / "run" / "manifest.json").stat().st_mtime_ns
+        assert again == kept
+    with pytest.raises(InputError, match="outcome"):
+        done.run("0" * 16)
+
+
 def test_without_a_folder_there_is_one_as_long_as_the_result(sides):
     result = hybridsim.study(document({"adam": sides["adam"]}))
     folder = result.folder
