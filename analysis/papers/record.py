@@ -31,7 +31,7 @@ def arguments(description: str | None) -> argparse.Namespace:
     return found.parse_args()
 
 
-def short(value: Any, digits: int = 7) -> Any:
+def short(value: Any, digits: int = 5) -> Any:
     """Floats to some digits, None where they are not finite; texts for keys."""
     if isinstance(value, Mapping):
         return {str(key): short(item, digits) for key, item in value.items()}

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 import hybridsim
 from analysis.papers import k1_shares, k5_widths, k6_vocabulary, kfac_figure
-from analysis.papers.record import short
 from analysis.papers.kfac_runs import (
     A100,
     GROUPS,
@@ -26,6 +25,7 @@ from analysis.papers.kfac_runs import (
     share,
     shares,
 )
+from analysis.papers.record import short
 from analysis.papers.step_time import GATHER, INVERSION, PASSES, PRODUCTS, REDUCE
 
 GPT = {"vocabulary": 24, "width": 8, "sequence": 4, "depth": 1, "heads": 2}

@@ -151,7 +151,7 @@ def test_a_result_file_says_its_command_and_its_runs(tmp_path, capsys):
     assert found["command"] == f"python -m analysis.papers.nothing --out {path}"
     assert found["summary"] == {"best": {"3": 1e-9}} == json.loads(capsys.readouterr().out)
     assert record.runs_of(found) == [
-        {"a": 1, "b": 0.3333333, "c": None},
+        {"a": 1, "b": 0.33333, "c": None},
         {"a": 2, "b": None, "c": None},
     ]
 
@@ -177,7 +177,7 @@ def test_variants_run_once_and_fail_alone(tmp_path):
     calm = once[1].run
     assert calm is not None and not once[1].reason
     alone = hybridsim.run(variants["calm"].load(seed=3))
-    assert calm.steps["test_loss"].tolist() == alone.steps["test_loss"].tolist()
+    assert calm.steps["train_loss"].tolist() == alone.steps["train_loss"].tolist()
     assert once[2].run is None and "loss" in once[2].reason
     logs = [line for log in (given.runs / "log").iterdir() for line in log.open()]
     assert len(logs) == 4 and again[1].run is not None
