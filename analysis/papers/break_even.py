@@ -57,7 +57,7 @@ def trained(points: pd.DataFrame) -> Iterator[tuple[tuple[int, str], Row]]:
             row[f"{side} seeds that reached the target"] = f"{len(steps)} of {len(mine)}"
         errors = own.loc[own["side"] == SIDES[0], "solver_error"].astype(float)
         row["solver error"] = {"mean": errors.mean(), "highest": errors.max()}
-        yield (int(key[0]), str(key[1])), row
+        yield (int(str(key[0])), str(key[1])), row
 
 
 def at_each(points: pd.DataFrame, measures: tuple[str, ...]) -> Iterator[Row]:

@@ -33,7 +33,7 @@ def summarise(points: pd.DataFrame) -> dict[str, Any]:
         found[side] = {"seeds that reached the target": f"{len(mine)} of {all_seeds}"}
         found[side] |= {m: _told(hybridsim.log_interval(_values(mine, m))) for m in MEASURES}
     errors = points.loc[points["side"] == "tngd", "solver_error"].astype(float)
-    found["tngd"]["solver error"] = {**mean_interval(errors), "highest": errors.max()}
+    found["tngd"]["solver error"] = {**mean_interval(errors.tolist()), "highest": errors.max()}
     tngd, adam = (reached[reached["side"] == side].set_index("seed") for side in SIDES)
     both = sorted(set(tngd.index) & set(adam.index))
     found["tngd over adam, paired by seed"] = {

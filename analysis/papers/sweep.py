@@ -71,9 +71,9 @@ def made(
         "question": {"kind": "table", "measure": "run_seconds"},
     }
     found = study(given, document)
-    for point in found.points.itertuples():
-        run = found.run(point.point) if point.status == "ok" else None
-        yield Made(names[point.side], point.seed, run, point.reason)
+    for point in found.points.to_dict("records"):
+        run = found.run(point["point"]) if point["status"] == "ok" else None
+        yield Made(names[point["side"]], point["seed"], run, point["reason"])
 
 
 def rows(found: hybridsim.StudyResult) -> Iterator[dict[str, Any]]:

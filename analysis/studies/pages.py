@@ -1,6 +1,6 @@
 """The pages of the shipped studies: the answer first, its picture, what it rests on.
 
-    python -m analysis.studies.pages                 # all, half an hour on two cores; needs Chromium
+    python -m analysis.studies.pages                 # all, half an hour; needs Chromium
     python -m analysis.studies.pages rc what-decides
     python -m analysis.studies.pages --write         # the pages again, from the stored results
 

@@ -67,10 +67,10 @@ def test_what_is_returned_is_what_lies_in_the_folder(asked, done):
 
 def test_the_run_of_a_point_is_made_when_it_is_asked_for(done):
     once = done.points.drop_duplicates("point")
-    for point, digest in zip(once["point"], once["digest"], strict=True):
+    for point, expected in zip(once["point"], once["digest"], strict=True):
         assert not (done.folder / "points" / point / "run").exists()
         run = done.run(point)
-        assert run.manifest["digest"] == digest
+        assert run.manifest["digest"] == expected
         alone = hybridsim.run(hybridsim.load(done.folder / "points" / point / "scenario.yaml"))
         assert run.steps["train_loss"].tolist() == alone.steps["train_loss"].tolist()
         assert run.summary["host"]["backend"] == "replay", "the study's facts are all it needs"
