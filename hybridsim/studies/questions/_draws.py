@@ -157,7 +157,8 @@ def deciding(
     Draws are put into bins of equal width in the constant's range, and the variance between bins
     is what the bins explain, less what they explain by chance. The means of the bins are taken away
     before the next constant is chosen, so that it is not blamed for what the first does. Chosen is
-    what chance shows in at most 5 % of cases (chi-squared, corrected for the number of constants).
+    what chance shows in at most 5 % of cases (chi-squared, corrected for the number of constants);
+    draws of unequal weight count as fewer (Kish: the square of the sum over the sum of squares).
 
     Args:
         names: K of them.
@@ -170,11 +171,12 @@ def deciding(
     total = float(weights.sum())
     if not names or not total > 0 or not np.ptp(values[weights > 0]) > 0:
         return {}
-    bins = min(max(len(values) // 20, 2), 10)
+    effective = total**2 / float((weights**2).sum())
+    bins = min(max(int(effective) // 20, 2), 10)
     places = np.minimum((shares * bins).astype(int), bins - 1)
     rest = values - float((weights * values).sum()) / total
     variance = float((weights * rest**2).sum()) / total
-    likely = float(chi2.ppf(1 - 0.05 / len(names), bins - 1)) / max(len(values) - bins, 1)
+    likely = float(chi2.ppf(1 - 0.05 / len(names), bins - 1)) / max(effective - bins, 1.0)
     found: dict[str, float] = {}
     while len(found) < len(names):
         left = [k for k, name in enumerate(names) if name not in found]
@@ -184,7 +186,7 @@ def deciding(
         inner = float((weights * rest**2).sum()) / total - between[best]
         if not between[best] > max(likely * inner, 1e-12 * variance):
             break
-        chance = (bins - 1) * inner / max(len(values) - bins, 1)
+        chance = (bins - 1) * inner / max(effective - bins, 1.0)
         found[names[best]] = max((between[best] - chance) / variance, 0.0)
         rest = rest - means[best]
     return found
