@@ -1,9 +1,11 @@
-"""The revision of the checkout that a result was made with."""
+"""The revision of the simulator that a result was made with."""
 
 from __future__ import annotations
 
 import subprocess
 from pathlib import Path
+
+import hybridsim
 
 
 def revision() -> str:
@@ -13,6 +15,6 @@ def revision() -> str:
         subprocess.CalledProcessError: the sources are no checkout.
     """
     command = ["git", "describe", "--always", "--dirty=, changed", "--abbrev=7"]
-    folder = Path(__file__).parent
+    folder = Path(hybridsim.__file__).parent
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
     return done.stdout.strip()
