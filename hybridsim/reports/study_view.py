@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,10 +13,13 @@ import numpy as np
 import pandas as pd
 
 from hybridsim.reports.differences import ABSENT
+from hybridsim.units import engineering
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+_LONG = re.compile(r"(\d+\.\d{6,}(?:e[-+]?\d+)?) (\S+)")
+"""A quantity that a bisection or a sample wrote with every digit."""
 Setting = tuple[str, ...]
 """Values of the fields that vary, in their order, as text."""
 
@@ -126,7 +130,7 @@ def texts(rows: pd.DataFrame, name: str) -> list[str]:
 
 
 def value_text(value: object) -> str:
-    """A field's value as text; a dash where there is none."""
+    """A field's value as text, six digits of it; a dash where there is none."""
     if _absent(value):
         return ABSENT
     if isinstance(value, bool | np.bool_):
@@ -136,7 +140,8 @@ def value_text(value: object) -> str:
     if isinstance(value, Mapping | list | tuple | np.ndarray):
         plain = value.tolist() if isinstance(value, np.ndarray) else value
         return json.dumps(plain, default=str)
-    return str(value)
+    long = _LONG.fullmatch(value) if isinstance(value, str) else None
+    return engineering(float(long[1]), long[2], 6) if long else str(value)
 
 
 def _absent(value: object) -> bool:

@@ -15,6 +15,7 @@ from study_views import COUNT, COUNTS, LINK, SIDES, WIDTHS, points, view_of
 from hybridsim.reports.figures import blank
 from hybridsim.reports.study import StudyView, study_html, write_study_report
 from hybridsim.reports.study_trust import grouped
+from hybridsim.reports.study_view import value_text
 
 EVIL = "<script>alert(1)</script>"
 
@@ -277,6 +278,15 @@ def test_maps_and_absent_values_of_fields_are_told_apart(tmp_path):
     text = page_of(tmp_path, view_of(table, sides=SIDES[:1], figure=None))
     rows = rows_of(section_of(text, "What varied"))
     assert rows[2][2] == '{"kind": "sgd"}, {"kind": "adam"}, –'
+
+
+@pytest.mark.parametrize(("value", "shown"), [
+    ("3.1622776601683744e-10 F", "316.228 pF"), ("31.622776601683793 tau", "31.6228 tau"),
+    ("5e10 b/s", "5e10 b/s"), ("12345678 b/s", "12345678 b/s"), ("1.5 nF", "1.5 nF"),
+    ("12.3456789", "12.3456789"), ("a 1.23456789 word", "a 1.23456789 word"),
+])  # fmt: skip
+def test_a_value_with_every_digit_is_shown_with_six(value, shown):
+    assert value_text(value) == shown
 
 
 def test_reasons_that_differ_in_numbers_are_one():

@@ -294,7 +294,6 @@ def test_few_draws_that_stand_for_many_blame_nothing_by_chance():
     assert blamed <= 24, "at most 5 % of 200, give or take what 200 cases show"
 
 
-
 @pytest.mark.parametrize(
     ("asked", "options", "path"),
     [
