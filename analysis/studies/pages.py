@@ -206,6 +206,8 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="pages only, from stored results")
     parser.add_argument("--out", type=Path, default=Path("runs"), help="folder of the studies'")
     words = parser.parse_args()
+    for folder in (RESULTS, PICTURES):
+        folder.mkdir(exist_ok=True)
     for name in words.names or names():
         if not words.write:
             result, figure = find(name, words.out / name)
