@@ -102,6 +102,15 @@ def test_groups_are_points_of_one_last_key(points, collector_on):
     assert not again.begun  # they are kept
 
 
+def at_once(work, number):
+    threads = [threading.Thread(target=work, args=(k,), daemon=True) for k in range(number)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not any(thread.is_alive() for thread in threads)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_launches_at_once_do_everything_once(points, collector_on, tmp_path, seed):
     collectors = [collector_on(Pretend(2, seed + k, takes_s=0.004)) for k in range(3)]
@@ -110,11 +119,7 @@ def test_launches_at_once_do_everything_once(points, collector_on, tmp_path, see
     def work(k):
         found[k] = collectors[k].outcomes(points)
 
-    threads = [threading.Thread(target=work, args=(k,)) for k in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(work, 3)
     ids = {point.id for point in points}
     assert all(set(outcomes) == ids for outcomes in found)
     assert computed(tmp_path) == dict.fromkeys(ids, 1)
@@ -133,11 +138,7 @@ def test_draws_are_done_once_and_read_again(collector_on, tmp_path):
     def work(k):
         found[k] = collectors[k].perform(jobs)
 
-    threads = [threading.Thread(target=work, args=(k,)) for k in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(work, 2)
     assert found[0] == found[1] and list(map(len, (found[0][j.name].how for j in jobs)))
     assert computed(tmp_path) == dict.fromkeys((job.name for job in jobs), 1)
     idle = Pretend()
