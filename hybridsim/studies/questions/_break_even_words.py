@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -13,11 +14,13 @@ from hybridsim.studies.questions._crossings import (
     Line,
     Reading,
     Scale,
+    State,
     crossings_by_seed,
 )
 from hybridsim.studies.questions._measures import Measure, word
 from hybridsim.studies.questions._sentences import (
     called,
+    field_words,
     fit,
     listed,
     place,
@@ -127,59 +130,93 @@ def zones(found: Sequence[Crossing]) -> list[Crossing]:
 
 def sentence(words: Words, lines: Sequence[Line], found: Sequence[Sequence[Crossing]]) -> str:
     """The answer in one sentence."""
-    if len(lines) == 1:
-        return fit(_one_line(words, lines[0], found[0]))
-    parts = []
-    for line, own in zip(lines, found, strict=True):
-        where = place(line.others)
-        shown = zones(own)
-        if shown:
-            parts.append(f"{_segments(words, shown)} at {where}")
-        else:
-            winner = words.names[_throughout(line)] if not own else "no detectable winner"
-            parts.append(f"none at {where} ({winner} throughout)")
-    first, second = (called(side) for side in words.sides)
-    head = f"{first} beats {second} in {word(words.measure)}"
-    crossed = [one for own in found for one in zones(own)]
     basis = f"({basis_text(seeds_of(lines))})"
+    crossed = [one for own in found for one in zones(own)]
     if not crossed:
         return fit(f"{_throughout_all(words, lines, found)} {basis}")
-    doubt = "Not trusted: " if any(one.marks for one in crossed) else ""
+    subject = _subject(crossed)
+    first, second = map(called, words.sides if subject == "first" else words.sides[::-1])
+    what = word(words.measure)
+    marks = [mark for one in crossed for mark in one.marks]
+    doubt = f"Not trusted ({marks[0]}): " if marks else ""
+    head = f"{doubt}{first} beats {second} in {what}"
+    if len(lines) == 1:
+        return fit(f"{head} {_segments(words, crossed, subject)}{_reach(words, crossed)} {basis}")
+    places = [_at_line(words, *pair, subject) for pair in zip(lines, found, strict=True)]
     count = sum(bool(zones(own)) for own in found)
-    ends = [min(crossed, key=lambda one: one.at), max(crossed, key=lambda one: one.at)]
-    between = listed([words.where(one) for one in (ends if ends[0] is not ends[1] else ends[:1])])
+    ends = sorted(crossed, key=lambda one: one.at)
+    span = f"between {words.at(ends[0].at)} and {words.at(ends[-1].at)}"
     return fit(
-        f"{doubt}{head} {'; '.join(parts)} {basis}",
-        f"{doubt}{first} and {second} break even in {word(words.measure)} on {count} of "
-        f"{len(lines)} lines, from {between} {basis}",
-        f"{doubt}the sides break even on {count} of {len(lines)} lines, from {between} {basis}",
+        f"{head} {'; '.join(places)} {basis}",
+        *_one_way(words, lines, found, head, basis),
+        f"{doubt}{first} and {second} break even in {what} at {count} of {len(lines)} "
+        f"{_others(lines)}, {span} {basis}",
     )
 
 
-def _one_line(words: Words, line: Line, found: Sequence[Crossing]) -> str:
-    shown, basis = zones(found), f"({basis_text(seeds_of([line]))})"
-    first, second = (called(side) for side in words.sides)
-    if not shown:
-        return f"{_throughout_all(words, [line], [found])} {basis}"
-    states = [shown[0].left.state, *(one.right.state for one in shown)]
-    if "first" not in states:
-        first, second = second, first
-    text = f"{first} beats {second} in {word(words.measure)} {_segments(words, shown)}"
-    marks = tuple(dict.fromkeys(mark for one in shown for mark in one.marks))
-    reach = [one for one in shown if one.kind == "reach"]
-    for one in reach[:1]:
-        text += f", where {_stops(words, one)}"
-    if marks:
-        return f"Not trusted ({marks[0]}): {text} {basis}"
-    return f"{text} {basis}"
+def _subject(crossed: Sequence[Crossing]) -> State:
+    """Of whom is said where it wins: the first side, or the second if the first never does."""
+    states = {reading.state for one in crossed for reading in (one.left, one.right)}
+    return "first" if "first" in states else "second"
 
 
-def _segments(words: Words, shown: Sequence[Crossing]) -> str:
-    """Where the first side wins, or the second if the first never does: ``from a on``, ``up to
-    a``, ``from a to b``.
-    """
+def _others(lines: Sequence[Line]) -> str:
+    fields = list(lines[0].others)
+    return f"values of {field_words(fields[0])}" if len(fields) == 1 else "combinations"
+
+
+def _at_line(words: Words, line: Line, found: Sequence[Crossing], subject: State) -> str:
+    """Where the subject wins at one combination of the other axes."""
+    return f"{_line_text(words, line, found, subject)} at {place(line.others)}"
+
+
+def _line_text(words: Words, line: Line, found: Sequence[Crossing], subject: State) -> str:
+    shown = zones(found)
+    if shown:
+        return _segments(words, shown, subject) or "nowhere"
+    if all(reading.found.verdict == "same" for reading in line.known()):
+        return "undecided"
+    return "throughout" if _throughout(line) == subject else "nowhere"
+
+
+def _one_way(
+    words: Words,
+    lines: Sequence[Line],
+    found: Sequence[Sequence[Crossing]],
+    head: str,
+    basis: str,
+) -> list[str]:
+    """Lowest and highest place where every line has one crossing at most, all in one direction."""
+    pairs = [(zones(own), line) for own, line in zip(found, lines, strict=True) if zones(own)]
+    crossed = [(own[0], line) for own, line in pairs if len(own) == 1]
+    ways = {(one.left.state, one.right.state) for one, _ in crossed}
+    if len(crossed) < len(pairs) or len(ways) > 1:
+        return []
+    before, on = ("up to", "") if next(iter(ways))[0] == "first" else ("from", " on")
+    crossed.sort(key=lambda pair: pair[0].at)
+    ends = [crossed[0], crossed[-1]] if len(crossed) > 1 else crossed
+    rest = Counter(
+        text
+        for line, own in zip(lines, found, strict=True)
+        if not zones(own)
+        for text in [_line_text(words, line, own, "first")]
+    )
+    others = "".join(f", {text} at {count}" for text, count in rest.items())
+    tail = f"{on}, at {len(crossed)} of {len(lines)} {_others(lines)}{others} {basis}"
+    full = " to ".join(f"{words.where(one)} ({place(line.others)})" for one, line in ends)
+    short = " to ".join(words.where(one) for one, _ in ends)
+    return [f"{head} {before} {full}{tail}", f"{head} {before} {short}{tail}"]
+
+
+def _reach(words: Words, shown: Sequence[Crossing]) -> str:
+    """What happens at the first crossing at which a side stops to get there, or starts."""
+    found = next((one for one in shown if one.kind == "reach"), None)
+    return f", where {_stops(words, found)}" if found is not None else ""
+
+
+def _segments(words: Words, shown: Sequence[Crossing], subject: State) -> str:
+    """Where a side wins: ``from a on``, ``up to a``, ``from a to b``; nothing where nowhere."""
     states = [shown[0].left.state, *(one.right.state for one in shown)]
-    subject = "first" if "first" in states else "second"
     parts = []
     for index, state in enumerate(states):
         if state != subject:
@@ -190,7 +227,7 @@ def _segments(words: Words, shown: Sequence[Crossing]) -> str:
             parts.append(f"from {start} to {stop}")
         else:
             parts.append(f"from {start} on" if start else f"up to {stop}")
-    return listed(parts)
+    return listed(parts) if parts else ""
 
 
 def _stops(words: Words, one: Crossing) -> str:

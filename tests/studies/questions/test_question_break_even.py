@@ -197,8 +197,43 @@ def test_other_axes_have_a_crossing_each():
     assert roots_of(answer, 0) == pytest.approx([30e9], rel=1e-3)
     assert roots_of(answer, 1) == pytest.approx([200e9], rel=1e-3)
     assert answer.facts["lines"][2]["throughout"] == "digital"
-    assert "at 2 SPUs" in answer.sentence and len(answer.sentence) <= 300
+    found = answer.facts["lines"][0]["crossings"][0]
+    assert answer.sentence.startswith(
+        "Thermodynamic beats digital in seconds from link bandwidth 30 Gb/s [30 Gb/s, 30 Gb/s] "
+        "on at 1 SPU; from link bandwidth 200 Gb/s [200 Gb/s, 200 Gb/s] on at 2 SPUs; nowhere at 4"
+    )
+    assert found["detectable"] and len(answer.sentence) <= 300
     assert len(answer.table) == 24 + len(lab.asked)
+
+
+def test_many_other_values_are_summed_up_by_the_lowest_and_the_highest_place():
+    counts = axis({SPUS: [1, 2, 3, 4, 5, 6, 7, 8]})
+
+    def gap(x, seed, values):
+        return math.log(20e9 * 1.5 ** values[SPUS] / x)
+
+    lab = lab_of(gap, GRID[:-1], axes=[counts])
+    answer = BreakEven(kind="break_even", axis=LINK).answer(lab)
+    assert answer.sentence == (
+        "Thermodynamic beats digital in seconds from link bandwidth 30 Gb/s (1 SPU) to link "
+        "bandwidth 513 Gb/s (8 SPUs) on, at 8 of 8 values of SPUs (one seed: not tested)"
+    )
+
+
+def test_where_the_first_side_never_wins_the_second_is_spoken_of():
+    """Digital wins until it does not get there either."""
+
+    def outcome(side, values, seed):
+        x = parse_quantity(values[LINK], "b/s")
+        if side == SIDES[0] or x > 100e9:
+            return {"reached": False}
+        return {"seconds": 1.0, "reached": True}
+
+    answer = QUESTION.answer(ToyLab(study(SIDES, [axis({LINK: GRID})], seeds=2), outcome))
+    assert answer.sentence.startswith(
+        "Digital beats thermodynamic in seconds up to link bandwidth 100 Gb/s, where digital no "
+        "longer gets there"
+    )
 
 
 def test_places_of_which_nothing_is_known_are_not_asked_for_again():
