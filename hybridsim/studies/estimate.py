@@ -60,6 +60,8 @@ def minutes(groups: Sequence[Group], desk: Desk, at_once: int) -> float:
 
     What adaptive questions ask for is not known yet; a kind that cannot run costs nothing.
     """
+    if not groups:  # a shard may have none
+        return 0.0
     known: dict[str, _Costs | None] = {}
     total_s, unknown = 0.0, 0
     for group in groups:

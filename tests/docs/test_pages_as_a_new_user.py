@@ -103,6 +103,17 @@ def test_bring_your_own_part(user, tmp_path):
     assert (tmp_path / "comparison.html").stat().st_size > 10_000
 
 
+def test_the_guide_of_studies(user, tmp_path):
+    """Shortened to two steps a run, of which nothing but the schedule is asked."""
+    words = ("set.training.steps=2", "gate.solver_error=2", "question.measure=step_seconds")
+    added = [word for text in words for word in ("--set", text)]
+    printed = follow(user, "analysis/docs/pages/studies.md", {"study": added})
+    assert "12 points, 8 distinct runs; 8 live runs expected" in printed
+    assert "(8 in the folder); nothing is left to run" in printed
+    assert "beats digital in seconds a step from between" in printed
+    assert (tmp_path / "runs/links/report.html").stat().st_size > 10_000
+
+
 @pytest.mark.parametrize("page", ["README.md", "analysis/docs/pages/use.md"])
 def test_commands_exist(page):
     from typer.main import get_command

@@ -14,7 +14,8 @@ import hybridsim
 from hybridsim.errors import InputError
 from hybridsim.results.read import Run
 from hybridsim.scenario.emit import emit
-from hybridsim.studies.estimate import Plan
+from hybridsim.studies.estimate import Plan, minutes
+from hybridsim.studies.evaluate import Desk
 from hybridsim.studies.load import load_study
 from hybridsim.studies.point_report import run_of_point
 from hybridsim.studies.run import digest
@@ -232,6 +233,10 @@ def test_the_report_of_a_point_is_made_on_demand(monkeypatch, capsys, sides, tmp
         assert row.digest in ("", run.manifest["digest"])
     assert run_of_point(folder).manifest["run_id"] == run.manifest["run_id"]  # it is there
     assert facts == {path.name: path.read_bytes() for path in (tmp_path / "facts").iterdir()}
+
+
+def test_a_shard_without_a_share_takes_no_time(tmp_path):
+    assert minutes([], Desk(tmp_path, None, None), at_once=1) == 0
 
 
 def test_a_plan_says_what_is_left():
