@@ -80,21 +80,22 @@ def _limit(name: str) -> tuple[Text, Text]:
     )
 
 
-SETTLED = "to the converters' accuracy, 16 bit, 50 Gb/s"
-PAPERS_SETTLING = "1 RC, 16 bit, 50 Gb/s"
+SETTLED, PAPERS_SETTLING = "110.9 tau, 50 Gb/s", "1 tau, 50 Gb/s"
 
 
 def _break_even(summary: Summary) -> str:
-    one = summary["break-even"][PAPERS_SETTLING]["lines"]["1"]["ratio"].values()
-    settled = summary["break-even"][SETTLED]["lines"]["1"]["ratio"].values()
+    one, settled = (
+        summary["ratio of one SPU"][name].values() for name in (PAPERS_SETTLING, SETTLED)
+    )
     words = {True: "pays", False: "does not"}
     return (
-        f"one SPU at 1 RC a solve **{words[min(one) > 1]}**, settled **{words[min(settled) > 1]}**"
+        f"schedule alone: one SPU at 1 RC a solve **{words[min(one) > 1]}**, settled "
+        f"**{words[min(settled) > 1]}**"
     )
 
 
 def _spus_needed(summary: Summary) -> str:
-    needed = summary["break-even"][SETTLED]["SPUs needed"]
+    needed = summary["SPUs needed"][SETTLED]
     ends = [f"{needed[n]} at n = {int(n):,}" for n in (min(needed, key=int), max(needed, key=int))]
     return "SPUs needed when settled to 16 bit: " + ", ".join(ends)
 
@@ -185,6 +186,12 @@ def _digits(summary: Summary) -> Summary:
     """Seconds of TNGD over those of Adam."""
     found: Summary = summary["tngd over adam, paired by seed"]["seconds"]
     return found
+
+
+def _won(summary: Summary) -> str:
+    """Shares of joint draws of all constants."""
+    won = {m: found["wins"]["tngd"]["share"] for m, found in summary["shares"].items()}
+    return "TNGD wins in " + ", ".join(f"{100 * w:.0f} % of draws in {m}" for m, w in won.items())
 
 
 CLAIMS = (
@@ -370,6 +377,6 @@ CLAIMS = (
         "digits_race",
         "digits_race",
         lambda s: verdict(dict(_digits(s)), 0.0, 1.0),
-        lambda s: "time of TNGD over Adam's: " + interval(_digits(s), digits=1),
+        lambda s: "time of TNGD over Adam's: " + interval(_digits(s), digits=1) + f"; {_won(s)}",
     ),
 )

@@ -23,7 +23,8 @@ from analysis.papers import page
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
 PICTURE = Path(__file__).parent / "first_run.png"
-BREAK_EVEN = ROOT / "analysis" / "papers" / "results" / "break_even.json"
+RESULTS = ROOT / "analysis" / "papers" / "results"
+BREAK_EVEN, RACE = RESULTS / "break_even.json", RESULTS / "digits_race.json"
 STUDY = ROOT / "analysis" / "studies" / "results" / "one-fast-spu.json"
 SCENARIOS = {"thermodynamic": "kfac-digits", "digital": "kfac-digits-digital"}
 LINES = {"thermodynamic": "#0072b2", "digital": "#8a94a1"}
@@ -156,24 +157,55 @@ def numbers(runs: Mapping[str, hybridsim.Run]) -> dict[str, str]:
         raise ValueError("thermodynamic: the target was reached and lost again")
     ahead = float(found["thermodynamic_step_ms"]) < float(found["digital_step_ms"])
     found["verdict"] = "faster" if ahead else "slower"
-    return found | break_even() | study()
+    return found | stored()
+
+
+def stored() -> dict[str, str]:
+    """The numbers of committed results."""
+    return break_even() | race() | study()
 
 
 def break_even() -> dict[str, str]:
-    """The numbers of the break-even study, from its committed result."""
-    studies = json.loads(BREAK_EVEN.read_text())["summary"]["break-even"]
+    """The numbers of the break-even's schedules, from its committed result."""
+    found = json.loads(BREAK_EVEN.read_text())["summary"]
     short, settled = (
-        [ratio for name, study in studies.items() if name.startswith(start) and "16 bit" in name
-         for ratio in study["lines"]["1"]["ratio"].values()]
-        for start in ("1 RC", "to the converters")
+        [ratio for name, ratios in found["ratio of one SPU"].items() if name.startswith(start)
+         for ratio in ratios.values()]
+        for start in ("1 tau", "110.9 tau")
     )  # fmt: skip
-    needed = studies["to the converters' accuracy, 16 bit, 50 Gb/s"]["SPUs needed"]
+    needed = found["SPUs needed"]["110.9 tau, 50 Gb/s"]
     return {
         "short": f"{min(short):.1f} to {max(short):.1f}",
         "settled": f"{1 / max(settled):.0f} to {1 / min(settled):.0f}",
-        "spus_small": str(needed["128"]),
-        "spus_large": str(needed["8192"]),
-    }
+        **{f"spus_{n}": needed[n] for n in ("128", "2048", "8192")},
+        **{f"longest_{n}": found["longest settling that pays"]["1"][n].removesuffix(" tau")
+           for n in ("128", "2048", "8192")},
+    }  # fmt: skip
+
+
+def race() -> dict[str, str]:
+    """The numbers of the digits race, from its committed result."""
+    found = json.loads(RACE.read_text())["summary"]
+    pair = found["tngd over adam, paired by seed"]
+    scales = {"step": ("race_step", 1.0), "seconds": ("race_ms", 1e3), "joules": ("race_j", 1.0)}
+    told: dict[str, str] = {}
+    for measure, (name, scale) in scales.items():
+        for side in ("tngd", "adam"):
+            told[f"{name}_{side}"] = _interval(found[side][measure], scale)
+        told[f"{name}_ratio"] = _interval(pair[measure], 1.0)
+    for measure, name in (("seconds", "race_ms"), ("joules", "race_j")):
+        share = found["shares"][measure]["wins"]["tngd"]
+        ends = f"{100 * share['low']:.1f} to {100 * share['high']:.1f}"
+        told[f"{name}_share"] = f"{100 * share['share']:.0f} % ({ends})"
+    return told
+
+
+def _interval(found: Mapping[str, float], scale: float) -> str:
+    values = [scale * found[end] for end in ("mean", "low", "high")]
+    mean, low, high = (
+        f"{v:.0f}" if v >= 10 else f"{v:.1f}" if v >= 1 else f"{v:.2f}" for v in values
+    )
+    return f"{mean} ({low} to {high})"
 
 
 def study() -> dict[str, str]:

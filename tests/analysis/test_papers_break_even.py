@@ -13,7 +13,15 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.papers import break_even, k9_scaling, k10_memory, k11_methods, kfac_point, sweep
+from analysis.papers import (
+    break_even,
+    break_even_trained,
+    k9_scaling,
+    k10_memory,
+    k11_methods,
+    kfac_point,
+    sweep,
+)
 from analysis.papers.kfac_point import DIGITAL, GROUPS, machine, measure, scenario
 from hybridsim.circuits.base import settling_tau
 from hybridsim.circuits.dense import dense
@@ -167,6 +175,36 @@ def test_wide_layers_need_the_spus_that_the_arithmetic_says(tmp_path):
     enough = next(s for s in range(1, 25) if math.ceil(24 / s) + 1 <= spare_s / column_s)
     assert 24 * column_s / spare_s <= spus <= enough
     assert not found.answer.trusted, "its settling was never run"
+
+
+def test_the_trained_break_even_is_summed_up_from_both_studies(tmp_path):
+    """Both study files at a tiny size: the script reads what the questions answer."""
+    given = Namespace(out=tmp_path / "x.json", runs=tmp_path / "runs", workers=1)
+    found = {}
+    for name in (break_even_trained.TRAINED, break_even_trained.CONSTANTS):
+        document = yaml.safe_load((sweep.FILES / f"{name}.yaml").read_text())
+        document |= {"seeds": [0, 1], "set": {"training.steps": 4, "training.evaluate_every": 2,
+                     "training.target.test_accuracy": 0.01}}  # fmt: skip
+        for axis in document["axes"]:
+            axis["grid"] = {break_even_trained.HIDDEN: [4], break_even.SETTLE: ["50 tau"]}.get(
+                axis["field"], [1, 2]
+            )
+        if document["question"]["kind"] == "uncertainty":
+            document["question"] |= {"draws": 10, "simulate": 0}
+        found[name] = sweep.study(given, document)
+    summary = break_even_trained.summarise(found)
+    row = summary["by width and settling"]["4, 50 tau"]
+    assert row["thermodynamic seeds that reached the target"] == "2 of 2"
+    assert row["digital steps"]["mean"] == pytest.approx(2)
+    assert row["SPUs"] in ("1", "2", "> 64", "> 2") and row["solver error"]["mean"] > 0
+    assert row["shares"]["seconds"]["draws"] == 10
+    pairs = [one for one in summary["thermodynamic over digital"] if one[break_even.SPUS] == 1]
+    table = found[break_even_trained.TRAINED].points
+    ratios = []
+    for seed in (0, 1):
+        own = table[(table["seed"] == seed) & (table[break_even.SPUS] == 1)].set_index("side")
+        ratios.append(own.loc["thermodynamic", "seconds"] / own.loc["digital", "seconds"])
+    assert pairs[0]["seconds"]["mean"] == pytest.approx((ratios[0] * ratios[1]) ** 0.5)
 
 
 # ---------------------------------------------------------------- K9 - K11

@@ -118,7 +118,7 @@ def test_every_column_of_a_learning_curve_is_explained(name):
 def test_marks_of_the_readme_are_those_that_are_filled():
     text = (ROOT / "README.md").read_text()
     names = {found[2] for found in first_run.MARK.finditer(text)}
-    stored = first_run.break_even() | first_run.study()
+    stored = first_run.stored()
     assert len(names) > 10 and stored.keys() <= names
     known = dict.fromkeys(names, "7")
     assert first_run.MARK.sub(r"\1\3", first_run.filled(text, known)) == first_run.MARK.sub(
@@ -130,7 +130,7 @@ def test_marks_of_the_readme_are_those_that_are_filled():
 
 def test_the_studies_numbers_of_the_readme_are_those_of_their_results():
     text = (ROOT / "README.md").read_text()
-    for name, value in (first_run.break_even() | first_run.study()).items():
+    for name, value in first_run.stored().items():
         assert f"<!--={name}-->{value}<!--/-->" in text, (
             "run: python -m analysis.pictures.first_run"
         )
