@@ -184,10 +184,11 @@ def _notes(found: Result) -> list[str]:
 
 def _provenance(name: str, found: Result, file: str) -> str:
     how = ", ".join(f"{count} {word}" for word, count in found["how"].items())
+    time_text = f"in {found['wall_s']} s with" if found["wall_s"] else "beside other work, with"
     return (
         f"The file: [{name}.yaml]({file}); the result: "
         f"[{name}.json](../../../studies/results/{name}.json). Found at revision "
-        f"{found['revision']} on {found['date']}, in {found['wall_s']} s with "
+        f"{found['revision']} on {found['date']}, {time_text} "
         f"{found['workers']} workers: {found['points']} rows, {found['runs']} different runs "
         f"({how})."
     )
