@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from hybridsim.scenario.quantity import Raw
 from hybridsim.studies.questions._contest import basis_text
@@ -15,7 +15,6 @@ from hybridsim.studies.questions._crossings import (
     Reading,
     Scale,
     State,
-    crossings_by_seed,
 )
 from hybridsim.studies.questions._measures import Measure, word
 from hybridsim.studies.questions._sentences import (
@@ -82,37 +81,6 @@ class Words(NamedTuple):
         high = self.alone(one.high) if one.high == one.high else "…"
         return f" [{low}, {high}]"
 
-    def line_facts(self, line: Line, found: Sequence[Crossing]) -> dict[str, Any]:
-        """A line's numbers; Any: goes to JSON."""
-        margin = _margin(line)
-        return {
-            "values": line.others,
-            "crossings": [self._crossing_facts(one) for one in found],
-            "throughout": None if found else self.names[_throughout(line)],
-            "smallest_margin": margin.found.factor if margin else None,
-            "smallest_margin_at": margin.raw if margin else None,
-            "no_detectable_difference_at": sum(not r.detectable for r in line.known()),
-            "crossings_by_seed": {str(seed): n for seed, n in crossings_by_seed(line).items()},
-            "readings": len(line.readings),
-        }
-
-    def _crossing_facts(self, one: Crossing) -> dict[str, Any]:  # Any: goes to JSON
-        return {
-            "at": one.at,
-            "text": self.alone(one.at),
-            "low": one.low,
-            "high": one.high,
-            "between": [reading.at for reading in one.bracket],
-            "equal_at": [reading.raw for reading in one.ties],
-            "wins_before": self.names[one.left.state],
-            "wins_behind": self.names[one.right.state],
-            "kind": one.kind,
-            "seeds": min(one.left.found.seeds, one.right.found.seeds),
-            "detectable": one.detectable,
-            "trusted": not one.marks,
-            "marks": list(one.marks),
-        }
-
 
 def zones(found: Sequence[Crossing]) -> list[Crossing]:
     """The crossings to speak of: of those that share an interval the middle one; of those without
@@ -176,7 +144,7 @@ def _line_text(words: Words, line: Line, found: Sequence[Crossing], subject: Sta
         return _segments(words, shown, subject) or "nowhere"
     if all(reading.found.verdict == "same" for reading in line.known()):
         return "undecided"
-    return "throughout" if _throughout(line) == subject else "nowhere"
+    return "throughout" if throughout(line) == subject else "nowhere"
 
 
 def _one_way(
@@ -267,17 +235,19 @@ def _throughout_all(
     marks = [mark for reading in decided for mark in reading.found.marks]
     lost = all(reading.found.verdict == "untrusted" for reading in decided)
     doubt = f"Not trusted ({marks[0]}): " if marks and lost else ""
+    size = _least(words, decided, loser)
     if undecided:
-        size = f"{winner} beats {loser} at {len(decided)} of {len(readings)} places, elsewhere no "
-        size += f"difference is detectable; {_least(words, readings, winner, loser)}"
-        return f"{doubt}no break-even in {what} {range_text}: {size}"
-    size = _least(words, readings, winner, loser)
+        return (
+            f"{doubt}no break-even in {what} {range_text}: {winner} beats {loser} at "
+            f"{len(decided)} of {len(readings)} places, {size}, "
+            "elsewhere no difference is detectable"
+        )
     return (
         f"{doubt}no break-even: {winner} beats {loser} in {what} throughout, {range_text}, {size}"
     )
 
 
-def _least(words: Words, readings: Sequence[Reading], winner: str, loser: str) -> str:
+def _least(words: Words, readings: Sequence[Reading], loser: str) -> str:
     """The smallest margin of the one that wins."""
     least = min(readings, key=lambda reading: reading.found.factor)
     if math.isinf(least.found.factor):
@@ -285,16 +255,10 @@ def _least(words: Words, readings: Sequence[Reading], winner: str, loser: str) -
     return f"by {times(least.found.factor)} at least (at {words.at(least.at)})"
 
 
-def _throughout(line: Line) -> str:
+def throughout(line: Line) -> str:
     """Who is lower at all places of a line without crossings."""
     states = [reading.state for reading in line.known()]
     return next((state for state in states if state != "tie"), "tie")
-
-
-def _margin(line: Line) -> Reading | None:
-    """The reading at which the sides are nearest."""
-    known = [reading for reading in line.known() if reading.found.ratio == reading.found.ratio]
-    return min(known, key=lambda reading: reading.found.factor, default=None)
 
 
 def _places(lines: Sequence[Line]) -> list[float]:

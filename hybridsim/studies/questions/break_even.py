@@ -19,6 +19,7 @@ from hybridsim.studies.questions._axes import (
     takes_whole,
     two_sides,
 )
+from hybridsim.studies.questions._break_even_facts import line_facts
 from hybridsim.studies.questions._break_even_notes import notes_of
 from hybridsim.studies.questions._break_even_words import Words, sentence
 from hybridsim.studies.questions._cells import Cell, cells_of, distinct, key_of, notes_on, plain
@@ -186,7 +187,7 @@ def _facts(
         "axis": words.field,
         "sides": list(words.sides),
         "tolerance": asked.tolerance,
-        "lines": plain([words.line_facts(*pair) for pair in zip(lines, found, strict=True)]),
+        "lines": plain([line_facts(words, *pair) for pair in zip(lines, found, strict=True)]),
     }
 
 

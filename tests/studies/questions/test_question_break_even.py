@@ -147,6 +147,20 @@ def test_none_in_range_says_so_with_the_smallest_margin():
     assert not lab.asked and any("up to a factor 2 apart" in note for note in answer.notes)
 
 
+def test_where_only_some_places_tell_the_sides_apart_it_is_said():
+    """A gap that falls from a factor 8 into the noise: never an answer 'throughout'."""
+    noise = [-0.9, 0.1, 0.8]
+    lab = lab_of(lambda x, seed, _: 0.3 + math.log(8) * (x < 15e9) + noise[seed], GRID, seeds=3)
+    answer = QUESTION.answer(lab)
+    assert "beats" not in answer.sentence.partition(":")[0]
+    lab = lab_of(lambda x, seed, _: 0.3 + 3 * (x < 15e9) + noise[seed], GRID, seeds=3)
+    assert QUESTION.answer(lab).sentence.startswith(
+        "No break-even in seconds from 10 Gb/s to link bandwidth 1.28 Tb/s: digital beats "
+        "thermodynamic at 1 of 8 places, by 27.1 times at least (at link bandwidth 10 Gb/s), "
+        "elsewhere no difference is detectable"
+    )
+
+
 def test_seeds_alone_are_no_break_even():
     noise = np.random.default_rng(1).normal(0, 1, (8, 5))
 
