@@ -5,8 +5,6 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-import hybridsim
-
 
 def revision() -> str:
     """Short hash of the last commit, marked where files have changed since.
@@ -15,6 +13,6 @@ def revision() -> str:
         subprocess.CalledProcessError: the sources are no checkout.
     """
     command = ["git", "describe", "--always", "--dirty=, changed", "--abbrev=7"]
-    folder = Path(hybridsim.__file__).parent
+    folder = Path(__file__).parent
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
     return done.stdout.strip()

@@ -9,6 +9,7 @@ machine by a process that is gone.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import socket
@@ -50,11 +51,24 @@ class Claims:
         self._thread.start()
 
     def take(self, path: Path) -> bool:
-        """Make a file that says that this launch is at work, unless somebody alive has."""
+        """Make a file that says that this launch is at work, unless somebody alive has.
+
+        A dead claim is replaced by whoever holds the claim to do so, which has its content in its
+        name: so each claim is replaced once, and the file is never missing in between.
+        """
         path.parent.mkdir(parents=True, exist_ok=True)
         if self._create(path):
             return True
-        return self._dead(path) and self._remove(path) and self._create(path)
+        dead = self._dead(path)
+        if dead is None:
+            return False
+        heir = path.with_name(f"{path.name}.{hashlib.sha256(dead.encode()).hexdigest()[:16]}")
+        if not self.take(heir):
+            return False
+        try:
+            return _read(path) == dead and self._replace(path)
+        finally:
+            self.release(heir)
 
     def release(self, path: Path) -> None:
         """Give a claim back."""
@@ -70,46 +84,41 @@ class Claims:
             self.release(path)
 
     def _create(self, path: Path) -> bool:
-        content = identity() | {"token": self.token}
         try:
             with path.open("x", encoding="utf-8") as file:
-                file.write(json.dumps(content) + "\n")
+                file.write(self._content())
         except FileExistsError:
             return False
-        self._mine.add(path)
-        self._seen.pop(path, None)
+        self._own(path)
         return True
 
-    def _dead(self, path: Path) -> bool:
-        """Whether nobody works on this any more, as far as was seen."""
+    def _replace(self, path: Path) -> bool:
+        written = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
+        written.write_text(self._content(), encoding="utf-8")
+        written.replace(path)
+        self._own(path)
+        return True
+
+    def _content(self) -> str:
+        return json.dumps(identity() | {"token": self.token}) + "\n"
+
+    def _own(self, path: Path) -> None:
+        self._mine.add(path)
+        self._seen.pop(path, None)
+
+    def _dead(self, path: Path) -> str | None:
+        """A claim on which nobody works any more, as far as was seen; None where somebody may."""
         try:  # read first: network file systems look again at what is opened
             content, changed_ns = _read(path), path.stat().st_mtime_ns
         except OSError:
-            return False  # given back by now
+            return None  # given back by now
         if _is_gone(content):
-            self._seen[path] = _Seen(content, changed_ns, time.monotonic())
-            return True
+            return content
         seen = self._seen.get(path)
         if seen is None or (seen.content, seen.changed_ns) != (content, changed_ns):
             self._seen[path] = _Seen(content, changed_ns, time.monotonic())
-            return False
-        return time.monotonic() - seen.since_s > self._patience_s
-
-    def _remove(self, path: Path) -> bool:
-        """Take a dead claim away. Of several who try, one renames it; if what was renamed is
-        another's new claim, it is put back.
-        """
-        taken = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
-        try:
-            path.rename(taken)
-        except OSError:
-            return False
-        mistaken = _read(taken) != self._seen[path].content
-        if mistaken:
-            with contextlib.suppress(OSError):
-                os.link(taken, path)
-        taken.unlink(missing_ok=True)
-        return not mistaken
+            return None
+        return content if time.monotonic() - seen.since_s > self._patience_s else None
 
     def _beat(self) -> None:
         """A claim that another has taken over is not touched again."""

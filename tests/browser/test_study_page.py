@@ -14,7 +14,8 @@ from selenium.webdriver.support.ui import WebDriverWait
 from study_views import points, view_of
 
 from hybridsim.reports.study import write_study_report
-from hybridsim.reports.study_figures import Axis, Bar, tornado
+from hybridsim.reports.study_figures import Axis
+from hybridsim.reports.study_tornado import Bar, tornado
 
 pytestmark = pytest.mark.browser
 

@@ -58,12 +58,21 @@ class Draw(NamedTuple):
     batch of ``total``.
 
     Numbers are drawn for the whole batch and sliced, so that shards draw what the whole batch
-    would.
+    would. How many are drawn is a size, which work depends on; which ones is data.
     """
 
     seed: int
     first: int
     total: int
+
+    @property
+    def key(self) -> int:
+        """What the work of drawing depends on."""
+        return self.total
+
+    def meta(self) -> Draw:
+        """What stands for all draws of this size."""
+        return Draw(0, 0, self.total)
 
 
 def factors(

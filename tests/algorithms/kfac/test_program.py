@@ -12,6 +12,7 @@ from harness import IDEAL, document, execute
 
 from hybridsim.algorithms.kfac.factors import Draw, factors
 from hybridsim.algorithms.kfac.layers import blocks
+from hybridsim.operations.count import signature
 from hybridsim.tasks.task import batch, batch_indices
 
 DENSE = {"source": "digits_mlp", "options": {"hidden": 5, "depth": 1}}
@@ -255,6 +256,16 @@ def test_several_gpus_are_one_with_the_global_batch(method, fisher):
     }
     losses = [[row["train_loss"] for row in run.steps] for run in (sink, _)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-9)
+
+
+def test_a_draw_of_another_size_is_other_work():
+    """Batches of four, then of eight examples, in one process and of one task."""
+    mc = {"method": "digital", "fisher": "mc"}
+    for size in (4, 8, 2):
+        train(mc, batch_size=size, steps=1)
+    made = [Draw(5, 0, 8), Draw(6, 4, 8), Draw(5, 0, 4)]
+    forms = [signature((draw,), {}) for draw in made]
+    assert forms[0] == forms[1] != forms[2]
 
 
 def test_fidelity_is_one_at_rest_and_falls_with_settling_and_bits():
