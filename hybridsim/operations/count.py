@@ -15,15 +15,19 @@ from torch.utils._pytree import tree_leaves
 from hybridsim.operations.formulas import (
     ALLOCATIONS,
     Call,
+    Priced,
     bytes_moved,
-    contraction_flop,
-    elementwise_flop,
+    contraction,
+    convolutions,
     factorisation,
     is_view,
     precision_of,
+    stream,
+    triangular,
 )
+from hybridsim.errors import UnpricedError
 from hybridsim.outcome import Value
-from hybridsim.work import Kernel, Work
+from hybridsim.work import Kernel, Precision, Work
 
 
 def count(
@@ -33,9 +37,9 @@ def count(
 
     Counted below autograd and vmap, so each operator that would really be launched counts once.
     FLOP: contractions and convolutions by their shapes (two per multiply-add), factorisations in
-        closed form,
-    everything else one per element of its largest operand, copies and fills none. Bytes: each
-    distinct operand read once plus what is written; views are free. Memory: storages alive at once,
+    closed form, what goes element by element or reduces one per element of its largest operand,
+    copies and fills none. Bytes: each distinct operand read once plus what is written, of
+    normalisations and softmax every pass; views are free. Memory: storages alive at once,
     including the arguments and whatever else is read (frozen parameters of a task's network).
 
     Args:
@@ -47,6 +51,9 @@ def count(
     Returns:
         The work (one Kernel per distinct operator, size and precision) and the result on the meta
         device.
+
+    Raises:
+        UnpricedError: an operator that has no price.
     """
     memos: list[dict[int, Tensor]] = [{} for _ in args]
     arguments = [to_meta(a, memo) for a, memo in zip(args, memos, strict=True)]
@@ -58,6 +65,15 @@ def count(
     finally:
         _COUNTER.reset(outer)
     return counter.work(), value
+
+
+def count_kernels(fn: Callable[..., object], *args: object) -> tuple[Kernel, ...]:
+    """The kernels that ``fn(*args)`` would launch on a digital processor, counted on shapes alone.
+
+    Raises:
+        UnpricedError: an operator that has no price.
+    """
+    return count(fn, args, {})[0].kernels
 
 
 def stage(name: str) -> None:
@@ -140,7 +156,7 @@ class _Counter(TorchDispatchMode):
         self._kernels = self._stages[None]
         self._largest: tuple[str, tuple[int, ...], int] | None = None
         self._memory = _Memory()
-        self._cholesky: dict[int, tuple[weakref.ref[Value], Kernel, int, dict[Kernel, int]]] = {}
+        self._cholesky: dict[int, tuple[weakref.ref[Value], Kernel, dict[Kernel, int]]] = {}
         for tensor in arguments:
             self._memory.given(tensor)
 
@@ -173,46 +189,45 @@ class _Counter(TorchDispatchMode):
                 self._largest = (name, tuple(tensor.shape), size)
 
     def _add(self, call: Call) -> None:
-        """Record one launch, or one per matrix of a batched factorisation."""
-        name, precision = call.name, precision_of(call.outputs or call.inputs)
+        """Record the launches of an operator.
+
+        Raises:
+            UnpricedError: nobody has given it a price.
+        """
+        precision = precision_of(call.outputs or call.inputs)
+        launches = convolutions(call)
+        for name, priced, moved in launches:
+            self._launch(_kernel(name, priced, moved, precision))
+        if launches:
+            return
         moved = bytes_moved(call)
         special = factorisation(call)
         if special is not None:
-            each = moved / max(special.matrices, 1)
-            kernel = Kernel(
-                name, special.flop, each, special.matrix, precision, special.routine, special.size
-            )
-            self._factorised(call, kernel, special.matrices)
+            self._factorised(call, _kernel(call.name, special, moved, precision))
             return
-        flop = contraction_flop(call)
-        matrix = flop is not None
-        self._launch(
-            Kernel(
-                name, elementwise_flop(call) if flop is None else flop, moved, matrix, precision
-            ),
-            1,
-        )
+        found = contraction(call) or triangular(call) or stream(call)
+        if found is None:
+            raise UnpricedError(call.name)
+        self._launch(_kernel(call.name, found, moved, precision))
 
-    def _factorised(self, call: Call, kernel: Kernel, number: int) -> None:
-        """Record factorisations; a Cholesky factor that is then inverted is one SPD inverse, n³ in
+    def _factorised(self, call: Call, kernel: Kernel) -> None:
+        """Record a factorisation; a Cholesky factor that is then inverted is one SPD inverse, n³ in
         all.
         """
         if kernel.routine == "cholesky":
             storage = call.outputs[0].untyped_storage()
-            self._cholesky[storage._cdata] = (weakref.ref(storage), kernel, number, self._kernels)
-        if kernel.routine == "spd_inverse":
+            self._cholesky[storage._cdata] = (weakref.ref(storage), kernel, self._kernels)
+        if kernel.routine == "inverse":
             storage = call.inputs[0].untyped_storage()
-            factor, before, launches, there = self._cholesky.pop(
-                storage._cdata, (None, None, 0, {})
-            )
+            factor, before, there = self._cholesky.pop(storage._cdata, (None, None, {}))
             if factor is not None and before is not None and factor() is storage:
-                there[before] -= launches
+                there[before] -= 1
                 flop, moved = before.flop + kernel.flop, before.bytes + kernel.bytes
                 kernel = dataclasses.replace(kernel, flop=flop, bytes=moved)
-        self._launch(kernel, number)
+        self._launch(kernel)
 
-    def _launch(self, kernel: Kernel, number: int) -> None:
-        self._kernels[kernel] = self._kernels.get(kernel, 0) + number
+    def _launch(self, kernel: Kernel) -> None:
+        self._kernels[kernel] = self._kernels.get(kernel, 0) + 1
 
     def enter(self, name: str) -> None:
         """Count what follows to this stage."""
@@ -231,6 +246,10 @@ class _Counter(TorchDispatchMode):
         ]
         peak, largest = self._memory.peak_bytes, self._largest
         return Work(_counted(total), peak_bytes=peak, largest=largest, stages=tuple(stages))
+
+
+def _kernel(name: str, priced: Priced, moved: float, precision: Precision) -> Kernel:
+    return Kernel(name, priced.flop, moved, precision, priced.routine, priced.shape)
 
 
 def _counted(kernels: dict[Kernel, int]) -> tuple[Kernel, ...]:

@@ -1,0 +1,1 @@
+"""Constants of a processor from measured times."""
