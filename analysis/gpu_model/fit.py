@@ -35,7 +35,12 @@ PRODUCTS = (
     "tensor_tile_small_efficiency"
 ).split()
 CONVOLUTIONS = ["convolution_efficiency", "winograd_efficiency"]
-FACTORISATIONS = ["cholesky_floor_s", "cholesky_step_s", "factorisation_block_s", "batch_efficiency"]
+FACTORISATIONS = [
+    "cholesky_floor_s",
+    "cholesky_step_s",
+    "factorisation_block_s",
+    "batch_efficiency",
+]
 SOURCES = {
     "bandwidth": "element-wise operators (NeuSight, scripts/asplos/data/dataset)",
     "tensor": "16-bit products (Vidur, data/profiling/compute; DeepBench, results/train)",
@@ -177,6 +182,7 @@ def roofline_s(constants: Mapping[str, float], row: hybridsim.Measurement) -> fl
 
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
     """Errors |predicted / measured - 1| by family, device, precision and size, and over all."""
+
     def lines() -> Iterator[dict[str, object]]:
         for keys in (["family"], ["family", "part", "dtype"], ["family", "part", "dtype", "size"]):
             for _, some in rows.groupby(keys, observed=True):
@@ -187,6 +193,7 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
                     "bias": some.ratio.median() - 1,
                     "roofline_median": plain.median(), "roofline_p90": plain.quantile(0.9),
                 }  # fmt: skip
+
     return pd.DataFrame(lines())
 
 

@@ -127,9 +127,7 @@ def _bmm_backward(gradient: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tenso
     return gradient @ b.mT, a.mT @ gradient
 
 
-def _linear_backward(
-    gradient: Tensor, x: Tensor, weight: Tensor, bias: bool
-) -> tuple[Tensor, ...]:
+def _linear_backward(gradient: Tensor, x: Tensor, weight: Tensor, bias: bool) -> tuple[Tensor, ...]:
     found = (gradient @ weight, gradient.T @ x)
     return (*found, gradient.sum(0)) if bias else found
 

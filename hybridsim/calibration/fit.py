@@ -121,9 +121,7 @@ def fit(
     def logs(x: np.ndarray) -> np.ndarray:
         constants, dispatch = unpack(x)
         each = {device: {**constants, **values} for device, values in own.items()}
-        return np.log(
-            [predicted_s(each[r.device], r, dispatch.get(r.dispatch, 0.0)) for r in rows]
-        )
+        return np.log([predicted_s(each[r.device], r, dispatch.get(r.dispatch, 0.0)) for r in rows])
 
     bounds = [_bounds(name) for name in names] + [(1e-7, floor) for floor in floors]
     low, high = np.log(bounds).T
@@ -159,7 +157,7 @@ def _ranged(
     value: float, slopes: np.ndarray, off: np.ndarray, bounds: tuple[float, float]
 ) -> Fitted | None:
     """A constant's range: log(measured / predicted) of the rows it rules, divided by its slope."""
-    most = np.sort(np.abs(slopes))[::-1][: _FEWEST_ROWS]
+    most = np.sort(np.abs(slopes))[::-1][:_FEWEST_ROWS]
     if len(most) < _FEWEST_ROWS or most[-1] < _NOTHING:
         return None
     rules = np.abs(slopes) >= min(_RULED_BY, most[-1])

@@ -127,7 +127,7 @@ def _beats(one: _Way, other: _Way) -> bool:
 def _tiles_s(constants: Constants, kernel: Kernel, shape: tuple[int, ...], share: float) -> float:
     """The best way of a matrix product, at a ``share`` of the products' efficiency."""
     value = constants.value
-    cores = value("multiprocessors")
+    cores = max(1, int(value("multiprocessors")))
     tensor = kernel.precision in _TENSOR and value(_MATRIX_PEAK[kernel.precision]) > 0
     peak = share * value("tensor_efficiency" if tensor else "contraction_efficiency")
     rate = peak * matrix_peak(constants, kernel) / cores
@@ -137,7 +137,7 @@ def _tiles_s(constants: Constants, kernel: Kernel, shape: tuple[int, ...], share
     number_s = _memory_s(constants, ELEMENT_BYTE[kernel.precision])
     return min(
         way.waves * (way.flop / (rate * shares[way.class_]) + prologue_s) + way.partial * number_s
-        for way in _ways(shape, int(cores))
+        for way in _ways(shape, cores)
     )
 
 

@@ -292,9 +292,7 @@ def test_a_convolution_and_its_gradients_count_every_tap(b, groups, c, o, kernel
         operator = torch.ops.aten.convolution_backward
         sizes, s = [groups * o], [stride, stride]
         mask = [True, True, bias]
-        return operator(
-            gradient, x, weight, sizes, s, [1, 1], [1, 1], False, [0, 0], groups, mask
-        )
+        return operator(gradient, x, weight, sizes, s, [1, 1], [1, 1], False, [0, 0], groups, mask)
 
     kernels = count(backward, (out, x, weight), {})[0].kernels
     assert [k.shape[0] for k in kernels if k.matrix] == [1, 2]
@@ -320,7 +318,6 @@ def test_reductions_count_every_pass_over_memory():
         ):
             (kernel,) = count(fn, (x,), {})[0].kernels
             assert kernel.bytes == passes * 4 * x.numel() and kernel.routine == "stream"
-
 
 
 def test_peak_memory_by_hand():
