@@ -21,7 +21,7 @@ def cholesky(lin: Linearization, damping: Tensor) -> Outcome:
     rooted = rooted_jacobian(lin)
     matrix = rooted.T @ rooted
     matrix.diagonal().add_(damping)
-    return Outcome(_solve(matrix, lin.gradient, "curvature matrices"))
+    return Outcome(_solve(matrix, lin.gradient, "curvature matrices", damping))
 
 
 def woodbury(lin: Linearization, damping: Tensor) -> Outcome:
@@ -36,7 +36,7 @@ def woodbury(lin: Linearization, damping: Tensor) -> Outcome:
     rooted = rooted_jacobian(lin)
     gram = rooted @ rooted.T
     gram.diagonal().add_(damping)
-    weights = _solve(gram, rooted @ lin.gradient, "Gram matrices")
+    weights = _solve(gram, rooted @ lin.gradient, "Gram matrices", damping)
     return Outcome((lin.gradient - rooted.T @ weights) / damping)
 
 
@@ -54,12 +54,12 @@ def rooted_jacobian(lin: Linearization) -> Tensor:
     return rooted
 
 
-def _solve(matrix: Tensor, vector: Tensor, what: str) -> Tensor:
+def _solve(matrix: Tensor, vector: Tensor, what: str, damping: Tensor) -> Tensor:
     try:
         factor = torch.linalg.cholesky(matrix)
     except torch.linalg.LinAlgError as error:
         precision = str(matrix.dtype).removeprefix("torch.")
         expected = f"enough damping for {what} of order {len(matrix)} in {precision}"
-        field = "training.algorithm.damping"
-        raise InputError([Problem("scenario", None, field, expected, str(error))]) from error
+        field, got = "training.algorithm.damping", f"{float(damping):g}: {error}"
+        raise InputError([Problem("scenario", None, field, expected, got)]) from error
     return torch.cholesky_solve(vector[:, None], factor)[:, 0]

@@ -113,16 +113,19 @@ def reference(made, steps, every, decay, rate, damping):
     return theta, found
 
 
-@run(max_examples=3)
-@given(st.integers(0, 1000), st.sampled_from([1, 2]), st.floats(0.5, 1.5))
-def test_training_follows_a_dense_loop(seed, every, rate):
+@pytest.mark.parametrize("every", [1, 2])
+@run(max_examples=2)
+@given(seed=st.integers(0, 1000), rate=st.floats(0.5, 1.5))
+def test_training_follows_a_dense_loop(every, seed, rate):
     rule = {"every": every, "decay": 0.7}
     common = {"seed": seed, "precision": "float64", "machine": ALONE, "steps": 5}
     iterative = {"method": "cg", "tolerance": 1e-13, "iterations": 300}
+    expected = None
     for method in ({"method": "cholesky"}, {"method": "woodbury"}, iterative):
         algorithm = {**NGD, **method, "learning_rate": rate, "levenberg_marquardt": rule}
         made, sink = execute(document(algorithm, **common))
-        theta, dampings = reference(made, 5, every, 0.7, rate, 0.1)
+        expected = expected or reference(made, 5, every, 0.7, rate, 0.1)
+        theta, dampings = expected
         assert (made.theta.value - theta).norm() <= 1e-8 * (theta - made.parameters().value).norm()
         shown = {row["step"]: row["damping"] for row in sink.steps if "damping" in row}
         assert shown == pytest.approx(
