@@ -44,10 +44,11 @@ class Algorithm(ABC, Generic[Settings]):
         machine: the parts.
         group: the GPUs that hold the parameters.
         theta: the parameters as they lie on each of them; the loop keeps them up to date.
-        waits_for_analog: the host waits for an analog part's answer before it updates.
+        waits_for_answer: before it updates, the host waits for an answer: of an analog part, or
+            of a solver that it watches.
     """
 
-    waits_for_analog = False
+    waits_for_answer = False
 
     def __init__(self, session: Session[Settings]) -> None:
         self.session, self.settings, self.machine = session, session.settings, session.machine
@@ -56,8 +57,8 @@ class Algorithm(ABC, Generic[Settings]):
         self.theta = self.group.everywhere(session.theta)
 
     def make_group(self) -> Group:
-        """The GPUs that take part: all of the machine, unless said otherwise."""
-        return Group(self.session)
+        """The GPUs that take part: all of the machine, or the first."""
+        return Group(self.session, self.machine.gpus[:1] if self.settings.one_gpu else None)
 
     @property
     @abstractmethod

@@ -26,7 +26,7 @@ def train(algorithm: Algorithm[Any]) -> Process[None]:  # Any: whatever its sett
         start_ps = session.now_ps()
         found = yield from algorithm.direction(step)
         args = list(zip(algorithm.theta, state, found.refs, strict=True))
-        waits = algorithm.waits_for_analog
+        waits = algorithm.waits_for_answer
         pairs = yield from group.replicate(Label("update", step), update, args, synchronous=waits)
         algorithm.theta = [session.backend.pick(pair, 0) for pair in pairs]
         state = [session.backend.pick(pair, 1) for pair in pairs]

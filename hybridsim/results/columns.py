@@ -56,6 +56,10 @@ STEP_MEANINGS = {
     "test_accuracy": "at evaluations: share of the test set that is correct",
     "solver_cosine": "at evaluations: cosine of the analog answer with the exact one",
     "solver_relative_error": "at evaluations: norm of their difference over the exact one's",
+    "cg_iterations": "natural gradient by conjugate gradients: iterations of the step's solve",
+    "cg_residual": "norm of the residual of the iterate that is taken, over the gradient's",
+    "reduction_ratio": "Levenberg-Marquardt: reduction of the batch's loss over the predicted one",
+    "damping": "Levenberg-Marquardt: lambda after the step",
     "rounding_shift": "K-FAC on SPUs: mean that rounding adds to a factor's diagonal",
 }
 """What the columns of the step table mean; those that a run has no use for are absent."""

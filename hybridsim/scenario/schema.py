@@ -18,7 +18,6 @@ from hybridsim.scenario.nearest import one_of
 from hybridsim.scenario.quantity import Raw, describe
 from hybridsim.scenario.settings import Algorithm
 from hybridsim.scenario.settings.kfac import Kfac
-from hybridsim.scenario.settings.tngd import Tngd
 from hybridsim.scenario.thresholds import Thresholds
 
 _NOT_SHORTENED = "options"
@@ -130,7 +129,7 @@ class Scenario(Strict):
     @model_validator(mode="after")
     def _equal_shares(self) -> Scenario:
         gpus, size = len(self.machine.expand().usable_gpus()), self.training.batch_size
-        if size % gpus and not isinstance(self.training.algorithm, Tngd):
+        if size % gpus and not self.training.algorithm.one_gpu:
             complain(
                 [
                     Complaint(

@@ -11,6 +11,7 @@ from hybridsim.scenario.choices import SpuChoice, SpuNode
 from hybridsim.scenario.machine import Machine
 from hybridsim.scenario.schema import Scenario
 from hybridsim.scenario.settings.kfac import Kfac
+from hybridsim.scenario.settings.ngd import Ngd
 from hybridsim.scenario.settings.tngd import Tngd
 
 
@@ -24,15 +25,18 @@ def unused_fields(scenario: Scenario, timing_only: bool = False) -> list[str]:
     """
     algorithm, machine = scenario.training.algorithm, scenario.machine
     found = list(_tngd(algorithm)) if isinstance(algorithm, Tngd) else []
+    if isinstance(algorithm, Ngd) and algorithm.method != "cg":
+        keys = ("iterations", "tolerance", "warm_start")
+        found += [key for key in keys if _differs(algorithm, key)]
     if isinstance(algorithm, Kfac):
         found += list(_kfac(algorithm))
         if len(machine.expand().usable_gpus()) > 1 and _differs(algorithm, "pipelining"):
             found.append("pipelining (several GPUs average over the whole backward pass)")
     paths = [f"training.algorithm.{key}" for key in found]
     if not algorithm.needs_spu:
-        return paths + list(unused_parts.of_digital(machine))
+        return paths + list(unused_parts.of_digital(machine, algorithm))
     if isinstance(algorithm, Tngd):
-        paths += unused_parts.of_one_spu(machine)
+        paths += unused_parts.of_one_spu(machine, algorithm)
     spec = machine.expand()
     if (
         isinstance(algorithm, Kfac)

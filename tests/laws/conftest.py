@@ -31,6 +31,7 @@ KFAC = {
     "update": {"kind": "nesterov"},
 }
 DIGITAL = {"kind": "kfac", "learning_rate": 0.05, "damping": 0.1, "method": "digital"}
+NGD = {"kind": "ngd", "learning_rate": 0.2, "damping": 0.1}
 GPUS = {"gpu": {"part": "a100-sxm4-80gb", "count": 4, "interconnect": "nvlink3"}}
 SPUS = {"count": 1, "part": "rc-1us", "input_bits": 8, "bias_bits": 10, "output_bits": 9}
 MACHINE = {
@@ -99,6 +100,15 @@ PROGRAMS = {
         {**DIGITAL, "factors_every": 2, "inverses_every": 3, "stale": True}, GPUS
     ),
     "kfac-4-gpus": document(KFAC, {**MACHINE, **GPUS, "spus": {**SPUS, "count": 6}}),
+    "ngd-cg": document(
+        {**NGD, "method": "cg", "iterations": 20, "tolerance": 0.1, "warm_start": True},
+        {"gpu": "a100-sxm4-80gb"},
+    ),
+    "ngd-cholesky": document(
+        {**NGD, "method": "cholesky", "levenberg_marquardt": {"every": 2}, "update": "adam"},
+        {"gpu": "a100-sxm4-80gb"},
+    ),
+    "ngd-woodbury": document({**NGD, "curvature": "empirical_fisher"}, {"gpu": "a100-sxm4-80gb"}),
     "adam": document({"kind": "adam", "learning_rate": 0.01}, {"gpu": "a100-sxm4-80gb"}),
     "adam-four-gpus": document(
         {"kind": "adam", "learning_rate": 0.01},

@@ -30,11 +30,19 @@ CHOICES: dict[str, list[Any]] = {
     "training.algorithm.mode": ["synchronous", "asynchronous"],
     "training.algorithm.state": ["reset", "kept"],
     "training.algorithm.update.kind": ["sgd", "adam", "nadamw", "muon"],
-    "training.algorithm.curvature": ["empirical_fisher"],
+    "training.algorithm.curvature": ["ggn", "empirical_fisher"],
     "training.algorithm.jacobian_upload": ["twice"],
     "training.algorithm.hessian_upload": ["full"],
     "training.algorithm.damping_rule": ["plain", "exact"],
-    "training.algorithm.method": ["digital", "solves", "inverse"],
+    "training.algorithm.method": [
+        "digital",
+        "solves",
+        "inverse",
+        "cholesky",
+        "cg",
+        "woodbury",
+    ],
+    "training.algorithm.levenberg_marquardt": [{"every": 1, "decay": 0.5}],
     "training.algorithm.fisher": ["type2", "type2_per_term", "mc", "empirical"],
     "training.algorithm.sharing": ["reduce"],
     "training.algorithm.upload": ["factors", "activations"],
@@ -52,9 +60,11 @@ VARIED = (
     "method", "stale", "placement", "upload", "pipelining", "inverses_every", "factors_every",
         "covariance.samples",
     "covariance.spacing", "fisher", "fisher_samples", "update.beta1", "damping_rule", "update.kind",
+    "iterations", "tolerance", "warm_start", "curvature", "damping", "levenberg_marquardt",
+    "levenberg_marquardt.every",
 )  # fmt: skip
-"""What is changed of the variants of K-FAC, beside the number of parts; all fields are changed of
-``kfac`` itself."""
+"""What is changed of the variants of K-FAC, and of NGD, beside the number of parts; all fields are
+changed of ``kfac`` itself."""
 
 
 def varied(path: str) -> bool:
@@ -108,8 +118,10 @@ def cases() -> list[Any]:
             }  # the next is 8 = 2 * 4
         if name == "tngd-asynchronous":
             fields["training.algorithm.delay"] = None
+        if name == "ngd-cg":
+            fields["training.algorithm.levenberg_marquardt"] = None
         for path, value in fields.items():
-            if path in SKIPPED or (name.startswith("kfac-") and not varied(path)):
+            if path in SKIPPED or (name.startswith(("kfac-", "ngd-")) and not varied(path)):
                 continue
             for other in alternatives(path, value):
                 if variant(name, path, other) is not None:

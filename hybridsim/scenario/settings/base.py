@@ -39,6 +39,11 @@ class AlgorithmSettings(Strict):
         return False
 
     @property
+    def one_gpu(self) -> bool:
+        """Whether it computes on the first GPU alone."""
+        return False
+
+    @property
     def reads_clock(self) -> bool:
         """Whether numbers depend on how long operations take."""
         return False
