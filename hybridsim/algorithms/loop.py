@@ -18,7 +18,7 @@ def train(algorithm: Algorithm[Any]) -> Process[None]:  # Any: whatever its sett
     for gpu in session.machine.gpus:
         gpu.resident_bytes = algorithm.resident_bytes(gpu)
     layout, rate = session.task.layout, algorithm.settings.learning_rate
-    update = optimizers.rule(algorithm.update, rate, layout)
+    rule = optimizers.Rule(algorithm.update, rate, layout)
     start = optimizers.start(algorithm.update, session.theta.value, layout)
     state = group.everywhere(session.backend.root(start, "optimizer state"))
     yield from algorithm.prepare()
@@ -27,7 +27,8 @@ def train(algorithm: Algorithm[Any]) -> Process[None]:  # Any: whatever its sett
         found = yield from algorithm.direction(step)
         args = list(zip(algorithm.theta, state, found.refs, strict=True))
         waits = algorithm.waits_for_analog
-        pairs = yield from group.replicate(Label("update", step), update, args, synchronous=waits)
+        label, update = Label("update", step), rule.at(step)
+        pairs = yield from group.replicate(label, update, args, synchronous=waits)
         algorithm.theta = [session.backend.pick(pair, 0) for pair in pairs]
         state = [session.backend.pick(pair, 1) for pair in pairs]
         columns = found.columns | (yield from algorithm.finish(step))

@@ -4,15 +4,18 @@ A module ``<kind>.py`` of this package, found by its name, has
 
 - ``State``, a NamedTuple: an immutable pytree, whose Python numbers (the step count and what
   follows from it) live on the host as in torch.optim, its tensors on the GPU;
-- ``start(theta, *, layout) -> State``, the state before the first step for theta (N,);
+- ``start(theta, *, layout, ...) -> State``, the state before the first step for theta (N,);
+  further keyword arguments are those of its settings that the state's shapes depend on;
 - ``update(theta, state, direction, *, layout, learning_rate, ...) -> Outcome((theta, state))``,
   whose further keyword arguments are the fields of its settings,
-  ``hybridsim/scenario/settings/<kind>.py``. ``direction`` (N,) stands for the gradient: the
-  gradient itself, or what another algorithm made of it.
+  ``hybridsim/scenario/settings/<kind>.py``, and what these say of a step (``phase``).
+  ``direction`` (N,) stands for the gradient: the gradient itself, or what another algorithm made
+  of it.
 """
 
 from __future__ import annotations
 
+import inspect
 from importlib import import_module
 from typing import Any, Protocol, cast
 
@@ -30,7 +33,13 @@ State = tuple[Any, ...]  # Any: each module's own
 class Optimizer(Protocol):
     """What a module of this package offers."""
 
-    def start(self, theta: Tensor, *, layout: Layout) -> State:
+    def start(
+        self,
+        theta: Tensor,
+        *,
+        layout: Layout,
+        **settings: Any,  # Any: each optimizer names its own
+    ) -> State:
         """The state before the first step."""
 
     def update(
@@ -57,8 +66,8 @@ def optimizer(kind: str) -> Optimizer:
     return cast(Optimizer, import_module(f"{__name__}.{kind}"))
 
 
-def rule(settings: OptimizerSettings, learning_rate: float, layout: Layout) -> Computation:
-    """A step as a computation ``(theta, state, direction) -> (theta, state)``.
+class Rule:
+    """The steps of an optimizer as computations ``(theta, state, direction) -> (theta, state)``.
 
     Args:
         settings: of the optimizer, by itself or under ``update:``.
@@ -68,10 +77,20 @@ def rule(settings: OptimizerSettings, learning_rate: float, layout: Layout) -> C
     Raises:
         ValueError: unknown kind.
     """
-    fields = type(settings).model_fields.keys() - {"kind", "learning_rate"}
-    own = {name: getattr(settings, name) for name in fields}
-    update = optimizer(settings.kind).update
-    return Computation(update, layout=layout, learning_rate=learning_rate, **own)
+
+    def __init__(self, settings: OptimizerSettings, learning_rate: float, layout: Layout) -> None:
+        self._settings = settings
+        self._update = optimizer(settings.kind).update
+        self._keywords = _fields(settings) | {"layout": layout, "learning_rate": learning_rate}
+        self._made: dict[tuple[tuple[str, bool | str], ...], Computation] = {}
+
+    def at(self, step: int) -> Computation:
+        """The step of this number, counted from 1: one computation for each phase."""
+        phase = self._settings.phase(step)
+        known = tuple(sorted(phase.items()))
+        if known not in self._made:
+            self._made[known] = Computation(self._update, **self._keywords, **phase)
+        return self._made[known]
 
 
 def start(settings: OptimizerSettings, theta: Tensor, layout: Layout) -> State:
@@ -80,4 +99,12 @@ def start(settings: OptimizerSettings, theta: Tensor, layout: Layout) -> State:
     Raises:
         ValueError: unknown kind.
     """
-    return optimizer(settings.kind).start(theta, layout=layout)
+    found = optimizer(settings.kind).start
+    asked = inspect.signature(found).parameters.keys()
+    shaping = {name: value for name, value in _fields(settings).items() if name in asked}
+    return found(theta, layout=layout, **shaping)
+
+
+def _fields(settings: OptimizerSettings) -> dict[str, Any]:  # Any: as the fields are typed
+    names = type(settings).model_fields.keys() - {"kind", "learning_rate"}
+    return {name: getattr(settings, name) for name in names}

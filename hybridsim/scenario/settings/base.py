@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
@@ -50,8 +51,14 @@ class OptimizerSettings(AlgorithmSettings):
     It trains by itself on the gradient, with the field ``learning_rate``; or under ``update:`` of
     another algorithm on the direction that this one found, with its learning rate. Every other
     field but ``kind`` is a keyword argument of the function ``update`` of
-    ``hybridsim/algorithms/optimizers/<kind>.py``.
+    ``hybridsim/algorithms/optimizers/<kind>.py``, and so is what ``phase`` returns.
     """
+
+    def phase(self, step: int) -> Mapping[str, bool | str]:
+        """What else ``update`` is told of a step, counted from 1: such as whether it renews a
+        preconditioner, and so costs more. Steps of one phase cost the same.
+        """
+        return {}
 
 
 if TYPE_CHECKING:
