@@ -6,7 +6,10 @@ from typing import Any
 
 from hybridsim.algorithms import optimizers
 from hybridsim.algorithms.base import Algorithm, Process
+from hybridsim.algorithms.group import Refs
+from hybridsim.algorithms.schedule import clip
 from hybridsim.hardware.lane import Label
+from hybridsim.operations.ref import Computation
 
 
 def train(algorithm: Algorithm[Any]) -> Process[None]:  # Any: whatever its settings
@@ -25,11 +28,24 @@ def train(algorithm: Algorithm[Any]) -> Process[None]:  # Any: whatever its sett
     for step in range(1, session.steps + 1):
         start_ps = session.now_ps()
         found = yield from algorithm.direction(step)
-        args = list(zip(algorithm.theta, state, found.refs, strict=True))
-        waits = algorithm.waits_for_analog
+        waits, directions = algorithm.waits_for_analog, found.refs
+        if algorithm.settings.clip_norm is not None:
+            directions = yield from _clipped(algorithm, step, directions)
+            waits = False  # clipping did
+        factors = group.everywhere(session.number(session.factor(step)))
+        args = list(zip(algorithm.theta, state, directions, factors, strict=True))
         label, update = Label("update", step), rule.at(step)
         pairs = yield from group.replicate(label, update, args, synchronous=waits)
         algorithm.theta = [session.backend.pick(pair, 0) for pair in pairs]
         state = [session.backend.pick(pair, 1) for pair in pairs]
         columns = found.columns | (yield from algorithm.finish(step))
         session.end_step(step, start_ps, algorithm.theta[0], found.loss, columns)
+
+
+def _clipped(algorithm: Algorithm[Any], step: int, directions: Refs) -> Process[Refs]:
+    """Directions no longer than ``clip_norm``."""
+    label = Label("clip", step)
+    computation = Computation(clip, norm=algorithm.settings.clip_norm)
+    args = [(direction,) for direction in directions]
+    waits = algorithm.waits_for_analog
+    return (yield from algorithm.group.replicate(label, computation, args, synchronous=waits))

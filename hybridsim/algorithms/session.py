@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 
 import torch
 
+from hybridsim.algorithms.schedule import factor
 from hybridsim.errors import HybridsimError, InputError
 from hybridsim.hardware.machine import Machine
 from hybridsim.operations.backend import Backend
@@ -108,6 +109,14 @@ class Session(Generic[Settings]):
         """
         data = sum(tensor.numel() * tensor.element_size() for tensor in self.task.data)
         return data + 2 * self.task.layout.size * self.task.dtype.itemsize
+
+    def factor(self, step: int) -> float:
+        """What the schedule multiplies the learning rate of a step by."""
+        return factor(self.settings.schedule, step, self.steps)
+
+    def number(self, value: float) -> Ref:
+        """A number that the host knows: an argument of a computation, named by its value."""
+        return self.backend.root(value, "number", value)
 
     def noise_seed(self, purpose: str, *address: int | str) -> int:
         """Seed of a draw, by logical address."""

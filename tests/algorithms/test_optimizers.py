@@ -122,7 +122,8 @@ def test_fields_are_the_keyword_arguments_with_the_same_defaults(kind):
     keywords = {n: p.default for n, p in found.items() if p.kind is p.KEYWORD_ONLY}
     fields = dict(OPTIMIZERS[kind].model_fields)
     phase = set(OPTIMIZERS[kind](kind=kind, learning_rate=1.0).phase(1))
-    assert set(keywords) - {"layout"} == (set(fields) - {"kind"}) | phase
+    shared = {"kind", "schedule", "clip_norm"}
+    assert set(keywords) - {"layout"} == (set(fields) - shared) | phase
     for name in keywords.keys() - {"layout", "learning_rate", "weight_decay"} - phase:
         assert keywords[name] == fields[name].default
     asked = inspect.signature(optimizers.optimizer(kind).start).parameters
@@ -136,8 +137,9 @@ def test_alone_and_under_another_algorithm_it_has_the_same_settings(kind):
     scenario = load("tngd-digits", [f"training.algorithm.update={kind}"])
     update = scenario.training.algorithm.update
     fields = dict(type(update).model_fields)
-    assert isinstance(update, OPTIMIZERS[kind]) and "learning_rate" not in fields
-    assert fields.keys() == OPTIMIZERS[kind].model_fields.keys() - {"learning_rate"}
+    training = {"learning_rate", "schedule", "clip_norm"}
+    assert isinstance(update, OPTIMIZERS[kind]) and not fields.keys() & training
+    assert fields.keys() == OPTIMIZERS[kind].model_fields.keys() - training
     assert getattr(update, "weight_decay", 0) == 0
     assert load(scenario.document()) == scenario
     layout = Layout(("p",), ((3,),))
@@ -173,7 +175,7 @@ def test_shapes_alone_tell_the_shapes_that_it_really_has_in_every_phase(kind, dt
     rule, state = optimizers.Rule(own, 0.1, layout), optimizers.start(own, theta, layout)
     for step in (1, 2, 11, 21, 22):
         update = rule.at(step)
-        args = (theta, state, theta + 1)
+        args = (theta, state, theta + 1, 0.5)
         work, shapes = count(update.function, args, update.settings)
         real = update.function(*args, **update.settings)
         assert signature((shapes.value,), {}) == signature((real.value,), {})

@@ -140,7 +140,7 @@ def _bare_loop(scenario, algorithm) -> float:
         ).value
         x = analog.read(system, state_x, output_bits=bits["output"]).value
         update = rule.at(step + 1)
-        theta, state = update.function(theta, state, x, **update.settings).value
+        theta, state = update.function(theta, state, x, 1.0, **update.settings).value
         if (step + 1) % scenario.training.evaluate_every == 0:
             evaluate(task, theta)
             fidelity(lin, x, damping=algorithm.damping)

@@ -24,6 +24,7 @@ from torch import Tensor
 from hybridsim.operations.ref import Computation
 from hybridsim.outcome import Outcome
 from hybridsim.scenario.settings import OPTIMIZERS, OptimizerSettings
+from hybridsim.scenario.settings.base import TRAINING
 from hybridsim.tasks.layout import Layout
 
 State = tuple[Any, ...]  # Any: each module's own
@@ -67,7 +68,8 @@ def optimizer(kind: str) -> Optimizer:
 
 
 class Rule:
-    """The steps of an optimizer as computations ``(theta, state, direction) -> (theta, state)``.
+    """The steps of an optimizer as computations ``(theta, state, direction, factor) -> (theta,
+    state)``; the factor multiplies its learning rates (``update``).
 
     Args:
         settings: of the optimizer, by itself or under ``update:``.
@@ -80,8 +82,8 @@ class Rule:
 
     def __init__(self, settings: OptimizerSettings, learning_rate: float, layout: Layout) -> None:
         self._settings = settings
-        self._update = optimizer(settings.kind).update
-        self._keywords = _fields(settings) | {"layout": layout, "learning_rate": learning_rate}
+        own = {"kind": settings.kind, "layout": layout, "learning_rate": learning_rate}
+        self._keywords = _fields(settings) | own
         self._made: dict[tuple[tuple[str, bool | str], ...], Computation] = {}
 
     def at(self, step: int) -> Computation:
@@ -89,8 +91,30 @@ class Rule:
         phase = self._settings.phase(step)
         known = tuple(sorted(phase.items()))
         if known not in self._made:
-            self._made[known] = Computation(self._update, **self._keywords, **phase)
+            self._made[known] = Computation(update, **self._keywords, **phase)
         return self._made[known]
+
+
+def update(
+    theta: Tensor,
+    state: State,
+    direction: Tensor,
+    factor: float,
+    *,
+    kind: str,
+    **settings: Any,  # Any: each optimizer names its own
+) -> Outcome:
+    """A step of an optimizer with all its learning rates times a factor, as torch's schedulers do.
+
+    The factor is an argument, since it is a number that changes from step to step and no work.
+
+    Raises:
+        ValueError: unknown kind.
+    """
+    for name, value in settings.items():
+        if name.endswith("learning_rate") and value is not None:
+            settings[name] = factor * value
+    return optimizer(kind).update(theta, state, direction, **settings)
 
 
 def start(settings: OptimizerSettings, theta: Tensor, layout: Layout) -> State:
@@ -106,5 +130,5 @@ def start(settings: OptimizerSettings, theta: Tensor, layout: Layout) -> State:
 
 
 def _fields(settings: OptimizerSettings) -> dict[str, Any]:  # Any: as the fields are typed
-    names = type(settings).model_fields.keys() - {"kind", "learning_rate"}
+    names = type(settings).model_fields.keys() - {"kind", *TRAINING}
     return {name: getattr(settings, name) for name in names}
