@@ -75,6 +75,18 @@ def test_adam(rate, beta1, beta2, decay, seed):
 
 
 @settings(deadline=None, max_examples=20)
+@given(rates, betas, betas, decays, st.integers(0, 2**31))
+def test_adamw(rate, beta1, beta2, decay, seed):
+    ours = {"learning_rate": rate, "beta1": beta1, "beta2": beta2, "weight_decay": decay}
+    compare(
+        "adamw",
+        ours,
+        lambda p: torch.optim.AdamW(p, rate, (beta1, beta2), weight_decay=decay),
+        seed,
+    )
+
+
+@settings(deadline=None, max_examples=20)
 @given(rates, betas, betas, decays, st.floats(0, 0.1), st.integers(0, 2**31))
 def test_nadamw(rate, beta1, beta2, decay, psi, seed):
     ours = {"learning_rate": rate, "beta1": beta1, "beta2": beta2, "weight_decay": decay}
@@ -93,9 +105,10 @@ def test_nadamw(rate, beta1, beta2, decay, psi, seed):
     )
 
 
-@pytest.mark.parametrize(("kind", "rate"), [("adam", 1e-3), ("nadamw", 2e-3)])
+@pytest.mark.parametrize(("kind", "rate"), [("adam", 1e-3), ("adamw", 1e-3), ("nadamw", 2e-3)])
 def test_defaults_are_torchs(kind, rate):
-    make = torch.optim.Adam if kind == "adam" else torch.optim.NAdam
+    named = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "nadamw": torch.optim.NAdam}
+    make = named[kind]
     compare(kind, {"learning_rate": rate}, make, 0)
 
 
