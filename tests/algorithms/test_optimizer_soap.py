@@ -72,8 +72,10 @@ def walk(shapes, ours, dtype, seed, steps):
         new, state = soap.update(theta, state, direction, **keywords).value
         assert torch.equal(theta, before) and torch.equal(direction, asked)  # functional
         theta = new
-        for name, slope in layout.unflatten(direction).items():
-            parameters[name].grad = slope.clone()
+        # Views of a copy, aligned as ours are: rounding follows, and with it the bases of null
+        # spaces of statistics, where one basis is as good as another.
+        for name, slope in layout.unflatten(direction.clone()).items():
+            parameters[name].grad = slope
         made.step()
         yield theta, layout.flatten({n: p.detach() for n, p in parameters.items()}), state
 

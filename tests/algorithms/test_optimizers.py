@@ -112,6 +112,16 @@ def test_defaults_are_torchs(kind, rate):
     compare(kind, {"learning_rate": rate}, make, 0)
 
 
+def test_states_of_one_name_have_the_same_fields():
+    """Counts are kept by names and shapes, for all runs of a task."""
+    fields = {}
+    for kind in OPTIMIZERS:
+        own = OPTIMIZERS[kind](kind=kind, learning_rate=1.0)
+        state = optimizers.start(own, torch.zeros(17), FLAT)
+        name = type(state).__name__, *(type(field).__name__ for field in state)
+        assert fields.setdefault(name, state._fields) == state._fields
+
+
 def test_errors_say_what_was_expected():
     with pytest.raises(ValueError, match="adam, .*, got 'rmsprop'"):
         optimizers.optimizer("rmsprop")

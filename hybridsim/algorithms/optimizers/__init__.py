@@ -3,7 +3,8 @@
 A module ``<kind>.py`` of this package, found by its name, has
 
 - ``State``, a NamedTuple: an immutable pytree, whose Python numbers (the step count and what
-  follows from it) live on the host as in torch.optim, its tensors on the GPU;
+  follows from it) live on the host as in torch.optim, its tensors on the GPU. It has a name of its
+  own where it could be taken for another optimizer's: counts are kept by name and shapes;
 - ``start(theta, *, layout, ...) -> State``, the state before the first step for theta (N,);
   further keyword arguments are those of its settings that the state's shapes depend on;
 - ``update(theta, state, direction, *, layout, learning_rate, ...) -> Outcome((theta, state))``,

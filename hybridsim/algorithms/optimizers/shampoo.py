@@ -27,7 +27,7 @@ Sides = tuple[Tensor, ...]
 """For each dimension n of a parameter a matrix (n, n), or a diagonal (n,) where n is large."""
 
 
-class State(NamedTuple):
+class ShampooState(NamedTuple):
     """Steps taken; momentum (N,); second moment of what is grafted, (N,) or (0,); statistics and
     their inverse roots of each parameter, in the layout's order.
     """
@@ -41,7 +41,7 @@ class State(NamedTuple):
 
 def start(
     theta: Tensor, *, layout: Layout, max_dimension: int = 1200, grafting: Grafting = "none"
-) -> State:
+) -> ShampooState:
     """All zero; no root is used before the first step takes it."""
 
     def empty(shape: tuple[int, ...]) -> Sides:
@@ -52,12 +52,12 @@ def start(
 
     statistics, roots = (tuple(empty(shape) for shape in layout.shapes) for _ in range(2))
     moment = torch.zeros_like(theta) if grafting in ("adagrad", "adam") else theta.new_empty(0)
-    return State(0, torch.zeros_like(theta), moment, statistics, roots)
+    return ShampooState(0, torch.zeros_like(theta), moment, statistics, roots)
 
 
 def update(
     theta: Tensor,
-    state: State,
+    state: ShampooState,
     direction: Tensor,
     *,
     layout: Layout,
@@ -111,7 +111,7 @@ def update(
     if momentum:
         velocity = velocity.add_(state.momentum, alpha=momentum)
     moved = decoupled(theta, learning_rate, weight_decay).sub(velocity, alpha=learning_rate)
-    return Outcome((moved, State(step, velocity, second, statistics, roots)))
+    return Outcome((moved, ShampooState(step, velocity, second, statistics, roots)))
 
 
 _TINY = 1e-30  # a parameter without a direction has none to give a length to

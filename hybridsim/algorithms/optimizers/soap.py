@@ -24,7 +24,7 @@ Sides = tuple[Tensor | None, ...]
 """A matrix (n, n) for each dimension n of a parameter; None where it is not preconditioned."""
 
 
-class State(NamedTuple):
+class SoapState(NamedTuple):
     """Steps that moved theta; first moment (N,), of the direction itself; second moment (N,), in
     the eigenbases; statistics and eigenbases of each parameter, in the layout's order.
     """
@@ -42,7 +42,7 @@ def start(
     layout: Layout,
     max_dimension: int = 10_000,
     precondition_vectors: bool = False,
-) -> State:
+) -> SoapState:
     """Moments and statistics zero; no basis is used before the first step finds it."""
 
     def empty(shape: tuple[int, ...]) -> Sides:
@@ -53,12 +53,12 @@ def start(
 
     zero = torch.zeros_like(theta)
     statistics, bases = (tuple(empty(shape) for shape in layout.shapes) for _ in range(2))
-    return State(0, zero, torch.zeros_like(theta), statistics, bases)
+    return SoapState(0, zero, torch.zeros_like(theta), statistics, bases)
 
 
 def update(
     theta: Tensor,
-    state: State,
+    state: SoapState,
     direction: Tensor,
     *,
     layout: Layout,
@@ -106,7 +106,7 @@ def update(
     sides = state.bases
     if bases == "turned":
         second, sides = _renewed(layout, second, statistics, sides)
-    return Outcome((theta, State(moves, first, second, statistics, sides)))
+    return Outcome((theta, SoapState(moves, first, second, statistics, sides)))
 
 
 def _averaged(slope: Tensor, sides: Sides, beta: float) -> Sides:
