@@ -104,11 +104,10 @@ class Session(Generic[Settings]):
         return self._batch[1]
 
     def resident_bytes(self) -> int:
-        """Memory that the GPU holds throughout, besides the operands at hand: data and two moments
-        per parameter.
+        """Memory that the GPU holds throughout, besides the operands at hand and what the optimizer
+        keeps: the data.
         """
-        data = sum(tensor.numel() * tensor.element_size() for tensor in self.task.data)
-        return data + 2 * self.task.layout.size * self.task.dtype.itemsize
+        return sum(tensor.numel() * tensor.element_size() for tensor in self.task.data)
 
     def factor(self, step: int) -> float:
         """What the schedule multiplies the learning rate of a step by."""

@@ -21,6 +21,7 @@ from importlib import import_module
 from typing import Any, Protocol, cast
 
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from hybridsim.operations.ref import Computation
 from hybridsim.outcome import Outcome
@@ -128,6 +129,11 @@ def start(settings: OptimizerSettings, theta: Tensor, layout: Layout) -> State:
     asked = inspect.signature(found).parameters.keys()
     shaping = {name: value for name, value in _fields(settings).items() if name in asked}
     return found(theta, layout=layout, **shaping)
+
+
+def state_bytes(state: State) -> int:
+    """Memory that a state takes; its shapes are the same before every step."""
+    return sum(leaf.nbytes for leaf in tree_leaves(state) if isinstance(leaf, Tensor))
 
 
 def _fields(settings: OptimizerSettings) -> dict[str, Any]:  # Any: as the fields are typed
