@@ -243,6 +243,6 @@ def test_what_changes_nothing_is_said():
     found = unused_fields(asked("schedule={kind: constant, warmup_steps: 3, final: 0.5, steps: 9}"))
     assert found == ["training.algorithm.schedule.steps", "training.algorithm.schedule.final"]
     assert unused_fields(asked("schedule={kind: cosine, final: 0.5, steps: 9}")) == []
-    grafted = "{kind: shampoo, grafting_beta2: 0.9, grafting_epsilon: 1e-3}"
+    grafted = "{kind: shampoo, grafting: sgd, grafting_beta2: 0.9, grafting_epsilon: 1e-3}"
     found = unused_fields(asked(f"update={grafted}", "tngd-digits"))
     assert found == [f"training.algorithm.update.grafting_{n}" for n in ("beta2", "epsilon")]

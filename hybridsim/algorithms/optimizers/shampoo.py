@@ -2,7 +2,9 @@
 
 Algorithm 2 of the paper, with its diagonal variant for large dimensions, and with what made it
 practical in Anil et al. (arXiv 2002.09018): roots kept for some steps, decaying statistics, the
-length of another optimizer's step (grafting), and momentum of the preconditioned direction.
+length of another optimizer's step (grafting), and momentum of the preconditioned direction. The
+paper's own is ``grafting: none``. With few examples behind them roots are large, ε^(-1/2k), along
+what they have not seen: where they are kept for some steps only grafting bounds these.
 
 Epsilon is added where the root is taken, (L + ε I)^(-1/2k), and L starts at zero: for sums that is
 the paper's start at ε I, and decaying statistics do not forget it (as in PyTorch's distributed
@@ -40,7 +42,7 @@ class ShampooState(NamedTuple):
 
 
 def start(
-    theta: Tensor, *, layout: Layout, max_dimension: int = 1200, grafting: Grafting = "none"
+    theta: Tensor, *, layout: Layout, max_dimension: int = 1200, grafting: Grafting = "adam"
 ) -> ShampooState:
     """All zero; no root is used before the first step takes it."""
 
@@ -67,7 +69,7 @@ def update(
     epsilon: float = 1e-6,
     root_every: int = 20,
     max_dimension: int = 1200,
-    grafting: Grafting = "none",
+    grafting: Grafting = "adam",
     grafting_beta2: float = 0.999,
     grafting_epsilon: float = 1e-8,
     weight_decay: float = 0.0,

@@ -35,9 +35,9 @@ class Shampoo(OptimizerSettings):
         1200, ge=1, description="of a dimension larger than this only the diagonal is kept"
     )
     grafting: Literal["none", "sgd", "adagrad", "adam"] = Field(
-        "none",
+        "adam",
         description="whose step gives each parameter's step its length, the direction being "
-        "Shampoo's",
+        "Shampoo's; none, as in the paper, steps far along what old roots have not seen",
     )
     grafting_beta2: SecondBeta = Field(
         0.999, description="decay of the second moment under grafting: adam"
