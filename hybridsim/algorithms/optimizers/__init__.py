@@ -1,4 +1,5 @@
-"""First-order optimizers as pure functions of flat vectors; equal to torch.optim step for step.
+"""First-order optimizers as pure functions of flat vectors; equal step for step to torch.optim or
+pytorch_optimizer.
 
 A module ``<kind>.py`` of this package, found by its name, has
 
