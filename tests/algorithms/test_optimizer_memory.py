@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._pytree import tree_leaves
 
+import hybridsim
 from hybridsim.algorithms import optimizers
 from hybridsim.algorithms.first_order.gradient import gradient
 from hybridsim.errors import HybridsimError
@@ -106,3 +107,22 @@ def test_what_does_not_fit_is_refused():
     execute(fits, live=False)
     with pytest.raises(HybridsimError, match="resident"):
         execute(document({"kind": "soap", **ALONE}, steps=2, machine={"gpu": gpu}), live=False)
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_what_comes_later_is_refused_before_the_run(tmp_path, alone):
+    """The first turn of SOAP's bases needs more than all steps before it."""
+    own = {"kind": "soap", "basis_every": 3}
+    kfac = {"kind": "kfac", "method": "digital", "damping": 0.1, "update": own}
+    algorithm = {**(own if alone else kfac), **ALONE}
+    peak = [
+        execute(document(algorithm, steps=steps), live=False)[0].machine.gpus[0].peak_bytes
+        for steps in (3, 4)
+    ]
+    assert peak[0] < peak[1]
+    gpu = {"part": "a100-sxm4-80gb", "memory_capacity": f"{sum(peak) / 2} B"}
+    asked = [document(algorithm, steps=n, machine={"gpu": gpu}) for n in (3, 4)]
+    assert hybridsim.run(hybridsim.load(asked[0]), backend="timing").status == "complete"
+    with pytest.raises(HybridsimError, match="operation 'update' needs"):
+        hybridsim.run(hybridsim.load(asked[1]), tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -76,6 +76,12 @@ class AlgorithmSettings(Strict):
         """Whether numbers depend on how long operations take."""
         return False
 
+    @property
+    def telling_steps(self) -> int:
+        """So many steps show all that a step can take of memory: the optimizer's phases."""
+        update: AlgorithmSettings | None = getattr(self, "update", None)
+        return 2 if update is None else update.telling_steps
+
 
 TRAINING = ("learning_rate", "schedule", "clip_norm")
 """Fields of what trains that an optimizer under ``update:`` does without."""

@@ -42,6 +42,11 @@ class Soap(OptimizerSettings):
         False, description="parameters with one dimension (biases, norms) have an eigenbasis, too"
     )
 
+    @property
+    def telling_steps(self) -> int:
+        """Up to the first turn of the bases."""
+        return 1 + self.basis_every
+
     def phase(self, step: int) -> Mapping[str, bool | str]:
         """What becomes of the eigenbases: found at the first step, then turned every so often."""
         if step == 1:
