@@ -176,13 +176,15 @@ def _sorted(options: Mapping[str, Any]) -> str:  # Any: as a workload's Options
 
 
 def check_capacity(setup: _Setup) -> None:
-    """Two steps without tensors, so that whatever does not fit is refused before the run starts.
+    """Some steps without tensors, so that whatever does not fit is refused before the run starts.
 
     Raises:
         CapacityError: names the tensor or array, its size and the knob to turn.
     """
     backend = Timing(setup.salt, setup.shapes)
-    _execute_dry(_session(setup, backend, _Nowhere(), steps=2, progress=None))
+    training = setup.scenario.training
+    steps = max(2, min(training.steps, training.algorithm.telling_steps))
+    _execute_dry(_session(setup, backend, _Nowhere(), steps=steps, progress=None))
 
 
 def _write(setup: _Setup, folder: Path, force: bool, mode: Mode) -> None:

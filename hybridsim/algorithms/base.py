@@ -86,7 +86,9 @@ class Algorithm(ABC, Generic[Settings]):
         return {}
 
     def resident_bytes(self, gpu: Gpu) -> int:
-        """Memory that a GPU holds throughout, besides the operands at hand."""
+        """Memory that a GPU holds throughout, besides the operands at hand and what the optimizer
+        keeps.
+        """
         return self.session.resident_bytes()
 
     @classmethod

@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 
 import torch
 
+from hybridsim.algorithms.schedule import factor
 from hybridsim.errors import HybridsimError, InputError
 from hybridsim.hardware.machine import Machine
 from hybridsim.operations.backend import Backend
@@ -103,11 +104,18 @@ class Session(Generic[Settings]):
         return self._batch[1]
 
     def resident_bytes(self) -> int:
-        """Memory that the GPU holds throughout, besides the operands at hand: data and two moments
-        per parameter.
+        """Memory that the GPU holds throughout, besides the operands at hand and what the optimizer
+        keeps: the data.
         """
-        data = sum(tensor.numel() * tensor.element_size() for tensor in self.task.data)
-        return data + 2 * self.task.layout.size * self.task.dtype.itemsize
+        return sum(tensor.numel() * tensor.element_size() for tensor in self.task.data)
+
+    def factor(self, step: int) -> float:
+        """What the schedule multiplies the learning rate of a step by."""
+        return factor(self.settings.schedule, step, self.steps)
+
+    def number(self, value: float) -> Ref:
+        """A number that the host knows: an argument of a computation, named by its value."""
+        return self.backend.root(value, "number", value)
 
     def noise_seed(self, purpose: str, *address: int | str) -> int:
         """Seed of a draw, by logical address."""

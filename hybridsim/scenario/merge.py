@@ -35,6 +35,7 @@ SHORT_FORMS: dict[Path_, str] = {
     ("machine", "link"): "part",
     ("machine", "edges", "*", "link"): "part",
     ("training", "algorithm", "update"): "kind",
+    ("training", "algorithm", "schedule"): "kind",
 }
 """Maps that may be written as one text, the value of this field; ``*`` is any item of a list."""
 _REPLACED = (("training", "target"),)

@@ -10,8 +10,10 @@ from hybridsim.scenario import unused_parts
 from hybridsim.scenario.choices import SpuChoice, SpuNode
 from hybridsim.scenario.machine import Machine
 from hybridsim.scenario.schema import Scenario
+from hybridsim.scenario.settings import AlgorithmSettings, OptimizerSettings
 from hybridsim.scenario.settings.kfac import Kfac
 from hybridsim.scenario.settings.ngd import Ngd
+from hybridsim.scenario.settings.shampoo import Shampoo
 from hybridsim.scenario.settings.tngd import Tngd
 
 
@@ -24,7 +26,9 @@ def unused_fields(scenario: Scenario, timing_only: bool = False) -> list[str]:
         timing_only: the run computes no tensors; otherwise the activity factor is never asked for.
     """
     algorithm, machine = scenario.training.algorithm, scenario.machine
-    found = list(_tngd(algorithm)) if isinstance(algorithm, Tngd) else []
+    found = list(_training(algorithm))
+    if isinstance(algorithm, Tngd):
+        found += list(_tngd(algorithm))
     if isinstance(algorithm, Ngd) and algorithm.method != "cg":
         keys = ("iterations", "tolerance", "warm_start")
         found += [key for key in keys if _differs(algorithm, key)]
@@ -46,6 +50,21 @@ def unused_fields(scenario: Scenario, timing_only: bool = False) -> list[str]:
         paths.append("training.algorithm.placement (one SPU solves everything)")
     one_spu = isinstance(algorithm, Tngd) or (machine.spus is not None and machine.spus.count == 1)
     return paths + list(_machine(machine, one_spu, _buffering_matters(scenario), timing_only))
+
+
+def _training(algorithm: AlgorithmSettings) -> Iterator[str]:
+    """Of the schedule, and of the optimizer, by itself or under ``update:``."""
+    schedule = algorithm.schedule
+    if schedule is not None and schedule.kind == "constant":
+        yield from (f"schedule.{key}" for key in ("steps", "final") if _differs(schedule, key))
+    alone = isinstance(algorithm, OptimizerSettings)
+    optimizer = algorithm if alone else getattr(algorithm, "update", None)
+    if isinstance(optimizer, Shampoo):
+        prefix, grafting = "" if alone else "update.", optimizer.grafting
+        if grafting != "adam" and _differs(optimizer, "grafting_beta2"):
+            yield f"{prefix}grafting_beta2"
+        if grafting in ("none", "sgd") and _differs(optimizer, "grafting_epsilon"):
+            yield f"{prefix}grafting_epsilon"
 
 
 def _tngd(algorithm: Tngd) -> Iterator[str]:

@@ -20,6 +20,7 @@ PAGES = [
     "models/workloads/README.md",
     "analysis/docs/pages/kfac.md",
     "analysis/docs/pages/ngd.md",
+    "analysis/docs/pages/optimizers.md",
 ]
 
 

@@ -110,6 +110,18 @@ PROGRAMS = {
     ),
     "ngd-woodbury": document({**NGD, "curvature": "empirical_fisher"}, {"gpu": "a100-sxm4-80gb"}),
     "adam": document({"kind": "adam", "learning_rate": 0.01}, {"gpu": "a100-sxm4-80gb"}),
+    "soap": document(
+        {
+            "kind": "soap",
+            "basis_every": 2,
+            "schedule": {"kind": "cosine", "warmup_steps": 1, "steps": 9, "final": 0.1},
+            "clip_norm": 0.5,
+        },
+        {"gpu": "a100-sxm4-80gb"},
+    ),
+    "shampoo-four-gpus": document(
+        {"kind": "shampoo", "learning_rate": 0.01, "root_every": 2, "grafting": "adam"}, GPUS
+    ),
     "adam-four-gpus": document(
         {"kind": "adam", "learning_rate": 0.01},
         {

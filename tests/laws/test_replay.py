@@ -29,7 +29,7 @@ CHOICES: dict[str, list[Any]] = {
     "training.precision": ["float64"],
     "training.algorithm.mode": ["synchronous", "asynchronous"],
     "training.algorithm.state": ["reset", "kept"],
-    "training.algorithm.update.kind": ["sgd", "adam", "nadamw", "muon"],
+    "training.algorithm.update.kind": ["sgd", "adam", "nadamw", "muon", "soap"],
     "training.algorithm.curvature": ["ggn", "empirical_fisher"],
     "training.algorithm.jacobian_upload": ["twice"],
     "training.algorithm.hessian_upload": ["full"],
@@ -49,6 +49,8 @@ CHOICES: dict[str, list[Any]] = {
     "training.algorithm.placement": ["auto", "layers", "columns"],
     "training.algorithm.kl_clip": [1e-3],
     "training.algorithm.delay": ["3 tau"],
+    "training.algorithm.schedule.kind": ["linear", "constant"],
+    "training.algorithm.grafting": ["none", "adagrad"],
     "training.target": [{"test_accuracy": 0.2}, {"test_loss": 2.0}],
     "host.threads": [2],
 }
@@ -122,6 +124,8 @@ def cases() -> list[Any]:
             fields["training.algorithm.levenberg_marquardt"] = None
         for path, value in fields.items():
             if path in SKIPPED or (name.startswith(("kfac-", "ngd-")) and not varied(path)):
+                continue
+            if name.startswith(("soap", "shampoo")) and not path.startswith("training.algorithm"):
                 continue
             for other in alternatives(path, value):
                 if variant(name, path, other) is not None:

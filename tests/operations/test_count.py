@@ -399,7 +399,7 @@ def test_what_the_gpu_runs_gives_the_shapes_that_it_really_has(name):
         work, shapes = count(fn, args, options)
         real = fn(*args, **options)
         assert signature((shapes.value,), {}) == signature((real.value,), {})
-        assert work.flop > 0 and work.launches < 100
+        assert work.flop > 0 and work.launches < 200
 
 
 def test_optimizer_bytes():

@@ -124,9 +124,9 @@ def transpose(*pieces: Tensor) -> Outcome:
 def join(
     task: Task,
     gradient: Tensor,
+    learning_rate: float,
     *parts: Tensor,
     sharing: Sharing,
-    learning_rate: float,
     kl_clip: float | None,
 ) -> Outcome:
     """The flat direction (N,): the blocks' matrices U (m, n), elsewhere the raw gradient.
@@ -138,9 +138,9 @@ def join(
     Args:
         task: the task.
         gradient: (N,), of the mean loss; D are its parts.
+        learning_rate: η, of this step.
         parts: U of each block, in the order of ``blocks``.
         sharing: as for the factors.
-        learning_rate: η.
         kl_clip: κ, or None for no clipping.
 
     Returns:

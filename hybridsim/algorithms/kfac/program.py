@@ -63,12 +63,7 @@ class Kfac(Algorithm[Settings]):
         self.gradient = Computation(gradient_parts, sharing=settings.sharing)
         self.fidelity = Computation(preconditioning_fidelity, form=form)
         self.average = Computation(algebra.average, decay=settings.ema)
-        self.join = Computation(
-            algebra.join,
-            sharing=settings.sharing,
-            learning_rate=settings.learning_rate,
-            kl_clip=settings.kl_clip,
-        )
+        self.join = Computation(algebra.join, sharing=settings.sharing, kl_clip=settings.kl_clip)
         self.owner: dict[str, Gpu]
         self.algebra = self._algebra(self._rows() if form == "roots" else {})
         self.averaging: dict[str, simpy.Process] = {}
@@ -302,7 +297,8 @@ class Kfac(Algorithm[Settings]):
             spans = _together(gathered).spans
             ordered = [ref._replace(spans=spans or ref.spans) for ref in ordered]
         gradients = [backend.pick(result, "gradient") for result in found]
-        args = [(self.session.task_ref, gradient, *ordered) for gradient in gradients]
+        rate = self.session.number(self.settings.learning_rate * self.session.factor(step))
+        args = [(self.session.task_ref, gradient, rate, *ordered) for gradient in gradients]
         return (yield from group.replicate(Label("join", step), self.join, args))
 
     def _fidelity(self, step: int, answers: list[Answer]) -> Columns:
