@@ -289,6 +289,8 @@ def _execute(session: Session[Any]) -> None:  # Any: whatever the algorithm's se
         algorithm = algorithm_of(session.settings)(session)
         session.plan = algorithm.plan
         env.run(env.process(train(algorithm)))
+        if isinstance(session.backend, Replay) and session.backend.missing is not None:
+            raise session.backend.missing
     except (HybridsimError, KeyboardInterrupt):
         raise
     except Exception as raised:

@@ -182,11 +182,14 @@ class Timing(Backend):
 class Replay(Backend):
     """Shapes and remembered facts.
 
+    ``missing``: the last error, which nobody hears of whose process fails as the run ends.
+
     Raises:
         MissingFacts: on evaluation, when the store does not know the key.
     """
 
     name, tensors = "replay", False
+    missing: MissingFacts | None = None
 
     def evaluate(self, computation: Computation, args: tuple[Ref, ...], shape: Value = None) -> Ref:
         """A reference with shapes and the facts of an earlier live run."""
@@ -194,7 +197,9 @@ class Replay(Backend):
         assert self.store is not None, "a replay needs a store"
         facts: Mapping[str, Value] | None = self.store.get(key)
         if facts is None:
-            raise MissingFacts(f"no facts of {computation.function.__name__} under key {key.hex()}")
+            text = f"no facts of {computation.function.__name__} under key {key.hex()}"
+            self.missing = MissingFacts(text)
+            raise self.missing
         return Ref(shape, key, (), facts)
 
 
