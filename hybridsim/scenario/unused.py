@@ -64,6 +64,12 @@ def _kfac(algorithm: Kfac) -> Iterator[str]:
     if not algorithm.thermodynamic:
         keys = ("upload", "settle_tau", "noise", "placement", "tiling")
         yield from (_written(algorithm, key) for key in keys if _differs(algorithm, key))
+    inversion = algorithm.inversion
+    given = [name for name in type(inversion).model_fields if _differs(inversion, name)]
+    if algorithm.thermodynamic and given:
+        yield "inversion"
+    elif inversion.kind == "cholesky":
+        yield from (f"inversion.{name}" for name in given if name != "batched")
     if algorithm.method != "noise" and any(
         _differs(algorithm.covariance, k) for k in ("samples", "spacing_tau")
     ):

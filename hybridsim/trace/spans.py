@@ -79,7 +79,8 @@ class SpanRow(NamedTuple):
 
 
 class EventRow(NamedTuple):
-    """What went wrong and when: saturation, clipping, runaway, non-finite, out of range.
+    """What went wrong and when: saturation, clipping, runaway, non-finite, out of range,
+    fallback.
 
     Attributes:
         time_ps: when.

@@ -39,6 +39,7 @@ CHOICES: dict[str, list[Any]] = {
     "training.algorithm.sharing": ["reduce"],
     "training.algorithm.upload": ["factors", "activations"],
     "training.algorithm.placement": ["auto", "layers", "columns"],
+    "training.algorithm.inversion.kind": ["cholesky", "newton_schulz"],
     "training.algorithm.kl_clip": [1e-3],
     "training.algorithm.delay": ["3 tau"],
     "training.target": [{"test_accuracy": 0.2}, {"test_loss": 2.0}],
@@ -57,7 +58,9 @@ VARIED = (
 ``kfac`` itself."""
 
 
-def varied(path: str) -> bool:
+def varied(path: str, name: str) -> bool:
+    if name == "kfac-newton-schulz" and ".inversion." in path:
+        return True
     return path.removeprefix("training.algorithm.") in VARIED or path.endswith(
         (".buffering", ".count")
     )
@@ -109,7 +112,7 @@ def cases() -> list[Any]:
         if name == "tngd-asynchronous":
             fields["training.algorithm.delay"] = None
         for path, value in fields.items():
-            if path in SKIPPED or (name.startswith("kfac-") and not varied(path)):
+            if path in SKIPPED or (name.startswith("kfac-") and not varied(path, name)):
                 continue
             for other in alternatives(path, value):
                 if variant(name, path, other) is not None:
