@@ -29,6 +29,11 @@ def unused_fields(scenario: Scenario, timing_only: bool = False) -> list[str]:
         if len(machine.expand().usable_gpus()) > 1 and _differs(algorithm, "pipelining"):
             found.append("pipelining (several GPUs average over the whole backward pass)")
     paths = [f"training.algorithm.{key}" for key in found]
+    training = scenario.training
+    if training.amp != "none":
+        reason = f"amp: {training.amp} takes all products"
+        names = [n for n in type(training.tf32).model_fields if _differs(training.tf32, n)]
+        paths += [f"training.tf32.{name} ({reason})" for name in names]
     if not algorithm.needs_spu:
         return paths + list(unused_parts.of_digital(machine))
     if isinstance(algorithm, Tngd):

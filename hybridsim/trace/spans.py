@@ -80,7 +80,7 @@ class SpanRow(NamedTuple):
 
 class EventRow(NamedTuple):
     """What went wrong and when: saturation, clipping, runaway, non-finite, out of range,
-    fallback.
+    fallback, overflow.
 
     Attributes:
         time_ps: when.

@@ -14,7 +14,9 @@ from test_program import CONVOLUTION, DENSE, relative, train
 import hybridsim
 from hybridsim.algorithms.kfac.inverses import begin, cholesky_inverses, iterate, resume
 from hybridsim.errors import InputError
+from hybridsim.operations.arithmetic import Arithmetic
 from hybridsim.operations.count import count
+from hybridsim.operations.rounding import rounding
 
 seeds = st.integers(0, 2**31)
 DIGITAL = {"method": "digital"}
@@ -33,6 +35,13 @@ def spd(seed, sizes, kappa, dtype=torch.float64):
 def error(found, matrix):
     exact = matrix.double().inverse()
     return float((found.double() - exact).norm() / exact.norm())
+
+
+def forty_iterations(matrix):
+    state = begin(matrix)
+    for _ in range(40):
+        state = iterate(state.value)
+    return state
 
 
 @given(seeds, st.integers(1, 3), st.integers(1, 20), st.floats(1, 1e3))
@@ -54,14 +63,25 @@ def test_the_residual_is_squared_by_every_iteration(seed, number, n, kappa):
 def test_the_error_in_single_precision_is_that_of_the_condition(seed, n, kappa):
     """1e-5 to 1e-4 at κ = 1e3 to 1e4, in proportion to κ; Cholesky's is alike."""
     (matrix,) = spd(seed, [n], kappa, torch.float32)
-    state = begin(matrix)
-    for _ in range(40):
-        state = iterate(state.value)
+    state = forty_iterations(matrix)
     expected = 1e-8 * kappa
     assert expected / 5 < error(state.value.x[0], matrix) < 5 * expected
     assert error(state.value.x[0], matrix) < 10 * error(
         cholesky_inverses(matrix, damping=0.0).value[0], matrix
     )
+
+
+@settings(max_examples=8)
+@given(seeds, st.sampled_from([30, 64]), st.sampled_from([1e2, 1e3, 1e4]))
+def test_the_error_in_tf32_is_a_thousand_times_that(seed, n, kappa):
+    """1e-2 to 1e-1 at κ = 1e3 to 1e4: operands are rounded to 2^-11 in place of 2^-24. What remains
+    as residual says so."""
+    (matrix,) = spd(seed, [n], kappa, torch.float32)
+    with rounding(Arithmetic(tf32_matmul=True)):
+        state = forty_iterations(matrix)
+    found, expected = error(state.value.x[0], matrix), 1.5e-5 * kappa
+    assert expected / 5 < found < 5 * expected
+    assert found / 3 < float(state.facts["residual"]) < 10 * found
 
 
 @given(seeds, st.integers(1, 3), st.integers(1, 12), st.floats(1, 100))
@@ -193,3 +213,16 @@ def test_eigendecompositions_are_not_inverted():
     }
     with pytest.raises(InputError, match=r"damping_rule: expected plain or pi .*, got 'exact'"):
         hybridsim.load(document)
+
+
+def test_in_tf32_tight_tolerances_end_in_cholesky():
+    """Cholesky stays in FP32, so what falls back is as exact as a run without rounding."""
+    document = {"inversion": {"kind": "newton_schulz", "tolerance": 1e-5}, "damping": 1e-3}
+    runs = {
+        tf32: train(DIGITAL | document, precision="float32", steps=3, tf32={"matmul": tf32})[1]
+        for tf32 in (False, True)
+    }
+    fallbacks = {
+        tf32: sum(s["inverse_fallbacks"] for s in sink.steps) for tf32, sink in runs.items()
+    }
+    assert fallbacks[True] > fallbacks[False]
