@@ -19,6 +19,7 @@ PAGES = [
     "models/parts/README.md",
     "models/workloads/README.md",
     "analysis/docs/pages/kfac.md",
+    "analysis/docs/pages/precision.md",
 ]
 
 

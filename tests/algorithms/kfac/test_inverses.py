@@ -198,6 +198,22 @@ def test_blocks_wait_for_their_batch(kind):
         assert sum(producers[p] == "damping" for p in span["parents"]) >= 3
 
 
+def test_each_gpu_inverts_the_factors_of_its_own_blocks():
+    workload = {"source": "digits_mlp", "options": {"hidden": 5, "depth": 4}}
+    inversion = {"kind": "newton_schulz", "batched": True, "tolerance": 1e-11}
+    several = {"gpu": {"part": "a100-sxm4-80gb", "count": 2, "interconnect": "nvlink3"}}
+    alone, _ = train(DIGITAL | {"inversion": inversion}, workload=workload)
+    made, sink = train(DIGITAL | {"inversion": inversion}, workload=workload, machine=several)
+    assert relative(made.theta.value, alone.theta.value, made.parameters().value) < 1e-8
+    starts = [s for s in sink.spans if s["step"] == 2 and "start" in s["kind"]]
+    damped = {s["layer"]: s["part"] for s in sink.spans if s["kind"] == "damping"}
+    assert len(set(damped.values())) == 2
+    producers = {span["id"]: span for span in sink.spans}
+    for span in starts:
+        of = [producers[p] for p in span["parents"] if producers[p]["kind"] == "damping"]
+        assert of and {one["part"] for one in of} == {span["part"]}
+
+
 def test_without_numbers_all_iterations_are_priced():
     inversion = {"kind": "newton_schulz", "iterations": 7}
     _, sink = train(DIGITAL | {"inversion": inversion}, live=False, steps=2)
