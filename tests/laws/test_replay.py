@@ -40,6 +40,7 @@ CHOICES: dict[str, list[Any]] = {
     "training.algorithm.upload": ["factors", "activations"],
     "training.algorithm.placement": ["auto", "layers", "columns"],
     "training.algorithm.inversion.kind": ["cholesky", "newton_schulz"],
+    "training.amp": ["bf16"],
     "training.algorithm.kl_clip": [1e-3],
     "training.algorithm.delay": ["3 tau"],
     "training.target": [{"test_accuracy": 0.2}, {"test_loss": 2.0}],
@@ -47,6 +48,7 @@ CHOICES: dict[str, list[Any]] = {
 }
 SKIPPED = {
     "training.algorithm.kind": "another kind is another program, and has tests of its own",
+    "training.tf32.convolution": "these networks have none",
     "host.device": "the other device is not present on every machine",
 }
 VARIED = (
