@@ -55,5 +55,5 @@ def _clipped(algorithm: Algorithm[Any], step: int, directions: Refs) -> Process[
     label = Label("clip", step)
     computation = Computation(clip, norm=algorithm.settings.clip_norm)
     args = [(direction,) for direction in directions]
-    waits = algorithm.waits_for_analog
+    waits = algorithm.waits_for_answer
     return (yield from algorithm.group.replicate(label, computation, args, synchronous=waits))

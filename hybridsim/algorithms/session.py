@@ -56,6 +56,7 @@ class Session(Generic[Settings]):
     theta: Ref = field(init=False)
     plan: object = field(init=False, default=None)
     _batch: tuple[int, Batch] | None = field(init=False, default=None)
+    _overflowed: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
         self.task_ref = self.backend.root(self.task, "task", self.task.key)
@@ -129,7 +130,17 @@ class Session(Generic[Settings]):
         """Facts of a diagnostic where one is due: columns for the learning curve; costs no
         simulated time.
         """
-        return dict(self.backend.evaluate(computation, args).facts) if self.evaluates(step) else {}
+        if not self.evaluates(step):
+            return {}
+        return dict(self.backend.evaluate(computation, args, exact=True).facts)
+
+    def _report_overflow(self, step: int) -> None:
+        """An event where FP16 did not hold operands of products since the last one."""
+        number = self.backend.overflowed - self._overflowed
+        if number:
+            note = "operands of products beyond 65504, the largest number of FP16"
+            self.trace.event("overflow", "", step, value=number, note=note)
+            self._overflowed += number
 
     def check_loss(self, step: int, result: Ref | Token) -> None:
         """Stop as soon as the training loss is known not to be a number.
@@ -140,6 +151,7 @@ class Session(Generic[Settings]):
         loss = result.facts.get("train_loss")
         if loss is None or math.isfinite(loss):
             return
+        self._report_overflow(step)
         self.trace.event("non-finite", "", step, value=loss, note="training loss")
         now = self.now_ps()
         self.trace.step(
@@ -167,6 +179,7 @@ class Session(Generic[Settings]):
     ) -> None:
         """Write one line of the learning curve; ``loss`` carries the training loss as a fact."""
         self.theta = theta
+        self._report_overflow(step)
         row: Line = {
             "step": step,
             "start_ps": start_ps,

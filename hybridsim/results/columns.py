@@ -61,6 +61,10 @@ STEP_MEANINGS = {
     "reduction_ratio": "Levenberg-Marquardt: reduction of the batch's loss over the predicted one",
     "damping": "Levenberg-Marquardt: lambda after the step",
     "rounding_shift": "K-FAC on SPUs: mean that rounding adds to a factor's diagonal",
+    "inverse_residual": "K-FAC by Newton-Schulz: largest norm of I - A X over sqrt(n) where its "
+    "iterations ended, of the inverses since the last line",
+    "inverse_iterations": "K-FAC by Newton-Schulz: most iterations of one of these inverses",
+    "inverse_fallbacks": "K-FAC by Newton-Schulz: how many of them Cholesky had to do",
 }
 """What the columns of the step table mean; those that a run has no use for are absent."""
 

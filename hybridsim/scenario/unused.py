@@ -37,6 +37,11 @@ def unused_fields(scenario: Scenario, timing_only: bool = False) -> list[str]:
         if len(machine.expand().usable_gpus()) > 1 and _differs(algorithm, "pipelining"):
             found.append("pipelining (several GPUs average over the whole backward pass)")
     paths = [f"training.algorithm.{key}" for key in found]
+    training = scenario.training
+    if training.amp != "none":
+        reason = f"amp: {training.amp} takes all products"
+        names = [n for n in type(training.tf32).model_fields if _differs(training.tf32, n)]
+        paths += [f"training.tf32.{name} ({reason})" for name in names]
     if not algorithm.needs_spu:
         return paths + list(unused_parts.of_digital(machine, algorithm))
     if isinstance(algorithm, Tngd):
@@ -87,6 +92,12 @@ def _kfac(algorithm: Kfac) -> Iterator[str]:
     if not algorithm.thermodynamic:
         keys = ("upload", "settle_tau", "noise", "placement", "tiling")
         yield from (_written(algorithm, key) for key in keys if _differs(algorithm, key))
+    inversion = algorithm.inversion
+    given = [name for name in type(inversion).model_fields if _differs(inversion, name)]
+    if algorithm.thermodynamic and given:
+        yield "inversion"
+    elif inversion.kind == "cholesky":
+        yield from (f"inversion.{name}" for name in given if name != "batched")
     if algorithm.method != "noise" and any(
         _differs(algorithm.covariance, k) for k in ("samples", "spacing_tau")
     ):

@@ -21,6 +21,7 @@ PAGES = [
     "analysis/docs/pages/kfac.md",
     "analysis/docs/pages/ngd.md",
     "analysis/docs/pages/optimizers.md",
+    "analysis/docs/pages/precision.md",
 ]
 
 

@@ -96,6 +96,10 @@ PROGRAMS = {
     "kfac-digital": document(
         {**DIGITAL, "damping_rule": "exact", "kl_clip": 1e-3}, {"gpu": "a100-sxm4-80gb"}
     ),
+    "kfac-newton-schulz": document(
+        {**DIGITAL, "inversion": {"kind": "newton_schulz", "batched": True}, "stale": True},
+        {"gpu": "a100-sxm4-80gb"},
+    ),
     "kfac-digital-4-gpus": document(
         {**DIGITAL, "factors_every": 2, "inverses_every": 3, "stale": True}, GPUS
     ),

@@ -51,6 +51,18 @@ def test_shipped_scenarios_say_nothing_in_vain(name: str) -> None:
         ),
         ("tngd-digits", [KFAC, "machine.link.sharing=private", f"{SPUS}.count=2"], []),
         ("tngd-digits", [KFAC, "machine.link.sharing=private"], ["machine.link.sharing"]),
+        ("kfac-digits", [f"{ALGORITHM}.inversion=newton_schulz"], [f"{ALGORITHM}.inversion"]),
+        ("kfac-digits-digital", [f"{ALGORITHM}.inversion.batched=true"], []),
+        (
+            "kfac-digits-digital",
+            [f"{ALGORITHM}.inversion.iterations=9"],
+            [f"{ALGORITHM}.inversion.iterations"],
+        ),
+        (
+            "kfac-digits-digital",
+            [f"{ALGORITHM}.inversion={{kind: newton_schulz, iterations: 9}}"],
+            [],
+        ),
         ("tngd-digits", [f"{SPUS}.activity_factor=0.5"], [f"{SPUS}.activity_factor"]),
     ],
 )

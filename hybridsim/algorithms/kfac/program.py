@@ -29,6 +29,7 @@ from hybridsim.algorithms.kfac.blocks import Algebra, Answer, Parts, Prepared, r
 from hybridsim.algorithms.kfac.digital import Digital
 from hybridsim.algorithms.kfac.factors import Draw, factors, gradient_parts
 from hybridsim.algorithms.kfac.fidelity import preconditioning_fidelity
+from hybridsim.algorithms.kfac.grouped_inverses import GroupedInverses
 from hybridsim.algorithms.kfac.jobs import jobs_of, rows_of
 from hybridsim.algorithms.kfac.layers import Block, blocks
 from hybridsim.algorithms.kfac.ownership import owners, owners_of_solves
@@ -73,7 +74,9 @@ class Kfac(Algorithm[Settings]):
         """Who inverts or solves, once it is known whose each block is."""
         if not self.settings.thermodynamic:
             self.owner = owners(self.machine, self.blocks)
-            return Digital(self.settings, self.owner)
+            if self.settings.inversion.direct:
+                return Digital(self.settings, self.owner)
+            return GroupedInverses(self.session, self.blocks, self.owner)
         jobs = jobs_of(self.blocks, self.settings, rows)
         self.owner = owners_of_solves(self.machine, jobs, self.settings)
         found = Thermodynamic(self.session, jobs, self.owner)
@@ -145,6 +148,7 @@ class Kfac(Algorithm[Settings]):
         joined = yield from self._join(step, found, directions)
         stale = max(step - answer.prepared.step for answer in answers)
         columns = {"staleness_steps": stale, "delay_ps": 0, **self._fidelity(step, answers)}
+        columns |= self.algebra.columns()
         return Direction(joined, loss, columns)
 
     # ---------------------------------------------------------------- gradients and factors
@@ -309,8 +313,7 @@ class Kfac(Algorithm[Settings]):
         if not self.settings.thermodynamic:
             return {}
         operands = [ref for a in answers for ref in (*a.prepared.system, a.gradient, a.direction)]
-        found = self.session.diagnose(step, self.fidelity, tuple(operands))
-        return found | self.algebra.rounding()
+        return self.session.diagnose(step, self.fidelity, tuple(operands))
 
     # ---------------------------------------------------------------- sizes
 

@@ -230,7 +230,8 @@ class Tngd(Algorithm[Settings]):
         spu = self.spu
         if self.settings.state == "reset" or spu.state is None or spu.system is None:
             return drive
-        carried = self.session.backend.evaluate(self.carry, (spu.system, spu.state, system))
+        args = (spu.system, spu.state, system)
+        carried = self.session.backend.evaluate(self.carry, args, exact=True)
         return Ref(carried.value, carried.key, spu.state.spans, carried.facts)
 
     def _settle(self, step: int, tau: float, reading: int) -> Process[Ref]:
