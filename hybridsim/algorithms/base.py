@@ -10,6 +10,7 @@ import simpy
 
 from hybridsim.algorithms.group import Group, Refs
 from hybridsim.algorithms.session import Session, Settings
+from hybridsim.errors import InputError
 from hybridsim.hardware.gpu import Gpu
 from hybridsim.operations.ref import Ref, Token
 from hybridsim.scenario.machine import MachineSpec, SpuSpec
@@ -45,15 +46,32 @@ class Algorithm(ABC, Generic[Settings]):
         group: the GPUs that hold the parameters.
         theta: the parameters as they lie on each of them; the loop keeps them up to date.
         waits_for_analog: the host waits for an analog part's answer before it updates.
+        trains_otherwise: it trains networks that compute otherwise in training than in evaluation
+            (BatchNorm, dropout).
+
+    Raises:
+        InputError: the network computes otherwise in training, and this algorithm has no rule for
+            it.
     """
 
     waits_for_analog = False
+    trains_otherwise = False
 
     def __init__(self, session: Session[Settings]) -> None:
+        self._check_network(session)
         self.session, self.settings, self.machine = session, session.settings, session.machine
         self.env = session.machine.context.env
         self.group = self.make_group()
         self.theta = self.group.everywhere(session.theta)
+
+    def _check_network(self, session: Session[Settings]) -> None:
+        training = session.task.training
+        if training is not None and not self.trains_otherwise:
+            raise InputError(
+                "training.algorithm: expected an optimizer by itself (adam, muon, ...) for a "
+                "network that computes otherwise in training than in evaluation (BatchNorm, "
+                f"dropout; here {training.what}), got {session.settings.kind}"
+            )
 
     def make_group(self) -> Group:
         """The GPUs that take part: all of the machine, unless said otherwise."""

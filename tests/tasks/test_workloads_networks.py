@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 import hybridsim
 from hybridsim.algorithms.first_order.gradient import gradient
@@ -193,7 +194,7 @@ def test_parameters_of_the_published_sizes():
             21_974_632: vit.Vit(14, 16, 384, 1536, 12, 6, 1000),
             100_809_216: gpt.Gpt(10_000, 768, 512, 12, 12),
             3_455_872: gnn.Gnn(256, 5, 128, 32),
-            272_474: resnet_cifar._network(16, 3, 4),
+            272_474: resnet_cifar._network(16, 3, lambda n: nn.GroupNorm(4, n), 0.0),
         }
     for size, network in networks.items():
         assert sum(p.numel() for p in network.parameters()) == size
