@@ -36,6 +36,22 @@ class Direction(NamedTuple):
     columns: Columns
 
 
+def _check_network(session: Session[Any]) -> None:  # Any: whatever the algorithm's settings
+    """Curvature is that of one network, the same in training and in evaluation.
+
+    Raises:
+        InputError: this one is not, and trains under first-order optimizers alone.
+    """
+    settings, training = session.settings, session.task.training
+    if training is None or isinstance(settings, OptimizerSettings):
+        return
+    raise InputError(
+        "training.algorithm: expected an optimizer by itself (adam, muon, ...) for a network that "
+        "computes otherwise in training than in evaluation (BatchNorm, dropout; here "
+        f"{training.what}), got {settings.kind}"
+    )
+
+
 class Algorithm(ABC, Generic[Settings]):
     """A training algorithm on a machine.
 
@@ -46,32 +62,16 @@ class Algorithm(ABC, Generic[Settings]):
         group: the GPUs that hold the parameters.
         theta: the parameters as they lie on each of them; the loop keeps them up to date.
         waits_for_analog: the host waits for an analog part's answer before it updates.
-        trains_otherwise: it trains networks that compute otherwise in training than in evaluation
-            (BatchNorm, dropout).
-
-    Raises:
-        InputError: the network computes otherwise in training, and this algorithm has no rule for
-            it.
     """
 
     waits_for_analog = False
-    trains_otherwise = False
 
     def __init__(self, session: Session[Settings]) -> None:
-        self._check_network(session)
+        _check_network(session)
         self.session, self.settings, self.machine = session, session.settings, session.machine
         self.env = session.machine.context.env
         self.group = self.make_group()
         self.theta = self.group.everywhere(session.theta)
-
-    def _check_network(self, session: Session[Settings]) -> None:
-        training = session.task.training
-        if training is not None and not self.trains_otherwise:
-            raise InputError(
-                "training.algorithm: expected an optimizer by itself (adam, muon, ...) for a "
-                "network that computes otherwise in training than in evaluation (BatchNorm, "
-                f"dropout; here {training.what}), got {session.settings.kind}"
-            )
 
     def make_group(self) -> Group:
         """The GPUs that take part: all of the machine, unless said otherwise."""

@@ -26,8 +26,6 @@ class FirstOrder(Algorithm[OptimizerSettings]):
     takes the first GPU's.
     """
 
-    trains_otherwise = True
-
     def __init__(self, session: Session[OptimizerSettings]) -> None:
         super().__init__(session)
         self.buffers = self.group.everywhere(session.buffers)
