@@ -5,6 +5,8 @@ BatchNorm, dropout.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
+from types import FunctionType
 from typing import Any, NamedTuple
 
 import torch
@@ -52,7 +54,8 @@ def forward(
     BatchNorm normalises by the statistics of the x at hand and moves its running ones, ``buffers``,
     which are copied. Dropout's masks come from one generator seeded by ``draw.seed``, in the order
     of the calls, for the whole batch that x is a share of: those that torch draws after
-    ``torch.manual_seed(draw.seed)`` on the whole batch.
+    ``torch.manual_seed(draw.seed)`` on the whole batch, where what is dropped from is contiguous
+    (else torch fills its masks in the order of memory, which shares need not have in common).
 
     Args:
         network: in evaluation mode, which it returns to.
@@ -113,7 +116,7 @@ channel; with fewer they drop whole entries of the first. None: every element al
 
 
 class _Masks(TorchFunctionMode):
-    """Dropout with masks of its own: of a share of a batch, the whole batch's.
+    """Dropout, attention's too, with masks of its own: of a share of a batch, the whole batch's.
 
     Attributes:
         drew: whether there was a mask to draw.
@@ -134,7 +137,22 @@ class _Masks(TorchFunctionMode):
     ) -> Any:
         if func in _DROPOUTS:
             return self._dropout(func, *args, **(kwargs or {}))
+        if func is F.scaled_dot_product_attention:
+            return self._attention(*args, **(kwargs or {}))
+        if func is F.multi_head_attention_forward:  # torch does not look inside it
+            func = self._with_masks(func)
         return func(*args, **(kwargs or {}))
+
+    def _with_masks(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        """A function of torch.nn.functional that drops by these masks."""
+        ours = {
+            "dropout": partial(self._dropout, F.dropout),
+            "scaled_dot_product_attention": self._attention,
+        }
+        assert isinstance(func, FunctionType)
+        found = FunctionType(func.__code__, vars(F) | ours, argdefs=func.__defaults__)
+        found.__kwdefaults__ = func.__kwdefaults__
+        return found
 
     def _dropout(
         self,
@@ -153,6 +171,35 @@ class _Masks(TorchFunctionMode):
         own = x.ndim if channels is None else 2 if x.ndim >= channels else 1
         mask = self._mask(x, (*x.shape[:own], *(1 for _ in x.shape[own:])), 1 - p)
         return x.mul_(mask) if inplace else x * mask
+
+    def _attention(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attn_mask: Tensor | None = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        scale: float | None = None,
+        enable_gqa: bool = False,
+    ) -> Tensor:
+        """dropout(softmax(Q Kᵀ/√E + mask)) V, in the steps of torch's reference."""
+        if dropout_p == 0 or enable_gqa:
+            attention: Tensor = F.scaled_dot_product_attention(
+                query, key, value, attn_mask, dropout_p, is_causal, scale=scale,
+                enable_gqa=enable_gqa,
+            )  # fmt: skip
+            return attention
+        root = (query.shape[-1] ** -0.5 if scale is None else scale) ** 0.5
+        scores = (query * root) @ (key.mT * root)
+        if is_causal:
+            attn_mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=query.device).tril()
+        if attn_mask is not None and attn_mask.dtype == torch.bool:
+            scores = scores.masked_fill(~attn_mask, -torch.inf)
+        elif attn_mask is not None:
+            scores = scores + attn_mask
+        weights: Tensor = torch.ops.aten._safe_softmax(scores, -1)  # 0 where nothing is attended
+        return self._dropout(F.dropout, weights, dropout_p) @ value
 
     def _mask(self, x: Tensor, shape: tuple[int, ...], keep: float) -> Tensor:
         """Zeros, and 1/keep with probability ``keep``."""

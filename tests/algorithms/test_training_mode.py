@@ -303,6 +303,71 @@ def test_channels_are_dropped_as_torch_drops_them(module, dimensions):
     torch.testing.assert_close(done.z, network(task.data.train_x), rtol=1e-13, atol=1e-15)
 
 
+ATTENTION = {
+    "plain": {},
+    "causal": {"is_causal": True},
+    "scaled": {"scale": 0.3},
+    "boolean": {"attn_mask": torch.eye(5) + torch.eye(5).roll(1, 0) > 0},
+    "nothing attended": {"attn_mask": torch.arange(5)[:, None].expand(5, 5) > 1},
+    "added": {"attn_mask": torch.linspace(-1, 1, 25, dtype=torch.float64).reshape(5, 5)},
+}
+
+
+@pytest.mark.parametrize("case", ATTENTION)
+def test_attention_drops_its_weights_as_torch_does(case):
+    class Attention(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            q = super().forward(x)
+            p = 0.3 if self.training else 0.0
+            options = {
+                k: v.to(x.dtype) if isinstance(v, Tensor) and v.is_floating_point() else v
+                for k, v in ATTENTION[case].items()
+            }
+            return F.scaled_dot_product_attention(q, x, x + 1, dropout_p=p, **options)
+
+    x, y = torch.randn(8, 5, 4), torch.randint(4, (8, 5))
+    workload = Workload(lambda: nn.Sequential(Attention(4, 4)), Data(x, y, x, y), "cross_entropy")
+    task = as_task("attention", workload).to("cpu", torch.float64)
+    parameters, x = task.layout.unflatten(task.initial_parameters(1)), task.data.train_x
+    z = task.train(parameters, {}, x, Draw(7, 0, 8)).z
+    network = fresh(task, 1)
+    torch.manual_seed(7)
+    torch.testing.assert_close(z, network(x), rtol=1e-13, atol=1e-15)
+    half = task.train(parameters, {}, x[4:], Draw(7, 4, 8)).z
+    torch.testing.assert_close(half, z[4:], rtol=1e-13, atol=1e-15)
+
+
+def test_torchs_transformer_trains(monkeypatch):
+    """Dropout in attention, between and after the dense layers."""
+    x, y = torch.randn(8, 5, 4), torch.randint(3, (8, 5))
+
+    def build() -> nn.Module:
+        layer = nn.TransformerEncoderLayer(4, 2, 8, dropout=0.2, batch_first=True)
+        return nn.Sequential(layer, nn.Linear(4, 3))
+
+    task = as_task("transformer", Workload(build, Data(x, y, x, y), "cross_entropy"))
+    task = task.to("cpu", torch.float64)
+    assert task.training is not None and task.training.what == "dropout"
+    theta, batch = task.initial_parameters(2), (task.data.train_x, task.data.train_y)
+    found = training_gradient(task, theta, batch, {}, Draw(5, 0, 8))
+    parts = [
+        training_gradient(
+            task, theta, (batch[0][k : k + 1], batch[1][k : k + 1]), {}, Draw(5, k, 8)
+        )
+        for k in range(8)
+    ]
+    mean = torch.stack([part.value[0] for part in parts]).mean(dim=0)
+    torch.testing.assert_close(mean, found.value[0], rtol=1e-11, atol=1e-14)
+    work = count(training_gradient, (task, theta, batch, {}, Draw(5, 0, 8)), {})[0]
+    assert sum(k.count for k in work.kernels if k.name == "aten.native_dropout") == 4
+    network, dropout = fresh(task, 2), F.dropout
+    monkeypatch.setattr(F, "dropout", lambda x, *options: dropout(x.contiguous(), *options))
+    torch.manual_seed(5)
+    F.cross_entropy(network(batch[0]).flatten(0, 1), batch[1].flatten()).backward()
+    expected = torch.cat([p.grad.reshape(-1) for p in network.parameters()])
+    torch.testing.assert_close(found.value[0], expected, rtol=1e-11, atol=1e-14)
+
+
 def test_a_mask_that_cannot_be_shared_out_is_refused():
     class Weights(nn.Linear):
         def forward(self, x: Tensor) -> Tensor:
