@@ -96,6 +96,21 @@ def test_every_network_trains_in_both_precisions(name, precision, cifar):
     assert losses[-6:].mean() < 0.9 * losses[:3].mean()
 
 
+def test_a_residual_network_trains_as_published_too(cifar):
+    """With BatchNorm, and dropout between the convolutions: as many parameters, and it learns."""
+    made = SMALL["resnet_cifar"] | SIZES
+    options = made | {"norm": "batch", "dropout": 0.1}
+    sizes = [load_workload("resnet_cifar", o, cifar).layout.size for o in (made, options)]
+    assert sizes[0] == sizes[1]
+    training = {"batch_size": 16, "steps": 24, "evaluate_every": 24}
+    training |= {"algorithm": {"kind": "adam", "learning_rate": 1e-2}}
+    workload = {"source": "resnet_cifar", "options": options}
+    machine = {"gpu": "a100-sxm4-80gb"}
+    scenario = {"name": "bn", "workload": workload, "training": training, "machine": machine}
+    losses = hybridsim.run(hybridsim.load(scenario), data=cifar).steps.train_loss
+    assert losses[-6:].mean() < 0.9 * losses[:3].mean()
+
+
 def test_a_score_depends_on_no_later_token():
     task = load_workload("gpt", SMALL["gpt"] | SIZES)
     parameters = task.layout.unflatten(task.initial_parameters(1) + 0.1)
@@ -247,6 +262,8 @@ def test_fifty_layers_keep_the_size_of_the_signal():
         ("gnn", {"nodes": 3}, "options.nodes: expected at least 4 nodes"),
         ("gnn", {"steps": 1.5}, "options.steps: expected a whole number"),
         ("resnet_cifar", {"groups": 3}, "options.groups: expected a divisor of width 8"),
+        ("resnet_cifar", {"norm": "layer"}, "options.norm: expected one of group, batch"),
+        ("resnet_cifar", {"dropout": 1}, "options.dropout: expected a number from 0 to below 1"),
         (
             "resnet_cifar",
             {"train_size": 50_001},
