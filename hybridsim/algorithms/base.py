@@ -10,6 +10,7 @@ import simpy
 
 from hybridsim.algorithms.group import Group, Refs
 from hybridsim.algorithms.session import Session, Settings
+from hybridsim.errors import InputError
 from hybridsim.hardware.gpu import Gpu
 from hybridsim.operations.ref import Ref, Token
 from hybridsim.scenario.machine import MachineSpec, SpuSpec
@@ -35,6 +36,22 @@ class Direction(NamedTuple):
     columns: Columns
 
 
+def _check_network(session: Session[Any]) -> None:  # Any: whatever the algorithm's settings
+    """Curvature is that of one network, the same in training and in evaluation.
+
+    Raises:
+        InputError: this one is not, and trains under first-order optimizers alone.
+    """
+    settings, training = session.settings, session.task.training
+    if training is None or isinstance(settings, OptimizerSettings):
+        return
+    raise InputError(
+        "training.algorithm: expected an optimizer by itself (adam, muon, ...) for a network that "
+        "computes otherwise in training than in evaluation (BatchNorm, dropout; here "
+        f"{training.what}), got {settings.kind}"
+    )
+
+
 class Algorithm(ABC, Generic[Settings]):
     """A training algorithm on a machine.
 
@@ -51,6 +68,7 @@ class Algorithm(ABC, Generic[Settings]):
     waits_for_answer = False
 
     def __init__(self, session: Session[Settings]) -> None:
+        _check_network(session)
         self.session, self.settings, self.machine = session, session.settings, session.machine
         self.env = session.machine.context.env
         self.group = self.make_group()

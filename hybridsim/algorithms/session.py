@@ -37,8 +37,10 @@ class Session(Generic[Settings]):
 
     ``steps`` counts parameter updates from 1. Evaluations on test data are diagnostics: they run on
     the host, cost no simulated time, and draw no random numbers. ``theta`` is the latest
-    parameters; equal keys mean equal numbers. ``notes``: what an algorithm decided before it began;
-    goes to the summary. ``plan``: what it decided by the constants of the machine.
+    parameters; equal keys mean equal numbers. ``buffers``: the latest of those that training
+    changes (BatchNorm's running statistics), which evaluation takes. ``notes``: what an algorithm
+    decided before it began; goes to the summary. ``plan``: what it decided by the constants of the
+    machine.
     """
 
     task: Task
@@ -54,6 +56,7 @@ class Session(Generic[Settings]):
     notes: dict[str, Any] = field(default_factory=dict)  # Any: goes to JSON
     task_ref: Ref = field(init=False)
     theta: Ref = field(init=False)
+    buffers: Ref = field(init=False)
     plan: object = field(init=False, default=None)
     _batch: tuple[int, Batch] | None = field(init=False, default=None)
     _overflowed: int = field(init=False, default=0)
@@ -61,6 +64,7 @@ class Session(Generic[Settings]):
     def __post_init__(self) -> None:
         self.task_ref = self.backend.root(self.task, "task", self.task.key)
         self.theta = self.parameters()
+        self.buffers = self.backend.root(self.task.initial_buffers(), "buffers", self.task.key)
 
     def parameters(self) -> Ref:
         """The initial parameters theta (N,), a function of the seed alone."""
@@ -187,7 +191,8 @@ class Session(Generic[Settings]):
             "train_loss": loss.facts.get("train_loss"),
         }
         row |= {"energy_j": self.energy_j(), **columns}
-        row |= self.diagnose(step, EVALUATE, (self.task_ref, theta))
+        running = (self.buffers,) if self.buffers.value else ()
+        row |= self.diagnose(step, EVALUATE, (self.task_ref, theta, *running))
         self.trace.step(row)
         if self.progress is not None:
             self.progress(row)

@@ -27,7 +27,7 @@ from hybridsim.algorithms.group import Refs
 from hybridsim.algorithms.kfac import algebra
 from hybridsim.algorithms.kfac.blocks import Algebra, Answer, Parts, Prepared, results
 from hybridsim.algorithms.kfac.digital import Digital
-from hybridsim.algorithms.kfac.factors import Draw, factors, gradient_parts
+from hybridsim.algorithms.kfac.factors import factors, gradient_parts
 from hybridsim.algorithms.kfac.fidelity import preconditioning_fidelity
 from hybridsim.algorithms.kfac.grouped_inverses import GroupedInverses
 from hybridsim.algorithms.kfac.jobs import jobs_of, rows_of
@@ -38,6 +38,7 @@ from hybridsim.algorithms.session import Session
 from hybridsim.hardware.gpu import Gpu
 from hybridsim.hardware.lane import Issuer, Label
 from hybridsim.operations.ref import Computation, Ref, Token
+from hybridsim.rng import Draw
 from hybridsim.scenario.machine import MachineSpec
 from hybridsim.scenario.settings.base import OptimizerSettings
 from hybridsim.scenario.settings.kfac import Kfac as Settings
