@@ -28,12 +28,20 @@ HERE = Path(__file__).parent
 SHEETS = HERE.parent.parent / "models" / "parts" / "gpus"
 RESULT = HERE / "results" / "gpu_model.csv"
 MOST = 150
-PRODUCTS = (
-    "contraction_efficiency tile_half_efficiency tile_quarter_efficiency tile_narrow_efficiency "
-    "tile_small_efficiency tile_prologue_s contraction_bandwidth_efficiency tensor_efficiency "
-    "tensor_tile_half_efficiency tensor_tile_quarter_efficiency tensor_tile_narrow_efficiency "
-    "tensor_tile_small_efficiency"
-).split()
+PRODUCTS = [
+    "contraction_efficiency",
+    "tile_half_efficiency",
+    "tile_quarter_efficiency",
+    "tile_narrow_efficiency",
+    "tile_small_efficiency",
+    "tile_prologue_s",
+    "contraction_bandwidth_efficiency",
+    "tensor_efficiency",
+    "tensor_tile_half_efficiency",
+    "tensor_tile_quarter_efficiency",
+    "tensor_tile_narrow_efficiency",
+    "tensor_tile_small_efficiency",
+]
 CONVOLUTIONS = ["convolution_efficiency", "winograd_efficiency"]
 FACTORISATIONS = [
     "cholesky_floor_s",
@@ -71,7 +79,11 @@ GENERATIONS = (
     ),
     Generation(
         "_ampere",
-        {"a100-pcie-40gb": "a100-pcie-40gb", "a100-pcie-80gb": "a100-pcie-80gb", "a100": "a100-sxm4-80gb"},
+        {
+            "a100-pcie-40gb": "a100-pcie-40gb",
+            "a100-pcie-80gb": "a100-pcie-80gb",
+            "a100": "a100-sxm4-80gb",
+        },
         ["bandwidth_efficiency", *PRODUCTS, "contraction_floor_s", *CONVOLUTIONS, *FACTORISATIONS],
     ),
     Generation(
@@ -79,7 +91,7 @@ GENERATIONS = (
         {"h100-sxm5-80gb": "h100-sxm5-80gb", "h100": "h100-sxm5-80gb"},
         ["contraction_efficiency", "tensor_efficiency"],
     ),
-)  # fmt: skip
+)
 
 
 def main() -> None:
@@ -104,13 +116,13 @@ def main() -> None:
 
 
 def scored(data: Path) -> pd.DataFrame:
-    """Rows that time the device, each with its measurement, whether it is for fitting, and its size."""
+    """Rows that time the device, with their measurements, whether they are for fitting, sizes."""
     rows = table(data)
     floor = rows.groupby(["file", "device", "op"]).measured_us.transform("min")
     timed = rows.source.str.startswith("neusight-train") & (rows.measured_us < FLOORS * floor)
     timed |= rows.op.str.endswith("_bw") & (rows.measured_us < FLOORS * 20)
     rows = rows[~timed].copy()
-    rows["row"] = [measurement(row) for _, row in rows.iterrows()]
+    rows["row"] = pd.Series([measurement(row) for _, row in rows.iterrows()], rows.index, object)
     rows = rows[rows.row.notna()]
     names = rows.op + rows["shape"] + rows["dtype"]
     rows["fitting"] = [zlib.crc32(name.encode()) % 2 == 0 for name in names]
@@ -200,7 +212,8 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
 def worst(rows: pd.DataFrame) -> pd.DataFrame:
     """The largest misses of each family."""
     rows = rows.assign(off=np.log(rows.ratio).abs()).sort_values("off", ascending=False)
-    return rows.groupby("family").head(4)[["family", "device", "op", "shape", "dtype", "measured_us", "ratio"]]  # fmt: skip
+    columns = ["family", "device", "op", "shape", "dtype", "measured_us", "ratio"]
+    return rows.groupby("family").head(4)[columns]
 
 
 def write(sheet: str, result: hybridsim.Fit, number: int) -> None:

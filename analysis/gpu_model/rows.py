@@ -1,6 +1,7 @@
-"""Public measurements of single operators as rows for the fit: what was launched, how long it took.
+"""Public measurements of single operators: what was launched, and how long it took.
 
-The tables lie in ``gpu/`` of the folder of data sets. Operators are counted on shapes alone, as a run's are.
+The tables lie in ``gpu/`` of the folder of data sets. Operators are counted on shapes alone, as a
+run's are.
 """
 
 from __future__ import annotations
@@ -25,7 +26,12 @@ FILES = (
     "factorisations",
 )
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "fp64": torch.float64}
-BINARY = {"add": torch.add, "mul": torch.mul, "div": torch.div, "pow": torch.pow}
+BINARY: dict[str, Callable[..., Tensor]] = {
+    "add": torch.add,
+    "mul": torch.mul,
+    "div": torch.div,
+    "pow": lambda x, other: torch.pow(x, other),
+}
 UNARY = {"gelu": functional.gelu, "relu": torch.relu, "tanh": torch.tanh}
 FLOORS = 3.0
 """Rows below so many times the shortest of their kind time the host's dispatch: not scored."""
@@ -90,7 +96,8 @@ def _kernels(op: str, shape: list[int], dtype: str) -> tuple[Kernel, ...] | None
         case "bmm_bw":
             batch, rows, inner, columns = shape
             out = new(batch, rows, columns)
-            return count_kernels(_bmm_backward, out, new(batch, rows, inner), new(batch, inner, columns))  # fmt: skip
+            a, b = new(batch, rows, inner), new(batch, inner, columns)
+            return count_kernels(_bmm_backward, out, a, b)
         case "linear_bw":
             rows, inner, columns, bias = shape
             weight = new(columns, inner)
@@ -117,10 +124,15 @@ def _kernels(op: str, shape: list[int], dtype: str) -> tuple[Kernel, ...] | None
         case "cholesky_inverse":
             matrices, n = shape
             return count_kernels(torch.cholesky_inverse, new(matrices, n, n))
-    if op.removesuffix("u") in BINARY:
-        function, x = BINARY[op.removesuffix("u")], new(*shape)
-        return count_kernels(lambda t: function(t, 2.0), x) if op.endswith("u") else count_kernels(function, x, new(*shape))  # fmt: skip
-    return count_kernels(UNARY[op], new(*shape)) if op in UNARY else None
+    return _elementwise(op, new(*shape))
+
+
+def _elementwise(op: str, x: Tensor) -> tuple[Kernel, ...] | None:
+    if op in BINARY:
+        return count_kernels(BINARY[op], x, torch.empty_like(x))
+    if op.removesuffix("u") in BINARY:  # with a number
+        return count_kernels(partial(BINARY[op.removesuffix("u")], other=2.0), x)
+    return count_kernels(UNARY[op], x) if op in UNARY else None
 
 
 def _bmm_backward(gradient: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
@@ -132,18 +144,18 @@ def _linear_backward(gradient: Tensor, x: Tensor, weight: Tensor, bias: bool) ->
     return (*found, gradient.sum(0)) if bias else found
 
 
-def _layer_norm_backward(gradient: Tensor, x: Tensor) -> tuple[Tensor, ...]:
+def _layer_norm_backward(gradient: Tensor, x: Tensor) -> object:
     statistics, weight = x.new_empty(len(x), 1), x.new_empty(x.shape[1])
     mask = [True, True, True]
     operator = torch.ops.aten.native_layer_norm_backward
     return operator(gradient, x, [x.shape[1]], statistics, statistics, weight, weight, mask)
 
 
-def _softmax_backward(gradient: Tensor, out: Tensor) -> Tensor:
+def _softmax_backward(gradient: Tensor, out: Tensor) -> object:
     return torch.ops.aten._softmax_backward_data(gradient, out, -1, gradient.dtype)
 
 
-def _dropout_backward(gradient: Tensor, x: Tensor) -> Tensor:
+def _dropout_backward(gradient: Tensor, x: Tensor) -> object:
     return torch.ops.aten.native_dropout_backward(gradient, x.bool(), 1.1)
 
 
@@ -166,7 +178,7 @@ def _deepbench(op: str, shape: list[int], new: Callable[..., Tensor]) -> tuple[K
     mask = [op == "conv_bw_input", op == "conv_bw_weight", False]
     operator = torch.ops.aten.convolution_backward
 
-    def backward(gradient: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, ...]:
+    def backward(gradient: Tensor, a: Tensor, b: Tensor) -> object:
         return operator(gradient, a, b, None, stride, padding, [1, 1], False, [0, 0], 1, mask)
 
     return count_kernels(backward, out, x, weight)

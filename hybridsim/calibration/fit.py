@@ -1,8 +1,9 @@
 """Constants of the GPU model from measured times.
 
-Measured times are ``dispatch + sum of device times`` (``hardware.gpu_model``); the dispatch, host time that a
-way of measuring includes, is fitted with the constants, one for each name. What is minimised is a
-robust (soft L1) norm of ``log(predicted / measured)``, over the logarithms of the constants within their bounds.
+Measured times are ``dispatch + sum of device times`` (``hardware.gpu_model``); the dispatch, host
+time that a way of measuring includes, is fitted with the constants, one for each name. What is
+minimised is a robust (soft L1) norm of ``log(predicted / measured)``, over the logarithms of the
+constants within their bounds.
 """
 
 from __future__ import annotations

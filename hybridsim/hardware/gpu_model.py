@@ -1,7 +1,7 @@
 """How long a kernel keeps a GPU busy: one formula for each cause.
 
-Seconds on the device of one launch, the host's part apart (``hardware.gpu``). A name in ``typewriter``
-is a constant of the datasheet.
+Seconds on the device of one launch, the host's part apart (``hardware.gpu``). Names in
+``typewriter`` are constants of the datasheet.
 
 - Memory: ``device_floor + bytes / (bandwidth_efficiency memory_bandwidth)``; reductions count every
   pass over memory (``operations.formulas``).
@@ -12,8 +12,8 @@ is a constant of the datasheet.
 - Convolutions: the cheaper of an implicit matrix product and, for 3 x 3 kernels of stride 1,
   Winograd's F(2x2, 3x3) and F(4x4, 3x3): 16 or 36 products of 1/4 or 1/16 of the positions, between
   transforms that pass through memory.
-- Factorisations: ``floor + step n``, ``block`` more above order 512, ``c n^3`` FLOP for each matrix, and
-  for each further one of a batch its bytes at ``batch_efficiency`` of the memory's bandwidth: small
+- Factorisations: ``floor + step n``, ``block`` more above order 512, FLOP of each matrix, and for
+  each further one of a batch its bytes at ``batch_efficiency`` of the memory's bandwidth: small
   matrices of a batch are one launch, and bound by latency.
 
 Sources: tiles and waves as in NVIDIA, "Matrix Multiplication Background User's Guide"; Winograd:

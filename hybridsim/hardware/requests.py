@@ -142,7 +142,10 @@ def decode(form: str, detail: str) -> Request:
     """The request that was encoded; of work its kernels, without the memory they take."""
     fields: dict[str, Any] = json.loads(detail)  # Any: the fields of the form
     if form == "compute":
-        kernels = tuple(Kernel(*row[:-2], tuple(row[-2]), row[-1]) for row in fields["work"])
+        kernels = tuple(
+            Kernel(name, flop, moved, precision, routine, tuple(shape), number)
+            for name, flop, moved, precision, routine, shape, number in fields["work"]
+        )
         return Compute(**fields | {"work": Work(kernels)})
     if "wires" in fields:
         fields["wires"] = tuple(fields["wires"])

@@ -22,8 +22,9 @@ from typing import Literal
 
 import torch
 
+from hybridsim.work import Precision
+
 Format = Literal["tf32", "bf16", "fp16"]
-ContractionPrecision = Literal["fp32", "tf32", "fp64", "bf16", "fp16"]
 
 _MATMULS = {
     "aten.mm": (0, 1),
@@ -36,7 +37,7 @@ _CONVOLUTIONS = {"aten.convolution": (0, 1), "aten.convolution_backward": (0, 1,
 # no TF32 in cuBLAS's matrix-vector products; autocast's list has them
 _MATRIX_VECTOR = {"aten.mv": (0, 1), "aten.addmv": (1, 2)}
 _OPERANDS = _MATMULS | _CONVOLUTIONS | _MATRIX_VECTOR
-_OTHER_TYPES: dict[torch.dtype, ContractionPrecision] = {
+_OTHER_TYPES: dict[torch.dtype, Precision] = {
     torch.float64: "fp64",
     torch.bfloat16: "bf16",
     torch.float16: "fp16",
@@ -89,7 +90,7 @@ def operands(name: str) -> tuple[int, ...]:
     return _OPERANDS.get(name.removesuffix("_"), ())
 
 
-def contraction_precision(name: str, dtype: torch.dtype) -> ContractionPrecision:
+def contraction_precision(name: str, dtype: torch.dtype) -> Precision:
     """Arithmetic of an operator ``aten.<name>`` on operands of a type, under what is in force."""
     if dtype in _OTHER_TYPES:
         return _OTHER_TYPES[dtype]

@@ -12,6 +12,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from hybridsim.errors import UnpricedError
+from hybridsim.operations.arithmetic import contraction_precision
 from hybridsim.operations.formulas import (
     ALLOCATIONS,
     Call,
@@ -25,7 +27,6 @@ from hybridsim.operations.formulas import (
     stream,
     triangular,
 )
-from hybridsim.errors import UnpricedError
 from hybridsim.outcome import Value
 from hybridsim.work import Kernel, Precision, Work
 
@@ -134,16 +135,26 @@ def _shape_of(value: Value) -> Value:
     if hasattr(value, "meta"):
         return type(value).__name__, value.key
     if isinstance(value, (tuple, list)):
-        return type(value).__name__, *(_shape_of(v) for v in value)
+        return _type_of(value), *(_shape_of(v) for v in value)
     if isinstance(value, dict):
         return tuple((k, _shape_of(v)) for k, v in value.items())
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return type(value).__name__, *(
+        return _type_of(value), *(
             _shape_of(getattr(value, f.name)) for f in dataclasses.fields(value)
         )
     return value if isinstance(value, (str, bool)) else type(value).__name__
 
 
+def _type_of(value: Value) -> str:
+    return f"{type(value).__module__}.{type(value).__qualname__}"
+
+
+_TYPES = {
+    "fp32": torch.float32,
+    "fp64": torch.float64,
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+}
 _COUNTER: ContextVar[_Counter | None] = ContextVar("counter", default=None)
 
 
@@ -178,7 +189,7 @@ class _Counter(TorchDispatchMode):
         call = Call(func, args, kwargs, inputs, outputs)
         for tensor in outputs:
             self._allocated(call.name, tensor)
-        if call.name not in ALLOCATIONS:
+        if call.name not in ALLOCATIONS and outputs:
             self._add(call)
         return out
 
@@ -195,9 +206,10 @@ class _Counter(TorchDispatchMode):
             UnpricedError: nobody has given it a price.
         """
         precision = precision_of(call.outputs or call.inputs)
+        product = contraction_precision(call.name, _TYPES[precision])
         launches = convolutions(call)
         for name, priced, moved in launches:
-            self._launch(_kernel(name, priced, moved, precision))
+            self._launch(_kernel(name, priced, moved, product))
         if launches:
             return
         moved = bytes_moved(call)
@@ -205,7 +217,11 @@ class _Counter(TorchDispatchMode):
         if special is not None:
             self._factorised(call, _kernel(call.name, special, moved, precision))
             return
-        found = contraction(call) or triangular(call) or stream(call)
+        found = contraction(call)
+        if found is not None:
+            self._launch(_kernel(call.name, found, moved, product))
+            return
+        found = triangular(call) or stream(call)
         if found is None:
             raise UnpricedError(call.name)
         self._launch(_kernel(call.name, found, moved, precision))

@@ -20,6 +20,9 @@ ALLOCATIONS = frozenset(
     [
         "aten._linalg_check_errors",
         "aten._assert_async",
+        "aten._efficientzerotensor",
+        "aten.is_same_size",
+        "aten._has_same_storage_numel",
         "aten.set_",
         "aten.empty",
         "aten.empty_like",
@@ -330,10 +333,11 @@ def _rows_passes(call: Call) -> int:
 # How often the size of its first operand passes memory. Forward: measured 2.0 to 2.6 of rows up to
 # 1,024 and 2.8 to 3.4 of longer ones on V100 and A100; backward: LayerNorm reads both operands in
 # two kernels, one of them twice (measured 6.5 to 7.2 on A100), softmax 6.2 to 6.4, dropout 6.3 to
-# 7.5 (NeuSight, scripts/asplos: data/dataset and label). Batch normalisation reads twice and writes.
+# 7.5 (NeuSight, scripts/asplos: data/dataset, label). Batch normalisation reads twice and writes.
 _PASSES: dict[str, Callable[[Call], float]] = {
     "aten.native_layer_norm": _rows_passes,
     "aten._softmax": _rows_passes,
+    "aten._safe_softmax": _rows_passes,
     "aten._log_softmax": _rows_passes,
     "aten.native_layer_norm_backward": lambda _: 7,
     "aten._softmax_backward_data": lambda _: 6,
@@ -345,36 +349,34 @@ _PASSES: dict[str, Callable[[Call], float]] = {
     "aten.native_group_norm": lambda _: 3,
     "aten.native_group_norm_backward": lambda _: 7,
 }
-# Other operators that memory sets the pace of, none of which torch tags as element-wise or reducing.
-_STREAMED = frozenset(
-    f"aten.{name}"
-    for name in (
-        "normal_ uniform_ bernoulli_ bernoulli random_ exponential_ rand randn randint randperm normal "
-        "native_dropout cumsum cumprod logcumsumexp trace sort topk argsort searchsorted bucketize "
-        "nll_loss_forward nll_loss_backward nll_loss2d_forward nll_loss2d_backward "
-        "embedding_dense_backward index_add index_add_ scatter_add scatter_add_ scatter_reduce "
-        "scatter_ index_fill masked_scatter nonzero one_hot histc bincount "
-        "max_pool2d_with_indices max_pool2d_with_indices_backward avg_pool2d avg_pool2d_backward "
-        "_adaptive_avg_pool2d _adaptive_avg_pool2d_backward max_pool3d_with_indices avg_pool3d "
-        "upsample_nearest2d upsample_nearest2d_backward upsample_bilinear2d "
-        "upsample_bilinear2d_backward triu_ tril_ diagonal_copy linspace _cdist_forward mse_loss "
-        "col2im binary_cross_entropy binary_cross_entropy_backward glu glu_backward unfold_backward "
-        "mse_loss_backward smooth_l1_loss smooth_l1_loss_backward huber_loss huber_loss_backward "
-        "log_sigmoid_forward log_sigmoid_backward _prelu_kernel _prelu_kernel_backward "
-        "var_mean std_mean max min median kthvalue mode logsumexp amin amax "
-        "diagonal_backward as_strided_scatter unbind_copy renorm multinomial"
-    ).split()
-)
+# Other operators that memory sets the pace of, not tagged as element-wise or reducing by torch.
+_STREAMED_NAMES = """
+    _adaptive_avg_pool2d _adaptive_avg_pool2d_backward _cdist_forward _prelu_kernel
+    _prelu_kernel_backward amax amin argsort as_strided_scatter avg_pool2d
+    avg_pool2d_backward avg_pool3d bernoulli bernoulli_ binary_cross_entropy
+    binary_cross_entropy_backward bincount bucketize col2im cumprod cumsum diagonal_backward
+    diagonal_copy embedding_dense_backward exponential_ glu glu_backward histc huber_loss
+    huber_loss_backward index_add index_add_ index_fill kthvalue linspace
+    log_sigmoid_backward log_sigmoid_forward logcumsumexp logsumexp masked_scatter max
+    max_pool2d_with_indices max_pool2d_with_indices_backward max_pool3d_with_indices median
+    min mode mse_loss mse_loss_backward multinomial native_dropout nll_loss2d_backward
+    nll_loss2d_forward nll_loss_backward nll_loss_forward nonzero normal normal_ one_hot
+    rand randint randn random_ randperm renorm scatter_ scatter_add scatter_add_
+    scatter_reduce searchsorted smooth_l1_loss smooth_l1_loss_backward sort std_mean topk
+    trace tril_ triu_ unbind_copy unfold_backward uniform_ upsample_bilinear2d
+    upsample_bilinear2d_backward upsample_nearest2d upsample_nearest2d_backward var_mean
+"""
+_STREAMED = frozenset(f"aten.{name}" for name in _STREAMED_NAMES.split())
 
 
 def precision_of(tensors: list[Tensor]) -> Precision:
-    """Arithmetic of the widest floating-point operand: fp64, bf16, else fp32."""
+    """Arithmetic of the widest floating-point operand: fp64, bf16, fp16, else fp32."""
     types = {tensor.dtype for tensor in tensors}
     if torch.float64 in types:
         return "fp64"
-    if torch.float32 not in types and (torch.bfloat16 in types or torch.float16 in types):
-        return "bf16"
-    return "fp32"
+    if torch.float32 in types or not types & {torch.bfloat16, torch.float16}:
+        return "fp32"
+    return "bf16" if torch.bfloat16 in types else "fp16"
 
 
 def _stored(tensor: Tensor) -> int:

@@ -114,10 +114,10 @@ def test_the_same_scenario_gives_the_same_digest(program, tmp_path):
 def test_timing_only_gives_the_live_schedule_and_keys(program, tmp_path):
     """Solves that are stopped by what they find take all iterations where nothing is found."""
     name, document, run, _ = program
-    name, document, run, _ = program
-    if name == "kfac-newton-schulz":
-        pytest.skip("facts steer it: without them it takes all iterations")
     timing = simulate(document, tmp_path / "timing", backend="timing")
+    if name == "kfac-newton-schulz":
+        assert len(timing.spans) > len(run.spans)
+        return
     if name == "ngd-cg":
         most = document["training"]["algorithm"]["iterations"]
         assert (timing.steps["cg_iterations"] == most).all()

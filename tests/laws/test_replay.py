@@ -128,9 +128,7 @@ def cases() -> list[Any]:
         if name == "ngd-cg":
             fields["training.algorithm.levenberg_marquardt"] = None
         for path, value in fields.items():
-            if path in SKIPPED or (
-                name.startswith(("kfac-", "ngd-")) and not varied(path, name)
-            ):
+            if path in SKIPPED or (name.startswith(("kfac-", "ngd-")) and not varied(path, name)):
                 continue
             if name.startswith(("soap", "shampoo")) and not path.startswith("training.algorithm"):
                 continue

@@ -226,6 +226,7 @@ def test_every_product_of_a_network_is_known(name):
     data = batch(task.data, torch.arange(4))
     work, _ = count(gradient, (task, theta, data), {})
     products = {kernel.name for kernel in work.kernels if kernel.matrix}
+    products = {".".join(name.split(".")[:2]) for name in products}  # gradients are launches
     assert products and all(operands(product) for product in products), products
 
 
