@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from hybridsim.calibration.fit import Fit as Fit
     from hybridsim.calibration.fit import Fitted as Fitted
     from hybridsim.calibration.fit import Measurement as Measurement
+    from hybridsim.calibration.fit import active_energy_j as active_energy_j
     from hybridsim.calibration.fit import fit as fit
     from hybridsim.calibration.fit import predicted_s as predicted_s
     from hybridsim.errors import CapacityError as CapacityError
@@ -52,7 +53,14 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "hybridsim.calibration.fit": ("Fit", "Fitted", "Measurement", "fit", "predicted_s"),
+    "hybridsim.calibration.fit": (
+        "Fit",
+        "Fitted",
+        "Measurement",
+        "active_energy_j",
+        "fit",
+        "predicted_s",
+    ),
     "hybridsim.errors": ("CapacityError", "HybridsimError", "InputError", "Problem"),
     "hybridsim.operations.count": ("count_kernels",),
     "hybridsim.reports.chrome_json": ("write_chrome_json",),
@@ -97,6 +105,7 @@ __all__ = [
     "StudyResult",
     "Task",
     "Workload",
+    "active_energy_j",
     "compare_table",
     "count_kernels",
     "fit",

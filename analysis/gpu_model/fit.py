@@ -107,6 +107,8 @@ def main() -> None:
         if asked.write:
             write(generation.sheet, result, len(mine))
         found.append(checked(generation, mine, result, start))
+        if asked.write:
+            write_checked(generation.sheet, found[-1])
     everything = pd.concat(found, ignore_index=True)
     errors = summary(everything)
     RESULT.parent.mkdir(exist_ok=True)
@@ -230,6 +232,23 @@ def write(sheet: str, result: hybridsim.Fit, number: int) -> None:
     text = path.read_text()
     marks = r"(  # fitted: begin\n).*?(  # fitted: end\n)"
     path.write_text(re.sub(marks, lambda m: m[1] + "".join(lines) + m[2], text, flags=re.DOTALL))
+
+
+def write_checked(sheet: str, rows: pd.DataFrame) -> None:
+    """Say in a generation's sheet how large the errors are."""
+    off, parts = (rows.ratio - 1).abs(), []
+    for name, some in off.groupby(rows.family):
+        number = f"{some.median():.0%} (p90 {some.quantile(0.9):.0%}, {len(some)} rows)"
+        parts.append(f"{name} {number}")
+    text = (
+        f"median error {off.median():.0%} on {len(rows)} measured operators that nothing was "
+        f"fitted to: {'; '.join(parts)}"
+    )
+    path = SHEETS / f"{sheet}.yaml"
+    lines = [line for line in path.read_text().splitlines() if not line.startswith("checked:")]
+    at = next(i for i, line in enumerate(lines) if line.startswith("constants:"))
+    lines.insert(at, f'checked: "{text}"')
+    path.write_text("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

@@ -13,9 +13,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hybridsim.hardware.gpu_model import device_s
+from hybridsim.hardware.gpu import compute_energy
+from hybridsim.hardware.gpu_model import busy
+from hybridsim.hardware.requests import Compute
 from hybridsim.scenario.datasheets.constants import specs_by_key
-from hybridsim.work import Kernel
+from hybridsim.scenario.datasheets.sheets import Datasheet
+from hybridsim.work import Kernel, Work
 
 _SCALE = 0.1  # of log(predicted / measured): errors beyond it count by their size, not its square
 _SMALLEST, _LARGEST = 1e-9, 10.0  # of a time in seconds or a share, where no bound is stated
@@ -68,7 +71,12 @@ class Values:
 def predicted_s(constants: Mapping[str, float], row: Measurement, dispatch_s: float = 0.0) -> float:
     """What the model says that a measurement takes."""
     values = Values(constants)
-    return dispatch_s + sum(device_s(values, kernel) * kernel.count for kernel in row.kernels)
+    return dispatch_s + sum(busy(values, kernel).device_s * kernel.count for kernel in row.kernels)
+
+
+def active_energy_j(part: Datasheet, kernels: Iterable[Kernel]) -> float:
+    """Joules that kernels draw on a GPU beyond its idle power."""
+    return compute_energy(part, Compute(Work(tuple(kernels))))
 
 
 class Fit(NamedTuple):

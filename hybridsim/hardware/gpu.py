@@ -8,7 +8,7 @@ import simpy
 
 from hybridsim.circuits.base import Array
 from hybridsim.errors import CapacityError
-from hybridsim.hardware.gpu_model import device_s
+from hybridsim.hardware.gpu_model import busy
 from hybridsim.hardware.lane import Context, Issuer, Label, Lane, Process
 from hybridsim.hardware.part import Limit, Part, Standing
 from hybridsim.hardware.price import Constants, Quote, Tariff, Time
@@ -39,15 +39,16 @@ def compute_time(constants: Constants, request: Compute) -> Time:
 
 
 def compute_energy(constants: Constants, request: Compute) -> float:
-    """``(active_share TDP - P_idle)`` while kernels are on the device; ``P_idle`` is static
-    power.
+    """``(active_share TDP - P_idle)`` over the time that kernels take at full use of the device;
+    ``P_idle`` is static power.
     """
+    active_s = sum(busy(constants, k).active_s * k.count for k in request.work.kernels)
     active_w = constants.value("active_share") * constants.value("tdp_w")
-    return max(active_w - constants.value("idle_w"), 0.0) * _device_s(constants, request)
+    return max(active_w - constants.value("idle_w"), 0.0) * active_s
 
 
 def _device_s(constants: Constants, request: Compute) -> float:
-    return sum(device_s(constants, kernel) * kernel.count for kernel in request.work.kernels)
+    return sum(busy(constants, k).device_s * k.count for k in request.work.kernels)
 
 
 class Gpu(Part):

@@ -63,21 +63,33 @@ _UNBLOCKED = 512  # factorisations up to this order run in one piece
 _WINOGRAD = ((2, 16), (4, 36))  # outputs along a side, products
 
 
-def device_s(constants: Constants, kernel: Kernel) -> float:
-    """Seconds for which one launch of a kernel keeps the device busy."""
+class Busy(NamedTuple):
+    """How long a kernel is on the device, and how long at full use of it that would be: what rests
+    on latency, or fills a part of the multiprocessors, draws less power.
+    """
+
+    device_s: float
+    active_s: float
+
+
+def busy(constants: Constants, kernel: Kernel) -> Busy:
+    """Seconds of one launch of a kernel."""
     match kernel.routine:
         case "stream":
-            return constants.value("device_floor_s") + _stream_s(constants, kernel)
+            floor_s, found = constants.value("device_floor_s"), _stream(constants, kernel)
         case "contraction":
-            return constants.value("contraction_floor_s") + _contraction_s(constants, kernel)
+            floor_s, found = constants.value("contraction_floor_s"), _contraction(constants, kernel)
         case "convolution":
-            return constants.value("convolution_floor_s") + _convolution_s(constants, kernel)
-    return _factorisation_s(constants, kernel)
+            floor_s, found = constants.value("convolution_floor_s"), _convolution(constants, kernel)
+        case _:
+            return _factorisation(constants, kernel)
+    return Busy(floor_s + found.device_s, found.active_s)
 
 
-def _stream_s(constants: Constants, kernel: Kernel) -> float:
+def _stream(constants: Constants, kernel: Kernel) -> Busy:
     peak = constants.value(_VECTOR_PEAK.get(kernel.precision, "peak_fp32_flop_per_s"))
-    return max(kernel.flop / peak, _memory_s(constants, kernel.bytes))
+    seconds = max(kernel.flop / peak, _memory_s(constants, kernel.bytes))
+    return Busy(seconds, seconds)
 
 
 def _memory_s(constants: Constants, moved: float) -> float:
@@ -87,10 +99,12 @@ def _memory_s(constants: Constants, moved: float) -> float:
 
 class _Way(NamedTuple):
     """One way to run a contraction: ``waves`` of tiles, each of so many FLOP and ``class_``;
-    ``partial`` numbers of partial sums are written and read besides.
+    ``full`` of them would do if all multiprocessors had as much; ``partial`` numbers of partial
+    sums are written and read besides.
     """
 
     waves: float
+    full: float
     flop: float
     class_: int
     partial: float
@@ -110,7 +124,7 @@ def _ways(shape: tuple[int, ...], multiprocessors: int) -> tuple[_Way, ...]:
             share = tiles * split / multiprocessors
             waves = max(1.0, share + _TAIL * (ceil(share) - share))
             partial = 0.0 if split == 1 else (split + 1.0) * batch * m * n
-            way = _Way(waves, 2.0 * rows * columns * depth, class_, partial)
+            way = _Way(waves, share, 2.0 * rows * columns * depth, class_, partial)
             if not any(_beats(other, way) for other in found.setdefault(class_, [])):
                 found[class_] = [w for w in found[class_] if not _beats(way, w)] + [way]
     return tuple(way for ways in found.values() for way in ways)
@@ -124,7 +138,7 @@ def _beats(one: _Way, other: _Way) -> bool:
     )
 
 
-def _tiles_s(constants: Constants, kernel: Kernel, shape: tuple[int, ...], share: float) -> float:
+def _tiles(constants: Constants, kernel: Kernel, shape: tuple[int, ...], share: float) -> Busy:
     """The best way of a matrix product, at a ``share`` of the products' efficiency."""
     value = constants.value
     cores = max(1, int(value("multiprocessors")))
@@ -135,10 +149,12 @@ def _tiles_s(constants: Constants, kernel: Kernel, shape: tuple[int, ...], share
     shares = [1.0, *(value(f"{tile}_{name}_efficiency") for name in _EFFICIENCIES[1:])]
     prologue_s = value("tile_prologue_s")
     number_s = _memory_s(constants, ELEMENT_BYTE[kernel.precision])
-    return min(
-        way.waves * (way.flop / (rate * shares[way.class_]) + prologue_s) + way.partial * number_s
+    best_s, used = min(
+        (way.waves * (way.flop / (rate * shares[way.class_]) + prologue_s) + way.partial * number_s,
+         way.full / way.waves)
         for way in _ways(shape, cores)
-    )
+    )  # fmt: skip
+    return Busy(best_s, best_s * min(1.0, used))
 
 
 def matrix_peak(constants: Constants, kernel: Kernel) -> float:
@@ -149,18 +165,24 @@ def matrix_peak(constants: Constants, kernel: Kernel) -> float:
     return found or constants.value(_VECTOR_PEAK.get(kernel.precision, "peak_fp32_flop_per_s"))
 
 
-def _contraction_s(constants: Constants, kernel: Kernel) -> float:
+def _contraction(constants: Constants, kernel: Kernel) -> Busy:
     batch, m, n, k = kernel.shape
     moved = kernel.bytes + _SECTOR_BYTE * batch * (2 * m + k)
     bandwidth = constants.value("memory_bandwidth_byte_per_s")
     memory_s = moved / (constants.value("contraction_bandwidth_efficiency") * bandwidth)
-    return max(_tiles_s(constants, kernel, kernel.shape, 1.0), memory_s)
+    return _at_least(_tiles(constants, kernel, kernel.shape, 1.0), memory_s)
 
 
-def _convolution_s(constants: Constants, kernel: Kernel) -> float:
+def _at_least(tiles: Busy, memory_s: float) -> Busy:
+    return Busy(max(tiles.device_s, memory_s), max(tiles.active_s, memory_s))
+
+
+def _convolution(constants: Constants, kernel: Kernel) -> Busy:
     direction, groups, images, c_in, c_out, height, width, rows, columns, stride, dilation = (
         kernel.shape
     )
+    if groups > 1 and c_in == 1:  # of single channels: no matrix product
+        return _stream(constants, kernel)
     positions, taps = images * rows * columns, height * width
     product = {
         0: (groups, positions, c_out, c_in * taps),
@@ -168,7 +190,8 @@ def _convolution_s(constants: Constants, kernel: Kernel) -> float:
         2: (groups, c_in * taps, c_out, positions),
     }[direction]
     share = constants.value("convolution_efficiency")
-    best = max(_tiles_s(constants, kernel, product, share), _memory_s(constants, kernel.bytes))
+    moved_s = _memory_s(constants, kernel.bytes)
+    best = _at_least(_tiles(constants, kernel, product, share), moved_s)
     if (height, width, stride, dilation) != (3, 3, 1, 1) or kernel.precision == "fp64":
         return best
     share = constants.value("winograd_efficiency")
@@ -176,14 +199,13 @@ def _convolution_s(constants: Constants, kernel: Kernel) -> float:
         patches = images * ceil(rows / side) * ceil(columns / side)
         inner = {0: (patches, c_out, c_in), 1: (patches, c_in, c_out), 2: (c_in, c_out, patches)}
         numbers = products * groups * (patches * (c_in + c_out) + c_in * c_out)
-        moved = kernel.bytes + numbers * ELEMENT_BYTE[kernel.precision]
-        shape = (products * groups, *inner[direction])
-        seconds = _tiles_s(constants, kernel, shape, share) + _memory_s(constants, moved)
-        best = min(best, seconds)
+        moved_s = _memory_s(constants, kernel.bytes + numbers * ELEMENT_BYTE[kernel.precision])
+        tiles = _tiles(constants, kernel, (products * groups, *inner[direction]), share)
+        best = min(best, Busy(tiles.device_s + moved_s, tiles.active_s + moved_s))
     return best
 
 
-def _factorisation_s(constants: Constants, kernel: Kernel) -> float:
+def _factorisation(constants: Constants, kernel: Kernel) -> Busy:
     value, name = constants.value, kernel.routine
     matrices, n = kernel.shape[:2]
     rate = value("factorisation_efficiency") * matrix_peak(constants, kernel)
@@ -192,4 +214,5 @@ def _factorisation_s(constants: Constants, kernel: Kernel) -> float:
     latency_s = value(f"{name}_floor_s") + value(f"{name}_step_s") * n
     if n > _UNBLOCKED:
         latency_s += value("factorisation_block_s")
-    return latency_s + kernel.flop / rate + max(matrices - 1, 0) * each
+    active_s = kernel.flop / rate + max(matrices - 1, 0) * each
+    return Busy(latency_s + active_s, active_s)

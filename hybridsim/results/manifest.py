@@ -14,7 +14,7 @@ from hybridsim.algorithms.base import TIMING_ASSUMPTION
 from hybridsim.algorithms.catalogue import algorithm_of
 from hybridsim.results.integrity import SCHEMA_VERSION
 from hybridsim.results.keys import Json
-from hybridsim.scenario.machine import MachineSpec, NodeSpec
+from hybridsim.scenario.machine import GpuSpec, MachineSpec, NodeSpec
 from hybridsim.scenario.schema import Scenario, Training
 from hybridsim.scenario.unbuildable import unbuildable_parts
 from hybridsim.tasks.task import Task
@@ -57,8 +57,22 @@ def model_assumptions(scenario: Scenario, backend: str, task: Task) -> list[str]
     found = algorithm_of(settings).assumptions(settings, spec, task) + _arithmetic(
         scenario.training
     )
+    found += _errors_of_gpus(spec)
     timing = backend == "timing" and settings.needs_spu
     return [*found, TIMING_ASSUMPTION] if timing else found
+
+
+def _errors_of_gpus(spec: MachineSpec) -> list[str]:
+    """How far times of the GPUs' model are from measurements."""
+    found = []
+    sheets = {node.sheet.name: node.sheet for node in spec.nodes if isinstance(node, GpuSpec)}
+    for sheet in sheets.values():
+        given = [name for name, c in sheet.constants.items() if c.status == "given"]
+        checked = sheet.checked or "its times were checked against no measurement"
+        if sheet.checked and any(name.endswith(("_efficiency", "_step_s")) for name in given):
+            checked += " (not with the constants that this scenario sets)"
+        found.append(f"GPU model, {sheet.name}: {checked}.")
+    return found
 
 
 def _arithmetic(training: Training) -> list[str]:

@@ -21,7 +21,7 @@ from hybridsim.scenario.document import BAD, DocumentError, Node, ascii_path, pa
 from hybridsim.scenario.nearest import one_of
 from hybridsim.scenario.quantity import QuantityError, describe, format_quantity, parse_quantity
 
-_SHEET_KEYS = ("kind", "description", "extends", "constants")
+_SHEET_KEYS = ("kind", "description", "extends", "checked", "constants")
 _CONSTANT_KEYS = ("value", "low", "high", "status", "source")
 
 
@@ -123,7 +123,7 @@ class _Reader:
         if child is None:
             return ""
         if not isinstance(child.value, str) or not child.value.strip():
-            self.wrong(child, f"{path}.{key}", "a text")
+            self.wrong(child, f"{path}.{key}".lstrip("."), "a text")
             return ""
         if valid is not None and child.value not in valid:
             self.wrong(
@@ -139,9 +139,9 @@ def read_datasheet(kind: PartKind, path: Path) -> tuple[Datasheet, dict[Path, st
         InputError: every problem found.
     """
     reader = _Reader()
-    constants, root = _read_chain(reader, kind, path, ())
+    constants, root, checked = _read_chain(reader, kind, path, ())
     if kind == "gpu":
-        host, _ = _read_chain(reader, "host", part_path("host", DEFAULT_HOST), ())
+        host, *_ = _read_chain(reader, "host", part_path("host", DEFAULT_HOST), ())
         constants = {**host, **constants}
     if not reader.problems:
         for key, spec in specs_by_key(kind).items():
@@ -152,8 +152,8 @@ def read_datasheet(kind: PartKind, path: Path) -> tuple[Datasheet, dict[Path, st
     if reader.problems:
         raise InputError(reader.problems)
     description = root.value.get("description")
-    sheet = Datasheet(kind, path.stem, constants, str(description.value) if description else "")
-    return sheet, reader.files
+    words = str(description.value) if description else ""
+    return Datasheet(kind, path.stem, constants, words, checked), reader.files
 
 
 def _check_power(reader: _Reader, root: Node, tdp: Constant, idle: Constant) -> None:
@@ -171,18 +171,23 @@ def _check_power(reader: _Reader, root: Node, tdp: Constant, idle: Constant) -> 
 
 def _read_chain(
     reader: _Reader, kind: PartKind, path: Path, seen: tuple[str, ...]
-) -> tuple[dict[str, Constant], Node]:
+) -> tuple[dict[str, Constant], Node, str]:
+    """Constants, the file itself, and what its errors against measurements are said to be."""
     root = _parse(reader, path)
-    inherited: dict[str, Constant] = {}
+    inherited, checked = dict[str, Constant](), ""
     reader.keys(root, "", _SHEET_KEYS)
     _check_head(reader, root, kind)
     parent = root.value.get("extends")
     if parent is not None:
         target = _parent(reader, kind, parent, path, (*seen, os.path.realpath(path)))
-        inherited = _read_chain(reader, kind, target, (*seen, os.path.realpath(path)))[0]
+        inherited, _, checked = _read_chain(reader, kind, target, (*seen, os.path.realpath(path)))
     constants = reader.child(root, "constants", "", "a map of constants")
     own = {} if constants is None else reader.constants(constants, kind, "constants")
-    return {**inherited, **own}, root
+    if any(inherited[name].status == "fitted" for name in own if name in inherited):
+        checked = ""  # said of other values
+    if "checked" in root.value:
+        checked = reader.text(root, "checked", "", None)
+    return {**inherited, **own}, root, checked
 
 
 def _check_head(reader: _Reader, root: Node, kind: PartKind) -> None:

@@ -43,12 +43,15 @@ class Constant:
 
 @dataclass(frozen=True)
 class Datasheet:
-    """A part's constants by SI name, e.g. ``capacitance_f``."""
+    """A part's constants by SI name, e.g. ``capacitance_f``; ``checked``: how far its times are
+    from measurements, in words.
+    """
 
     kind: str
     name: str
     constants: Mapping[str, Constant]
     description: str = ""
+    checked: str = ""
 
     def value(self, name: str) -> float:
         """Nominal value."""
