@@ -65,7 +65,9 @@ class Block(nn.Module):
         weights = self._drop(functional.softmax(scores, dim=-1))
         mixed = (weights @ v).transpose(1, 2).reshape(batch, length, width)
         x = self.first(x + self._drop(self.out(mixed)))
-        return self.second(x + self._drop(self.narrow(functional.gelu(self.wide(x)))))
+        inner = self._drop(self.narrow(functional.gelu(self.wide(x))))
+        found: Tensor = self.second(x + inner)
+        return found
 
     def _drop(self, x: Tensor) -> Tensor:
         return torch.native_dropout(x, self.dropout, True)[0] if self.dropout else x

@@ -115,8 +115,8 @@ class Algorithm(ABC, Generic[Settings]):
         gpus = len(spec.usable_gpus())
         found = [
             "The training data lies in the GPU's memory; loading it costs nothing.",
-            "GPU kernels run one after the other, unfused; dynamic power follows the roofline's "
-            "utilisation.",
+            "GPU kernels run one after the other, unfused; dynamic power follows the share of the "
+            "device at work.",
         ]
         if gpus > 1:
             found += cls.assumptions_of_gpus(gpus)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from hybridsim.scenario.datasheets.constants import CONSTANTS, ConstantSpec
+from hybridsim.scenario.datasheets.constants import CONSTANTS, HOST_CONSTANTS, ConstantSpec
 from hybridsim.scenario.datasheets.sheets import Constant, Datasheet, kind_of
 from hybridsim.scenario.machine import EdgeSpec, GpuSpec, MachineSpec, NodeSpec, SpuSpec
 from hybridsim.scenario.own_constants import part_choices
@@ -28,7 +28,7 @@ class Owned(NamedTuple):
 
     def stands_in(self, sheet: Datasheet) -> bool:
         """Whether a sheet has it, and not a value of the scenario's own."""
-        if sheet.name != self.sheet:
+        if self.spec.name not in sheet.constants or _owner(sheet, self.spec) != self.sheet:
             return False
         entry = sheet.constants[self.spec.name]
         return (entry.value, entry.low, entry.high) == self.form
@@ -101,9 +101,15 @@ def _ranged(scenario: Scenario) -> list[Owned]:
         for spec in CONSTANTS[kind_of(sheet)]:
             entry = sheet.constants[spec.name]
             if entry.low < entry.high:
-                one = Owned(f"{sheet.name}.{spec.key}", sheet.name, spec, entry)
+                owner = _owner(sheet, spec)
+                one = Owned(f"{owner}.{spec.key}", owner, spec, entry)
                 found.setdefault((one.name, one.form), one)
     return list(found.values())
+
+
+def _owner(sheet: Datasheet, spec: ConstantSpec) -> str:
+    """Whose constant it is: GPUs of different parts have one host."""
+    return "host" if spec.name in HOST_CONSTANTS else sheet.name
 
 
 def drawn_machine(
