@@ -283,11 +283,12 @@ def stream(call: Call) -> Priced | None:
 
 
 def _tagged(func: Value) -> bool:
-    """Whether torch says of an operator, or of what it is the derivative of, that it goes element
-    by element or reduces.
+    """Whether torch says of an operator that it goes element by element or reduces, or of the one
+    that it is the derivative of, does to a list of tensors or in place.
     """
     tags = {str(tag) for tag in func.tags}
-    forward = str(func.overloadpacket).removesuffix("_backward").removeprefix("aten.")
+    forward = str(func.overloadpacket).rpartition(".")[2].removesuffix("_backward")
+    forward = forward.removeprefix("_foreach_").removesuffix("_")
     packet = getattr(torch.ops.aten, forward, None)
     if packet is not None:
         tags |= {str(tag) for name in packet.overloads() for tag in getattr(packet, name).tags}

@@ -308,6 +308,19 @@ def test_an_operator_without_a_price_is_refused_by_name(fn):
         count(fn, (torch.eye(4),), {})
 
 
+def test_operators_on_lists_in_place_and_primitives_have_a_price():
+    def foreach(a, b):
+        return torch._foreach_add(torch._foreach_mul([a, b], 2.0), [b, a])
+
+    run, _ = count(foreach, (torch.zeros(4), torch.zeros(4)), {})
+    assert [(k.name, k.bytes) for k in run.kernels] == [
+        ("aten._foreach_mul", 64),
+        ("aten._foreach_add", 96),
+    ]
+    run, _ = count(lambda x: torch.ops.prims.mul(x, x), (torch.zeros(4),), {})
+    assert run.bytes == 32
+
+
 def test_reductions_count_every_pass_over_memory():
     """Rows of up to 1,024 are read once; longer ones twice (LayerNorm, softmax), and written."""
     for columns, passes in ((1024, 2), (1025, 3)):
