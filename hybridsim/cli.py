@@ -237,6 +237,40 @@ def study(
 
 
 @app.command()
+def calibrate(
+    out: Annotated[
+        Path, typer.Option(help="Folder of measurements and part; one that is there goes on.")
+    ],
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    minutes: Annotated[
+        float, typer.Option(help="Of measuring, over all launches with this folder; at most 10.")
+    ] = 8.0,
+    threads: Annotated[int, typer.Option(help="Threads of the host.")] = 1,
+    seed: Annotated[int, typer.Option(help="Of shapes and their order.")] = 0,
+    base: Annotated[
+        str | None,
+        typer.Option(help="Part whose constants stand where nothing is measured.", metavar="PART"),
+    ] = None,
+) -> None:
+    """Measure this computer's CPU or GPU and write a datasheet of it, with its own errors.
+
+    It goes on where it was left when the folder is there. Exit codes: 0 done, 1 too little was
+    measured, 2 bad input, 130 interrupted (the measurements are kept).
+    """
+    from hybridsim.calibration.command import calibrate as measure_and_fit
+    from hybridsim.calibration.command import print_calibration
+
+    try:
+        with raised_when_interrupted():
+            found = measure_and_fit(
+                out, device=device, minutes=minutes, threads=threads, seed=seed, base=base
+            )
+    except KeyboardInterrupt as error:
+        raise Interrupted(str(error) or "interrupted") from None
+    print_calibration(found)
+
+
+@app.command()
 def report(
     folder: Annotated[Path, typer.Argument(help="A run folder, or the folder of a study's point.")],
 ) -> None:

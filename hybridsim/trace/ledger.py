@@ -21,7 +21,7 @@ _ENERGIES = ("energy_j", "energy_low_j", "energy_high_j")
 ENERGY_COLUMNS = (*_KEY, *_ENERGIES)
 """Columns of the span table that the book reads."""
 
-_STRENGTH = ("assumed", "derived", "public", "paper", "given")
+_STRENGTH = ("assumed", "derived", "fitted", "public", "paper", "given")
 
 
 class EnergyRow(NamedTuple):

@@ -16,7 +16,7 @@ from hybridsim.scenario.datasheets.constants import CONSTANTS, PART_KINDS, PartK
 from hybridsim.scenario.nearest import one_of
 from hybridsim.scenario.quantity import describe, format_quantity
 
-STATUSES = ("paper", "public", "derived", "assumed")
+STATUSES = ("paper", "public", "fitted", "derived", "assumed")
 CONSTANT_SETS = ("paper", "realistic", "optimistic")
 _sheets: dict[tuple[str, Path], tuple[Datasheet, dict[Path, str]]] = {}
 _held: ContextVar[dict[tuple[str, str, Path | None], Datasheet] | None] = ContextVar(
@@ -28,8 +28,9 @@ _held: ContextVar[dict[tuple[str, str, Path | None], Datasheet] | None] = Contex
 class Constant:
     """One number of a datasheet in SI units.
 
-    ``status``: the papers' (paper), a public source (public), derived from one (derived), a guess
-    that reports must flag (assumed), or set in the scenario (given).
+    ``status``: the papers' (paper), a public source (public), fitted to measurements
+    (fitted), derived from a source (derived), a guess that reports must flag (assumed), or set in
+    the scenario (given).
     """
 
     value: float
