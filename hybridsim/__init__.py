@@ -13,6 +13,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hybridsim.calibration.command import calibrate as calibrate
+    from hybridsim.calibration.steps import time_steps as time_steps
     from hybridsim.errors import CapacityError as CapacityError
     from hybridsim.errors import HybridsimError as HybridsimError
     from hybridsim.errors import InputError as InputError
@@ -45,6 +47,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "hybridsim.calibration.command": ("calibrate",),
+    "hybridsim.calibration.steps": ("time_steps",),
     "hybridsim.errors": ("CapacityError", "HybridsimError", "InputError", "Problem"),
     "hybridsim.reports.chrome_json": ("write_chrome_json",),
     "hybridsim.reports.compare": ("compare_table", "write_comparison"),
@@ -83,6 +87,7 @@ __all__ = [
     "StudyResult",
     "Task",
     "Workload",
+    "calibrate",
     "compare_table",
     "load",
     "load_part",
@@ -93,6 +98,7 @@ __all__ = [
     "paired_ratio",
     "run",
     "study",
+    "time_steps",
     "to_latex",
     "write_chrome_json",
     "write_comparison",

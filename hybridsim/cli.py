@@ -1,4 +1,6 @@
-"""The command line: check, run, study, report, timeline, compare, parts, schema."""
+"""The command line: check, run, study, calibrate, kineto, report, timeline, compare, parts,
+schema.
+"""
 
 from __future__ import annotations
 
@@ -268,6 +270,32 @@ def calibrate(
     except KeyboardInterrupt as error:
         raise Interrupted(str(error) or "interrupted") from None
     print_calibration(found)
+
+
+@app.command()
+def kineto(
+    trace: Annotated[
+        Path, typer.Argument(help="What torch.profiler's export_chrome_trace wrote; also gzipped.")
+    ],
+    part: Annotated[str, typer.Option(help="A shipped GPU, or a path ending in .yaml.")],
+    out: Annotated[Path | None, typer.Option(help="All lines as CSV.")] = None,
+) -> None:
+    """Hold a profiler's trace of your own against a datasheet, operator by operator.
+
+    Profile with record_shapes=True. Of a trace with GPU kernels the kernels' times are compared, of
+    one of a CPU the operators'. What cannot be mapped is listed by name.
+    """
+    from hybridsim.calibration.kineto import table_of, texts_of, write_table
+    from hybridsim.scenario.datasheets.sheets import load_part
+
+    sheet = load_part("gpu", part)
+    table = table_of(trace, sheet)
+    if out is not None:
+        write_table(table, out)
+    for text in texts_of(table):
+        print(text)
+    if out is not None:
+        print(out)
 
 
 @app.command()

@@ -7,6 +7,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
+
 from hybridsim.calibration.contract import Fit
 from hybridsim.calibration.energy import NoMeter, Power, meter_of, power_of
 from hybridsim.calibration.measure import TABLE, measure, over_rounds, refused
@@ -16,7 +18,7 @@ from hybridsim.calibration.result import Result, calibrated
 from hybridsim.errors import InputError
 from hybridsim.progress import CalibrationReporter
 from hybridsim.scenario.datasheets.sheets import Datasheet, load_part, part_names
-from hybridsim.tasks.device import check_device, on_host
+from hybridsim.tasks.device import on_host
 
 MOST_MINUTES = 10.0
 
@@ -62,7 +64,6 @@ def calibrate(
         KeyboardInterrupt: it was interrupted; what was measured is kept.
     """
     asked, folder = _checked(Asked(device, minutes, threads, seed)), Path(out)
-    check_device(device)
     with on_host(device, threads):
         found = device_of(folder, asked)
     sheet = load_part("gpu", base or _base(found))
@@ -106,6 +107,8 @@ def print_calibration(found: Calibration) -> None:
 def _checked(asked: Asked) -> Asked:
     if asked.device not in ("cpu", "cuda"):
         raise InputError(f"--device: expected cpu or cuda, got {asked.device!r}")
+    if asked.device == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device: expected a device that is present, got 'cuda' and none is")
     if not 0 < asked.minutes <= MOST_MINUTES:
         raise InputError(f"--minutes: expected > 0 and <= {MOST_MINUTES:g}, got {asked.minutes:g}")
     if asked.threads < 1:
