@@ -98,9 +98,10 @@ def _texts(operator: Operator) -> tuple[str, str]:
     for size, kind in zip(dims, types, strict=False):
         if not isinstance(size, list):
             continue
-        if kind in _TYPES:
+        dtype = _type(kind)
+        if dtype is not None:
             sizes.append(_size(size))
-            names[str(_TYPES[kind]).removeprefix("torch.")] = None
+            names[str(dtype).removeprefix("torch.")] = None
         elif kind == "TensorList":
             sizes.append("+".join(_size(one) for one in size if isinstance(one, list)))
     return " ".join(sizes), " ".join(names)
@@ -172,8 +173,8 @@ def _argument(wanted: str, cell: tuple[Json, ...], kinds: list[Json]) -> Value:
     if "Tensor" in wanted:
         if "List" in wanted:
             return _tensors(dims, strides, kinds) if kind == "TensorList" else None
-        return _tensor(dims, strides, _TYPES.get(kind))
-    if kind in _TYPES or not isinstance(concrete, str) or concrete == "":
+        return _tensor(dims, strides, _type(kind))
+    if _type(kind) is not None or not isinstance(concrete, str) or concrete == "":
         return None
     if "str" in wanted:
         return concrete
@@ -183,6 +184,10 @@ def _argument(wanted: str, cell: tuple[Json, ...], kinds: list[Json]) -> Value:
     except ValueError:
         return {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}.get(text)
     return value if isinstance(value, list) == ("List" in wanted) else None
+
+
+def _type(kind: Json) -> torch.dtype | None:
+    return _TYPES.get(kind) if isinstance(kind, str) else None
 
 
 def _tensor(dims: Json, strides: Json, dtype: torch.dtype | None) -> Tensor | None:
@@ -198,7 +203,7 @@ def _tensors(dims: Json, strides: Json, kinds: list[Json]) -> list[Tensor] | Non
     """A list of tensors; their type is the other arguments', or float32: a trace says none."""
     if not isinstance(dims, list):
         return None
-    dtype = next((_TYPES[kind] for kind in kinds if kind in _TYPES), torch.float32)
+    dtype = next(filter(None, map(_type, kinds)), torch.float32)
     some = (
         strides if isinstance(strides, list) and len(strides) == len(dims) else [None] * len(dims)
     )

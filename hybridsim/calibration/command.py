@@ -67,7 +67,6 @@ def calibrate(
     with on_host(device, threads):
         found = device_of(folder, asked)
     sheet = load_part("gpu", base or _base(found))
-    finds = fit or _default_fit()
     try:
         with CalibrationReporter(f"calibrate {device}") as reporter:
             visits = measure(folder, asked, found, reporter.progress)
@@ -75,7 +74,7 @@ def calibrate(
                 reporter.say(f"not measured: {case.operator} {case.shape} {case.dtype}: refused")
             power = _power(found, reporter)
             reporter.say(f"fitting {len(over_rounds(visits))} measurements")
-            result = calibrated(sheet, over_rounds(visits), found, finds, power)
+            result = calibrated(sheet, over_rounds(visits), found, fit or _default_fit(), power)
     except KeyboardInterrupt:
         kept = folder / TABLE
         raise KeyboardInterrupt(

@@ -16,6 +16,7 @@ from hybridsim.errors import HybridsimError
 
 _RAPL = Path("/sys/class/powercap")
 _READINGS, _BETWEEN_S = 8, 0.4
+_SIDE = 2048  # of the matrices
 
 
 class Power(NamedTuple):
@@ -114,7 +115,7 @@ def meter_of(device: str) -> Meter:
 def power_of(meter: Meter, device: str) -> Power:
     """Idle, then under large matrix products, several seconds each."""
     clock = clock_of(device)
-    a = torch.rand(2048, 2048, device=device)
+    a = torch.rand(_SIDE, _SIDE, device=device)
 
     def busy() -> None:
         ends = time.monotonic() + _BETWEEN_S

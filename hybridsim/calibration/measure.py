@@ -114,7 +114,7 @@ def _visit_steps(case: Case, device: str, threads: int) -> Timing:
 
 def _append(path: Path, found: Visit) -> None:
     """One more row, in one write; the head before the first."""
-    cells = (*found.case, found.round, *found.timing, round(found.spent_s, 6))
+    cells = (*found.case, found.round, *found.timing, found.spent_s)
     text = ",".join(map(str, cells)) + "\n"
     try:
         new = not path.exists()
