@@ -1,0 +1,1 @@
+"""How far the model of digital processors is off measurements."""
