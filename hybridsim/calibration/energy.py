@@ -1,4 +1,6 @@
-"""Power of the device, where something reads it: NVML of a GPU, RAPL of a CPU's packages."""
+"""Power of the device, where something reads it: NVML of a GPU, RAPL of a CPU's packages, or Zeus,
+which reads other boards too, and RAPL through its daemon where only root may.
+"""
 
 from __future__ import annotations
 
@@ -103,13 +105,56 @@ class Nvml(Meter):
         return float(self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._device)) * 1e-3
 
 
+class Zeus(Meter):
+    """What Zeus reads (ml.energy/zeus): a board, or the packages of a CPU.
+
+    Raises:
+        NoMeter: it is not installed, or reads nothing here.
+    """
+
+    _WINDOW = "hybridsim"
+
+    def __init__(self, device: str) -> None:
+        try:
+            from zeus.monitor import ZeusMonitor
+        except ImportError:
+            raise NoMeter("zeus is not installed: pip install hybridsim[zeus]") from None
+        boards = [0] if device == "cuda" else []
+        packages: list[int] | None = [] if device == "cuda" else None  # None: all
+        try:
+            self._monitor = ZeusMonitor(gpu_indices=boards, cpu_indices=packages)
+            self._monitor.begin_window(self._WINDOW, sync_execution=False)
+            self._whole_j, self._read = 0.0, False
+            self.joules()
+        except Exception as error:  # of its own classes, of drivers, of a daemon
+            raise NoMeter(f"zeus: {error}") from None
+        if not self._read:
+            raise NoMeter("zeus: nothing to read")
+        self.name = "Zeus"
+
+    def joules(self) -> float:
+        """One window after the other, added up."""
+        window = self._monitor.end_window(self._WINDOW, sync_execution=False)
+        self._monitor.begin_window(self._WINDOW, sync_execution=False)
+        found = [*window.gpu_energy.values(), *(window.cpu_energy or {}).values()]
+        self._read = self._read or bool(found)
+        self._whole_j += sum(found)
+        return self._whole_j
+
+
 def meter_of(device: str) -> Meter:
-    """What reads the power of a device.
+    """What reads the power of a device: its own counters, or Zeus.
 
     Raises:
         NoMeter: nothing does.
     """
-    return Nvml() if device == "cuda" else Rapl()
+    try:
+        return Nvml() if device == "cuda" else Rapl()
+    except NoMeter as error:
+        try:
+            return Zeus(device)
+        except NoMeter as other:
+            raise NoMeter(f"{error}; {other}") from None
 
 
 def power_of(meter: Meter, device: str) -> Power:

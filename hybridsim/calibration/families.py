@@ -32,7 +32,7 @@ class Case(NamedTuple):
     """One thing to measure, as the table of measurements names it.
 
     Attributes:
-        family: of operators, or ``step``.
+        family: of operators, ``launch`` or ``step``.
         operator: which of the family; of a step its algorithm.
         shape: sizes joined by ``x``; of a step the network and its options.
         dtype: ``float32`` or ``float64``.
@@ -334,6 +334,21 @@ FAMILIES: Mapping[str, Family] = {
 }
 
 
+LAUNCH = "launch"
+"""The family of every operator on one element: what it costs to call one that has nothing to do."""
+_HOME = {operator: name for name, family in FAMILIES.items() for operator in family.operators}
+
+
+def check_case(case: Case) -> None:
+    """Raise ValueError for an operator's case that is none."""
+    home = _HOME.get(case.operator)
+    if home is None or case.family not in (home, LAUNCH) or case.dtype not in DTYPES:
+        raise ValueError(f"{case.family}, {case.operator}, {case.dtype}")
+    sizes = shape_of(case)
+    if len(sizes) != len(FAMILIES[home].most) or min(sizes) < 1:
+        raise ValueError(f"{case.operator} of {case.shape}")
+
+
 def shape_of(case: Case) -> Shape:
     """The sizes of an operator's case."""
     return tuple(map(int, case.shape.split("x")))
@@ -341,7 +356,7 @@ def shape_of(case: Case) -> Shape:
 
 def operands(case: Case, device: str) -> tuple[Callable[..., Value], tuple[Value, ...]]:
     """The function of an operator's case, and its arguments on a device (``meta``: shapes)."""
-    operator = FAMILIES[case.family].operators[case.operator]
+    operator = FAMILIES[_HOME[case.operator]].operators[case.operator]
     make = Maker(device, getattr(torch, case.dtype))
     return operator.function, operator.arguments(make, shape_of(case))
 
@@ -355,13 +370,12 @@ def kernels(case: Case) -> tuple[Kernel, ...]:
 def draw(number: int, seed: int, rates: Rates, largest_s: float) -> list[Case]:
     """The first ``number`` operators' cases of a seed; more of them begin with the same.
 
-    Each of the first cases is one element, of every operator in turn: what an operator costs that
-    has nothing to do.
+    The first are those of the family ``launch``.
     """
     found = [
-        Case(family, operator, "x".join("1" * len(kind.most)), dtype)
+        Case(LAUNCH, operator, "x".join("1" * len(kind.most)), dtype)
         for dtype in DTYPES
-        for family, kind in FAMILIES.items()
+        for kind in FAMILIES.values()
         for operator in kind.operators
     ]
     names, weights = list(FAMILIES), [kind.share for kind in FAMILIES.values()]

@@ -4,20 +4,21 @@ was left.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import math
 import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
 from hybridsim.calibration.clock import Clock, Timing, clock_of
-from hybridsim.calibration.families import DTYPES, FAMILIES, Case, operands, shape_of
+from hybridsim.calibration.families import Case, check_case, operands
 from hybridsim.calibration.networks import STEP, scenario_of, task_of
 from hybridsim.calibration.plan import Asked, Device, rounds
 from hybridsim.calibration.steps import timed_steps
@@ -75,7 +76,7 @@ def measure(
     visits = read_visits(path) if path.exists() else []
     known = {(visit.round, visit.case) for visit in visits}
     spent_s, budget_s = sum(visit.spent_s for visit in visits), 60.0 * asked.minutes
-    with on_host(asked.device, asked.threads):
+    with on_host(asked.device, asked.threads), _without_tf32():
         torch.manual_seed(asked.seed)
         clock = clock_of(asked.device)
         for number, case in rounds(asked, device):
@@ -91,6 +92,20 @@ def measure(
             visits.append(found)
             spent_s += found.spent_s
     return visits
+
+
+@contextlib.contextmanager
+def _without_tf32() -> Iterator[None]:
+    """Float32 is what it says: torch's default for convolutions on a GPU is not."""
+    switches: list[Any] = [torch.backends.cuda.matmul, torch.backends.cudnn]  # Any: of torch
+    before = [switch.allow_tf32 for switch in switches]
+    for switch in switches:
+        switch.allow_tf32 = False
+    try:
+        yield
+    finally:
+        for switch, value in zip(switches, before, strict=True):
+            switch.allow_tf32 = value
 
 
 def visit(case: Case, clock: Clock, threads: int) -> Timing:
@@ -165,12 +180,8 @@ def _check(case: Case) -> None:
     """Raise what is wrong with a case."""
     if case.family == STEP:
         scenario_of(case, "cpu", 1)
-        return
-    family, sizes = FAMILIES[case.family], shape_of(case)
-    if case.operator not in family.operators or len(sizes) != len(family.most):
-        raise ValueError(f"no operator {case.operator} of {case.shape}")
-    if min(sizes) < 1 or case.dtype not in DTYPES:
-        raise ValueError(f"no operands of {case.shape} in {case.dtype}")
+    else:
+        check_case(case)
 
 
 def over_rounds(visits: list[Visit]) -> list[Measured]:

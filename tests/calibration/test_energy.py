@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
@@ -87,6 +87,45 @@ def test_a_board_without_a_counter_says_so(monkeypatch):
     monkeypatch.setitem(sys.modules, "pynvml", None)
     with pytest.raises(NoMeter, match="pynvml is not installed"):
         Nvml()
+
+
+class Monitor:
+    """A stand-in for Zeus: each window holds what was used since it began."""
+
+    used, asked = 0.0, None
+
+    def __init__(self, gpu_indices, cpu_indices):
+        Monitor.asked, self.begun = (gpu_indices, cpu_indices), None
+
+    def begin_window(self, name, sync_execution):
+        assert self.begun is None and not sync_execution
+        self.begun = Monitor.used
+
+    def end_window(self, name, sync_execution):
+        found, self.begun = Monitor.used - self.begun, None
+        boards, packages = Monitor.asked
+        half = {0: found / 2, 1: found / 2} if packages is None else None
+        return SimpleNamespace(gpu_energy=dict.fromkeys(boards, found), cpu_energy=half)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_zeus_reads_what_has_no_counter_of_its_own(monkeypatch, tmp_path, device):
+    monkeypatch.setattr(module, "Rapl", lambda: Rapl(tmp_path))
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    monkeypatch.setitem(sys.modules, "zeus", ModuleType("zeus"))
+    monkeypatch.setitem(sys.modules, "zeus.monitor", SimpleNamespace(ZeusMonitor=Monitor))
+    Monitor.used = 0.0
+    meter = meter_of(device)
+    for joules in (3.0, 3.0, 10.5):
+        Monitor.used = joules
+        assert meter.joules() == pytest.approx(joules)
+
+
+def test_without_zeus_both_reasons_are_said(monkeypatch, tmp_path):
+    monkeypatch.setattr(module, "Rapl", lambda: Rapl(tmp_path))
+    monkeypatch.setitem(sys.modules, "zeus.monitor", None)
+    with pytest.raises(NoMeter, match="no RAPL counters in .*; zeus is not installed"):
+        meter_of("cpu")
 
 
 @given(idle=st.floats(1, 100), extra=st.floats(0, 300))
