@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
-from hybridsim.calibration.contract import Fit
+from hybridsim.calibration.contract import Fit, Fitted, Row
 from hybridsim.calibration.energy import NoMeter, Power, meter_of, power_of
 from hybridsim.calibration.measure import TABLE, measure, over_rounds, refused
 from hybridsim.calibration.part_file import ERRORS, PART, write_part, write_tables
@@ -134,8 +135,17 @@ def _base(device: Device) -> str:
 
 
 def _default_fit() -> Fit:
-    found: Fit = import_module("hybridsim.calibration.fit").fit
-    return found
+    """The fit of the model of GPUs."""
+    module = import_module("hybridsim.calibration.fit")
+
+    def fit(
+        constants: Mapping[str, float], rows: Sequence[Row], free: Sequence[str]
+    ) -> Mapping[str, Fitted]:
+        measurements = [module.Measurement(*row) for row in rows]
+        found: Mapping[str, Fitted] = module.fit(constants, measurements, free).constants
+        return found
+
+    return fit
 
 
 def _power(device: Device, reporter: CalibrationReporter) -> Power | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hybridsim.calibration.aten import FORM, counted_call, is_known, kernels_of
-from hybridsim.calibration.prediction import LAUNCH, device_seconds_of, seconds_of
+from hybridsim.calibration.prediction import in_a_loop, on_device, seconds_of
 from hybridsim.calibration.trace_file import Operator, TraceFile, read_trace
 from hybridsim.errors import InputError
 from hybridsim.files import write_whole
@@ -75,7 +75,7 @@ def table_of(path: Path | str, sheet: Datasheet) -> Table:
     """Every operator of a trace, measured and predicted.
 
     Of a trace with kernels the device's time is predicted, without launches. Of one without, a
-    call: its launch counts at the low end of its range, since Python has no part in it.
+    call as in a loop: Python between the calls has no part in it.
 
     Args:
         path: what ``torch.profiler``'s ``export_chrome_trace`` wrote, with ``record_shapes=True``.
@@ -88,12 +88,8 @@ def table_of(path: Path | str, sheet: Datasheet) -> Table:
     if not trace.operators:
         raise InputError(f"{path}: expected operators (events of category cpu_op), got none")
     on_gpu = bool(trace.kernels)
-    if on_gpu:
-        price: Callable[[tuple[Kernel, ...]], float] = lambda work: device_seconds_of(sheet, work)  # noqa: E731
-    else:
-        loop = sheet.overridden({LAUNCH: sheet.bounds(LAUNCH)[0]})
-        price = lambda work: seconds_of(loop, work)  # noqa: E731
-    rows = _Rows(price)
+    priced = on_device(sheet) if on_gpu else in_a_loop(sheet)
+    rows = _Rows(lambda work: seconds_of(priced, work))
     total_s = rows.kernels(trace) if on_gpu else rows.calls(trace)
     lines = sorted(rows.lines.values(), key=lambda line: -line.measured_s)
     missing = sorted(rows.missing.values(), key=lambda one: -one.measured_s)

@@ -10,8 +10,18 @@ from hybridsim.hardware.requests import Compute
 from hybridsim.scenario.datasheets.sheets import Datasheet
 from hybridsim.work import Kernel, Work
 
-LAUNCH = "launch_asynchronous_s"
-"""What a launch costs the host: less in a loop of one operator than in a whole step."""
+_INTERVAL = ("launch_interval_s", "launch_asynchronous_s")
+_FLOORS = ("launch_asynchronous_s", "launch_synchronous_s")
+
+
+def interval_of(sheet: Datasheet) -> str:
+    """The constant that a launch costs the host."""
+    return next(name for name in _INTERVAL if name in sheet.constants)
+
+
+def floors_of(sheet: Datasheet) -> list[str]:
+    """The constants of which every launch takes one, whatever it computes."""
+    return [name for name in sheet.constants if name.endswith("_floor_s") or name in _FLOORS]
 
 
 def seconds_of(sheet: Datasheet, kernels: Sequence[Kernel]) -> float:
@@ -19,9 +29,17 @@ def seconds_of(sheet: Datasheet, kernels: Sequence[Kernel]) -> float:
     return price(sheet, Compute(Work(tuple(kernels)))).duration_ps * 1e-12
 
 
-def device_seconds_of(sheet: Datasheet, kernels: Sequence[Kernel]) -> float:
-    """Seconds that the device itself is at it, launches left out."""
-    return seconds_of(sheet.overridden({LAUNCH: 0.0}), kernels)
+def on_device(sheet: Datasheet) -> Datasheet:
+    """The sheet without the host: what is left is the device's time."""
+    return sheet.overridden({interval_of(sheet): 0.0})
+
+
+def in_a_loop(sheet: Datasheet) -> Datasheet:
+    """The sheet of calls in a loop, without the host's part of whole steps: floors at the low end
+    of their ranges.
+    """
+    lowest = {name: sheet.bounds(name)[0] for name in floors_of(sheet)}
+    return sheet.overridden(lowest | {interval_of(sheet): sheet.bounds(interval_of(sheet))[0]})
 
 
 def constants_read(sheet: Datasheet, works: Iterable[Sequence[Kernel]]) -> set[str]:

@@ -1,8 +1,7 @@
 """From measurements to a datasheet: what is fitted on which rows, and how far it is off the rest.
 
-Two fits, one after the other. Single operators in a loop set all constants of the device; then
-whole steps set what a launch costs the host, which in a step is several times what it is in a loop
-(layers of Python, automatic differentiation). Rows that are held out enter neither.
+Single operators in a loop set all constants of the device; then whole steps set what a launch costs
+there (``launches``). Rows that are held out enter neither.
 """
 
 from __future__ import annotations
@@ -15,10 +14,11 @@ from typing import NamedTuple
 from hybridsim.calibration.contract import Fit, Fitted, Row
 from hybridsim.calibration.energy import Power
 from hybridsim.calibration.families import Case, kernels
+from hybridsim.calibration.launches import with_launches
 from hybridsim.calibration.measure import STEPS, Measured
 from hybridsim.calibration.networks import STEP, scenario_of, task_of
 from hybridsim.calibration.plan import Device
-from hybridsim.calibration.prediction import LAUNCH, constants_read, seconds_of
+from hybridsim.calibration.prediction import constants_read, on_device, seconds_of
 from hybridsim.calibration.steps import counted_steps
 from hybridsim.errors import HybridsimError
 from hybridsim.scenario.datasheets.constants import CONSTANTS
@@ -31,7 +31,8 @@ _PEAKS = {
 }
 _BANDWIDTH = "memory_bandwidth_byte_per_s"
 _UNITS = {spec.name: spec.unit for spec in CONSTANTS["gpu"]}
-_WAITED = "launch_synchronous_s"
+_UNITS_THAT_RUN = "multiprocessors"
+_OWN = (_BANDWIDTH, _UNITS_THAT_RUN, "launch_interval_s")
 FEWEST_ROWS = 3
 
 
@@ -129,29 +130,26 @@ def calibrated(
     start = _with_device(base, operators, device, source)
     free = sorted(filter(_is_free, constants_read(start, (row.kernels for row in kept))))
     text = f"{source}; fit to {len(kept)} operators"
-    in_a_loop = _fitted(start, fit(_values(start), kept, free), text)
-    launch = fit(_values(in_a_loop), kept_steps, [LAUNCH])
-    text = f"{source}; fit to {len(kept_steps)} times {STEPS} whole steps; low: in a loop"
-    whole = _fitted(in_a_loop, launch, text)
-    found = whole.constants[LAUNCH]
-    lowest = min(found.low, in_a_loop.constants[LAUNCH].value)
-    constants = {**whole.constants, LAUNCH: replace(found, low=lowest)}
-    if device.device == "cpu":  # nobody waits for a CPU's launches but the host that makes them
-        constants[_WAITED] = constants[LAUNCH]
+    loop = _fitted(start, fit(_values(start), kept, free), text)
+    text = f"{source}; fit to {len(kept_steps)} times {STEPS} whole steps"
+    cpu = device.device == "cpu"
+    sheet = with_launches(loop, kept_steps, text, synchronous=cpu)
+    constants = dict(sheet.constants)
     if power is not None:
-        constants |= _with_power(power, source)
-    sheet = replace(whole, constants=constants, description=f"Measured: {device.text}")
+        found = _with_power(power, source)
+        constants |= {name: one for name, one in found.items() if name in constants}
+    sheet = replace(sheet, constants=constants, description=f"Measured: {device.text}")
     predictions = [
         Prediction(one, row, seconds_of(priced, row.kernels))
-        for group, priced in ((operators, in_a_loop), (steps, sheet))
+        for group, priced in ((operators, on_device(loop) if not cpu else loop), (steps, sheet))
         for one, row in group
     ]
     return Result(sheet, predictions)
 
 
 def _is_free(name: str) -> bool:
-    """Peaks are the device's, and a coefficient is a number of operations; the rest is fitted."""
-    return not (name.startswith("peak_") or name == _BANDWIDTH or name.endswith("_coefficient"))
+    """What is fitted: no rate that is the device's own, no number of operations or of units."""
+    return not (name.startswith("peak_") or name.endswith("_coefficient") or name in _OWN)
 
 
 def _values(sheet: Datasheet) -> dict[str, float]:
@@ -187,10 +185,11 @@ def _with_device(
             found |= {name: (max(rates, default=0.0), "best that was reached") for name in names}
         best = max(sum(k.bytes * k.count for k in row.kernels) / m.seconds for m, row in operators)
         found[_BANDWIDTH] = (best, "best that was reached")
+        found[_UNITS_THAT_RUN] = (float(device.threads), "threads")
     constants = {
         name: Constant(value, value, value, _UNITS[name], "fitted", f"{source}; {how}")
         for name, (value, how) in found.items()
-        if value > 0
+        if value > 0 and name in base.constants
     }
     return replace(base, constants={**base.constants, **constants})
 
@@ -198,7 +197,8 @@ def _with_device(
 def _with_power(power: Power, source: str) -> dict[str, Constant]:
     """Watts under a large matrix product, and idle."""
     text = f"{source}; {power.meter}"
-    return {
+    whole = Constant(1.0, 1.0, 1.0, "", "fitted", f"{text}: tdp is what was drawn")
+    return {"active_share": whole} | {
         name: Constant(watts, low, high, "W", "fitted", text)
         for name, (watts, low, high) in (("tdp_w", power.busy_w), ("idle_w", power.idle_w))
     }

@@ -22,7 +22,7 @@ from torch.profiler import ProfilerActivity, profile
 import hybridsim
 from hybridsim.calibration.aten import counted_call, kernels_of
 from hybridsim.calibration.kineto import table_of, texts_of, write_table
-from hybridsim.calibration.prediction import LAUNCH, device_seconds_of, seconds_of
+from hybridsim.calibration.prediction import in_a_loop, on_device, seconds_of
 from hybridsim.calibration.trace_file import read_trace
 from hybridsim.errors import InputError
 from hybridsim.operations.count import count
@@ -124,9 +124,8 @@ def test_a_call_costs_its_work_and_a_launch_in_a_loop(tmp_path):
     path = exported(tmp_path / "t.json", lambda: [torch.mm(a, b) for _ in range(5)])
     work, _ = count(torch.mm, (a, b), {})
     (line,) = table_of(path, GPU).lines
-    loop = GPU.overridden({LAUNCH: GPU.bounds(LAUNCH)[0]})
     assert line[:4] == ("aten::mm", "7x8 8x9", "float32", 5)
-    assert line.predicted_s == pytest.approx(5 * seconds_of(loop, work.kernels))
+    assert line.predicted_s == pytest.approx(5 * seconds_of(in_a_loop(GPU), work.kernels))
 
 
 def test_without_shapes_nothing_is_mapped_and_it_says_why(tmp_path):
@@ -205,8 +204,8 @@ def test_kernels_belong_to_the_operator_that_launched_them(tmp_path, name, seed)
     assert {
         line[:4]: (round(1e6 * line.measured_s, 6), line.predicted_s) for line in table.lines
     } == {
-        ("aten::addmm", "6 4x5 5x6", "float32", 1): (10, device_seconds_of(GPU, addmm)),
-        ("aten::mm", "4x5 5x6", "float32", 2): (24, 2 * device_seconds_of(GPU, product)),
+        ("aten::addmm", "6 4x5 5x6", "float32", 1): (10, seconds_of(on_device(GPU), addmm)),
+        ("aten::mm", "4x5 5x6", "float32", 2): (24, 2 * seconds_of(on_device(GPU), product)),
     }
     assert {(one.name, round(1e6 * one.measured_s, 6)) for one in table.missing} == {
         ("mine::fused: fused_kernel", 17),
