@@ -158,7 +158,9 @@ def _values(sheet: Datasheet) -> dict[str, float]:
 
 def _fitted(sheet: Datasheet, found: Mapping[str, Fitted], source: str) -> Datasheet:
     constants = {
-        name: Constant(one.value, one.low, one.high, _UNITS[name], "fitted", source)
+        name: Constant(
+            float(one.value), float(one.low), float(one.high), _UNITS[name], "fitted", source
+        )
         for name, one in found.items()
     }
     return replace(sheet, constants={**sheet.constants, **constants})
