@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+from functools import cache
 from typing import Any
 
 import torch
@@ -41,27 +42,38 @@ class Unmapped(HybridsimError):
     """An operator whose work cannot be counted from what the trace says."""
 
 
-FORM = ("Input Dims", "Input type", "Input Strides", "Concrete Inputs")
-"""What an event says of its arguments: equal in these, equal in cost."""
+_FORM = ("Input Dims", "Input type", "Input Strides", "Concrete Inputs")
 
 
 def counted_call(operator: Operator | None) -> Operator | None:
     """The call that is counted of all those around a call: the outermost that is no composite."""
-    counted = [one for one in chain(operator) if _overloads(one.name) and not _composite(one.name)]
+    counted = [one for one in chain(operator) if _overloads(one.name) and not _composite(one)]
     return counted[-1] if counted else None
 
 
-_cache: dict[str, tuple[list[Any], bool]] = {}  # Any: torch's overloads
+def _composite(operator: Operator) -> bool:
+    """Is a call made of other operators, above autograd? By the overload that takes its arguments;
+    where none does, if all are.
+    """
+    key = (operator.name, form_of(operator))
+    if key not in _composites:
+        taken = [one for one in _overloads(operator.name) if _arguments(operator, one) is not None]
+        implicit = torch._C.DispatchKey.CompositeImplicitAutograd
+        found = [one.has_kernel_for_dispatch_key(implicit) for one in taken[:1]]
+        if not taken:
+            found = [one.has_kernel_for_dispatch_key(implicit) for one in _overloads(operator.name)]
+        _composites[key] = all(found)
+    return _composites[key]
 
 
-def _overloads(name: str) -> list[Any]:  # Any: torch's overloads
-    """Those that torch has under a name, in torch's order; none of what is no operator."""
-    return _looked_up(name)[0]
+_composites: dict[tuple[str, str], bool] = {}
 
 
-def _composite(name: str) -> bool:
-    """Is it made of other operators, above autograd?"""
-    return _looked_up(name)[1]
+def form_of(operator: Operator) -> str:
+    """What an event says of its arguments: equal in this, equal in cost."""
+    if operator.form is None:
+        operator.form = json.dumps([operator.arguments.get(key) for key in _FORM])
+    return operator.form
 
 
 def is_known(name: str) -> bool:
@@ -69,15 +81,13 @@ def is_known(name: str) -> bool:
     return bool(_overloads(name)) or "::" not in name or name.startswith("autograd::")
 
 
-def _looked_up(name: str) -> tuple[list[Any], bool]:  # Any: torch's overloads
-    if name not in _cache:
-        space, _, rest = name.partition("::")
-        packet = getattr(getattr(torch.ops, space), rest, None) if rest.isidentifier() else None
-        overloads = [getattr(packet, one) for one in packet.overloads()] if packet else []
-        found = [one for one in overloads if torch._C._dispatch_has_kernel(one.name())]
-        key = torch._C.DispatchKey.CompositeImplicitAutograd
-        _cache[name] = found, any(one.has_kernel_for_dispatch_key(key) for one in found)
-    return _cache[name]
+@cache
+def _overloads(name: str) -> tuple[Any, ...]:  # Any: torch's overloads
+    """Those that torch has under a name, in torch's order; none of what is no operator."""
+    space, _, rest = name.partition("::")
+    packet = getattr(getattr(torch.ops, space), rest, None) if rest.isidentifier() else None
+    found = [getattr(packet, one) for one in packet.overloads()] if packet else []
+    return tuple(one for one in found if torch._C._dispatch_has_kernel(one.name()))
 
 
 def kernels_of(operator: Operator) -> tuple[str, str, tuple[Kernel, ...] | str]:
@@ -140,7 +150,7 @@ def _arguments(
     overload: Any,  # Any: torch's
 ) -> tuple[list[Value], dict[str, Value]] | None:
     """The arguments of a call, by place and by name; None where the overload does not take them."""
-    given = [operator.arguments.get(key) for key in FORM]
+    given = [operator.arguments.get(key) for key in _FORM]
     size = len(given[0]) if isinstance(given[0], list) else 0
     columns = [
         one if isinstance(one, list) and len(one) == size else [None] * size for one in given
@@ -151,14 +161,9 @@ def _arguments(
     positional: list[Value] = []
     named: dict[str, Value] = {}
     for wanted, cell in zip(schema, zip(*columns, strict=True), strict=False):
-        kind, value = str(wanted.type), None
-        if kind == "Optional[Device]":
-            value = "meta"  # wherever it was
-        else:
-            value = _argument(kind, cell, columns[1])
-        if value is None and wanted.has_default_value():
-            value = wanted.default_value
-        if value is None and not kind.startswith("Optional"):
+        try:
+            value = _argument(wanted, cell, columns[1])
+        except _Another:
             return None
         if wanted.kwarg_only:
             named[wanted.name] = value
@@ -167,23 +172,68 @@ def _arguments(
     return positional, named
 
 
-def _argument(wanted: str, cell: tuple[Json, ...], kinds: list[Json]) -> Value:
-    """One argument; None where the trace says none, or none of this kind."""
-    dims, kind, strides, concrete = cell
-    if "Tensor" in wanted:
-        if "List" in wanted:
-            return _tensors(dims, strides, kinds) if kind == "TensorList" else None
-        return _tensor(dims, strides, _type(kind))
-    if _type(kind) is not None or not isinstance(concrete, str) or concrete == "":
-        return None
-    if "str" in wanted:
-        return concrete
+class _Another(Exception):
+    """The trace says an argument that this schema does not take."""
+
+
+def _argument(
+    wanted: Any,  # Any: torch's, of a schema
+    cell: tuple[Json, ...],
+    kinds: list[Json],
+) -> Value:
+    """One argument of a call.
+
+    Raises:
+        _Another: it is of another type, or there is none and there must be one.
+    """
+    dims, given, strides, concrete = cell
+    kind, dtype = str(wanted.type), _type(given)
+    if kind == "Optional[Device]":
+        return "meta"  # wherever it was
+    if "Tensor" in kind and "List" in kind and given == "TensorList":
+        found: Value = _tensors(dims, strides, kinds)
+    elif "Tensor" in kind and dtype is not None:
+        found = _tensor(dims, strides, dtype)
+    elif given in ("", None) and concrete in ("", None):
+        if kind.startswith("Optional"):
+            return None
+        unsaid = concrete is None or "str" in kind  # texts never are, scalars in newer traces
+        if unsaid and wanted.has_default_value():
+            return wanted.default_value
+        raise _Another
+    elif "Tensor" in kind or dtype is not None or not isinstance(concrete, str):
+        raise _Another
+    else:
+        return _scalar(kind, concrete)
+    if found is None:
+        raise _Another
+    return found
+
+
+def _scalar(kind: str, concrete: str) -> Value:
+    """A number or a list of numbers.
+
+    Raises:
+        _Another: it is no ``kind``.
+    """
     text = concrete.replace("True", "true").replace("False", "false")
     try:
         value = json.loads(f"{text}0" if text.endswith(".") else text)
-    except ValueError:
-        return {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}.get(text)
-    return value if isinstance(value, list) == ("List" in wanted) else None
+    except (ValueError, RecursionError):
+        value = {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}.get(text)
+    some = value if isinstance(value, list) else [value]
+    if isinstance(value, list) != ("List" in kind) or not all(_is(kind, one) for one in some):
+        raise _Another
+    return value
+
+
+def _is(wanted: str, value: Json) -> bool:
+    """Is a number of the type that a schema names?"""
+    if "bool" in wanted:
+        return isinstance(value, bool)
+    if "int" in wanted:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, int | float)
 
 
 def _type(kind: Json) -> torch.dtype | None:

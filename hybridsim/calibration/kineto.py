@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from hybridsim.calibration.aten import FORM, counted_call, is_known, kernels_of
+from hybridsim.calibration.aten import counted_call, form_of, is_known, kernels_of
 from hybridsim.calibration.prediction import in_a_loop, on_device, seconds_of
 from hybridsim.calibration.trace_file import Operator, TraceFile, read_trace
 from hybridsim.errors import InputError
@@ -101,7 +100,7 @@ class _Rows:
 
     def __init__(self, price: Callable[[tuple[Kernel, ...]], float]) -> None:
         self._price = price
-        self._known: dict[str, tuple[str, str, tuple[Kernel, ...] | str]] = {}
+        self._known: dict[tuple[str, str], tuple[str, str, tuple[Kernel, ...] | str]] = {}
         self.lines: dict[tuple[str, str, str], Line] = {}
         self.missing: dict[tuple[str, str], Missing] = {}
         self.host_s = 0.0
@@ -141,7 +140,7 @@ class _Rows:
 
     def _add(self, operator: Operator, seconds: float) -> bool:
         """Add a call; False: it computes nothing."""
-        form = f"{operator.name} {json.dumps([operator.arguments.get(key) for key in FORM])}"
+        form = operator.name, form_of(operator)
         if form not in self._known:
             self._known[form] = kernels_of(operator)
         shape, dtype, found = self._known[form]

@@ -35,7 +35,7 @@ def with_launches(
         source: of the constants that change.
         synchronous: the host computes as well (a CPU).
     """
-    if not synchronous and interval_of(sheet) not in floors_of(sheet):
+    if not on_top(sheet, synchronous):
         return _with_interval(sheet, steps, source)
     over = [(row.measured_s - seconds_of(sheet, row.kernels)) / row.launches for row in steps]
     _, median, high = np.maximum(np.quantile(over, _COVER), 0.0)
@@ -51,6 +51,11 @@ def with_launches(
             f"{source}; low: in a loop",
         )
     return replace(sheet, constants={**sheet.constants, **constants})
+
+
+def on_top(sheet: Datasheet, synchronous: bool) -> bool:
+    """Whether a launch's cost comes on top of what is launched, rather than beside it."""
+    return synchronous or interval_of(sheet) in floors_of(sheet)
 
 
 def _with_interval(sheet: Datasheet, steps: Sequence[Row], source: str) -> Datasheet:

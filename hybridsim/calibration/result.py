@@ -14,7 +14,7 @@ from typing import NamedTuple
 from hybridsim.calibration.contract import Fit, Fitted, Row
 from hybridsim.calibration.energy import Power
 from hybridsim.calibration.families import Case, kernels
-from hybridsim.calibration.launches import with_launches
+from hybridsim.calibration.launches import on_top, with_launches
 from hybridsim.calibration.measure import STEPS, Measured
 from hybridsim.calibration.networks import STEP, scenario_of, task_of
 from hybridsim.calibration.plan import Device
@@ -139,9 +139,10 @@ def calibrated(
         found = _with_power(power, source)
         constants |= {name: one for name, one in found.items() if name in constants}
     sheet = replace(sheet, constants=constants, description=f"Measured: {device.text}")
+    alone = loop if on_top(loop, cpu) else on_device(loop)
     predictions = [
         Prediction(one, row, seconds_of(priced, row.kernels))
-        for group, priced in ((operators, on_device(loop) if not cpu else loop), (steps, sheet))
+        for group, priced in ((operators, alone), (steps, sheet))
         for one, row in group
     ]
     return Result(sheet, predictions)

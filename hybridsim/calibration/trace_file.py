@@ -40,6 +40,7 @@ class Operator:
         place: in the file's list of events.
         parent: the call that it was made in.
         children: calls that were made in it.
+        form: its arguments as a text, once somebody has asked.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Operator:
     place: int
     parent: Operator | None = None
     children: list[Operator] = field(default_factory=list)
+    form: str | None = None
 
     @property
     def self_us(self) -> float:

@@ -12,6 +12,11 @@ from hybridsim.hardware.requests import Compute
 from hybridsim.scenario.datasheets.constants import CONSTANTS
 from hybridsim.work import Work
 
+FITTED = (
+    *("flop_efficiency", "contraction_efficiency", "contraction_bandwidth_efficiency"),
+    *("bandwidth_efficiency", "factorisation_efficiency", "batch_efficiency"),
+)
+"""What is searched besides floors; all else stays as it is."""
 MOST = {spec.name: spec.at_most or np.inf for spec in CONSTANTS["gpu"]}
 
 
@@ -39,19 +44,21 @@ def seconds(constants, kernels):
 
 
 def fit(constants, rows, free):
+    chosen = [name for name in free if name in FITTED or name.endswith("_floor_s")]
+    chosen += [name for name in free if name.startswith("launch_")]
     measured = np.log([row.measured_s for row in rows])
     requests = [Compute(Work(tuple(row.kernels))) for row in rows]
-    ends = np.log([MOST[name] for name in free])
-    start = np.minimum(np.log([max(constants[name], 1e-9) for name in free]), ends - 1e-3)
+    ends = np.log([MOST[name] for name in chosen])
+    start = np.minimum(np.log([max(constants[name], 1e-9) for name in chosen]), ends - 1e-3)
 
     def residuals(x):
-        tried = {**constants, **dict(zip(free, np.exp(x), strict=True))}
+        tried = {**constants, **dict(zip(chosen, np.exp(x), strict=True))}
         return np.log(np.maximum(priced(tried, requests), 1e-12)) - measured
 
-    bounds = (np.full(len(free), np.log(1e-13)), ends)
+    bounds = (np.full(len(chosen), np.log(1e-13)), ends)
     x = least_squares(residuals, start, bounds=bounds, xtol=1e-9, ftol=1e-9).x
-    found = np.exp(x)
-    return {
+    found = {name: Found(*[constants[name]] * 3) for name in free}
+    return found | {
         name: Found(float(v), float(v * 0.9), float(min(v * 1.1, MOST[name])))
-        for name, v in zip(free, found, strict=True)
+        for name, v in zip(chosen, np.exp(x), strict=True)
     }
