@@ -69,7 +69,7 @@ def test_a_device_that_obeys_the_model_is_found_again(table):
     found = calibrated(BASE, table, GPU, fit, None)
     assert {one.family for one in found.errors} > {STEP, "product", "factorisation"}
     for one in found.errors:
-        assert one.median < 0.01 and one.p90 < 0.03, one
+        assert one.median < 0.03 and one.p90 < 0.15, one
     assert len(found.predictions) == len(CASES)
     assert found.sheet.value(INTERVAL) == pytest.approx(STEP_S, rel=0.02)
     assert found.sheet.value("peak_fp32_flop_per_s") == BASE.value("peak_fp32_flop_per_s")
