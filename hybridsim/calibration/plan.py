@@ -23,8 +23,8 @@ from hybridsim.files import write_whole
 
 LARGEST_S = 0.05
 """About what the largest operators take, at the rate of a large matrix product."""
-_OPERATORS_A_MINUTE, _STEPS_A_MINUTE = 150, 4
-_FEWEST_OPERATORS, _FEWEST_STEPS = 150, 12
+_OPERATORS_A_MINUTE, _STEPS_A_MINUTE = 150, 6
+_FEWEST_OPERATORS, _FEWEST_STEPS = 150, 24
 _FILE = "device.json"
 
 
