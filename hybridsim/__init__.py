@@ -14,11 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hybridsim.calibration.command import calibrate as calibrate
+    from hybridsim.calibration.fit import Fit as Fit
+    from hybridsim.calibration.fit import Fitted as Fitted
+    from hybridsim.calibration.fit import Measurement as Measurement
+    from hybridsim.calibration.fit import fit as fit
+    from hybridsim.calibration.fit import predicted_s as predicted_s
     from hybridsim.calibration.steps import time_steps as time_steps
     from hybridsim.errors import CapacityError as CapacityError
     from hybridsim.errors import HybridsimError as HybridsimError
     from hybridsim.errors import InputError as InputError
     from hybridsim.errors import Problem as Problem
+    from hybridsim.operations.count import count_kernels as count_kernels
     from hybridsim.reports.chrome_json import write_chrome_json as write_chrome_json
     from hybridsim.reports.compare import compare_table as compare_table
     from hybridsim.reports.compare import write_comparison as write_comparison
@@ -43,13 +49,16 @@ if TYPE_CHECKING:
     from hybridsim.tasks.task import Task as Task
     from hybridsim.tasks.workload import Data as Data
     from hybridsim.tasks.workload import Workload as Workload
+    from hybridsim.work import Kernel as Kernel
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "hybridsim.calibration.command": ("calibrate",),
     "hybridsim.calibration.steps": ("time_steps",),
+    "hybridsim.calibration.fit": ("Fit", "Fitted", "Measurement", "fit", "predicted_s"),
     "hybridsim.errors": ("CapacityError", "HybridsimError", "InputError", "Problem"),
+    "hybridsim.operations.count": ("count_kernels",),
     "hybridsim.reports.chrome_json": ("write_chrome_json",),
     "hybridsim.reports.compare": ("compare_table", "write_comparison"),
     "hybridsim.reports.export": ("to_latex",),
@@ -71,6 +80,7 @@ _HOMES = {
     "hybridsim.studies.run": ("study",),
     "hybridsim.tasks.task": ("Task",),
     "hybridsim.tasks.workload": ("Data", "Workload"),
+    "hybridsim.work": ("Kernel",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -78,8 +88,12 @@ __all__ = [
     "CapacityError",
     "Data",
     "Datasheet",
+    "Fit",
+    "Fitted",
     "HybridsimError",
     "InputError",
+    "Kernel",
+    "Measurement",
     "Problem",
     "Run",
     "RunFailed",
@@ -89,6 +103,8 @@ __all__ = [
     "Workload",
     "calibrate",
     "compare_table",
+    "count_kernels",
+    "fit",
     "load",
     "load_part",
     "load_task",
@@ -96,6 +112,7 @@ __all__ = [
     "mean_interval",
     "paired_difference",
     "paired_ratio",
+    "predicted_s",
     "run",
     "study",
     "time_steps",

@@ -54,5 +54,16 @@ class CapacityError(InputError):
     """
 
 
+class UnpricedError(InputError):
+    """A computation uses an operator whose time on a processor nobody has stated."""
+
+    def __init__(self, operator: str) -> None:
+        super().__init__(
+            f"the operator {operator} has no price: element-wise operators, reductions, matrix "
+            "products, convolutions, Cholesky, LU and QR factorisations, inverses, triangular and "
+            "linear solves and symmetric eigendecompositions have one; write it with these"
+        )
+
+
 class MissingFacts(HybridsimError):
     """A replay met a computation whose facts are not in the store."""

@@ -23,6 +23,7 @@ from hybridsim.errors import HybridsimError, InputError, MissingFacts
 from hybridsim.hardware.lane import Context
 from hybridsim.hardware.machine import Machine
 from hybridsim.hardware.part import Limit, StaticPower
+from hybridsim.operations.arithmetic import Arithmetic
 from hybridsim.operations.backend import (
     Backend,
     ComputationRaised,
@@ -115,7 +116,7 @@ def run(
         setup = _Setup(
             scenario,
             task,
-            shapes_of(task),
+            _shapes(task, scenario),
             salt(scenario.host.device, scenario.host.threads),
             store,
             progress,
@@ -125,6 +126,16 @@ def run(
     result = Run.open(folder)
     result.temporary = temporary
     return result
+
+
+def arithmetic_of(scenario: Scenario) -> Arithmetic:
+    """In what its GPUs compute products of FP32 numbers."""
+    training = scenario.training
+    return Arithmetic(training.tf32.matmul, training.tf32.convolution, training.amp)
+
+
+def _shapes(task: Task, scenario: Scenario) -> Shapes:
+    return shapes_of(task, arithmetic_of(scenario))
 
 
 def load_task(scenario: Scenario, data: Path | str | None = None) -> Task:
@@ -176,13 +187,15 @@ def _sorted(options: Mapping[str, Any]) -> str:  # Any: as a workload's Options
 
 
 def check_capacity(setup: _Setup) -> None:
-    """Two steps without tensors, so that whatever does not fit is refused before the run starts.
+    """Some steps without tensors, so that whatever does not fit is refused before the run starts.
 
     Raises:
         CapacityError: names the tensor or array, its size and the knob to turn.
     """
     backend = Timing(setup.salt, setup.shapes)
-    _execute_dry(_session(setup, backend, _Nowhere(), steps=2, progress=None))
+    training = setup.scenario.training
+    steps = max(2, min(training.steps, training.algorithm.telling_steps))
+    _execute_dry(_session(setup, backend, _Nowhere(), steps=steps, progress=None))
 
 
 def _write(setup: _Setup, folder: Path, force: bool, mode: Mode) -> None:
@@ -289,6 +302,8 @@ def _execute(session: Session[Any]) -> None:  # Any: whatever the algorithm's se
         algorithm = algorithm_of(session.settings)(session)
         session.plan = algorithm.plan
         env.run(env.process(train(algorithm)))
+        if isinstance(session.backend, Replay) and session.backend.missing is not None:
+            raise session.backend.missing
     except (HybridsimError, KeyboardInterrupt):
         raise
     except Exception as raised:
@@ -357,7 +372,7 @@ class Watched(NamedTuple):
 def _plain_setup(scenario: Scenario, task: Task, store: FactStore | None = None) -> _Setup:
     """The setup of a run that nobody watches."""
     numerics = salt(scenario.host.device, scenario.host.threads)
-    return _Setup(scenario, task, shapes_of(task), numerics, store, None)
+    return _Setup(scenario, task, _shapes(task, scenario), numerics, store, None)
 
 
 def run_watched(
@@ -457,7 +472,7 @@ class DryRun:
     """Two steps of a scenario without tensors, on one machine after the other."""
 
     def __init__(self, scenario: Scenario, task: Task) -> None:
-        self._setup = _Setup(scenario, task, shapes_of(task), b"dry run", None, None)
+        self._setup = _Setup(scenario, task, _shapes(task, scenario), b"dry run", None, None)
 
     def recorded(self, spec: MachineSpec) -> Recorded:
         """What they would record.

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-Precision = Literal["fp32", "tf32", "fp64", "bf16"]
-Routine = Literal["roofline", "cholesky", "spd_inverse", "eigh"]
+Precision = Literal["fp32", "tf32", "fp64", "bf16", "fp16"]
+Routine = Literal[
+    "stream", "contraction", "convolution", "cholesky", "inverse", "eigh", "lu", "qr", "triangular"
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,22 +18,29 @@ class Kernel:
     Attributes:
         name: operator, e.g. ``aten.mm``.
         flop: floating-point operations of one launch.
-        bytes: bytes read plus written by one launch (views move none).
-        matrix: runs on matrix units (contractions and convolutions) rather than vector units.
+        bytes: bytes read plus written by one launch, of a reduction over all its passes (views
+            move none).
         precision: arithmetic of the operands.
-        routine: ``roofline``, or a dense factorisation whose time has a term linear in ``size``.
-        size: matrix order ``n`` of such a factorisation, else 0.
+        routine: what the time follows from: memory (``stream``), tiles of a matrix product, a
+            convolution, or a dense factorisation or triangular solve.
+        shape: of a contraction (batch, m, n, k); of a convolution see
+            ``operations.formulas.convolution``; of a factorisation (matrices, n), of a triangular
+            solve (matrices, n, columns); else empty.
         count: number of equal launches.
     """
 
     name: str
     flop: float
     bytes: float
-    matrix: bool = False
     precision: Precision = "fp32"
-    routine: Routine = "roofline"
-    size: int = 0
+    routine: Routine = "stream"
+    shape: tuple[int, ...] = ()
     count: int = 1
+
+    @property
+    def matrix(self) -> bool:
+        """Runs on matrix units rather than vector units."""
+        return self.routine in ("contraction", "convolution")
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from hybridsim.hardware.lane import Context
 from hybridsim.hardware.machine import Machine
 from hybridsim.operations.backend import Backend, ComputationRaised, Live, Timing, shapes_of
 from hybridsim.results.keys import operation
+from hybridsim.simulate import arithmetic_of
 from hybridsim.trace.spans import Rows, Trace
 
 IDEAL = {
@@ -67,7 +68,7 @@ def session(document: dict[str, Any], live: bool = True) -> tuple[Session, Memor
     env, sink = simpy.Environment(), Memory()
     kind: type[Backend] = Live if live else Timing
     task = task_of(scenario)
-    backend = kind(b"test", shapes_of(task))
+    backend = kind(b"test", shapes_of(task, arithmetic_of(scenario)))
     trace = Trace(sink, lambda: int(env.now))
     machine = Machine(Context(env, trace, backend), scenario.machine.expand())
     made = Session(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from hybridsim.algorithms.kfac.factors import Draw
+from hybridsim.rng import Draw
 from hybridsim.tasks.task import Data, Workload, as_task
 
 

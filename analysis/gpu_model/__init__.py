@@ -1,1 +1,1 @@
-"""How far the model of digital processors is off measurements."""
+"""The GPU model against public measurements."""

@@ -80,6 +80,55 @@ def _limit(name: str) -> tuple[Text, Text]:
     )
 
 
+def _t13_systems(summary: Summary) -> str:
+    """A solve diverges that ends worse than where it began, or breaks down."""
+    cut = [row for _, row in _cut_solves(summary)]
+    worse = any(row["share worse than x = 0"] or row["breakdowns"] for row in cut)
+    return "holds" if worse else "not seen"
+
+
+def _t13_residual(summary: Summary) -> str:
+    name, row = max(_cut_solves(summary), key=lambda found: found[1]["largest"])
+    return f"largest residual over the gradient {row['largest']:.2f} ({name})"
+
+
+def _cut_solves(summary: Summary) -> list[tuple[str, Summary]]:
+    """What truncated CG leaves of the same systems, by iterations and damping."""
+    return [
+        (f"{solver}, λ = {damping}", row)
+        for damping, solvers in summary["systems"].items()
+        for solver, row in solvers.items()
+        if solver.startswith("cg")
+    ]
+
+
+def _t13_training(summary: Summary) -> str:
+    kept = [settle for settle, where in summary["SPU trains where CG diverges"].items() if where]
+    return f"holds up to {kept[-1].replace('tau', 'τ')}" if kept else "does not"
+
+
+def _t13_seeds(summary: Summary) -> str:
+    solvers = summary["training"]["0.001"]
+    seeds = next(iter(solvers.values()))["seeds"]
+    texts = [f"{name.replace('tau', 'τ')} {row['diverged']}" for name, row in solvers.items()]
+    return f"runs of {seeds} that diverge at λ = 0.001: " + ", ".join(texts)
+
+
+def _t14(summary: Summary) -> str:
+    """The Fisher takes more steps, or gets there less often."""
+    found = summary["fisher over ggn, paired by seed"]
+    if not found:
+        return "not separable"
+    return "holds" if found["low"] > 1 else "does not" if found["high"] < 1 else "not separable"
+
+
+def _t14_steps(summary: Summary) -> str:
+    found = summary["fisher over ggn, paired by seed"]
+    ratio = f"steps to 93 %, Fisher over GGN: {interval(found, digits=2)}" if found else "no pair"
+    reached = {side: summary[side]["seeds that reached the target"] for side in ("ggn", "fisher")}
+    return f"{ratio}; reached by {reached['ggn']} and {reached['fisher']} (Fisher)"
+
+
 SETTLED, PAPERS_SETTLING = "110.9 tau, 50 Gb/s", "1 tau, 50 Gb/s"
 
 
@@ -243,6 +292,33 @@ CLAIMS = (
             "test loss at κ₀ = 0.01 over that at 0: "
             + interval(s["test_loss"]["ratio to kappa0 = 0"]["1e-2"])
         ),
+    ),
+    Claim(
+        "T13a",
+        TNGD,
+        "Truncated CG may diverge on an ill-conditioned system",
+        "t13_truncated_cg",
+        "t13",
+        _t13_systems,
+        _t13_residual,
+    ),
+    Claim(
+        "T13b",
+        TNGD,
+        "… and training with it, where the SPU's does not",
+        "t13_truncated_cg",
+        "t13",
+        _t13_training,
+        _t13_seeds,
+    ),
+    Claim(
+        "T14",
+        TNGD,
+        "The Gauss-Newton matrix is better than the empirical Fisher",
+        "t14_curvature",
+        "t14",
+        _t14,
+        _t14_steps,
     ),
     Claim(
         "Break-even",

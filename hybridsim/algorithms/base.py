@@ -10,6 +10,7 @@ import simpy
 
 from hybridsim.algorithms.group import Group, Refs
 from hybridsim.algorithms.session import Session, Settings
+from hybridsim.errors import InputError
 from hybridsim.hardware.gpu import Gpu
 from hybridsim.operations.ref import Ref, Token
 from hybridsim.scenario.machine import MachineSpec, SpuSpec
@@ -35,6 +36,22 @@ class Direction(NamedTuple):
     columns: Columns
 
 
+def _check_network(session: Session[Any]) -> None:  # Any: whatever the algorithm's settings
+    """Curvature is that of one network, the same in training and in evaluation.
+
+    Raises:
+        InputError: this one is not, and trains under first-order optimizers alone.
+    """
+    settings, training = session.settings, session.task.training
+    if training is None or isinstance(settings, OptimizerSettings):
+        return
+    raise InputError(
+        "training.algorithm: expected an optimizer by itself (adam, muon, ...) for a network that "
+        "computes otherwise in training than in evaluation (BatchNorm, dropout; here "
+        f"{training.what}), got {settings.kind}"
+    )
+
+
 class Algorithm(ABC, Generic[Settings]):
     """A training algorithm on a machine.
 
@@ -44,20 +61,22 @@ class Algorithm(ABC, Generic[Settings]):
         machine: the parts.
         group: the GPUs that hold the parameters.
         theta: the parameters as they lie on each of them; the loop keeps them up to date.
-        waits_for_analog: the host waits for an analog part's answer before it updates.
+        waits_for_answer: before it updates, the host waits for an answer: of an analog part, or
+            of a solver that it watches.
     """
 
-    waits_for_analog = False
+    waits_for_answer = False
 
     def __init__(self, session: Session[Settings]) -> None:
+        _check_network(session)
         self.session, self.settings, self.machine = session, session.settings, session.machine
         self.env = session.machine.context.env
         self.group = self.make_group()
         self.theta = self.group.everywhere(session.theta)
 
     def make_group(self) -> Group:
-        """The GPUs that take part: all of the machine, unless said otherwise."""
-        return Group(self.session)
+        """The GPUs that take part: all of the machine, or the first."""
+        return Group(self.session, self.machine.gpus[:1] if self.settings.one_gpu else None)
 
     @property
     @abstractmethod
@@ -85,7 +104,9 @@ class Algorithm(ABC, Generic[Settings]):
         return {}
 
     def resident_bytes(self, gpu: Gpu) -> int:
-        """Memory that a GPU holds throughout, besides the operands at hand."""
+        """Memory that a GPU holds throughout, besides the operands at hand and what the optimizer
+        keeps.
+        """
         return self.session.resident_bytes()
 
     @classmethod

@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 
 import torch
 
+from hybridsim.algorithms.schedule import factor
 from hybridsim.errors import HybridsimError, InputError
 from hybridsim.hardware.machine import Machine
 from hybridsim.operations.backend import Backend
@@ -36,8 +37,10 @@ class Session(Generic[Settings]):
 
     ``steps`` counts parameter updates from 1. Evaluations on test data are diagnostics: they run on
     the host, cost no simulated time, and draw no random numbers. ``theta`` is the latest
-    parameters; equal keys mean equal numbers. ``notes``: what an algorithm decided before it began;
-    goes to the summary. ``plan``: what it decided by the constants of the machine.
+    parameters; equal keys mean equal numbers. ``buffers``: the latest of those that training
+    changes (BatchNorm's running statistics), which evaluation takes. ``notes``: what an algorithm
+    decided before it began; goes to the summary. ``plan``: what it decided by the constants of the
+    machine.
     """
 
     task: Task
@@ -53,12 +56,15 @@ class Session(Generic[Settings]):
     notes: dict[str, Any] = field(default_factory=dict)  # Any: goes to JSON
     task_ref: Ref = field(init=False)
     theta: Ref = field(init=False)
+    buffers: Ref = field(init=False)
     plan: object = field(init=False, default=None)
     _batch: tuple[int, Batch] | None = field(init=False, default=None)
+    _overflowed: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
         self.task_ref = self.backend.root(self.task, "task", self.task.key)
         self.theta = self.parameters()
+        self.buffers = self.backend.root(self.task.initial_buffers(), "buffers", self.task.key)
 
     def parameters(self) -> Ref:
         """The initial parameters theta (N,), a function of the seed alone."""
@@ -103,11 +109,18 @@ class Session(Generic[Settings]):
         return self._batch[1]
 
     def resident_bytes(self) -> int:
-        """Memory that the GPU holds throughout, besides the operands at hand: data and two moments
-        per parameter.
+        """Memory that the GPU holds throughout, besides the operands at hand and what the optimizer
+        keeps: the data.
         """
-        data = sum(tensor.numel() * tensor.element_size() for tensor in self.task.data)
-        return data + 2 * self.task.layout.size * self.task.dtype.itemsize
+        return sum(tensor.numel() * tensor.element_size() for tensor in self.task.data)
+
+    def factor(self, step: int) -> float:
+        """What the schedule multiplies the learning rate of a step by."""
+        return factor(self.settings.schedule, step, self.steps)
+
+    def number(self, value: float) -> Ref:
+        """A number that the host knows: an argument of a computation, named by its value."""
+        return self.backend.root(value, "number", value)
 
     def noise_seed(self, purpose: str, *address: int | str) -> int:
         """Seed of a draw, by logical address."""
@@ -121,7 +134,17 @@ class Session(Generic[Settings]):
         """Facts of a diagnostic where one is due: columns for the learning curve; costs no
         simulated time.
         """
-        return dict(self.backend.evaluate(computation, args).facts) if self.evaluates(step) else {}
+        if not self.evaluates(step):
+            return {}
+        return dict(self.backend.evaluate(computation, args, exact=True).facts)
+
+    def _report_overflow(self, step: int) -> None:
+        """An event where FP16 did not hold operands of products since the last one."""
+        number = self.backend.overflowed - self._overflowed
+        if number:
+            note = "operands of products beyond 65504, the largest number of FP16"
+            self.trace.event("overflow", "", step, value=number, note=note)
+            self._overflowed += number
 
     def check_loss(self, step: int, result: Ref | Token) -> None:
         """Stop as soon as the training loss is known not to be a number.
@@ -132,6 +155,7 @@ class Session(Generic[Settings]):
         loss = result.facts.get("train_loss")
         if loss is None or math.isfinite(loss):
             return
+        self._report_overflow(step)
         self.trace.event("non-finite", "", step, value=loss, note="training loss")
         now = self.now_ps()
         self.trace.step(
@@ -159,6 +183,7 @@ class Session(Generic[Settings]):
     ) -> None:
         """Write one line of the learning curve; ``loss`` carries the training loss as a fact."""
         self.theta = theta
+        self._report_overflow(step)
         row: Line = {
             "step": step,
             "start_ps": start_ps,
@@ -166,7 +191,8 @@ class Session(Generic[Settings]):
             "train_loss": loss.facts.get("train_loss"),
         }
         row |= {"energy_j": self.energy_j(), **columns}
-        row |= self.diagnose(step, EVALUATE, (self.task_ref, theta))
+        running = (self.buffers,) if self.buffers.value else ()
+        row |= self.diagnose(step, EVALUATE, (self.task_ref, theta, *running))
         self.trace.step(row)
         if self.progress is not None:
             self.progress(row)

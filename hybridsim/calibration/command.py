@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
-from hybridsim.calibration.contract import Fit, Fitted, Row
 from hybridsim.calibration.energy import NoMeter, Power, meter_of, power_of
+from hybridsim.calibration.fit import fit as fit_constants
 from hybridsim.calibration.measure import TABLE, measure, over_rounds, refused
 from hybridsim.calibration.part_file import ERRORS, PART, write_part, write_tables
 from hybridsim.calibration.plan import Asked, Device, device_of
-from hybridsim.calibration.result import Result, calibrated
+from hybridsim.calibration.result import FitFunction, Result, calibrated
 from hybridsim.errors import InputError
 from hybridsim.progress import CalibrationReporter
 from hybridsim.scenario.datasheets.sheets import Datasheet, load_part, part_names
@@ -46,7 +44,7 @@ def calibrate(
     threads: int = 1,
     seed: int = 0,
     base: str | None = None,
-    fit: Fit | None = None,
+    fit: FitFunction = fit_constants,
 ) -> Calibration:
     """Measure the device that this runs on, and write a datasheet of it.
 
@@ -58,7 +56,7 @@ def calibrate(
         seed: of shapes and order.
         base: the part whose constants stand where nothing is measured; default: ``host-cpu``, or
             the shipped part of the GPU's name.
-        fit: finds constants from rows; default: ``hybridsim.calibration.fit``.
+        fit: finds constants from measurements.
 
     Raises:
         InputError: something asked for is not there, or the folder is another's.
@@ -75,7 +73,7 @@ def calibrate(
                 reporter.say(f"not measured: {case.operator} {case.shape} {case.dtype}: refused")
             power = _power(found, reporter)
             reporter.say(f"fitting {len(over_rounds(visits))} measurements")
-            result = calibrated(sheet, over_rounds(visits), found, fit or _default_fit(), power)
+            result = calibrated(sheet, over_rounds(visits), found, fit, power)
     except KeyboardInterrupt:
         kept = folder / TABLE
         raise KeyboardInterrupt(
@@ -132,20 +130,6 @@ def _base(device: Device) -> str:
         f"--base: expected a part to start from, since none is shipped for {device.name}: "
         f"{', '.join(part_names('gpu'))} or a path ending in .yaml; got none"
     )
-
-
-def _default_fit() -> Fit:
-    """The fit of the model of GPUs."""
-    module = import_module("hybridsim.calibration.fit")
-
-    def fit(
-        constants: Mapping[str, float], rows: Sequence[Row], free: Sequence[str]
-    ) -> Mapping[str, Fitted]:
-        measurements = [module.Measurement(*row) for row in rows]
-        found: Mapping[str, Fitted] = module.fit(constants, measurements, free).constants
-        return found
-
-    return fit
 
 
 def _power(device: Device, reporter: CalibrationReporter) -> Power | None:

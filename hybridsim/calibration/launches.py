@@ -16,8 +16,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from hybridsim.calibration.contract import Row
-from hybridsim.calibration.prediction import floors_of, interval_of, on_device, seconds_of
+from hybridsim.calibration.fit import Measurement
+from hybridsim.calibration.prediction import INTERVAL, floors_of, on_device, seconds_of
 from hybridsim.scenario.datasheets.sheets import Constant, Datasheet
 
 _COVER = (0.1, 0.5, 0.9)
@@ -25,7 +25,7 @@ _SLOWER = 1.5  # than the device: the host sets the pace
 
 
 def with_launches(
-    sheet: Datasheet, steps: Sequence[Row], source: str, *, synchronous: bool
+    sheet: Datasheet, steps: Sequence[Measurement], source: str, *, synchronous: bool
 ) -> Datasheet:
     """A sheet fitted to operators in a loop, with what a launch costs in whole steps.
 
@@ -35,9 +35,9 @@ def with_launches(
         source: of the constants that change.
         synchronous: the host computes as well (a CPU).
     """
-    if not on_top(sheet, synchronous):
+    if not synchronous:
         return _with_interval(sheet, steps, source)
-    over = [(row.measured_s - seconds_of(sheet, row.kernels)) / row.launches for row in steps]
+    over = [(row.measured_s - seconds_of(sheet, row.kernels)) / launches_of(row) for row in steps]
     _, median, high = np.maximum(np.quantile(over, _COVER), 0.0)
     constants = {}
     for name in floors_of(sheet):
@@ -53,22 +53,21 @@ def with_launches(
     return replace(sheet, constants={**sheet.constants, **constants})
 
 
-def on_top(sheet: Datasheet, synchronous: bool) -> bool:
-    """Whether a launch's cost comes on top of what is launched, rather than beside it."""
-    return synchronous or interval_of(sheet) in floors_of(sheet)
+def launches_of(row: Measurement) -> int:
+    """Operators that were launched."""
+    return sum(kernel.count for kernel in row.kernels)
 
 
-def _with_interval(sheet: Datasheet, steps: Sequence[Row], source: str) -> Datasheet:
+def _with_interval(sheet: Datasheet, steps: Sequence[Measurement], source: str) -> Datasheet:
     device = on_device(sheet)
     found = [
-        row.measured_s / row.launches
+        row.measured_s / launches_of(row)
         for row in steps
         if row.measured_s > _SLOWER * seconds_of(device, row.kernels)
     ]
     if not found:  # the device sets the pace everywhere: the base's interval stands
         return sheet
     low, median, high = map(float, np.quantile(found, _COVER))
-    name = interval_of(sheet)
     text = f"{source}; {len(found)} in which the host sets the pace"
     interval = Constant(median, low, high, "s", "fitted", text)
-    return replace(sheet, constants={**sheet.constants, name: interval})
+    return replace(sheet, constants={**sheet.constants, INTERVAL: interval})

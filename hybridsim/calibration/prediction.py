@@ -10,18 +10,13 @@ from hybridsim.hardware.requests import Compute
 from hybridsim.scenario.datasheets.sheets import Datasheet
 from hybridsim.work import Kernel, Work
 
-_INTERVAL = ("launch_interval_s", "launch_asynchronous_s")
-_FLOORS = ("launch_asynchronous_s", "launch_synchronous_s")
-
-
-def interval_of(sheet: Datasheet) -> str:
-    """The constant that a launch costs the host."""
-    return next(name for name in _INTERVAL if name in sheet.constants)
+INTERVAL = "launch_interval_s"
+"""What a launch costs a GPU's host."""
 
 
 def floors_of(sheet: Datasheet) -> list[str]:
     """The constants of which every launch takes one, whatever it computes."""
-    return [name for name in sheet.constants if name.endswith("_floor_s") or name in _FLOORS]
+    return [name for name in sheet.constants if name.endswith("_floor_s")]
 
 
 def seconds_of(sheet: Datasheet, kernels: Sequence[Kernel]) -> float:
@@ -31,7 +26,7 @@ def seconds_of(sheet: Datasheet, kernels: Sequence[Kernel]) -> float:
 
 def on_device(sheet: Datasheet) -> Datasheet:
     """The sheet without the host: what is left is the device's time."""
-    return sheet.overridden({interval_of(sheet): 0.0})
+    return sheet.overridden({INTERVAL: 0.0})
 
 
 def in_a_loop(sheet: Datasheet) -> Datasheet:
@@ -39,7 +34,7 @@ def in_a_loop(sheet: Datasheet) -> Datasheet:
     of their ranges.
     """
     lowest = {name: sheet.bounds(name)[0] for name in floors_of(sheet)}
-    return sheet.overridden(lowest | {interval_of(sheet): sheet.bounds(interval_of(sheet))[0]})
+    return sheet.overridden(lowest | {INTERVAL: sheet.bounds(INTERVAL)[0]})
 
 
 def constants_read(sheet: Datasheet, works: Iterable[Sequence[Kernel]]) -> set[str]:

@@ -7,18 +7,18 @@ there (``launches``). Rows that are held out enter neither.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from hybridsim.calibration.contract import Fit, Fitted, Row
 from hybridsim.calibration.energy import Power
 from hybridsim.calibration.families import Case, kernels
-from hybridsim.calibration.launches import on_top, with_launches
+from hybridsim.calibration.fit import Fit, Fitted, Measurement
+from hybridsim.calibration.launches import with_launches
 from hybridsim.calibration.measure import STEPS, Measured
 from hybridsim.calibration.networks import STEP, scenario_of, task_of
 from hybridsim.calibration.plan import Device
-from hybridsim.calibration.prediction import constants_read, on_device, seconds_of
+from hybridsim.calibration.prediction import INTERVAL, constants_read, on_device, seconds_of
 from hybridsim.calibration.steps import counted_steps
 from hybridsim.errors import HybridsimError
 from hybridsim.scenario.datasheets.constants import CONSTANTS
@@ -32,8 +32,10 @@ _PEAKS = {
 _BANDWIDTH = "memory_bandwidth_byte_per_s"
 _UNITS = {spec.name: spec.unit for spec in CONSTANTS["gpu"]}
 _UNITS_THAT_RUN = "multiprocessors"
-_OWN = (_BANDWIDTH, _UNITS_THAT_RUN, "launch_interval_s")
+_OWN = (_BANDWIDTH, _UNITS_THAT_RUN, INTERVAL)
 FEWEST_ROWS = 3
+FitFunction = Callable[[Mapping[str, float], Sequence[Measurement], Sequence[str]], Fit]
+"""Finds the constants of these names from measurements, all others as given."""
 
 
 class TooFew(HybridsimError):
@@ -44,7 +46,7 @@ class Prediction(NamedTuple):
     """A measurement and what the sheet says of it."""
 
     measured: Measured
-    row: Row
+    row: Measurement
     predicted_s: float
 
     @property
@@ -83,12 +85,12 @@ class Result(NamedTuple):
         ]
 
 
-def row_of(measured: Measured) -> Row:
+def row_of(measured: Measured) -> Measurement:
     """A measurement with the work that was measured, counted now."""
     case = measured.case
     found = _step_kernels(case) if case.family == STEP else kernels(case)
     text = f"{case.operator} {case.shape} {case.dtype}"
-    return Row(found, measured.seconds, case.family, text)
+    return Measurement(found, measured.seconds, case.family, text)
 
 
 def _step_kernels(case: Case) -> tuple[Kernel, ...]:
@@ -102,7 +104,11 @@ def _step_kernels(case: Case) -> tuple[Kernel, ...]:
 
 
 def calibrated(
-    base: Datasheet, measured: Sequence[Measured], device: Device, fit: Fit, power: Power | None
+    base: Datasheet,
+    measured: Sequence[Measured],
+    device: Device,
+    fit: FitFunction,
+    power: Power | None,
 ) -> Result:
     """A datasheet of the device that was measured.
 
@@ -130,7 +136,7 @@ def calibrated(
     start = _with_device(base, operators, device, source)
     free = sorted(filter(_is_free, constants_read(start, (row.kernels for row in kept))))
     text = f"{source}; fit to {len(kept)} operators"
-    loop = _fitted(start, fit(_values(start), kept, free), text)
+    loop = _fitted(start, fit(_values(start), kept, free).constants, text)
     text = f"{source}; fit to {len(kept_steps)} times {STEPS} whole steps"
     cpu = device.device == "cpu"
     sheet = with_launches(loop, kept_steps, text, synchronous=cpu)
@@ -139,7 +145,7 @@ def calibrated(
         found = _with_power(power, source)
         constants |= {name: one for name, one in found.items() if name in constants}
     sheet = replace(sheet, constants=constants, description=f"Measured: {device.text}")
-    alone = loop if on_top(loop, cpu) else on_device(loop)
+    alone = loop if cpu else on_device(loop)
     predictions = [
         Prediction(one, row, seconds_of(priced, row.kernels))
         for group, priced in ((operators, alone), (steps, sheet))
@@ -149,8 +155,8 @@ def calibrated(
 
 
 def _is_free(name: str) -> bool:
-    """What is fitted: no rate that is the device's own, no number of operations or of units."""
-    return not (name.startswith("peak_") or name.endswith("_coefficient") or name in _OWN)
+    """What is fitted: no rate that is the device's own, no number of units, no host."""
+    return not (name.startswith("peak_") or name in _OWN)
 
 
 def _values(sheet: Datasheet) -> dict[str, float]:
@@ -169,7 +175,7 @@ def _fitted(sheet: Datasheet, found: Mapping[str, Fitted], source: str) -> Datas
 
 def _with_device(
     base: Datasheet,
-    operators: Sequence[tuple[Measured, Row]],
+    operators: Sequence[tuple[Measured, Measurement]],
     device: Device,
     source: str,
 ) -> Datasheet:

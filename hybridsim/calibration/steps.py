@@ -18,7 +18,7 @@ from hybridsim.operations.ref import Computation, Ref
 from hybridsim.outcome import Value
 from hybridsim.scenario.machine import GpuSpec
 from hybridsim.scenario.schema import Scenario
-from hybridsim.simulate import load_task, run_on
+from hybridsim.simulate import arithmetic_of, load_task, run_on
 from hybridsim.tasks.device import on_host
 from hybridsim.tasks.task import Task
 from hybridsim.work import Work
@@ -86,13 +86,15 @@ def timed_steps(scenario: Scenario, task: Task, steps: int) -> list[Step]:
         HybridsimError: the run failed.
     """
     with on_host(scenario.host.device, scenario.host.threads):
-        backend = _Timed(b"calibration", shapes_of(task), clock_of(scenario.host.device))
+        shapes = shapes_of(task, arithmetic_of(scenario))
+        backend = _Timed(b"calibration", shapes, clock_of(scenario.host.device))
     return _steps(scenario, task, steps, backend)
 
 
 def counted_steps(scenario: Scenario, task: Task, steps: int) -> list[Step]:
     """The same steps without tensors: what they ask for, in no time."""
-    return _steps(scenario, task, steps, _Counted(b"calibration", shapes_of(task)))
+    shapes = shapes_of(task, arithmetic_of(scenario))
+    return _steps(scenario, task, steps, _Counted(b"calibration", shapes))
 
 
 def _steps(scenario: Scenario, task: Task, steps: int, backend: _Timed | _Counted) -> list[Step]:
@@ -142,15 +144,22 @@ class _Timed(_Recorder, Live):
         self._asked.add(self.key(computation, args))
         return super().work(computation, args)
 
-    def evaluate(self, computation: Computation, args: tuple[Ref, ...], shape: Value = None) -> Ref:
-        """Compute, and wait for the device before and after."""
+    def evaluate(
+        self,
+        computation: Computation,
+        args: tuple[Ref, ...],
+        shape: Value = None,
+        *,
+        exact: bool = False,
+    ) -> Ref:
+        """Compute, and wait for the device before and after; nothing is rounded by emulation."""
         key = self.key(computation, args)
         if key not in self._asked:
-            return super().evaluate(computation, args, shape)
+            return super().evaluate(computation, args, shape, exact=True)
         self._asked.discard(key)
         self._clock.wait()
         started_s = self._clock.now()
-        found = super().evaluate(computation, args, shape)
+        found = super().evaluate(computation, args, shape, exact=True)
         self._clock.wait()
         self.seconds += self._clock.now() - started_s
         return found

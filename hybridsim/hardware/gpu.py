@@ -1,4 +1,4 @@
-"""A digital processor: every kernel under a roofline, factorisations with a latency-bound term."""
+"""A digital processor: a host that launches, a device that computes (``gpu_model``)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import simpy
 
 from hybridsim.circuits.base import Array
 from hybridsim.errors import CapacityError
+from hybridsim.hardware.gpu_model import device_s
 from hybridsim.hardware.lane import Context, Issuer, Label, Lane, Process
 from hybridsim.hardware.part import Limit, Part, Standing
 from hybridsim.hardware.price import Constants, Quote, Tariff, Time
@@ -16,65 +17,37 @@ from hybridsim.operations.packing import Packed, packing
 from hybridsim.operations.ref import Computation, Ref
 from hybridsim.scenario.datasheets.sheets import Datasheet
 from hybridsim.units import engineering, to_ps
-from hybridsim.work import Kernel, Work
-
-_PEAK = {
-    ("fp32", False): "peak_fp32_flop_per_s",
-    ("fp32", True): "peak_fp32_flop_per_s",
-    ("tf32", True): "peak_tf32_flop_per_s",
-    ("fp64", False): "peak_fp64_flop_per_s",
-    ("fp64", True): "peak_fp64_tensor_flop_per_s",
-    ("bf16", True): "peak_bf16_flop_per_s",
-}
-_FALLBACK = {
-    "tf32": "peak_fp32_flop_per_s",
-    "fp64": "peak_fp64_flop_per_s",
-    "bf16": "peak_fp32_flop_per_s",
-}
-_FACTORISATIONS = {"cholesky": "cholesky", "spd_inverse": "inverse", "eigh": "eigh"}
-
-
-def kernel_s(constants: Constants, kernel: Kernel) -> tuple[float, float]:
-    """(throughput-bound, latency-bound) seconds of one launch, the launch itself apart.
-
-    ``max(FLOP / (eta_F peak), bytes / (eta_B bandwidth))``; of a factorisation of order n
-    ``c n^3 / (eta peak)`` and ``a n``.
-    """
-    value = constants.value
-    if kernel.routine == "roofline":
-        compute = kernel.flop / (value("flop_efficiency") * _peak(constants, kernel))
-        bandwidth = value("bandwidth_efficiency") * value("memory_bandwidth_byte_per_s")
-        return max(compute, kernel.bytes / bandwidth), 0.0
-    name = _FACTORISATIONS[kernel.routine]
-    cubic = value(f"{name}_coefficient") * kernel.size**3
-    rate = value("factorisation_efficiency") * _peak(constants, kernel)
-    return cubic / rate, value(f"{name}_step_s") * kernel.size
-
-
-def _peak(constants: Constants, kernel: Kernel) -> float:
-    name = _PEAK.get((kernel.precision, kernel.matrix), "peak_fp32_flop_per_s")
-    return constants.value(name) or constants.value(_FALLBACK[kernel.precision])
+from hybridsim.work import Work
 
 
 def compute_time(constants: Constants, request: Compute) -> Time:
-    """All kernels one after the other, each after a launch of ``t0``."""
-    launch_s = constants.value("launch_asynchronous_s")
-    seconds = busy_s = 0.0
-    for kernel in request.work.kernels:
-        busy, latency = kernel_s(constants, kernel)
-        busy_s += busy * kernel.count
-        seconds += (launch_s + latency + busy) * kernel.count
+    """A stretch of launches: ``max(launches host interval, sum of device times)``.
+
+    The host launches ahead of the device. A CUDA graph is launched once: ``graph_launch`` takes the
+    place of the intervals. Where the host must wait for another part first, ``synchronise`` passes
+    before.
+    """
+    device_s = _device_s(constants, request)
+    if request.graph:
+        host_s = constants.value("graph_launch_s")
+    else:
+        host_s = constants.value("launch_interval_s") * request.work.launches
+    seconds = max(host_s, device_s)
     if request.synchronous:
-        seconds += constants.value("launch_synchronous_s") - launch_s
-    return Time(to_ps(seconds), to_ps(busy_s))
+        seconds += constants.value("synchronise_s")
+    return Time(to_ps(seconds), to_ps(device_s))
 
 
 def compute_energy(constants: Constants, request: Compute) -> float:
-    """``(TDP - P_idle)`` while the roofline sets the pace; ``P_idle`` is static power."""
-    busy_s = 0.0
-    for kernel in request.work.kernels:
-        busy_s += kernel_s(constants, kernel)[0] * kernel.count
-    return max(constants.value("tdp_w") - constants.value("idle_w"), 0.0) * busy_s
+    """``(active_share TDP - P_idle)`` while kernels are on the device; ``P_idle`` is static
+    power.
+    """
+    active_w = constants.value("active_share") * constants.value("tdp_w")
+    return max(active_w - constants.value("idle_w"), 0.0) * _device_s(constants, request)
+
+
+def _device_s(constants: Constants, request: Compute) -> float:
+    return sum(device_s(constants, kernel) * kernel.count for kernel in request.work.kernels)
 
 
 class Gpu(Part):
@@ -85,8 +58,11 @@ class Gpu(Part):
         Compute: Tariff("compute", compute_time, compute_energy, falls_with=frozenset({"idle_w"}))
     }
 
-    def __init__(self, context: Context, name: str, sheet: Datasheet) -> None:
+    def __init__(
+        self, context: Context, name: str, sheet: Datasheet, *, graphs: bool = False
+    ) -> None:
         super().__init__(context, name, sheet)
+        self._graphs = graphs
         self.resident_bytes = 0
         self.peak_bytes = 0
         self._lane = Lane(context, name, "compute")
@@ -200,7 +176,7 @@ class Gpu(Part):
         found = self._quotes.get((id(work), synchronous))
         if found is None:
             self._check_memory(work, label)
-            quote = self.prices.quote_once(Compute(work, synchronous), again=True)
+            quote = self.prices.quote_once(Compute(work, synchronous, self._graphs), again=True)
             found = self._quotes[id(work), synchronous] = (work, quote)
         return found[1]
 

@@ -38,7 +38,9 @@ class Machine:
         usable = {*spec.usable_gpus(), *spec.usable_spus()}
         nodes = [node for node in spec.nodes if node.name in usable]
         self.gpus = [
-            Gpu(context, node.name, node.sheet) for node in nodes if isinstance(node, GpuSpec)
+            Gpu(context, node.name, node.sheet, graphs=node.graphs)
+            for node in nodes
+            if isinstance(node, GpuSpec)
         ]
         if not self.gpus:
             raise InputError("machine: expected at least one node of kind gpu, got none")

@@ -13,10 +13,13 @@ from hybridsim.work import Kernel, Work
 
 
 class Compute(NamedTuple):
-    """Kernels on a digital processor; ``synchronous``: the host waits for another part first."""
+    """Kernels on a digital processor; ``synchronous``: the host waits for another part first;
+    ``graph``: launched as one CUDA graph.
+    """
 
     work: Work
     synchronous: bool = False
+    graph: bool = False
 
 
 class Transmit(NamedTuple):
@@ -128,10 +131,10 @@ def encode(request: Request) -> tuple[str, str]:
     form = type(request).__name__.lower()
     if isinstance(request, Compute):
         kernels = [
-            [k.name, k.flop, k.bytes, k.matrix, k.precision, k.routine, k.size, k.count]
+            [k.name, k.flop, k.bytes, k.precision, k.routine, k.shape, k.count]
             for k in request.work.kernels
         ]
-        return form, json.dumps({"kernels": kernels, "synchronous": request.synchronous})
+        return form, json.dumps(request._asdict() | {"work": kernels})
     return form, json.dumps(request._asdict())
 
 
@@ -139,8 +142,11 @@ def decode(form: str, detail: str) -> Request:
     """The request that was encoded; of work its kernels, without the memory they take."""
     fields: dict[str, Any] = json.loads(detail)  # Any: the fields of the form
     if form == "compute":
-        kernels = tuple(Kernel(*row) for row in fields["kernels"])
-        return Compute(Work(kernels), fields["synchronous"])
+        kernels = tuple(
+            Kernel(name, flop, moved, precision, routine, tuple(shape), number)
+            for name, flop, moved, precision, routine, shape, number in fields["work"]
+        )
+        return Compute(**fields | {"work": Work(kernels)})
     if "wires" in fields:
         fields["wires"] = tuple(fields["wires"])
     named: dict[str, Any] = {kind.__name__.lower(): kind for kind in _FORMS}  # Any: a class of many

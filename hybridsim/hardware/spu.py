@@ -199,7 +199,7 @@ class Spu(Part):
             key = backend.key(computation, args)
             system = known.get(key) if known is not None else None
             if system is None:
-                system = backend.evaluate(computation, args)
+                system = backend.evaluate(computation, args, exact=True)
             if known is not None:
                 known[key] = system
             self._report(system, label)
@@ -224,7 +224,7 @@ class Spu(Part):
         args = self._arguments()
 
         def start() -> tuple[Ref, Quote]:
-            state = self.context.backend.evaluate(relaxation, args)
+            state = self.context.backend.evaluate(relaxation, args, exact=True)
             self._report(state, label)
             heat = state.facts.get("dissipation")
             return state, self._quote(Settle(tau, self.load.resistors, heat, count))
@@ -242,7 +242,7 @@ class Spu(Part):
         """
         now, trace, start = int(self.context.env.now), self.context.trace, self.since_ps
         args = self._arguments()
-        state = self.context.backend.evaluate(relaxation, args)
+        state = self.context.backend.evaluate(relaxation, args, exact=True)
         self._report(state, label)
         heat, resistors = state.facts.get("dissipation"), self.load.resistors
         if commanded_tau is None:
@@ -269,7 +269,7 @@ class Spu(Part):
         """Digital to analog: the drive of ``count`` systems of ``cells`` values."""
 
         def start() -> tuple[Ref, Quote]:
-            drive = self.context.backend.evaluate(computation, args)
+            drive = self.context.backend.evaluate(computation, args, exact=True)
             self._report(drive, label)
             return drive, self.prices.quote(Convert(cells, self.bits("bias"), count))
 
@@ -291,7 +291,7 @@ class Spu(Part):
         """
 
         def start() -> tuple[Ref, Quote]:
-            reading = self.context.backend.evaluate(computation, args, shape)
+            reading = self.context.backend.evaluate(computation, args, shape, exact=True)
             self._report(reading, label)
             return reading, self.prices.quote(Measure(cells, self.bits("output"), count))
 

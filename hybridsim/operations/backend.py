@@ -11,9 +11,11 @@ from functools import lru_cache
 import torch
 
 from hybridsim.errors import HybridsimError, MissingFacts
+from hybridsim.operations.arithmetic import IEEE, Arithmetic
 from hybridsim.operations.count import count, signature, to_meta
 from hybridsim.operations.facts import FactStore
 from hybridsim.operations.ref import Computation, Ref, digest
+from hybridsim.operations.rounding import rounding
 from hybridsim.outcome import Value
 from hybridsim.work import Work
 
@@ -39,14 +41,19 @@ def _carried() -> Iterator[None]:
         raise ComputationRaised(error) from error
 
 
+_OVERFLOWED = "overflowed"
+"""The fact of how many operands of its products FP16 did not hold."""
 _MOST_COUNTS = 2_000
 """Counts that are kept for further runs; settings that vary from run to run would add up."""
 
 
 class Shapes:
-    """Counts work and output shapes once per function, settings and argument shapes."""
+    """Counts work and output shapes once per function, settings and argument shapes, in one
+    arithmetic.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, arithmetic: Arithmetic = IEEE) -> None:
+        self.arithmetic = arithmetic
         self._metas: dict[Value, Value] = {}
         self._counts: dict[Value, tuple[Work, Value]] = {}
         self._known: dict[Value, tuple[tuple[Work, Value], tuple[Value, ...]]] = {}
@@ -87,7 +94,7 @@ class Shapes:
                 if len(self._counts) >= _MOST_COUNTS:
                     self._counts.clear()
                     self._known.clear()
-                with _carried():
+                with _carried(), self.arithmetic.in_force():
                     work, outcome = count(computation.function, metas, computation.settings)
                 found = (work, self._intern(outcome.value))
                 self._counts[form] = found
@@ -99,20 +106,27 @@ class Shapes:
 
 
 @lru_cache(maxsize=8)
-def shapes_of(task: Value) -> Shapes:
-    """The counts of all runs of a task: what an operation costs depends on shapes alone."""
-    return Shapes()
+def shapes_of(task: Value, arithmetic: Arithmetic) -> Shapes:
+    """The counts of all runs of a task in one arithmetic: else operations cost by shapes alone."""
+    return Shapes(arithmetic)
 
 
 class Backend(ABC):
-    """Evaluates computations; ``numeric_s`` is the host time spent inside them."""
+    """Evaluates computations.
+
+    Attributes:
+        arithmetic: of the GPUs' products, as they are counted (``shapes``); part of every key.
+        numeric_s: host time spent inside computations.
+        overflowed: operands of products that FP16 did not hold, so far.
+    """
 
     name: str
     tensors: bool
 
     def __init__(self, salt: bytes, shapes: Shapes, store: FactStore | None = None) -> None:
-        self.salt, self.shapes, self.store = salt, shapes, store
-        self.numeric_s = 0.0
+        self.shapes, self.store, self.arithmetic = shapes, store, shapes.arithmetic
+        self.salt = digest(salt, repr(self.arithmetic).encode())
+        self.numeric_s, self.overflowed = 0.0, 0
 
     def root(self, value: Value, *identity: object) -> Ref:
         """A reference to an input of the run, named by what determines it."""
@@ -145,9 +159,22 @@ class Backend(ABC):
         return Ref(value, key, ref.spans)
 
     @abstractmethod
-    def evaluate(self, computation: Computation, args: tuple[Ref, ...], shape: Value = None) -> Ref:
-        """The outcome of a computation. ``shape`` is the meta value that stands for it where
-        nothing is computed.
+    def evaluate(
+        self,
+        computation: Computation,
+        args: tuple[Ref, ...],
+        shape: Value = None,
+        *,
+        exact: bool = False,
+    ) -> Ref:
+        """The outcome of a computation.
+
+        Args:
+            computation: what is computed.
+            args: its arguments.
+            shape: the meta value that stands for the outcome where nothing is computed.
+            exact: it is no GPU that computes, but an analog part, or a diagnostic: nothing is
+                rounded to the GPUs' arithmetic.
         """
 
 
@@ -156,12 +183,22 @@ class Live(Backend):
 
     name, tensors = "live", True
 
-    def evaluate(self, computation: Computation, args: tuple[Ref, ...], shape: Value = None) -> Ref:
+    def evaluate(
+        self,
+        computation: Computation,
+        args: tuple[Ref, ...],
+        shape: Value = None,
+        *,
+        exact: bool = False,
+    ) -> Ref:
         """Call the function and keep its facts."""
         started = time.perf_counter()
-        with _carried():
+        with _carried(), rounding(IEEE if exact else self.arithmetic) as mode:
             outcome = computation.function(*(a.value for a in args), **computation.settings)
             facts = {name: _plain(fact) for name, fact in outcome.facts.items()}
+        if mode is not None and mode.overflowed:
+            facts[_OVERFLOWED] = mode.overflowed
+            self.overflowed += mode.overflowed
         self.numeric_s += time.perf_counter() - started
         key = self.key(computation, args)
         if self.store is not None:
@@ -174,7 +211,14 @@ class Timing(Backend):
 
     name, tensors = "timing", False
 
-    def evaluate(self, computation: Computation, args: tuple[Ref, ...], shape: Value = None) -> Ref:
+    def evaluate(
+        self,
+        computation: Computation,
+        args: tuple[Ref, ...],
+        shape: Value = None,
+        *,
+        exact: bool = False,
+    ) -> Ref:
         """A reference with shapes and no facts."""
         return Ref(shape, self.key(computation, args))
 
@@ -182,19 +226,32 @@ class Timing(Backend):
 class Replay(Backend):
     """Shapes and remembered facts.
 
+    ``missing``: the last error, which nobody hears of whose process fails as the run ends.
+
     Raises:
         MissingFacts: on evaluation, when the store does not know the key.
     """
 
     name, tensors = "replay", False
+    missing: MissingFacts | None = None
 
-    def evaluate(self, computation: Computation, args: tuple[Ref, ...], shape: Value = None) -> Ref:
+    def evaluate(
+        self,
+        computation: Computation,
+        args: tuple[Ref, ...],
+        shape: Value = None,
+        *,
+        exact: bool = False,
+    ) -> Ref:
         """A reference with shapes and the facts of an earlier live run."""
         key = self.key(computation, args)
         assert self.store is not None, "a replay needs a store"
         facts: Mapping[str, Value] | None = self.store.get(key)
         if facts is None:
-            raise MissingFacts(f"no facts of {computation.function.__name__} under key {key.hex()}")
+            text = f"no facts of {computation.function.__name__} under key {key.hex()}"
+            self.missing = MissingFacts(text)
+            raise self.missing
+        self.overflowed += facts.get(_OVERFLOWED, 0)
         return Ref(shape, key, (), facts)
 
 

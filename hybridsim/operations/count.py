@@ -12,18 +12,23 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from hybridsim.errors import UnpricedError
+from hybridsim.operations.arithmetic import contraction_precision
 from hybridsim.operations.formulas import (
     ALLOCATIONS,
     Call,
+    Priced,
     bytes_moved,
-    contraction_flop,
-    elementwise_flop,
+    contraction,
+    convolutions,
     factorisation,
     is_view,
     precision_of,
+    stream,
+    triangular,
 )
 from hybridsim.outcome import Value
-from hybridsim.work import Kernel, Work
+from hybridsim.work import Kernel, Precision, Work
 
 
 def count(
@@ -33,9 +38,9 @@ def count(
 
     Counted below autograd and vmap, so each operator that would really be launched counts once.
     FLOP: contractions and convolutions by their shapes (two per multiply-add), factorisations in
-        closed form,
-    everything else one per element of its largest operand, copies and fills none. Bytes: each
-    distinct operand read once plus what is written; views are free. Memory: storages alive at once,
+    closed form, what goes element by element or reduces one per element of its largest operand,
+    copies and fills none. Bytes: each distinct operand read once plus what is written, of
+    normalisations and softmax every pass; views are free. Memory: storages alive at once,
     including the arguments and whatever else is read (frozen parameters of a task's network).
 
     Args:
@@ -47,6 +52,9 @@ def count(
     Returns:
         The work (one Kernel per distinct operator, size and precision) and the result on the meta
         device.
+
+    Raises:
+        UnpricedError: an operator that has no price.
     """
     memos: list[dict[int, Tensor]] = [{} for _ in args]
     arguments = [to_meta(a, memo) for a, memo in zip(args, memos, strict=True)]
@@ -58,6 +66,15 @@ def count(
     finally:
         _COUNTER.reset(outer)
     return counter.work(), value
+
+
+def count_kernels(fn: Callable[..., object], *args: object) -> tuple[Kernel, ...]:
+    """The kernels that ``fn(*args)`` would launch on a digital processor, counted on shapes alone.
+
+    Raises:
+        UnpricedError: an operator that has no price.
+    """
+    return count(fn, args, {})[0].kernels
 
 
 def stage(name: str) -> None:
@@ -118,16 +135,26 @@ def _shape_of(value: Value) -> Value:
     if hasattr(value, "meta"):
         return type(value).__name__, value.key
     if isinstance(value, (tuple, list)):
-        return type(value).__name__, *(_shape_of(v) for v in value)
+        return _type_of(value), *(_shape_of(v) for v in value)
     if isinstance(value, dict):
         return tuple((k, _shape_of(v)) for k, v in value.items())
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return type(value).__name__, *(
+        return _type_of(value), *(
             _shape_of(getattr(value, f.name)) for f in dataclasses.fields(value)
         )
     return value if isinstance(value, (str, bool)) else type(value).__name__
 
 
+def _type_of(value: Value) -> str:
+    return f"{type(value).__module__}.{type(value).__qualname__}"
+
+
+_TYPES = {
+    "fp32": torch.float32,
+    "fp64": torch.float64,
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+}
 _COUNTER: ContextVar[_Counter | None] = ContextVar("counter", default=None)
 
 
@@ -140,7 +167,7 @@ class _Counter(TorchDispatchMode):
         self._kernels = self._stages[None]
         self._largest: tuple[str, tuple[int, ...], int] | None = None
         self._memory = _Memory()
-        self._cholesky: dict[int, tuple[weakref.ref[Value], Kernel, int, dict[Kernel, int]]] = {}
+        self._cholesky: dict[int, tuple[weakref.ref[Value], Kernel, dict[Kernel, int]]] = {}
         for tensor in arguments:
             self._memory.given(tensor)
 
@@ -162,7 +189,7 @@ class _Counter(TorchDispatchMode):
         call = Call(func, args, kwargs, inputs, outputs)
         for tensor in outputs:
             self._allocated(call.name, tensor)
-        if call.name not in ALLOCATIONS:
+        if call.name not in ALLOCATIONS and outputs:
             self._add(call)
         return out
 
@@ -173,46 +200,50 @@ class _Counter(TorchDispatchMode):
                 self._largest = (name, tuple(tensor.shape), size)
 
     def _add(self, call: Call) -> None:
-        """Record one launch, or one per matrix of a batched factorisation."""
-        name, precision = call.name, precision_of(call.outputs or call.inputs)
+        """Record the launches of an operator.
+
+        Raises:
+            UnpricedError: nobody has given it a price.
+        """
+        precision = precision_of(call.outputs or call.inputs)
+        product = contraction_precision(call.name, _TYPES[precision])
+        launches = convolutions(call)
+        for name, priced, moved in launches:
+            self._launch(_kernel(name, priced, moved, product))
+        if launches:
+            return
         moved = bytes_moved(call)
         special = factorisation(call)
         if special is not None:
-            each = moved / max(special.matrices, 1)
-            kernel = Kernel(
-                name, special.flop, each, special.matrix, precision, special.routine, special.size
-            )
-            self._factorised(call, kernel, special.matrices)
+            self._factorised(call, _kernel(call.name, special, moved, precision))
             return
-        flop = contraction_flop(call)
-        matrix = flop is not None
-        self._launch(
-            Kernel(
-                name, elementwise_flop(call) if flop is None else flop, moved, matrix, precision
-            ),
-            1,
-        )
+        found = contraction(call)
+        if found is not None:
+            self._launch(_kernel(call.name, found, moved, product))
+            return
+        found = triangular(call) or stream(call)
+        if found is None:
+            raise UnpricedError(call.name)
+        self._launch(_kernel(call.name, found, moved, precision))
 
-    def _factorised(self, call: Call, kernel: Kernel, number: int) -> None:
-        """Record factorisations; a Cholesky factor that is then inverted is one SPD inverse, n³ in
+    def _factorised(self, call: Call, kernel: Kernel) -> None:
+        """Record a factorisation; a Cholesky factor that is then inverted is one SPD inverse, n³ in
         all.
         """
         if kernel.routine == "cholesky":
             storage = call.outputs[0].untyped_storage()
-            self._cholesky[storage._cdata] = (weakref.ref(storage), kernel, number, self._kernels)
-        if kernel.routine == "spd_inverse":
+            self._cholesky[storage._cdata] = (weakref.ref(storage), kernel, self._kernels)
+        if kernel.routine == "inverse":
             storage = call.inputs[0].untyped_storage()
-            factor, before, launches, there = self._cholesky.pop(
-                storage._cdata, (None, None, 0, {})
-            )
+            factor, before, there = self._cholesky.pop(storage._cdata, (None, None, {}))
             if factor is not None and before is not None and factor() is storage:
-                there[before] -= launches
+                there[before] -= 1
                 flop, moved = before.flop + kernel.flop, before.bytes + kernel.bytes
                 kernel = dataclasses.replace(kernel, flop=flop, bytes=moved)
-        self._launch(kernel, number)
+        self._launch(kernel)
 
-    def _launch(self, kernel: Kernel, number: int) -> None:
-        self._kernels[kernel] = self._kernels.get(kernel, 0) + number
+    def _launch(self, kernel: Kernel) -> None:
+        self._kernels[kernel] = self._kernels.get(kernel, 0) + 1
 
     def enter(self, name: str) -> None:
         """Count what follows to this stage."""
@@ -231,6 +262,10 @@ class _Counter(TorchDispatchMode):
         ]
         peak, largest = self._memory.peak_bytes, self._largest
         return Work(_counted(total), peak_bytes=peak, largest=largest, stages=tuple(stages))
+
+
+def _kernel(name: str, priced: Priced, moved: float, precision: Precision) -> Kernel:
+    return Kernel(name, priced.flop, moved, precision, priced.routine, priced.shape)
 
 
 def _counted(kernels: dict[Kernel, int]) -> tuple[Kernel, ...]:

@@ -56,7 +56,15 @@ STEP_MEANINGS = {
     "test_accuracy": "at evaluations: share of the test set that is correct",
     "solver_cosine": "at evaluations: cosine of the analog answer with the exact one",
     "solver_relative_error": "at evaluations: norm of their difference over the exact one's",
+    "cg_iterations": "natural gradient by conjugate gradients: iterations of the step's solve",
+    "cg_residual": "norm of the residual of the iterate that is taken, over the gradient's",
+    "reduction_ratio": "Levenberg-Marquardt: reduction of the batch's loss over the predicted one",
+    "damping": "Levenberg-Marquardt: lambda after the step",
     "rounding_shift": "K-FAC on SPUs: mean that rounding adds to a factor's diagonal",
+    "inverse_residual": "K-FAC by Newton-Schulz: largest norm of I - A X over sqrt(n) where its "
+    "iterations ended, of the inverses since the last line",
+    "inverse_iterations": "K-FAC by Newton-Schulz: most iterations of one of these inverses",
+    "inverse_fallbacks": "K-FAC by Newton-Schulz: how many of them Cholesky had to do",
 }
 """What the columns of the step table mean; those that a run has no use for are absent."""
 

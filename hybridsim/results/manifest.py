@@ -15,7 +15,7 @@ from hybridsim.algorithms.catalogue import algorithm_of
 from hybridsim.results.integrity import SCHEMA_VERSION
 from hybridsim.results.keys import Json
 from hybridsim.scenario.machine import MachineSpec, NodeSpec
-from hybridsim.scenario.schema import Scenario
+from hybridsim.scenario.schema import Scenario, Training
 from hybridsim.scenario.unbuildable import unbuildable_parts
 from hybridsim.tasks.task import Task
 
@@ -54,9 +54,25 @@ def _versions() -> dict[str, Json]:
 def model_assumptions(scenario: Scenario, backend: str, task: Task) -> list[str]:
     """What the model takes for granted in this run, besides the constants."""
     settings, spec = scenario.training.algorithm, scenario.machine.expand()
-    found = algorithm_of(settings).assumptions(settings, spec, task)
+    found = algorithm_of(settings).assumptions(settings, spec, task) + _arithmetic(
+        scenario.training
+    )
     timing = backend == "timing" and settings.needs_spu
     return [*found, TIMING_ASSUMPTION] if timing else found
+
+
+def _arithmetic(training: Training) -> list[str]:
+    """In what products are computed, where it is not the type that all else has."""
+    kinds = {"matrix products": training.tf32.matmul, "convolutions": training.tf32.convolution}
+    rounded, form = " and ".join(kind for kind, asked in kinds.items() if asked), "TF32"
+    if training.amp != "none":
+        rounded, form = "all products", training.amp.upper()
+    if not rounded:
+        return []
+    return [
+        f"FP32 operands of {rounded} on the GPU are rounded to {form} (nearest, ties to even) and "
+        "summed in FP32; results, element-wise operators and factorisations stay FP32."
+    ]
 
 
 def expanded(spec: MachineSpec) -> dict[str, Json]:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, create_model, field_validator, model_validator
 
 from hybridsim.errors import InputError
-from hybridsim.scenario.datasheets.constants import CONSTANTS, ConstantSpec, PartKind
+from hybridsim.scenario.datasheets.constants import (
+    CONSTANTS,
+    DEFAULT_HOST,
+    ConstantSpec,
+    PartKind,
+)
 from hybridsim.scenario.datasheets.sheets import Datasheet, load_part
 from hybridsim.scenario.fields import (
     Bits,
@@ -32,10 +38,7 @@ class PartChoice(Strict):
     @field_validator("part", mode="after")
     @classmethod
     def _exists(cls, value: str) -> str:
-        try:
-            load_part(cls.part_kind, value)
-        except InputError as error:
-            complain([_complaint(problem) for problem in error.problems])
+        _check_part(cls.part_kind, value)
         return value
 
     def overrides(self) -> dict[str, float]:
@@ -48,6 +51,13 @@ class PartChoice(Strict):
         return (
             load_part(self.part_kind, self.part).with_set(constant_set).overridden(self.overrides())
         )
+
+
+def _check_part(kind: PartKind, value: str) -> None:
+    try:
+        load_part(kind, value)
+    except InputError as error:
+        complain([_complaint(problem) for problem in error.problems])
 
 
 def _complaint(problem: Raw) -> Complaint:
@@ -97,6 +107,30 @@ class GpuChoice(_GpuBase):
     """A digital processor."""
 
     part_kind: ClassVar[PartKind] = "gpu"
+    host: Text | None = Field(
+        None,
+        description="shipped host or path to a datasheet; default: the part's own host constants, "
+        f"else {DEFAULT_HOST}",
+    )
+    launch: Literal["eager", "graph"] = Field(
+        "eager",
+        description="eager: the host launches every kernel; graph: an operation is one CUDA graph",
+    )
+
+    @field_validator("host", mode="after")
+    @classmethod
+    def _host_exists(cls, value: str | None) -> str | None:
+        if value is not None:
+            _check_part("host", value)
+        return value
+
+    def sheet(self, constant_set: str) -> Datasheet:
+        """As of any part, with the host's constants over the part's own."""
+        found = load_part("gpu", self.part)
+        if self.host is not None:
+            host = load_part("host", self.host)
+            found = replace(found, constants={**found.constants, **host.constants})
+        return found.with_set(constant_set).overridden(self.overrides())
 
 
 class LinkChoice(_LinkBase):

@@ -36,10 +36,11 @@ class NodeSpec:
 
 @dataclass(frozen=True)
 class GpuSpec(NodeSpec):
-    """A digital processor."""
+    """A digital processor; ``graphs``: its operations are launched as CUDA graphs."""
 
     kind = "gpu"
     sheet: Datasheet
+    graphs: bool = False
 
 
 @dataclass(frozen=True)
@@ -275,8 +276,8 @@ class Machine(Strict):
     def _short(self) -> MachineSpec:
         assert self.gpu is not None, "validated"
         count = self.gpu.count
-        sheet = self.gpu.sheet(self.constants)
-        nodes: list[NodeSpec] = [GpuSpec(f"gpu{k}", sheet) for k in range(count)]
+        sheet, graphs = self.gpu.sheet(self.constants), self.gpu.launch == "graph"
+        nodes: list[NodeSpec] = [GpuSpec(f"gpu{k}", sheet, graphs) for k in range(count)]
         edges: list[EdgeSpec] = []
         if count > 1:
             assert self.gpu.interconnect is not None, "filled in with the number"
@@ -314,7 +315,7 @@ class Machine(Strict):
             elif isinstance(choice, SpuChoice):
                 nodes.append(self._spu(name, choice))
             else:
-                nodes.append(GpuSpec(name, choice.sheet(self.constants)))
+                nodes.append(GpuSpec(name, choice.sheet(self.constants), choice.launch == "graph"))
         return MachineSpec(
             tuple(nodes), tuple(self._edge(*e.between, e.link) for e in self.edges or ())
         )

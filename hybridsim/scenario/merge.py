@@ -35,11 +35,12 @@ SHORT_FORMS: dict[Path_, str] = {
     ("machine", "link"): "part",
     ("machine", "edges", "*", "link"): "part",
     ("training", "algorithm", "update"): "kind",
+    ("training", "algorithm", "schedule"): "kind",
 }
 """Maps that may be written as one text, the value of this field; ``*`` is any item of a list."""
 _REPLACED = (("training", "target"),)
 _SHORT_MACHINE, _GENERAL_MACHINE = ("gpu", "link", "spus"), ("nodes", "edges")
-_FILE_FIELDS = ("source", "part", "gpu", "link", "workload")
+_FILE_FIELDS = ("source", "part", "gpu", "host", "link", "workload")
 _FILE_SUFFIXES = (".yaml", ".yml", ".py")
 
 

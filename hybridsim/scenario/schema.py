@@ -13,12 +13,11 @@ from pydantic_core import core_schema
 from hybridsim.scenario.document import Node
 from hybridsim.scenario.emit import emit
 from hybridsim.scenario.fields import Complaint, Scalar, Short, Strict, Text, complain, wrong
-from hybridsim.scenario.machine import Machine
+from hybridsim.scenario.machine import GpuSpec, Machine
 from hybridsim.scenario.nearest import one_of
 from hybridsim.scenario.quantity import Raw, describe
 from hybridsim.scenario.settings import Algorithm
 from hybridsim.scenario.settings.kfac import Kfac
-from hybridsim.scenario.settings.tngd import Tngd
 from hybridsim.scenario.thresholds import Thresholds
 
 _NOT_SHORTENED = "options"
@@ -87,6 +86,23 @@ class Target(Strict):
         return self
 
 
+class Tf32(Strict):
+    """NVIDIA's TF32 on the GPU: FP32 operands of products rounded to 10 bits of mantissa, summed in
+    FP32. What is priced in TF32 is computed so.
+    """
+
+    matmul: bool = Field(
+        False,
+        description="matrix products; as torch.backends.cuda.matmul.allow_tf32, which PyTorch has "
+        "off",
+    )
+    convolution: bool = Field(
+        False,
+        description="convolutions; as torch.backends.cudnn.allow_tf32, which PyTorch has ON: here "
+        "FP32 unless asked for",
+    )
+
+
 class Training(Strict):
     """What is trained, for how long, and how."""
 
@@ -97,8 +113,25 @@ class Training(Strict):
         "float32",
         description="floating-point type of data and parameters, and so of what the GPU computes",
     )
+    tf32: Tf32 = Field(
+        default_factory=lambda: Tf32.model_validate({}), description="TF32 for products on the GPU"
+    )
+    amp: Literal["none", "bf16", "fp16"] = Field(
+        "none",
+        description="operands of all products on the GPU rounded to 16 bits, as torch.autocast "
+        "does; results, parameters and other operators stay FP32, FP16's loss is not scaled",
+    )
     algorithm: Algorithm = Field(description="how the parameters move")
     target: Target | None = Field(None, description="when training counts as done")
+
+    @model_validator(mode="after")
+    def _reduced(self) -> Training:
+        """Only products of FP32 numbers are rounded."""
+        reduced = self.amp != "none" or self.tf32.matmul or self.tf32.convolution
+        if reduced and self.precision != "float32":
+            expected = "float32 under tf32 and amp (FP64 is never rounded)"
+            complain([Complaint(("precision",), expected, f"'{self.precision}'")])
+        return self
 
 
 class Scenario(Strict):
@@ -128,9 +161,29 @@ class Scenario(Strict):
         return self
 
     @model_validator(mode="after")
+    def _units_there(self) -> Scenario:
+        """A GPU without units for a format would compute in FP32."""
+        spec, tf32 = self.machine.expand(), self.training.tf32
+        asked = {
+            ("tf32", "matmul"): ("peak_tf32_flop_per_s", tf32.matmul),
+            ("tf32", "convolution"): ("peak_tf32_flop_per_s", tf32.convolution),
+            ("amp",): ("peak_bf16_flop_per_s", self.training.amp != "none"),
+        }
+        sheets = {n.sheet.name: n.sheet for n in spec.nodes if isinstance(n, GpuSpec)}
+        complain(
+            [
+                Complaint(("training", *path), f"a GPU with a {peak} above 0", name)
+                for path, (peak, wanted) in asked.items()
+                for name, sheet in sheets.items()
+                if wanted and not sheet.value(peak)
+            ]
+        )
+        return self
+
+    @model_validator(mode="after")
     def _equal_shares(self) -> Scenario:
         gpus, size = len(self.machine.expand().usable_gpus()), self.training.batch_size
-        if size % gpus and not isinstance(self.training.algorithm, Tngd):
+        if size % gpus and not self.training.algorithm.one_gpu:
             complain(
                 [
                     Complaint(

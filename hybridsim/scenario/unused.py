@@ -10,7 +10,10 @@ from hybridsim.scenario import unused_parts
 from hybridsim.scenario.choices import SpuChoice, SpuNode
 from hybridsim.scenario.machine import Machine
 from hybridsim.scenario.schema import Scenario
+from hybridsim.scenario.settings import AlgorithmSettings, OptimizerSettings
 from hybridsim.scenario.settings.kfac import Kfac
+from hybridsim.scenario.settings.ngd import Ngd
+from hybridsim.scenario.settings.shampoo import Shampoo
 from hybridsim.scenario.settings.tngd import Tngd
 
 
@@ -23,16 +26,26 @@ def unused_fields(scenario: Scenario, timing_only: bool = False) -> list[str]:
         timing_only: the run computes no tensors; otherwise the activity factor is never asked for.
     """
     algorithm, machine = scenario.training.algorithm, scenario.machine
-    found = list(_tngd(algorithm)) if isinstance(algorithm, Tngd) else []
+    found = list(_training(algorithm))
+    if isinstance(algorithm, Tngd):
+        found += list(_tngd(algorithm))
+    if isinstance(algorithm, Ngd) and algorithm.method != "cg":
+        keys = ("iterations", "tolerance", "warm_start")
+        found += [key for key in keys if _differs(algorithm, key)]
     if isinstance(algorithm, Kfac):
         found += list(_kfac(algorithm))
         if len(machine.expand().usable_gpus()) > 1 and _differs(algorithm, "pipelining"):
             found.append("pipelining (several GPUs average over the whole backward pass)")
     paths = [f"training.algorithm.{key}" for key in found]
+    training = scenario.training
+    if training.amp != "none":
+        reason = f"amp: {training.amp} takes all products"
+        names = [n for n in type(training.tf32).model_fields if _differs(training.tf32, n)]
+        paths += [f"training.tf32.{name} ({reason})" for name in names]
     if not algorithm.needs_spu:
-        return paths + list(unused_parts.of_digital(machine))
+        return paths + list(unused_parts.of_digital(machine, algorithm))
     if isinstance(algorithm, Tngd):
-        paths += unused_parts.of_one_spu(machine)
+        paths += unused_parts.of_one_spu(machine, algorithm)
     spec = machine.expand()
     if (
         isinstance(algorithm, Kfac)
@@ -42,6 +55,21 @@ def unused_fields(scenario: Scenario, timing_only: bool = False) -> list[str]:
         paths.append("training.algorithm.placement (one SPU solves everything)")
     one_spu = isinstance(algorithm, Tngd) or (machine.spus is not None and machine.spus.count == 1)
     return paths + list(_machine(machine, one_spu, _buffering_matters(scenario), timing_only))
+
+
+def _training(algorithm: AlgorithmSettings) -> Iterator[str]:
+    """Of the schedule, and of the optimizer, by itself or under ``update:``."""
+    schedule = algorithm.schedule
+    if schedule is not None and schedule.kind == "constant":
+        yield from (f"schedule.{key}" for key in ("steps", "final") if _differs(schedule, key))
+    alone = isinstance(algorithm, OptimizerSettings)
+    optimizer = algorithm if alone else getattr(algorithm, "update", None)
+    if isinstance(optimizer, Shampoo):
+        prefix, grafting = "" if alone else "update.", optimizer.grafting
+        if grafting != "adam" and _differs(optimizer, "grafting_beta2"):
+            yield f"{prefix}grafting_beta2"
+        if grafting in ("none", "sgd") and _differs(optimizer, "grafting_epsilon"):
+            yield f"{prefix}grafting_epsilon"
 
 
 def _tngd(algorithm: Tngd) -> Iterator[str]:
@@ -64,6 +92,12 @@ def _kfac(algorithm: Kfac) -> Iterator[str]:
     if not algorithm.thermodynamic:
         keys = ("upload", "settle_tau", "noise", "placement", "tiling")
         yield from (_written(algorithm, key) for key in keys if _differs(algorithm, key))
+    inversion = algorithm.inversion
+    given = [name for name in type(inversion).model_fields if _differs(inversion, name)]
+    if algorithm.thermodynamic and given:
+        yield "inversion"
+    elif inversion.kind == "cholesky":
+        yield from (f"inversion.{name}" for name in given if name != "batched")
     if algorithm.method != "noise" and any(
         _differs(algorithm.covariance, k) for k in ("samples", "spacing_tau")
     ):

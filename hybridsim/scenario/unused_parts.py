@@ -8,20 +8,25 @@ from collections.abc import Iterator
 
 from hybridsim.scenario.choices import GpuNode, SpuNode
 from hybridsim.scenario.machine import EdgeSpec, Machine, MachineSpec
+from hybridsim.scenario.settings.base import AlgorithmSettings
 
 _FIRST_GPU = (
-    "tngd computes on the first GPU: the others draw idle power, what connects them carries nothing"
+    "{} computes on the first GPU: the others draw idle power, what connects them carries nothing"
 )
 
 
-def of_digital(machine: Machine) -> Iterator[str]:
-    """What lies neither on a GPU's own nor on the way from one GPU to the next."""
+def of_digital(machine: Machine, algorithm: AlgorithmSettings) -> Iterator[str]:
+    """What lies neither on a GPU's own nor on the way from one GPU to the next, if it takes
+    several.
+    """
     yield from _interconnect(machine)
+    if algorithm.one_gpu and machine.gpu is not None and machine.gpu.count > 1:
+        yield f"machine.gpu.count ({_FIRST_GPU.format(algorithm.kind)})"
     for key in ("link", "spus"):
         if getattr(machine, key) is not None:
             yield f"machine.{key}"
     spec = machine.expand()
-    edges = _ring(spec)
+    edges = [] if algorithm.one_gpu else _ring(spec)
     nodes = {spec.usable_gpus()[0], *_ends(edges)}
     yield from (f"machine.nodes.{name}" for name in machine.nodes or {} if name not in nodes)
     if machine.edges and not edges:
@@ -35,21 +40,21 @@ def of_digital(machine: Machine) -> Iterator[str]:
         )
 
 
-def of_one_spu(machine: Machine) -> Iterator[str]:
+def of_one_spu(machine: Machine, algorithm: AlgorithmSettings) -> Iterator[str]:
     """SPUs and GPUs beside the first ones, which is all that TNGD uses; what lies on its way is
     used.
     """
-    spec = machine.expand()
+    spec, first_gpu = machine.expand(), _FIRST_GPU.format(algorithm.kind)
     way = _ends(spec.shortest(spec.usable_gpus()[0], spec.usable_spus()[0]))
     if machine.gpu is not None and machine.gpu.count > 1:
-        yield f"machine.gpu.count ({_FIRST_GPU})"
+        yield f"machine.gpu.count ({first_gpu})"
     if machine.spus is not None and machine.spus.count > 1:
         yield "machine.spus.count"
     for name, node in (machine.nodes or {}).items():
         if name in spec.usable_spus() and name not in way and isinstance(node, SpuNode):
             yield f"machine.nodes.{name}"
         if name in spec.usable_gpus() and name not in way and isinstance(node, GpuNode):
-            yield f"machine.nodes.{name} ({_FIRST_GPU})"
+            yield f"machine.nodes.{name} ({first_gpu})"
 
 
 def of_any(machine: Machine) -> Iterator[str]:

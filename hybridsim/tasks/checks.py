@@ -7,6 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from hybridsim.rng import Draw
+from hybridsim.tasks.training import Pass, Training, forward
 from hybridsim.tasks.users_code import users_code
 from hybridsim.tasks.workload import Data, Loss, Workload, reject
 
@@ -67,12 +69,16 @@ def check_factory(file: str, first: nn.Module, second: nn.Module) -> None:
             reject(file, f"network.{name}", expected, "other values for the same seed")
 
 
-def check_network(file: str, network: nn.Module, data: Data, loss: Loss) -> tuple[int, ...]:
-    """Shape (..., d_z) of the network's output for one example, after a trial run on a few.
+def check_network(
+    file: str, network: nn.Module, data: Data, loss: Loss
+) -> tuple[tuple[int, ...], Training | None]:
+    """Shape (..., d_z) of the network's output for one example, and what it does in training
+    alone, after trial runs on a few.
 
     Raises:
-        InputError: it has nothing to train, has parameters that are not float32 or buffers
-            that change in training, is random in training, or its outputs do not fit the targets.
+        InputError: it has nothing to train, has parameters that are not float32, changes buffers in
+            evaluation, draws random numbers in training otherwise than by dropout, or its outputs
+            do not fit the targets.
     """
     if not any(p.requires_grad for p in network.parameters()):
         reject(file, "network", "at least one parameter with requires_grad", "none")
@@ -80,7 +86,7 @@ def check_network(file: str, network: nn.Module, data: Data, loss: Loss) -> tupl
         if parameter.requires_grad and parameter.dtype != torch.float32:
             reject(file, f"network.{name}", "float32 parameters", str(parameter.dtype))
     probe = _probe(data)
-    output = _trial(file, network, probe)
+    output, training = _trial(file, network, probe)
     if not isinstance(output, Tensor) or output.ndim < 2 or len(output) != len(probe):
         got = (
             f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
@@ -90,7 +96,7 @@ def check_network(file: str, network: nn.Module, data: Data, loss: Loss) -> tupl
         reject(file, "network", "a float32 output", str(output.dtype))
     shape = tuple(output.shape[1:])
     _check_targets(file, data, loss, shape)
-    return shape
+    return shape, training
 
 
 def check_shapes(file: str, compute: Callable[[], Tensor]) -> None:
@@ -172,26 +178,44 @@ def _check_targets(file: str, data: Data, loss: Loss, shape: tuple[int, ...]) ->
             reject(file, f"data.{name}", labels, f"labels from {int(y.min())} to {int(y.max())}")
 
 
-def _trial(file: str, network: nn.Module, x: Tensor) -> object:
-    """The output in evaluation mode, once training mode is known to give the same and to change no
-    buffer.
-    """
-    before = {name: buffer.clone() for name, buffer in network.named_buffers()}
+def _trial(file: str, network: nn.Module, x: Tensor) -> tuple[object, Training | None]:
+    """The output in evaluation, and what differs in training."""
+    buffers = dict(network.named_buffers())
+    before = {name: buffer.clone() for name, buffer in buffers.items()}
     taken = f"a network that takes {x.dtype} inputs of shape {tuple(x.shape)}"
+
+    def trained() -> Pass:
+        return forward(network, {}, buffers, x, Draw(0, 0, len(x)))
+
     with torch.no_grad(), torch.random.fork_rng(devices=[]), users_code(file, "network", taken):
-        training, evaluating = network.train()(x), network.eval()(x)
+        evaluated: object = network.eval()(x)
+        state = torch.get_rng_state()
+        first, second = trained(), trained()
+        drawn = not torch.equal(state, torch.get_rng_state())
     for name, buffer in network.named_buffers():
         if not torch.equal(before[name], buffer):
-            expected = "a network without buffers that change in training (no BatchNorm)"
-            reject(file, f"network.{name}", expected, "a buffer that a forward pass changes")
-    if isinstance(training, Tensor) and not torch.allclose(
-        training, evaluating, rtol=1e-4, atol=1e-5
-    ):
-        expected = "a network that computes the same in training and in evaluation (no dropout)"
-        reject(
-            file,
-            "network",
-            expected,
-            f"outputs that differ by {(training - evaluating).abs().max():.2g}",
+            expected = "a network whose buffers change in training alone"
+            reject(file, f"network.{name}", expected, "a buffer that evaluation changes")
+    if drawn or not _same((first.z, *first.buffers.values()), (second.z, *second.buffers.values())):
+        expected = (
+            "random numbers in training drawn by dropout alone (nn.Dropout, Dropout1d, Dropout2d, "
+            "Dropout3d, dropout_p of attention)"
         )
-    return evaluating
+        reject(file, "network", expected, "others, or outputs that differ from pass to pass")
+    changed = tuple(n for n, b in first.buffers.items() if not torch.equal(before[n], b))
+    differs = [f"buffer {changed[0]!r}"] if changed else []
+    differs += ["dropout"] if first.drew else []
+    if not differs and not _same((first.z,), (evaluated,), rtol=1e-4, atol=1e-5):
+        differs = ["its outputs"]
+    return evaluated, Training(changed, " and ".join(differs)) if differs else None
+
+
+def _same(
+    one: tuple[object, ...], other: tuple[object, ...], rtol: float = 0.0, atol: float = 0.0
+) -> bool:
+    """Whether tensors agree; NaN equals NaN, and what is no tensor is not looked at."""
+    return all(
+        a.shape == b.shape and torch.allclose(a, b, rtol=rtol, atol=atol, equal_nan=True)
+        for a, b in zip(one, other, strict=True)
+        if isinstance(a, Tensor) and isinstance(b, Tensor)
+    )

@@ -12,7 +12,8 @@ from hybridsim.errors import InputError
 
 @contextlib.contextmanager
 def on_host(device: str, threads: int) -> Iterator[None]:
-    """Fix the number of threads for the run, and refuse a device that is not there.
+    """Fix the number of threads for the run, keep cuDNN from TF32, and refuse a device that is not
+    there.
 
     Raises:
         InputError: no CUDA device is available.
@@ -20,10 +21,14 @@ def on_host(device: str, threads: int) -> Iterator[None]:
     check_device(device)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
+    # what is rounded on the simulated GPU is the scenario's to say
+    cudnn, tf32 = torch.backends.cudnn, torch.backends.cudnn.allow_tf32
+    cudnn.allow_tf32 = False
     try:
         yield
     finally:
         torch.set_num_threads(before)
+        cudnn.allow_tf32 = tf32
 
 
 def check_device(device: str) -> None:

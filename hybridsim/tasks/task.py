@@ -15,7 +15,7 @@ from torch.func import functional_call
 
 from hybridsim.errors import InputError, Problem
 from hybridsim.outcome import Outcome
-from hybridsim.rng import address_seed
+from hybridsim.rng import Draw, address_seed
 from hybridsim.tasks.checks import (
     check_factory,
     check_network,
@@ -25,7 +25,8 @@ from hybridsim.tasks.checks import (
 )
 from hybridsim.tasks.code import Code
 from hybridsim.tasks.layout import Layout, layout_of
-from hybridsim.tasks.users_code import users_code
+from hybridsim.tasks.training import Buffers, Pass, Training, forward, moves
+from hybridsim.tasks.users_code import problem_of, users_code
 from hybridsim.tasks.workload import (
     Data,
     Loss,
@@ -71,6 +72,8 @@ class Task:
         dtype: floating-point type of data, network and theta.
         options: what the workload was built with.
         file: the workload's, which errors name.
+        training: what the network does in training alone (BatchNorm, dropout); None: it computes
+            the same as in evaluation.
     """
 
     name: str
@@ -85,6 +88,7 @@ class Task:
     dtype: torch.dtype = torch.float32
     options: Options = field(default_factory=dict)
     file: str = "workload"
+    training: Training | None = None
 
     def initial_parameters(self, seed: int) -> Tensor:
         """Theta (N,) as the workload's network factory draws it, in float32, from torch seeded by
@@ -103,12 +107,34 @@ class Task:
                 raise ValueError("another shape")
             return self.layout.flatten(trained).to(self.data.train_x.device, self.dtype)
 
-    def apply(self, parameters: Mapping[str, Tensor], x: Tensor) -> Tensor:
-        """The network's outputs z (b, ..., d_z) for inputs x (b, ...) at the given parameters by
-        name.
+    def initial_buffers(self) -> Buffers:
+        """By name, those that training changes, as the network built for seed 0 has them; none of a
+        network that computes the same in training and in evaluation.
         """
-        z: Tensor = functional_call(self.network, dict(parameters), (x,))
+        names = () if self.training is None else self.training.buffers
+        return {name: self.network.get_buffer(name) for name in names}
+
+    def apply(self, tensors: Mapping[str, Tensor], x: Tensor) -> Tensor:
+        """The network's outputs z (b, ..., d_z) in evaluation, for inputs x (b, ...) at the given
+        parameters (and buffers) by name.
+        """
+        z: Tensor = functional_call(self.network, dict(tensors), (x,))
         return z
+
+    def train(
+        self, parameters: Mapping[str, Tensor], buffers: Buffers, x: Tensor, draw: Draw
+    ) -> Pass:
+        """Outputs z (b, ..., d_z) and buffers of a forward pass in training, see
+        ``training.forward``.
+
+        Raises:
+            InputError: the network refuses so few examples, or the masks cannot be shared out.
+        """
+        try:
+            return forward(self.network, parameters, buffers, x, draw)
+        except ValueError as error:
+            expected = f"a network that trains on {len(x)} examples at a time"
+            raise InputError([problem_of(error, self.file, "network", expected)]) from error
 
     def to(self, device: str | torch.device, dtype: torch.dtype | None = None) -> Task:
         """The same task with its data and constants on another device, or in another floating-point
@@ -167,6 +193,9 @@ def load_workload(name_or_path: str, options: Options, data_dir: str | None = No
         task = as_task(name_or_path, workload, file=str(path))
         shapes = task.to("meta")
         check_shapes(str(path), lambda: shapes.network(shapes.data.train_x[:1]))
+        if task.training is not None:
+            few, x = shapes.initial_buffers(), shapes.data.train_x[:2]
+            check_shapes(str(path), lambda: shapes.train({}, few, x, Draw(0, 0, len(x))).z)
         tensors = {**task.data._asdict(), **_constants(task.network), "outputs": _fingerprint(task)}
         key = workload_key(code.digest(), options, tensors)
         trained = set(task.layout.names)
@@ -180,7 +209,8 @@ def load_shapes(name_or_path: str, options: Options, data_dir: str | None = None
     """As ``load_workload(...).meta()``, without its key and without the numbers of the network:
     what a large one costs is seen before it is built.
 
-    A network that cannot be built on the meta device is loaded.
+    A network that cannot be built on the meta device is loaded, and so is one with BatchNorm or
+    dropout.
 
     Raises:
         InputError: as ``load_workload``.
@@ -196,7 +226,10 @@ def load_shapes(name_or_path: str, options: Options, data_dir: str | None = None
                 network = _fresh(workload, 0, file).eval()
                 layout = layout_of(network)
                 *positions, outputs = network.requires_grad_(False)(data.train_x[:1]).shape[1:]
+                alike = not moves(network, data.train_x[:2])
         except InputError:
+            alike = False
+        if not alike:
             return load_workload(name_or_path, options, data_dir).meta()
         return Task(
             name_or_path,
@@ -248,7 +281,7 @@ def as_task(name: str, workload: Workload, *, file: str = "workload") -> Task:
     check_workload(file, workload)
     network = _fresh(workload, 0, file)
     check_factory(file, network, _fresh(workload, 0, file))
-    *positions, outputs = check_network(file, network, workload.data, workload.loss)
+    (*positions, outputs), training = check_network(file, network, workload.data, workload.loss)
     layout = layout_of(network)
     network.eval().requires_grad_(False)
     return Task(
@@ -262,6 +295,7 @@ def as_task(name: str, workload: Workload, *, file: str = "workload") -> Task:
         outputs,
         prod(positions),
         file=file,
+        training=training,
     )
 
 
@@ -303,13 +337,14 @@ def batch_loss(loss: Loss, z: Tensor, y: Tensor) -> Tensor:
     )
 
 
-def evaluate(task: Task, theta: Tensor) -> Outcome:
-    """Loss and, for ``cross_entropy``, accuracy (share of positions) on the test data, in chunks.
+def evaluate(task: Task, theta: Tensor, buffers: Buffers | None = None) -> Outcome:
+    """Loss and, for ``cross_entropy``, accuracy (share of positions) on the test data, in chunks;
+    with the running statistics ``buffers`` of a network that has some.
 
     Returns:
         Outcome(None, {"test_loss", "test_accuracy"}), each a 0-dim float64 tensor.
     """
-    parameters, data = task.layout.unflatten(theta), task.data
+    parameters, data = task.layout.unflatten(theta) | (buffers or {}), task.data
     widest = max(data.test_x[0].numel(), task.terms * task.outputs)
     chunk = max(1, min(_CHUNK, _CHUNK_ELEMENTS // widest))
     losses, hits = [], []

@@ -54,3 +54,25 @@ def yes_or_no(workload: str, **options: bool) -> None:
     for name, value in options.items():
         if not isinstance(value, bool):
             refuse(workload, name, "true or false", repr(value))
+
+
+def one_of(workload: str, *names: str, **options: str) -> None:
+    """Every option is one of these names.
+
+    Raises:
+        InputError: one is not.
+    """
+    for name, value in options.items():
+        if value not in names:
+            refuse(workload, name, f"one of {', '.join(names)}", repr(value))
+
+
+def share(workload: str, **options: float) -> None:
+    """Every option is a number from 0 to below 1.
+
+    Raises:
+        InputError: one is not.
+    """
+    for name, value in options.items():
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
+            refuse(workload, name, "a number from 0 to below 1", repr(value))

@@ -19,8 +19,9 @@ from analysis.papers.k7_figure import draw, gaps_of, limits_of, panel
 from analysis.papers.k7_runs import ADAM, BITS, DIGITAL, IDEAL, SETTINGS, Study, Trial
 from analysis.papers.k7_shift import added, digital, growth, measured, shifts
 from hybridsim.algorithms.kfac.algebra import damping_terms
-from hybridsim.algorithms.kfac.factors import Draw, factors
+from hybridsim.algorithms.kfac.factors import factors
 from hybridsim.circuits.precision import conservative
+from hybridsim.rng import Draw
 from hybridsim.tasks.task import batch
 
 TINY = Study(

@@ -124,7 +124,7 @@ def _bare_loop(scenario, algorithm) -> float:
     task = load_workload(scenario.workload.source, dict(scenario.workload.options))
     theta = task.initial_parameters(scenario.seed)
     state = optimizers.start(algorithm.update, theta, task.layout)
-    rule = optimizers.rule(algorithm.update, algorithm.learning_rate, task.layout)
+    rule = optimizers.Rule(algorithm.update, algorithm.learning_rate, task.layout)
     node = next(n for n in scenario.machine.expand().nodes if n.kind == "spu")
     bits = {"input": node.input_bits, "bias": node.bias_bits, "output": node.output_bits}
     exact = bits["input"] is None and bits["bias"] is None
@@ -139,7 +139,8 @@ def _bare_loop(scenario, algorithm) -> float:
             system, drive, drive, tau=algorithm.settle_tau, kappa0=algorithm.noise, noise_seed=0
         ).value
         x = analog.read(system, state_x, output_bits=bits["output"]).value
-        theta, state = rule.function(theta, state, x, **rule.settings).value
+        update = rule.at(step + 1)
+        theta, state = update.function(theta, state, x, 1.0, **update.settings).value
         if (step + 1) % scenario.training.evaluate_every == 0:
             evaluate(task, theta)
             fidelity(lin, x, damping=algorithm.damping)

@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 from scipy.optimize import least_squares
 
+from hybridsim.calibration.fit import Fit, Fitted
 from hybridsim.hardware.kinds import PARTS
 from hybridsim.hardware.requests import Compute
 from hybridsim.scenario.datasheets.constants import CONSTANTS
 from hybridsim.work import Work
 
 FITTED = (
-    *("flop_efficiency", "contraction_efficiency", "contraction_bandwidth_efficiency"),
-    *("bandwidth_efficiency", "factorisation_efficiency", "batch_efficiency"),
+    *("contraction_efficiency", "contraction_bandwidth_efficiency", "bandwidth_efficiency"),
+    *("factorisation_efficiency", "batch_efficiency"),
 )
 """What is searched besides floors; all else stays as it is."""
 MOST = {spec.name: spec.at_most or np.inf for spec in CONSTANTS["gpu"]}
-
-
-class Found(NamedTuple):
-    value: float
-    low: float
-    high: float
 
 
 class Sheet:
@@ -45,7 +38,6 @@ def seconds(constants, kernels):
 
 def fit(constants, rows, free):
     chosen = [name for name in free if name in FITTED or name.endswith("_floor_s")]
-    chosen += [name for name in free if name.startswith("launch_")]
     measured = np.log([row.measured_s for row in rows])
     requests = [Compute(Work(tuple(row.kernels))) for row in rows]
     ends = np.log([MOST[name] for name in chosen])
@@ -57,8 +49,9 @@ def fit(constants, rows, free):
 
     bounds = (np.full(len(chosen), np.log(1e-13)), ends)
     x = least_squares(residuals, start, bounds=bounds, xtol=1e-9, ftol=1e-9).x
-    found = {name: Found(*[constants[name]] * 3) for name in free}
-    return found | {
-        name: Found(float(v), float(v * 0.9), float(min(v * 1.1, MOST[name])))
+    found = {name: Fitted(*[constants[name]] * 3, 0) for name in free}
+    found |= {
+        name: Fitted(float(v), float(v * 0.9), float(min(v * 1.1, MOST[name])), len(rows))
         for name, v in zip(chosen, np.exp(x), strict=True)
     }
+    return Fit(found, {})

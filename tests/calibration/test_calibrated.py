@@ -9,18 +9,20 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from stub_fit import Found, fit, seconds
+from stub_fit import fit, seconds
 
 import hybridsim
 from hybridsim.calibration import command, measure, plan
 from hybridsim.calibration.command import calibrate, print_calibration
 from hybridsim.calibration.energy import Power
 from hybridsim.calibration.families import Case, Rates, draw
+from hybridsim.calibration.fit import Fit, Fitted
+from hybridsim.calibration.launches import launches_of
 from hybridsim.calibration.measure import TABLE, Measured, read_visits
 from hybridsim.calibration.networks import STEP, draw_steps
 from hybridsim.calibration.part_file import ERRORS, PART, PREDICTIONS, write_part, write_tables
 from hybridsim.calibration.plan import Device
-from hybridsim.calibration.prediction import floors_of, in_a_loop, interval_of, seconds_of
+from hybridsim.calibration.prediction import INTERVAL, floors_of, in_a_loop, seconds_of
 from hybridsim.calibration.result import TooFew, calibrated, row_of
 from hybridsim.errors import InputError
 
@@ -30,7 +32,7 @@ DEVICE = Device(
 )
 GPU = replace(DEVICE, device="cuda")
 LOOP_S, STEP_S = 2e-6, 3e-5
-FLOORS, INTERVAL = floors_of(BASE), interval_of(BASE)
+FLOORS = floors_of(BASE)
 TRUTH = {name: constant.value for name, constant in BASE.constants.items()} | {
     **dict.fromkeys(FLOORS, LOOP_S),
     "bandwidth_efficiency": 0.4,
@@ -40,7 +42,7 @@ TRUTH = {name: constant.value for name, constant in BASE.constants.items()} | {
 
 def obedient(case):
     """What a device that obeys the constants above would take, with its host in steps alone."""
-    interval = STEP_S if case.family == STEP else TRUTH[INTERVAL] if INTERVAL in FLOORS else 0.0
+    interval = STEP_S if case.family == STEP else 0.0
     row = row_of(Measured(case, 1.0, 1.0, 1.0))
     found = seconds({**TRUTH, INTERVAL: interval}, row.kernels)
     return Measured(case, found, 0.9 * found, 1.1 * found)
@@ -48,7 +50,8 @@ def obedient(case):
 
 def told(constants, rows, free):
     """A fit that knows."""
-    return {name: Found(TRUTH[name], 0.9 * TRUTH[name], TRUTH[name]) for name in free}
+    values = {name: Fitted(TRUTH[name], 0.9 * TRUTH[name], TRUTH[name], 9) for name in free}
+    return Fit(values, {})
 
 
 CASES = [*draw(260, 3, DEVICE.rates, 0.05)[54:], *draw_steps(8, 3)]
@@ -79,7 +82,7 @@ def test_on_a_cpu_floors_hold_what_a_launch_costs_in_a_step(result):
     loop = in_a_loop(result.sheet)
     over = [
         (one.measured.seconds - seconds(TRUTH | dict(loop_peaks(loop)), one.row.kernels))
-        / one.row.launches
+        / launches_of(one.row)
         for one in result.predictions
         if one.measured.case.family == STEP and not one.measured.case.held_out
     ]

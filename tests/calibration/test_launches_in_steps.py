@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import hybridsim
-from hybridsim.calibration.contract import Row
+from hybridsim.calibration.fit import Measurement
 from hybridsim.calibration.launches import with_launches
-from hybridsim.calibration.prediction import floors_of, interval_of, on_device, seconds_of
+from hybridsim.calibration.prediction import INTERVAL, floors_of, on_device, seconds_of
 from hybridsim.work import Kernel
 
 SHEET = hybridsim.load_part("gpu", "host-cpu")
@@ -34,7 +32,7 @@ extras = st.lists(st.floats(1e-6, 1e-3), min_size=3, max_size=9)
 def test_on_a_cpu_a_launch_adds_its_cost(work, extra):
     launches = sum(kernel.count for kernel in work)
     alone = seconds_of(SHEET, work)
-    steps = [Row(tuple(work), alone + h * launches, "step", "") for h in extra]
+    steps = [Measurement(tuple(work), alone + h * launches, "step", "") for h in extra]
     found = with_launches(SHEET, steps, "here", synchronous=True)
     for name in floors_of(SHEET):
         before, after = SHEET.constants[name], found.constants[name]
@@ -48,21 +46,18 @@ def test_on_a_cpu_a_launch_adds_its_cost(work, extra):
 
 @given(kernels)
 def test_steps_that_are_faster_than_loops_take_nothing_off(work):
-    steps = [Row(tuple(work), 0.5 * seconds_of(SHEET, work), "step", "")] * 3
+    steps = [Measurement(tuple(work), 0.5 * seconds_of(SHEET, work), "step", "")] * 3
     found = with_launches(SHEET, steps, "here", synchronous=True)
     assert found.numbers == SHEET.numbers
 
 
 @given(kernels, st.lists(st.floats(2, 100), min_size=3, max_size=9))
 def test_on_a_gpu_the_interval_is_that_of_steps_in_which_the_host_sets_the_pace(work, slower):
-    name = interval_of(SHEET)
-    if name in floors_of(SHEET):
-        return  # this model adds launches to the device's time on GPUs, too
     launches = sum(kernel.count for kernel in work)
     device_s = seconds_of(on_device(SHEET), work)
-    paced = [Row(tuple(work), device_s * factor, "step", "") for factor in slower]
-    busy = [Row(tuple(work), device_s * 1.2, "step", "")] * 20
-    found = with_launches(SHEET, [*paced, *busy], "here", synchronous=False).constants[name]
+    paced = [Measurement(tuple(work), device_s * factor, "step", "") for factor in slower]
+    busy = [Measurement(tuple(work), device_s * 1.2, "step", "")] * 20
+    found = with_launches(SHEET, [*paced, *busy], "here", synchronous=False).constants[INTERVAL]
     expected = np.quantile(slower, (0.5, 0.1, 0.9)) * device_s / launches
     assert (found.value, found.low, found.high) == pytest.approx(tuple(expected), rel=1e-6)
-    assert with_launches(SHEET, busy, "here", synchronous=False) == replace(SHEET)
+    assert with_launches(SHEET, busy, "here", synchronous=False) == SHEET

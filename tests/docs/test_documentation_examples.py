@@ -19,6 +19,9 @@ PAGES = [
     "models/parts/README.md",
     "models/workloads/README.md",
     "analysis/docs/pages/kfac.md",
+    "analysis/docs/pages/ngd.md",
+    "analysis/docs/pages/optimizers.md",
+    "analysis/docs/pages/precision.md",
 ]
 
 

@@ -108,7 +108,9 @@ def test_the_reference_has_every_column_key_and_constant():
         assert all(f"| `{spec.key}` |" in constants for spec in specs)
 
 
-@pytest.mark.parametrize("name", ["tngd-digits", "tngd-digits-async", "kfac-digits", "adam-digits"])
+@pytest.mark.parametrize(
+    "name", ["tngd-digits", "tngd-digits-async", "kfac-digits", "adam-digits", "ngd-cg-digits"]
+)
 def test_every_column_of_a_learning_curve_is_explained(name):
     run = hybridsim.run(hybridsim.load(name, ["training.steps=2", "training.batch_size=4"]))
     assert set(run.steps.columns) - {"time_s"} <= columns.STEP_MEANINGS.keys()

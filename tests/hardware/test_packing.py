@@ -44,7 +44,8 @@ def test_numbers_that_cross_as_they_are_take_no_work():
 def roofline_s(sheet, moved, launches):
     value = sheet.value
     bandwidth = value("bandwidth_efficiency") * value("memory_bandwidth_byte_per_s")
-    return launches * value("launch_asynchronous_s") + moved / bandwidth
+    device_s = launches * value("device_floor_s") + moved / bandwidth
+    return max(launches * value("launch_interval_s"), device_s)
 
 
 @pytest.mark.parametrize("curvature", ["ggn", "empirical_fisher"])

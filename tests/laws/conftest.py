@@ -31,6 +31,7 @@ KFAC = {
     "update": {"kind": "nesterov"},
 }
 DIGITAL = {"kind": "kfac", "learning_rate": 0.05, "damping": 0.1, "method": "digital"}
+NGD = {"kind": "ngd", "learning_rate": 0.2, "damping": 0.1}
 GPUS = {"gpu": {"part": "a100-sxm4-80gb", "count": 4, "interconnect": "nvlink3"}}
 SPUS = {"count": 1, "part": "rc-1us", "input_bits": 8, "bias_bits": 10, "output_bits": 9}
 MACHINE = {
@@ -95,11 +96,36 @@ PROGRAMS = {
     "kfac-digital": document(
         {**DIGITAL, "damping_rule": "exact", "kl_clip": 1e-3}, {"gpu": "a100-sxm4-80gb"}
     ),
+    "kfac-newton-schulz": document(
+        {**DIGITAL, "inversion": {"kind": "newton_schulz", "batched": True}, "stale": True},
+        {"gpu": "a100-sxm4-80gb"},
+    ),
     "kfac-digital-4-gpus": document(
         {**DIGITAL, "factors_every": 2, "inverses_every": 3, "stale": True}, GPUS
     ),
     "kfac-4-gpus": document(KFAC, {**MACHINE, **GPUS, "spus": {**SPUS, "count": 6}}),
+    "ngd-cg": document(
+        {**NGD, "method": "cg", "iterations": 20, "tolerance": 0.1, "warm_start": True},
+        {"gpu": "a100-sxm4-80gb"},
+    ),
+    "ngd-cholesky": document(
+        {**NGD, "method": "cholesky", "levenberg_marquardt": {"every": 2}, "update": "adam"},
+        {"gpu": "a100-sxm4-80gb"},
+    ),
+    "ngd-woodbury": document({**NGD, "curvature": "empirical_fisher"}, {"gpu": "a100-sxm4-80gb"}),
     "adam": document({"kind": "adam", "learning_rate": 0.01}, {"gpu": "a100-sxm4-80gb"}),
+    "soap": document(
+        {
+            "kind": "soap",
+            "basis_every": 2,
+            "schedule": {"kind": "cosine", "warmup_steps": 1, "steps": 9, "final": 0.1},
+            "clip_norm": 0.5,
+        },
+        {"gpu": "a100-sxm4-80gb"},
+    ),
+    "shampoo-four-gpus": document(
+        {"kind": "shampoo", "learning_rate": 0.01, "root_every": 2, "grafting": "adam"}, GPUS
+    ),
     "adam-four-gpus": document(
         {"kind": "adam", "learning_rate": 0.01},
         {

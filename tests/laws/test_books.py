@@ -112,8 +112,17 @@ def test_the_same_scenario_gives_the_same_digest(program, tmp_path):
 
 
 def test_timing_only_gives_the_live_schedule_and_keys(program, tmp_path):
-    _, document, run, _ = program
+    """Solves that are stopped by what they find take all iterations where nothing is found."""
+    name, document, run, _ = program
     timing = simulate(document, tmp_path / "timing", backend="timing")
+    if name == "kfac-newton-schulz":
+        assert len(timing.spans) > len(run.spans)
+        return
+    if name == "ngd-cg":
+        most = document["training"]["algorithm"]["iterations"]
+        assert (timing.steps["cg_iterations"] == most).all()
+        assert (run.steps["cg_iterations"] < most).all()
+        return
     pd.testing.assert_frame_equal(timing.spans[TIME], run.spans[TIME])
     assert timing.manifest["last_key"] == run.manifest["last_key"]
 

@@ -39,7 +39,9 @@ ALGORITHMS = {
     "tngd": {"kind": "tngd", "settle": "5 tau"},
     "digital": {"kind": "kfac", "method": "digital", "learning_rate": 0.1, "damping": 0.1},
 }
-SHEETS = [(kind, name) for kind in PART_KINDS for name in part_names(kind)]
+SHEETS = [(kind, name) for kind in PARTS for name in part_names(kind)]
+# A GPU's cards share formulas and most constants; the law takes minutes for all of them.
+FEW = [s for s in SHEETS if s[0] != "gpu" or s[1] in ("v100-pcie-32gb", "h200-sxm", "host-cpu")]
 
 
 def document(kind: str, name: str, key: str = "", value: Any = None) -> dict[str, Any]:
@@ -77,19 +79,24 @@ def task():
     return load_task(hybridsim.load(document("gpu", "a100-sxm4-80gb")))
 
 
-@pytest.mark.parametrize(("kind", "name"), SHEETS)
+@pytest.mark.parametrize(("kind", "name"), FEW)
 def test_a_constant_changes_a_number_or_is_said_to_be_unused(kind, name, task):
     base = hybridsim.run(hybridsim.load(document(kind, name)), backend="timing", task=task)
     expected, silent = numbers(base), []
     for spec in CONSTANTS[kind]:
         old = load_part(kind, name).value(spec.name)
-        new = min(old * 1.6, spec.at_most or float("inf")) if old else 1.0
-        new = old * 0.6 if new == old else float(round(new)) if spec.whole else new
-        value = show(new, spec.unit) if spec.unit else int(new) if spec.whole else new
-        scenario = hybridsim.load(document(kind, name, spec.key, value))
-        changed = numbers(hybridsim.run(scenario, backend="timing", task=task)) != expected
-        unused = [path for path in unread_constants(scenario, task) if f".{spec.key} " in path]
-        if changed == bool(unused):
+        changed = unused = False
+        for factor in (1.6, 0.6, 0.3, 3.2):  # the best of several tiles: not all change it
+            new = min(old * factor, spec.at_most or float("inf")) if old else 1.0
+            new = float(max(1, round(new))) if spec.whole else new
+            value = show(new, spec.unit) if spec.unit else int(new) if spec.whole else new
+            scenario = hybridsim.load(document(kind, name, spec.key, value))
+            if numbers(hybridsim.run(scenario, backend="timing", task=task)) != expected:
+                changed = True
+                break
+            found = unread_constants(scenario, task)
+            unused |= any(f".{spec.key} " in path for path in found)
+        if changed == unused:
             silent.append((spec.key, changed, unused))
     assert not silent
 
@@ -104,18 +111,33 @@ def test_check_tries_the_constants_that_a_scenario_or_a_sheet_of_its_own_sets(tm
     sheet.write_text("kind: gpu\nextends: a100-sxm4-80gb\nconstants: {}\n")
     found = run(app, ["check", "adam-digits", "--set", f"machine.gpu={sheet}"]).output
     assert "machine.gpu.eigh_step (" in found and "machine.gpu.tdp (" not in found
-    assert "machine.gpu.launch_asynchronous (" not in found
+    assert "machine.gpu.launch_interval (" not in found
 
 
 REQUESTS = {
     "gpu": st.builds(
-        lambda flop, moved, matrix, precision, routine, size, count, waits: Compute(
-            Work((Kernel("k", flop, moved, matrix, precision, routine, size, count),)), waits
+        lambda flop, moved, precision, special, count, waits, graph: Compute(
+            Work((Kernel("k", flop, moved, precision, *special, count),)), waits, graph
         ),
-        st.floats(0, 1e15), st.floats(0, 1e12), st.booleans(),
-        st.sampled_from(["fp32", "tf32", "fp64", "bf16"]),
-        st.sampled_from(["roofline", "cholesky", "spd_inverse", "eigh"]),
-        st.integers(1, 5000), st.integers(1, 9), st.booleans(),
+        st.floats(0, 1e15), st.floats(0, 1e12),
+        st.sampled_from(["fp32", "tf32", "fp64", "bf16", "fp16"]),
+        st.one_of(
+            st.just(("stream", ())),
+            st.tuples(st.just("contraction"), st.tuples(*[st.integers(1, 3000)] * 4)),
+            st.tuples(
+                st.just("convolution"),
+                st.tuples(
+                    st.integers(0, 2), *[st.integers(1, 50)] * 4,
+                    *[st.integers(1, 3)] * 2, *[st.integers(1, 60)] * 2,
+                    *[st.integers(1, 2)] * 2,
+                ),
+            ),
+            st.tuples(
+                st.sampled_from(["cholesky", "inverse", "eigh", "lu", "qr", "triangular"]),
+                st.tuples(*[st.integers(1, 2000)] * 3),
+            ),
+        ),
+        st.integers(1, 9), st.booleans(), st.booleans(),
     ),
     "link": st.one_of(
         st.builds(
@@ -220,4 +242,4 @@ def test_the_table_of_requests_is_all_that_prices_need(name, tmp_path):
 
 
 def test_every_kind_of_datasheet_is_a_part():
-    assert set(PARTS) == set(PART_KINDS)
+    assert {*PARTS, "host"} == set(PART_KINDS)  # a host is part of its GPUs

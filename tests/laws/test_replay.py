@@ -29,35 +29,52 @@ CHOICES: dict[str, list[Any]] = {
     "training.precision": ["float64"],
     "training.algorithm.mode": ["synchronous", "asynchronous"],
     "training.algorithm.state": ["reset", "kept"],
-    "training.algorithm.update.kind": ["sgd", "adam", "nadamw", "muon"],
-    "training.algorithm.curvature": ["empirical_fisher"],
+    "training.algorithm.update.kind": ["sgd", "adam", "nadamw", "muon", "soap"],
+    "training.algorithm.curvature": ["ggn", "empirical_fisher"],
     "training.algorithm.jacobian_upload": ["twice"],
     "training.algorithm.hessian_upload": ["full"],
     "training.algorithm.damping_rule": ["plain", "exact"],
-    "training.algorithm.method": ["digital", "solves", "inverse"],
+    "training.algorithm.method": [
+        "digital",
+        "solves",
+        "inverse",
+        "cholesky",
+        "cg",
+        "woodbury",
+    ],
+    "training.algorithm.levenberg_marquardt": [{"every": 1, "decay": 0.5}],
     "training.algorithm.fisher": ["type2", "type2_per_term", "mc", "empirical"],
     "training.algorithm.sharing": ["reduce"],
     "training.algorithm.upload": ["factors", "activations"],
     "training.algorithm.placement": ["auto", "layers", "columns"],
+    "training.algorithm.inversion.kind": ["cholesky", "newton_schulz"],
+    "training.amp": ["bf16"],
     "training.algorithm.kl_clip": [1e-3],
     "training.algorithm.delay": ["3 tau"],
+    "training.algorithm.schedule.kind": ["linear", "constant"],
+    "training.algorithm.grafting": ["none", "adagrad"],
     "training.target": [{"test_accuracy": 0.2}, {"test_loss": 2.0}],
     "host.threads": [2],
 }
 SKIPPED = {
     "training.algorithm.kind": "another kind is another program, and has tests of its own",
+    "training.tf32.convolution": "these networks have none",
     "host.device": "the other device is not present on every machine",
 }
 VARIED = (
     "method", "stale", "placement", "upload", "pipelining", "inverses_every", "factors_every",
         "covariance.samples",
     "covariance.spacing", "fisher", "fisher_samples", "update.beta1", "damping_rule", "update.kind",
+    "iterations", "tolerance", "warm_start", "curvature", "damping", "levenberg_marquardt",
+    "levenberg_marquardt.every",
 )  # fmt: skip
-"""What is changed of the variants of K-FAC, beside the number of parts; all fields are changed of
-``kfac`` itself."""
+"""What is changed of the variants of K-FAC, and of NGD, beside the number of parts; all fields are
+changed of ``kfac`` itself."""
 
 
-def varied(path: str) -> bool:
+def varied(path: str, name: str) -> bool:
+    if name == "kfac-newton-schulz" and ".inversion." in path:
+        return True
     return path.removeprefix("training.algorithm.") in VARIED or path.endswith(
         (".buffering", ".count")
     )
@@ -108,8 +125,12 @@ def cases() -> list[Any]:
             }  # the next is 8 = 2 * 4
         if name == "tngd-asynchronous":
             fields["training.algorithm.delay"] = None
+        if name == "ngd-cg":
+            fields["training.algorithm.levenberg_marquardt"] = None
         for path, value in fields.items():
-            if path in SKIPPED or (name.startswith("kfac-") and not varied(path)):
+            if path in SKIPPED or (name.startswith(("kfac-", "ngd-")) and not varied(path, name)):
+                continue
+            if name.startswith(("soap", "shampoo")) and not path.startswith("training.algorithm"):
                 continue
             for other in alternatives(path, value):
                 if variant(name, path, other) is not None:

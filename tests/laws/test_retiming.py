@@ -137,7 +137,7 @@ def test_a_flight_where_there_was_none_does_not_count():
     [
         ("machine.link.bandwidth", "10 Gb/s", True),
         ("machine.spus.resistance", "10 ohm", True),
-        ("machine.gpu.launch_asynchronous", "1 us", True),
+        ("machine.gpu.launch_interval", "1 us", True),
         ("machine.gpu", "h100-sxm5-80gb", True),
         ("name", "another", True),
         ("machine.link.number_bits", 8, False),

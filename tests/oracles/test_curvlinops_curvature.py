@@ -11,6 +11,7 @@ from torch import nn
 from torch.func import functional_call
 
 from hybridsim.algorithms.natural_gradient.linearization import linearize
+from hybridsim.algorithms.natural_gradient.products import curvature_product
 from hybridsim.tasks.task import Data, Workload, as_task
 
 
@@ -57,6 +58,25 @@ def test_empirical_fisher(seed):
     task, theta, batch, parts = random_task("cross_entropy", seed)
     lin = linearize(task, theta, batch, curvature="empirical_fisher").value
     close(lin.jacobian.T @ lin.jacobian / len(batch[0]), dense(EFLinearOperator(*parts)))
+
+
+@settings(deadline=None, max_examples=8)
+@given(cases, st.sampled_from([("ggn", GGNLinearOperator), ("empirical_fisher", EFLinearOperator)]))
+def test_products_without_a_matrix(case, form):
+    """In float64, to 1e-8. Under mse curvlinops' Fisher is d_z times ours: its mean over outputs
+    stands before the square of the gradient of their sum."""
+    curvature, operator = form
+    (loss, seed), size = case, 6
+    task, theta, (x, y), (model, criterion, parameters, _) = random_task(loss, seed, size)
+    task, theta, model = task.to("cpu", torch.float64), theta.double(), model.double()
+    x, y = x.double(), y.double() if loss == "mse" else y
+    vector = torch.randn(len(theta), dtype=torch.float64)
+    parameters = list(model.parameters())
+    expected = operator(model, criterion, parameters, [(x, y)]) @ vector
+    if loss == "mse" and curvature == "empirical_fisher":
+        expected = expected / y.shape[1]
+    found = curvature_product(task, theta, (x, y), vector, curvature=curvature)
+    close(found, expected, 1e-8)
 
 
 def test_the_oracle_model_is_the_tasks():

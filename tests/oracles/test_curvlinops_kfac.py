@@ -14,8 +14,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from hybridsim.algorithms.kfac.factors import Draw, factors
+from hybridsim.algorithms.kfac.factors import factors
 from hybridsim.algorithms.kfac.layers import blocks, outside
+from hybridsim.rng import Draw
 from hybridsim.tasks.task import Data, Workload, as_task
 
 TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-12}

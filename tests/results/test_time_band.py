@@ -30,15 +30,18 @@ from hybridsim.units import to_ps
 from hybridsim.work import Kernel, Work
 
 RISING = {
-    "launch_asynchronous", "launch_synchronous", "cholesky_step", "cholesky_coefficient",
-    "inverse_step", "inverse_coefficient", "eigh_step", "eigh_coefficient", "latency",
+    "launch_interval", "synchronise", "graph_launch", "device_floor", "contraction_floor",
+    "convolution_floor", "tile_prologue", "factorisation_block", "latency",
     "resistance", "capacitance", "write_time",
+    *(f"{routine}_{term}" for term in ("floor", "step")
+        for routine in ("cholesky", "inverse", "eigh", "lu", "qr", "triangular")),
 }  # fmt: skip
 """Constants with which operations get longer."""
 FALLING = {
     "peak_fp32", "peak_tf32", "peak_fp64", "peak_fp64_tensor", "peak_bf16", "memory_bandwidth",
-    "flop_efficiency", "bandwidth_efficiency", "factorisation_efficiency", "bandwidth", "dac_rate",
-    "dac_channels", "adc_rate", "adc_channels", "write_channels",
+    "bandwidth", "dac_rate", "dac_channels", "adc_rate", "adc_channels", "write_channels",
+    "multiprocessors",
+    *(spec.key for spec in CONSTANTS["gpu"] if spec.key.endswith("_efficiency")),
 }  # fmt: skip
 PLACES = {"gpu": "machine.gpu", "link": "machine.link", "spu": "machine.spus"}
 
@@ -121,7 +124,7 @@ TNGD = Drawn("tngd-digits")
 @given(st.data())
 def test_no_choice_within_the_ranges_leaves_the_band(data):
     low_ps, high_ps, _ = TNGD.run.time_band
-    shares = data.draw(st.lists(st.floats(0, 1), min_size=30, max_size=30))
+    shares = data.draw(st.lists(st.floats(0, 1), min_size=60, max_size=60))
     keys = sorted(RISING | FALLING)
     found = TNGD.time_ps(dict(zip(keys, shares, strict=False)).get)
     assert low_ps <= found <= high_ps
@@ -205,9 +208,9 @@ def test_a_constant_that_decides_nothing_alone_decides_with_others():
     """Memory sets the pace by far; with fast memory the peak does, which has a range too."""
     sheets = {
         "gpu0": sheet_of(
-            launch_asynchronous_s=(0, 0, 0),
-            flop_efficiency=(0.5, 0.5, 1),
-            peak_fp32_flop_per_s=(1e12, 1e12, 1e12),
+            launch_interval_s=(0, 0, 0),
+            device_floor_s=(0, 0, 0),
+            peak_fp32_flop_per_s=(5e11, 5e11, 1e12),
             bandwidth_efficiency=(1, 1, 1),
             memory_bandwidth_byte_per_s=(1e9, 1e9, 1e12),
         )
@@ -241,7 +244,7 @@ def test_the_run_folder_alone_says_the_band(tmp_path):
     before = Run.open(tmp_path / "run").time_band
     manifest = Run.open(tmp_path / "run").manifest
     constants = manifest["machine"]["nodes"][0]["sheet"]["constants"]
-    constants["launch_asynchronous_s"]["high"] *= 2
+    constants["launch_interval_s"]["high"] *= 2
     sign(tmp_path / "run", machine=manifest["machine"])
     after = Run.open(tmp_path / "run").time_band
     assert after.low_ps == before.low_ps and after.high_ps > before.high_ps
@@ -252,9 +255,9 @@ def fixed(value) -> dict[str, float]:
 
 
 GPU = {
-    "launch_asynchronous_s": {"low": 5e-12, "value": 10e-12, "high": 40e-12},
-    "launch_synchronous_s": fixed(10e-12),
-    "flop_efficiency": fixed(1.0),
+    "launch_interval_s": {"low": 5e-12, "value": 10e-12, "high": 40e-12},
+    "synchronise_s": fixed(0.0),
+    "device_floor_s": fixed(0.0),
     "bandwidth_efficiency": fixed(1.0),
     "peak_fp32_flop_per_s": fixed(1e12),
     "memory_bandwidth_byte_per_s": fixed(1e12),

@@ -38,6 +38,10 @@ UPDATES = st.one_of(
     st.fixed_dictionaries({"kind": st.just("nesterov")}, optional={"momentum": beta}),
     st.fixed_dictionaries({"kind": st.just("muon")}, optional=MUON),
 )
+SCHEDULES = st.sampled_from(["constant", "cosine", "linear"]) | st.fixed_dictionaries(
+    {"kind": st.just("cosine")},
+    optional={"warmup_steps": st.integers(0, 9), "steps": st.integers(10, 99), "final": beta},
+)
 ALGORITHMS = st.one_of(
     st.fixed_dictionaries({"kind": st.just("sgd"), "learning_rate": positive}),
     st.fixed_dictionaries(
@@ -47,6 +51,10 @@ ALGORITHMS = st.one_of(
         {"kind": st.sampled_from(["adam", "nadamw"])}, optional={"beta1": beta, "epsilon": positive}
     ),
     st.fixed_dictionaries({"kind": st.just("muon")}, optional={**MUON, "learning_rate": positive}),
+    st.fixed_dictionaries(
+        {"kind": st.sampled_from(["soap", "adamw"])},
+        optional={"schedule": SCHEDULES, "clip_norm": positive},
+    ),
     st.fixed_dictionaries(
         {"kind": st.just("tngd")},
         optional={
@@ -371,7 +379,8 @@ def test_an_optimizer_under_update_is_a_name_or_a_map() -> None:
 def test_weight_decay_is_asked_for_under_update_and_a_default_of_the_optimizer_itself() -> None:
     assert updated("kfac-gpt")["weight_decay"] == 0.0
     assert updated("kfac-gpt", f"{UPDATE}.weight_decay=0.2")["weight_decay"] == 0.2
-    for kind, decay in (("nadamw", 0.01), ("muon", 0.1), ("adam", 0.0)):
+    decays = {"nadamw": 0.01, "adamw": 0.01, "soap": 0.01, "muon": 0.1, "adam": 0.0}
+    for kind, decay in decays.items():
         alone: Any = load("adam-digits", [f"training.algorithm={{kind: {kind}}}"])
         assert alone.training.algorithm.weight_decay == decay
 
@@ -382,7 +391,7 @@ def test_weight_decay_is_asked_for_under_update_and_a_default_of_the_optimizer_i
         ("update: {kind: adam, beta1: 2}", "update.beta1", "a number < 1"),
         ("update: {kind: adam, bta1: 0.2}", "update.bta1", "nearest: 'beta1'"),
         ("update: {kind: adam, learning_rate: 1}", "update.learning_rate", "a known key"),
-        ("update: {kind: kfac}", "update.kind", "one of adam, muon, nadamw, nesterov, sgd"),
+        ("update: {kind: kfac}", "update.kind", "nesterov, sgd, shampoo, soap"),
         ("update: adm", "update.kind", "nearest: 'adam'"),
         ("update: {beta1: 0}", "update.kind", "a kind"),
         ("update: [adam]", "update", "a map"),

@@ -51,6 +51,18 @@ def test_shipped_scenarios_say_nothing_in_vain(name: str) -> None:
         ),
         ("tngd-digits", [KFAC, "machine.link.sharing=private", f"{SPUS}.count=2"], []),
         ("tngd-digits", [KFAC, "machine.link.sharing=private"], ["machine.link.sharing"]),
+        ("kfac-digits", [f"{ALGORITHM}.inversion=newton_schulz"], [f"{ALGORITHM}.inversion"]),
+        ("kfac-digits-digital", [f"{ALGORITHM}.inversion.batched=true"], []),
+        (
+            "kfac-digits-digital",
+            [f"{ALGORITHM}.inversion.iterations=9"],
+            [f"{ALGORITHM}.inversion.iterations"],
+        ),
+        (
+            "kfac-digits-digital",
+            [f"{ALGORITHM}.inversion={{kind: newton_schulz, iterations: 9}}"],
+            [],
+        ),
         ("tngd-digits", [f"{SPUS}.activity_factor=0.5"], [f"{SPUS}.activity_factor"]),
     ],
 )
@@ -193,6 +205,31 @@ def test_tngd_uses_one_gpu_and_one_spu() -> None:
 )
 def test_what_several_gpus_do_not_use(name: str, gpu: str, unused: list[str]) -> None:
     assert unused_fields(load(name, [f"machine.gpu={{part: a100-sxm4-80gb, {gpu}}}"])) == unused
+
+
+def of_ngd(machine: dict[str, Any] | None = None, **settings: Any) -> list[str]:
+    """What is unused under natural gradient descent on the GPU."""
+    document = load("ngd-cg-digits").document()
+    algorithm = {"kind": "ngd", **settings}
+    document |= {"training": document["training"] | {"algorithm": algorithm}}
+    return unused_fields(load(document | ({"machine": machine} if machine else {})))
+
+
+def test_settings_of_cg_are_unused_by_factorisations() -> None:
+    settings = {"iterations": 7, "tolerance": 0.5, "warm_start": True}
+    assert of_ngd(method="cg", **settings) == []
+    assert of_ngd(method="woodbury", **settings) == [f"{ALGORITHM}.{name}" for name in settings]
+    rule = {"every": 3, "decay": 0.5}
+    assert of_ngd(method="cholesky", damping=0.2, levenberg_marquardt=rule) == []
+
+
+def test_ngd_leaves_all_gpus_but_the_first_idle() -> None:
+    gpu = {"part": "a100-sxm4-80gb", "count": 3, "interconnect": "nvlink3"}
+    (text,) = of_ngd({"gpu": gpu})
+    assert text.startswith("machine.gpu.count (ngd computes on the first GPU")
+    nodes = {name: {"kind": "gpu", "part": "h200-sxm"} for name in ("a", "b")}
+    edges = [{"between": ["a", "b"], "link": "nvlink4"}]
+    assert of_ngd({"nodes": nodes, "edges": edges}) == ["machine.nodes.b", "machine.edges"]
 
 
 SETTINGS = {"kind": "kfac", "learning_rate": 0.1, "damping": 0.1}

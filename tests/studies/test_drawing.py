@@ -88,7 +88,7 @@ def test_draws_equal_runs_with_these_constants_in_the_file(two_sides, seed):
 
 def test_every_ranged_constant_is_there_and_shared_ones_once(two_sides):
     found = {one.name: one for one in two_sides.constants()}
-    assert found["a100-sxm4-80gb.launch_asynchronous"].sides == ("tngd", "adam")
+    assert found["a100-sxm4-80gb.launch_interval"].sides == ("tngd", "adam")
     assert found["rc-1us.output_bits"].numeric and not found["rc-1us.adc_rate"].numeric
     expected = set()
     for point in two_sides.points:

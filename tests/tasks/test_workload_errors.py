@@ -129,8 +129,19 @@ CHANGES = {
     "train and test differ": ("x[8:], y", "x[8:, :3], y", "shape"),
     "input width": ("nn.Linear(4, width)", "nn.Linear(6, width)", "inputs of shape"),
     "output shape": ("nn.Tanh()", "nn.Unflatten(1, (1, -1))", "shape"),
-    "batch norm": ("nn.Tanh()", "nn.BatchNorm1d(width)", "no BatchNorm"),
-    "dropout": ("nn.Tanh()", "nn.Dropout(0.5)", "no dropout"),
+    "random numbers but for dropout": ("nn.Tanh()", "nn.AlphaDropout(1e-9)", "by dropout alone"),
+    "a buffer that evaluation changes": (
+        "nn.Tanh()",
+        "type('C', (nn.Module,), {'__init__': lambda s: (super(type(s), s).__init__(), "
+        "s.register_buffer('seen', torch.zeros(1)))[0], "
+        "'forward': lambda s, x: (s.seen.add_(1), x)[1]})()",
+        "a buffer that evaluation changes",
+    ),
+    "a mean over batches that branches on their number": (
+        "nn.Tanh()",
+        "nn.BatchNorm1d(width, momentum=None)",
+        "no branch on values",
+    ),
     "float64 network": (
         "nn.Linear(width, 3)",
         "nn.Linear(width, 3).double()",

@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 import hybridsim
 from hybridsim.algorithms.first_order.gradient import gradient
@@ -92,6 +93,21 @@ def test_every_network_trains_in_both_precisions(name, precision, cifar):
         }
     )
     losses = hybridsim.run(scenario, data=cifar).steps.train_loss
+    assert losses[-6:].mean() < 0.9 * losses[:3].mean()
+
+
+def test_a_residual_network_trains_as_published_too(cifar):
+    """With BatchNorm, and dropout between the convolutions: as many parameters, and it learns."""
+    made = SMALL["resnet_cifar"] | SIZES
+    options = made | {"norm": "batch", "dropout": 0.1}
+    sizes = [load_workload("resnet_cifar", o, cifar).layout.size for o in (made, options)]
+    assert sizes[0] == sizes[1]
+    training = {"batch_size": 16, "steps": 24, "evaluate_every": 24}
+    training |= {"algorithm": {"kind": "adam", "learning_rate": 1e-2}}
+    workload = {"source": "resnet_cifar", "options": options}
+    machine = {"gpu": "a100-sxm4-80gb"}
+    scenario = {"name": "bn", "workload": workload, "training": training, "machine": machine}
+    losses = hybridsim.run(hybridsim.load(scenario), data=cifar).steps.train_loss
     assert losses[-6:].mean() < 0.9 * losses[:3].mean()
 
 
@@ -193,7 +209,7 @@ def test_parameters_of_the_published_sizes():
             21_974_632: vit.Vit(14, 16, 384, 1536, 12, 6, 1000),
             100_809_216: gpt.Gpt(10_000, 768, 512, 12, 12),
             3_455_872: gnn.Gnn(256, 5, 128, 32),
-            272_474: resnet_cifar._network(16, 3, 4),
+            272_474: resnet_cifar._network(16, 3, lambda n: nn.GroupNorm(4, n), 0.0),
         }
     for size, network in networks.items():
         assert sum(p.numel() for p in network.parameters()) == size
@@ -246,6 +262,8 @@ def test_fifty_layers_keep_the_size_of_the_signal():
         ("gnn", {"nodes": 3}, "options.nodes: expected at least 4 nodes"),
         ("gnn", {"steps": 1.5}, "options.steps: expected a whole number"),
         ("resnet_cifar", {"groups": 3}, "options.groups: expected a divisor of width 8"),
+        ("resnet_cifar", {"norm": "layer"}, "options.norm: expected one of group, batch"),
+        ("resnet_cifar", {"dropout": 1}, "options.dropout: expected a number from 0 to below 1"),
         (
             "resnet_cifar",
             {"train_size": 50_001},

@@ -13,8 +13,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from hybridsim.algorithms.kfac.inverses import spd_inverse
 from hybridsim.algorithms.kfac.layers import Sharing, layers, parameters_of
-from hybridsim.errors import InputError, Problem
 from hybridsim.outcome import Outcome
 from hybridsim.tasks.task import Task
 
@@ -63,6 +63,18 @@ def damping_terms(
     alive = torch.minimum(mean_a, mean_g) > negligible * torch.maximum(mean_a, mean_g).clamp(min=0)
     pi = torch.where(alive, mean_a / torch.where(alive, mean_g, 1.0), 1.0).sqrt()
     return Outcome((pi * damping**0.5, damping**0.5 / pi))
+
+
+def damp(a: Tensor, g: Tensor, *, damping: float, rule: FactoredRule) -> Outcome:
+    """What is inverted elsewhere: (A + λ_a I, G + λ_g I), (n, n) and (m, m); of a diagonal A (n,)
+    the inverse itself, its reciprocals.
+
+    Raises:
+        ValueError: as ``damping_terms``.
+    """
+    shift_a, shift_g = damping_terms(a, g, damping=damping, rule=rule).value
+    damped_a = reciprocal(a, shift_a).value if a.ndim == 1 else _plus(a, shift_a)
+    return Outcome((damped_a, _plus(g, shift_g)))
 
 
 def invert(a: Tensor, g: Tensor, *, damping: float, rule: Rule) -> Outcome:
@@ -124,9 +136,9 @@ def transpose(*pieces: Tensor) -> Outcome:
 def join(
     task: Task,
     gradient: Tensor,
+    learning_rate: float,
     *parts: Tensor,
     sharing: Sharing,
-    learning_rate: float,
     kl_clip: float | None,
 ) -> Outcome:
     """The flat direction (N,): the blocks' matrices U (m, n), elsewhere the raw gradient.
@@ -138,9 +150,9 @@ def join(
     Args:
         task: the task.
         gradient: (N,), of the mean loss; D are its parts.
+        learning_rate: η, of this step.
         parts: U of each block, in the order of ``blocks``.
         sharing: as for the factors.
-        learning_rate: η.
         kl_clip: κ, or None for no clipping.
 
     Returns:
@@ -238,19 +250,13 @@ def _inverse(factor: Tensor, shift: Tensor, damping: float) -> Tensor:
     if factor.ndim == 1:
         inverse: Tensor = reciprocal(factor, shift).value
         return inverse
+    return spd_inverse(_plus(factor, shift), damping)
+
+
+def _plus(factor: Tensor, shift: Tensor) -> Tensor:
     damped = factor.clone()
     damped.diagonal().add_(shift)
-    try:
-        return torch.cholesky_inverse(torch.linalg.cholesky(damped))
-    except torch.linalg.LinAlgError as error:
-        expected = (
-            f"enough damping for factors of order {len(factor)} in "
-            f"{str(factor.dtype).removeprefix('torch.')}"
-        )
-        problem = Problem(
-            "scenario", None, "training.algorithm.damping", expected, f"{damping:g}: {error}"
-        )
-        raise InputError([problem]) from error
+    return damped
 
 
 def _eigen(factor: Tensor) -> tuple[Tensor, ...]:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 import simpy
 
-from hybridsim.algorithms.base import Process
+from hybridsim.algorithms.base import Columns, Process
 from hybridsim.algorithms.kfac.layers import Block
 from hybridsim.hardware.lane import Issuer
 from hybridsim.operations.ref import Ref
@@ -61,13 +61,13 @@ class Algebra(Protocol):
     ) -> Process[Ref]:
         """U = G⁻¹ D A⁻¹ once the gradient is ``ready``."""
 
-    def rounding(self) -> dict[str, float]:
-        """By how much rounding raises the diagonals: a column of the learning curve, or none."""
+    def columns(self) -> Columns:
+        """What a step's line of the learning curve says of it."""
 
 
 def results(
-    env: simpy.Environment, running: Sequence[simpy.Process]
+    env: simpy.Environment, running: Sequence[simpy.Event]
 ) -> Process[list[Any]]:  # Any: whatever the processes return
-    """What processes returned, when the last is done."""
+    """What processes returned, or events were given, when the last is done."""
     yield env.all_of(running)
-    return [process.value for process in running]
+    return [event.value for event in running]

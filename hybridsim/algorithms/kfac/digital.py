@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import simpy
 
-from hybridsim.algorithms.base import Process
+from hybridsim.algorithms.base import Columns, Process
 from hybridsim.algorithms.kfac import algebra
 from hybridsim.algorithms.kfac.blocks import Parts, Prepared
 from hybridsim.algorithms.kfac.layers import Block
@@ -30,8 +30,8 @@ class Digital:
     def begin_step(self) -> None:
         """Nothing is kept from step to step."""
 
-    def rounding(self) -> dict[str, float]:
-        """Nothing is rounded."""
+    def columns(self) -> Columns:
+        """Nothing: inverses are exact to rounding."""
         return {}
 
     def prepare(self, step: int, block: Block, a: Ref, g: Ref, issuer: Issuer) -> Process[Prepared]:

@@ -29,7 +29,7 @@ term's gradient, as in curvlinops.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -45,34 +45,13 @@ from hybridsim.algorithms.kfac.layers import (
 from hybridsim.algorithms.kfac.tape import Tape, enter
 from hybridsim.operations.count import stage
 from hybridsim.outcome import Outcome
+from hybridsim.rng import Draw
 from hybridsim.tasks.task import Batch, Task
 
 Fisher = Literal["type2", "type2_per_term", "empirical", "mc"]
 Form = Literal["factors", "roots"]
 
 _COLUMNS = 64  # backpropagated at once
-
-
-class Draw(NamedTuple):
-    """What the labels of the Monte Carlo Fisher are drawn for: examples ``first``... of a global
-    batch of ``total``.
-
-    Numbers are drawn for the whole batch and sliced, so that shards draw what the whole batch
-    would. How many are drawn is a size, which work depends on; which ones is data.
-    """
-
-    seed: int
-    first: int
-    total: int
-
-    @property
-    def key(self) -> int:
-        """What the work of drawing depends on."""
-        return self.total
-
-    def meta(self) -> Draw:
-        """What stands for all draws of this size."""
-        return Draw(0, 0, self.total)
 
 
 def factors(

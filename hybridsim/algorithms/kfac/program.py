@@ -27,8 +27,9 @@ from hybridsim.algorithms.group import Refs
 from hybridsim.algorithms.kfac import algebra
 from hybridsim.algorithms.kfac.blocks import Algebra, Answer, Parts, Prepared, results
 from hybridsim.algorithms.kfac.digital import Digital
-from hybridsim.algorithms.kfac.factors import Draw, factors, gradient_parts
+from hybridsim.algorithms.kfac.factors import factors, gradient_parts
 from hybridsim.algorithms.kfac.fidelity import preconditioning_fidelity
+from hybridsim.algorithms.kfac.grouped_inverses import GroupedInverses
 from hybridsim.algorithms.kfac.jobs import jobs_of, rows_of
 from hybridsim.algorithms.kfac.layers import Block, blocks
 from hybridsim.algorithms.kfac.ownership import owners, owners_of_solves
@@ -37,6 +38,7 @@ from hybridsim.algorithms.session import Session
 from hybridsim.hardware.gpu import Gpu
 from hybridsim.hardware.lane import Issuer, Label
 from hybridsim.operations.ref import Computation, Ref, Token
+from hybridsim.rng import Draw
 from hybridsim.scenario.machine import MachineSpec
 from hybridsim.scenario.settings.base import OptimizerSettings
 from hybridsim.scenario.settings.kfac import Kfac as Settings
@@ -63,12 +65,7 @@ class Kfac(Algorithm[Settings]):
         self.gradient = Computation(gradient_parts, sharing=settings.sharing)
         self.fidelity = Computation(preconditioning_fidelity, form=form)
         self.average = Computation(algebra.average, decay=settings.ema)
-        self.join = Computation(
-            algebra.join,
-            sharing=settings.sharing,
-            learning_rate=settings.learning_rate,
-            kl_clip=settings.kl_clip,
-        )
+        self.join = Computation(algebra.join, sharing=settings.sharing, kl_clip=settings.kl_clip)
         self.owner: dict[str, Gpu]
         self.algebra = self._algebra(self._rows() if form == "roots" else {})
         self.averaging: dict[str, simpy.Process] = {}
@@ -78,7 +75,9 @@ class Kfac(Algorithm[Settings]):
         """Who inverts or solves, once it is known whose each block is."""
         if not self.settings.thermodynamic:
             self.owner = owners(self.machine, self.blocks)
-            return Digital(self.settings, self.owner)
+            if self.settings.inversion.direct:
+                return Digital(self.settings, self.owner)
+            return GroupedInverses(self.session, self.blocks, self.owner)
         jobs = jobs_of(self.blocks, self.settings, rows)
         self.owner = owners_of_solves(self.machine, jobs, self.settings)
         found = Thermodynamic(self.session, jobs, self.owner)
@@ -150,6 +149,7 @@ class Kfac(Algorithm[Settings]):
         joined = yield from self._join(step, found, directions)
         stale = max(step - answer.prepared.step for answer in answers)
         columns = {"staleness_steps": stale, "delay_ps": 0, **self._fidelity(step, answers)}
+        columns |= self.algebra.columns()
         return Direction(joined, loss, columns)
 
     # ---------------------------------------------------------------- gradients and factors
@@ -302,7 +302,8 @@ class Kfac(Algorithm[Settings]):
             spans = _together(gathered).spans
             ordered = [ref._replace(spans=spans or ref.spans) for ref in ordered]
         gradients = [backend.pick(result, "gradient") for result in found]
-        args = [(self.session.task_ref, gradient, *ordered) for gradient in gradients]
+        rate = self.session.number(self.settings.learning_rate * self.session.factor(step))
+        args = [(self.session.task_ref, gradient, rate, *ordered) for gradient in gradients]
         return (yield from group.replicate(Label("join", step), self.join, args))
 
     def _fidelity(self, step: int, answers: list[Answer]) -> Columns:
@@ -313,8 +314,7 @@ class Kfac(Algorithm[Settings]):
         if not self.settings.thermodynamic:
             return {}
         operands = [ref for a in answers for ref in (*a.prepared.system, a.gradient, a.direction)]
-        found = self.session.diagnose(step, self.fidelity, tuple(operands))
-        return found | self.algebra.rounding()
+        return self.session.diagnose(step, self.fidelity, tuple(operands))
 
     # ---------------------------------------------------------------- sizes
 

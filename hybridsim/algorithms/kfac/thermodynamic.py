@@ -12,7 +12,7 @@ from typing import Any
 
 import simpy
 
-from hybridsim.algorithms.base import Process
+from hybridsim.algorithms.base import Columns, Process
 from hybridsim.algorithms.kfac import algebra, device
 from hybridsim.algorithms.kfac.blocks import Parts, Prepared, results
 from hybridsim.algorithms.kfac.jobs import Job, Piece, Placement, tile_jobs
@@ -80,7 +80,7 @@ class Thermodynamic:
         """Forget what was computed once for several SPUs."""
         self.work.begin_step()
 
-    def rounding(self) -> dict[str, float]:
+    def columns(self) -> Columns:
         """By how much rounding raises the diagonals, on average over the factors that stand in
         SPUs.
         """

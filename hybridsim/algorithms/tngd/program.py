@@ -24,7 +24,6 @@ from hybridsim.algorithms.base import (
     Process,
     ideal_bits,
 )
-from hybridsim.algorithms.group import Group
 from hybridsim.algorithms.natural_gradient.exact import fidelity
 from hybridsim.algorithms.natural_gradient.linearization import linearize
 from hybridsim.algorithms.session import Session
@@ -44,7 +43,7 @@ from hybridsim.tasks.task import Task
 class Tngd(Algorithm[Settings]):
     """One GPU and the first SPU of the machine; further ones stay idle."""
 
-    waits_for_analog = True
+    waits_for_answer = True
 
     def __init__(self, session: Session[Settings]) -> None:
         super().__init__(session)
@@ -67,10 +66,6 @@ class Tngd(Algorithm[Settings]):
         self.read_ps = 0
         self.in_force = self.relaxed_for = 0  # updates before the parameters of these systems
         self.ages: list[int] = []  # of the readings of a step, in updates
-
-    def make_group(self) -> Group:
-        """The first GPU."""
-        return Group(self.session, self.machine.gpus[:1])
 
     @property
     def update(self) -> OptimizerSettings:
@@ -235,7 +230,8 @@ class Tngd(Algorithm[Settings]):
         spu = self.spu
         if self.settings.state == "reset" or spu.state is None or spu.system is None:
             return drive
-        carried = self.session.backend.evaluate(self.carry, (spu.system, spu.state, system))
+        args = (spu.system, spu.state, system)
+        carried = self.session.backend.evaluate(self.carry, args, exact=True)
         return Ref(carried.value, carried.key, spu.state.spans, carried.facts)
 
     def _settle(self, step: int, tau: float, reading: int) -> Process[Ref]:

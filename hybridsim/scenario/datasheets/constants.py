@@ -7,8 +7,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-PartKind = Literal["gpu", "link", "spu"]
-PART_KINDS: tuple[PartKind, ...] = ("gpu", "link", "spu")
+PartKind = Literal["gpu", "host", "link", "spu"]
+PART_KINDS: tuple[PartKind, ...] = ("gpu", "host", "link", "spu")
+DEFAULT_HOST = "pytorch-eager"
+"""What launches a GPU's kernels unless its sheet or the scenario says otherwise."""
 FEWEST_BITS, MOST_BITS = 2, 16
 """Resolutions of converters and resistors."""
 
@@ -68,49 +70,65 @@ _GPU = (
     _C("peak_bf16_flop_per_s", "peak_bf16", "FLOP/s", "dense 16-bit matrix peak; 0: none"),
     _C("memory_bandwidth_byte_per_s", "memory_bandwidth", "B/s", "memory bandwidth", positive=True),
     _C("memory_capacity_byte", "memory_capacity", "B", "memory capacity", positive=True),
-    _C("tdp_w", "tdp", "W", "power at full utilisation", energy=True),
+    _C("multiprocessors", "multiprocessors", "", "units that tiles run on", True, whole=True),
+    _C("tdp_w", "tdp", "W", "power limit", energy=True),
     _C("idle_w", "idle", "W", "power when idle, with a context", energy=True),
     _C(
-        "launch_asynchronous_s", "launch_asynchronous", "s", "overhead of a launch nobody waits for"
-    ),
-    _C(
-        "launch_synchronous_s", "launch_synchronous", "s", "overhead of a launch that is waited for"
-    ),
-    _C(
-        "flop_efficiency",
-        "flop_efficiency",
+        "active_share",
+        "active_share",
         "",
-        "reached share of a peak",
-        positive=True,
+        "share of the power limit drawn while kernels run",
         at_most=1,
+        energy=True,
+    ),
+    *(
+        _C(f"{key}_efficiency", f"{key}_efficiency", "", meaning, positive=True, at_most=most)
+        for key, meaning, most in (
+            ("bandwidth", "reached share of the memory's bandwidth", 1),
+            ("contraction", "reached share of the peak in matrix products, whole tiles", 1),
+            ("tensor", "the same of TF32 and 16 bit", 1),
+            ("contraction_bandwidth", "share of the bandwidth in matrix products", 1),
+            ("tile_half", "of a tile of 128 x 64, relative to a whole one", 1),
+            ("tile_quarter", "of a tile of 64 x 64", 1),
+            ("tile_narrow", "of a tile of 128 x 32", 1),
+            ("tile_small", "of a tile of 64 x 32 and below", 1),
+            ("tensor_tile_half", "of a tile of 128 x 64, TF32 and 16 bit", 1),
+            ("tensor_tile_quarter", "of a tile of 64 x 64, TF32 and 16 bit", 1),
+            ("tensor_tile_narrow", "of a tile of 128 x 32, TF32 and 16 bit", 1),
+            ("tensor_tile_small", "of a tile of 64 x 32 and below, TF32 and 16 bit", 1),
+            ("convolution", "of implicit matrix products, relative to plain ones", 2),
+            ("winograd", "of Winograd's products, relative to plain ones", 2),
+            ("factorisation", "share of the peak in factorisations and triangular solves", 1),
+            ("batch", "share of the bandwidth at which a batch of factorisations streams", 1),
+        )
+    ),
+    _C("tile_prologue_s", "tile_prologue", "s", "start and end of a tile"),
+    _C("device_floor_s", "device_floor", "s", "shortest time of a kernel"),
+    _C("contraction_floor_s", "contraction_floor", "s", "the same of a matrix product"),
+    _C("convolution_floor_s", "convolution_floor", "s", "the same of a convolution"),
+    *(
+        _C(f"{key}_{term}_s", f"{key}_{term}", "s", f"{words} of {what}")
+        for key, what in (
+            ("cholesky", "a Cholesky factorisation"),
+            ("inverse", "an SPD inverse from its Cholesky factor, or of both"),
+            ("eigh", "a symmetric eigendecomposition"),
+            ("lu", "an LU factorisation or solve"),
+            ("qr", "a QR factorisation"),
+            ("triangular", "a triangular solve"),
+        )
+        for term, words in (("floor", "shortest time"), ("step", "time per row"))
     ),
     _C(
-        "bandwidth_efficiency",
-        "bandwidth_efficiency",
-        "",
-        "reached share of bandwidth",
-        positive=True,
-        at_most=1,
+        "factorisation_block_s",
+        "factorisation_block",
+        "s",
+        "more where it runs in blocks, above order 512",
     ),
-    _C("cholesky_step_s", "cholesky_step", "s", "linear term a of a Cholesky factorisation, a*n"),
-    _C(
-        "cholesky_coefficient",
-        "cholesky_coefficient",
-        "",
-        "c in c*n^3 FLOP of a Cholesky factorisation",
-    ),
-    _C("inverse_step_s", "inverse_step", "s", "linear term of an SPD inverse"),
-    _C("inverse_coefficient", "inverse_coefficient", "", "c in c*n^3 FLOP of an SPD inverse"),
-    _C("eigh_step_s", "eigh_step", "s", "linear term of a symmetric eigendecomposition"),
-    _C("eigh_coefficient", "eigh_coefficient", "", "c in c*n^3 FLOP of an eigendecomposition"),
-    _C(
-        "factorisation_efficiency",
-        "factorisation_efficiency",
-        "",
-        "share of the peak in these",
-        positive=True,
-        at_most=1,
-    ),
+)
+_HOST = (
+    _C("launch_interval_s", "launch_interval", "s", "host time between two launches"),
+    _C("synchronise_s", "synchronise", "s", "host time before a launch that waits for a part"),
+    _C("graph_launch_s", "graph_launch", "s", "host time of launching a CUDA graph"),
 )
 _LINK = (
     _C("bandwidth_bit_per_s", "bandwidth", "b/s", "bits per second, each direction", positive=True),
@@ -202,7 +220,14 @@ _SPU = (
         )
     ),
 )
-CONSTANTS: dict[PartKind, tuple[ConstantSpec, ...]] = {"gpu": _GPU, "link": _LINK, "spu": _SPU}
+CONSTANTS: dict[PartKind, tuple[ConstantSpec, ...]] = {
+    "gpu": (*_GPU, *_HOST),
+    "host": _HOST,
+    "link": _LINK,
+    "spu": _SPU,
+}
+HOST_CONSTANTS = frozenset(spec.name for spec in _HOST)
+"""What a GPU takes from the host that launches its kernels, unless its own sheet has them."""
 
 
 def specs_by_key(kind: PartKind) -> dict[str, ConstantSpec]:

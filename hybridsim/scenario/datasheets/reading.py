@@ -9,7 +9,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from hybridsim.errors import MOST_PROBLEMS, InputError, Problem
-from hybridsim.scenario.datasheets.constants import PART_KINDS, ConstantSpec, PartKind, specs_by_key
+from hybridsim.scenario.datasheets.constants import (
+    DEFAULT_HOST,
+    PART_KINDS,
+    ConstantSpec,
+    PartKind,
+    specs_by_key,
+)
 from hybridsim.scenario.datasheets.sheets import STATUSES, Constant, Datasheet, part_path
 from hybridsim.scenario.document import BAD, DocumentError, Node, ascii_path, parse, read_file
 from hybridsim.scenario.nearest import one_of
@@ -134,6 +140,9 @@ def read_datasheet(kind: PartKind, path: Path) -> tuple[Datasheet, dict[Path, st
     """
     reader = _Reader()
     constants, root = _read_chain(reader, kind, path, ())
+    if kind == "gpu":
+        host, _ = _read_chain(reader, "host", part_path("host", DEFAULT_HOST), ())
+        constants = {**host, **constants}
     if not reader.problems:
         for key, spec in specs_by_key(kind).items():
             if spec.name not in constants:

@@ -18,7 +18,12 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, get_args
 from pydantic import Field, create_model
 
 from hybridsim.scenario.fields import Short
-from hybridsim.scenario.settings.base import AlgorithmSettings, OptimizerSettings, WeightDecay
+from hybridsim.scenario.settings.base import (
+    TRAINING,
+    AlgorithmSettings,
+    OptimizerSettings,
+    WeightDecay,
+)
 
 __all__ = ["ALGORITHMS", "OPTIMIZERS", "Algorithm", "AlgorithmSettings", "OptimizerSettings"]
 
@@ -46,15 +51,15 @@ def _settings_class(kind: str) -> type[AlgorithmSettings]:
 
 
 def _as_update(settings: type[OptimizerSettings]) -> type[OptimizerSettings]:
-    """An optimizer's settings under ``update:``: the learning rate is the algorithm's, and there
-    is no weight decay unless it is asked for.
+    """An optimizer's settings under ``update:``: learning rate, schedule and clipping are the
+    algorithm's, and there is no weight decay unless it is asked for.
 
     The class stands beside the optimizer's own, ``AdamUpdate`` beside ``Adam``, so that settings
     can be pickled.
     """
     name = f"{settings.__name__}Update"
     # A class variable in a field's place: the field is gone, validators of the class stay.
-    changed: dict[str, Any] = {"learning_rate": (ClassVar[None], None)}  # as create_model asks
+    changed: dict[str, Any] = dict.fromkeys(TRAINING, (ClassVar[None], None))  # create_model's
     decay = settings.model_fields.get("weight_decay")
     if decay is not None and decay.default:
         changed["weight_decay"] = (WeightDecay, 0.0)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from hybridsim.scenario.fields import Complaint, Strict, Tau, complain
+from hybridsim.scenario.fields import Complaint, Short, Strict, Tau, complain
 from hybridsim.scenario.settings.base import AlgorithmSettings, Damping, LearningRate, Noise
 
 if TYPE_CHECKING:  # the package resolves it, once every optimizer is found
@@ -18,6 +18,39 @@ class Covariance(Strict):
 
     samples: int = Field(1000, ge=1, le=1_000_000, description="samples of the state")
     spacing_tau: Tau = Field(1.0, alias="spacing", description="time between two of them")
+
+
+class Inversion(Strict):
+    """How method: digital inverts the damped factors; ``cholesky`` and the like stand for a map."""
+
+    kind: Literal["cholesky", "newton_schulz"] = Field(
+        "cholesky",
+        description="cholesky: cholesky and cholesky_inverse; newton_schulz: products alone, "
+        "X <- X (2 I - A X)",
+    )
+    batched: bool = Field(
+        False,
+        description="factors of equal size are inverted in one call: blocks wait for each other",
+    )
+    iterations: int = Field(
+        40, ge=1, le=10_000, description="newton_schulz: most iterations, then Cholesky"
+    )
+    tolerance: float = Field(
+        1e-3,
+        gt=0,
+        lt=1,
+        description="newton_schulz: it ends at ||I - A X||_F <= tolerance sqrt(n)",
+    )
+    warm_start: bool = Field(
+        True,
+        description="newton_schulz: from the inverse before, where ||I - A X||_F < 1; otherwise "
+        "from I / ||A||_F",
+    )
+
+    @property
+    def direct(self) -> bool:
+        """Whether each factor is inverted by itself and in one go."""
+        return self.kind == "cholesky" and not self.batched
 
 
 class Kfac(AlgorithmSettings):
@@ -39,6 +72,10 @@ class Kfac(AlgorithmSettings):
         description="digital: inverses on the GPU; solves: linear systems on SPUs (method 2); "
         "inverse: inverses on SPUs "
         "by unit columns, noise: from the covariance of the noise (method 1)",
+    )
+    inversion: Annotated[Inversion, Short("kind")] = Field(
+        default_factory=lambda: Inversion.model_validate({}),
+        description="inverses under method: digital",
     )
     fisher: Literal["type2", "type2_per_term", "mc", "empirical"] = Field(
         "type2",
@@ -126,6 +163,9 @@ class Kfac(AlgorithmSettings):
         complaints = []
         if self.damping_rule == "exact" and self.thermodynamic:
             expected = "plain or pi (exact is no two solves: method: digital only)"
+            complaints.append(Complaint(("damping_rule",), expected, "'exact'"))
+        if self.damping_rule == "exact" and not self.inversion.direct:
+            expected = "plain or pi (exact has eigendecompositions: inversion: cholesky, unbatched)"
             complaints.append(Complaint(("damping_rule",), expected, "'exact'"))
         if self.inverses_every < self.factors_every:
             expected = f"at least factors_every ({self.factors_every})"

@@ -90,6 +90,11 @@ class Tngd(AlgorithmSettings):
         return True
 
     @property
+    def one_gpu(self) -> bool:
+        """Always the first."""
+        return True
+
+    @property
     def reads_clock(self) -> bool:
         """An SPU that never stops relaxes for as long as the others take."""
         return self.mode == "asynchronous"

@@ -42,7 +42,8 @@ def _machine(spec: MachineSpec, kept: frozenset[str] | None) -> list[Any]:  # An
     for node in spec.nodes:
         sheet = node.sheet if isinstance(node, GpuSpec | SpuSpec) else None
         buffering = node.buffering if isinstance(node, SpuSpec) else ""
-        nodes.append([node.name, node.kind, buffering, _constants(sheet, kept)])
+        timed = [node.graphs] if kept is None and isinstance(node, GpuSpec) else []
+        nodes.append([node.name, node.kind, buffering, _constants(sheet, kept), *timed])
     edges = [[e.name, e.a, e.b, e.chunk_bits, _constants(e.sheet, kept)] for e in spec.edges]
     return [nodes, edges]
 

@@ -168,9 +168,9 @@ def random_parts(task, seed):
 def test_joined_directions_lie_where_the_gradient_does(seed):
     task = mixed_task()
     gradient, d, u = random_parts(task, seed)
-    options = {"sharing": "expand", "learning_rate": 0.1, "kl_clip": None}
-    assert torch.equal(join(task, gradient, *d, **options).value, gradient)
-    outcome = join(task, gradient, *u, **options)
+    options = {"sharing": "expand", "kl_clip": None}
+    assert torch.equal(join(task, gradient, 0.1, *d, **options).value, gradient)
+    outcome = join(task, gradient, 0.1, *u, **options)
     assert outcome.facts == {}
     joined = task.layout.unflatten(outcome.value)
     found = [part for layer in layers(task, "expand") for part in matrices(layer, joined)]
@@ -187,14 +187,14 @@ def test_clipping(seed, learning_rate, kappa):
     gradient, d, u = random_parts(task, seed)
     inner = abs(sum(float((a * b).sum()) for a, b in zip(u, d, strict=True)))
     expected = min(1.0, (kappa / (learning_rate**2 * inner)) ** 0.5)
-    outcome = join(task, gradient, *u, sharing="expand", learning_rate=learning_rate, kl_clip=kappa)
+    outcome = join(task, gradient, learning_rate, *u, sharing="expand", kl_clip=kappa)
     assert float(outcome.facts["kl_scale"]) == pytest.approx(expected, rel=1e-9)
     plain = join(
         task,
         gradient,
+        1.0,
         *[expected * part for part in u],
         sharing="expand",
-        learning_rate=1.0,
         kl_clip=None,
     )
     close(outcome.value, plain.value, 1e-9)
@@ -204,7 +204,7 @@ def test_nothing_to_clip_leaves_the_direction():
     task = mixed_task()
     gradient, d, u = random_parts(task, 0)
     zeros = [0 * part for part in u]
-    outcome = join(task, 0 * gradient, *zeros, sharing="expand", learning_rate=0.1, kl_clip=1e-3)
+    outcome = join(task, 0 * gradient, 0.1, *zeros, sharing="expand", kl_clip=1e-3)
     assert float(outcome.facts["kl_scale"]) == 1.0 and not outcome.value.any()
 
 
@@ -229,7 +229,5 @@ def test_counted_on_shapes_and_live_alike(rule, diagonal):
     assert sum(k.flop * k.count for k in work.kernels if k.matrix) == products
     task = mixed_task()
     gradient, _, u = random_parts(task, 0)
-    work, shapes = count(
-        join, (task, gradient, *u), {"sharing": "expand", "learning_rate": 0.1, "kl_clip": 0.1}
-    )
+    work, shapes = count(join, (task, gradient, 0.1, *u), {"sharing": "expand", "kl_clip": 0.1})
     assert shapes.value.shape == gradient.shape and len(u) == len(blocks(task, sharing="expand"))

@@ -8,9 +8,10 @@ from small_tasks import random_task, whole
 from torch import nn
 
 from hybridsim.algorithms.first_order.gradient import gradient
-from hybridsim.algorithms.kfac.factors import Draw, factors, gradient_parts
+from hybridsim.algorithms.kfac.factors import factors, gradient_parts
 from hybridsim.algorithms.kfac.layers import blocks, layers, matrices, outside
 from hybridsim.errors import InputError
+from hybridsim.rng import Draw
 
 seeds = st.integers(0, 2**31)
 losses = st.sampled_from(["cross_entropy", "mse"])

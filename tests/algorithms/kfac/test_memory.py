@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from hybridsim.algorithms.kfac.factors import Draw, factors
+from hybridsim.algorithms.kfac.factors import factors
 from hybridsim.algorithms.kfac.layers import layers
 from hybridsim.algorithms.kfac.tape import Tape
+from hybridsim.rng import Draw
 from hybridsim.tasks.task import Data, Task, Workload, as_task
 
 

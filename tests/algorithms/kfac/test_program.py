@@ -10,9 +10,10 @@ import torch
 from forbid import NoSolver
 from harness import IDEAL, document, execute
 
-from hybridsim.algorithms.kfac.factors import Draw, factors
+from hybridsim.algorithms.kfac.factors import factors
 from hybridsim.algorithms.kfac.layers import blocks
 from hybridsim.operations.count import signature
+from hybridsim.rng import Draw
 from hybridsim.tasks.task import batch, batch_indices
 
 DENSE = {"source": "digits_mlp", "options": {"hidden": 5, "depth": 1}}

@@ -314,7 +314,7 @@ def test_studies_that_do_not_fit(asked, options, path):
         (
             {"kind": "uncertainty"},
             "a100-sxm4-80gb.launch_asynchron",
-            "nearest: 'a100-sxm4-80gb.launch_asynchronous'",
+            "nearest: 'a100-sxm4-80gb.launch_interval'",
         ),
         ({"kind": "uncertainty"}, "paper-50gbps.bandwidth", "a constant that has a range"),
         ({"kind": "sensitivity"}, "rc-1us.cells", "a constant that has a range"),
@@ -331,6 +331,6 @@ def test_a_constant_without_a_range_ends_in_a_line_before_anything_runs(question
 
 def test_constants_of_real_studies_are_drawn_by_name():
     sides = {"thermodynamic": "kfac-digits", "digital": "kfac-digits-digital"}
-    constants = ["a100-sxm4-80gb.launch_asynchronous", "paper-50gbps.energy"]
+    constants = ["a100-sxm4-80gb.launch_interval", "paper-50gbps.energy"]
     question = {"kind": "uncertainty", "constants": constants}
     assert load_study({"name": "u", "scenarios": sides, "question": question})

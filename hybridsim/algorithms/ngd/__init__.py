@@ -1,0 +1,1 @@
+"""Natural gradient descent without an analog part: what TNGD competes with."""
