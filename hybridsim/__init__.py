@@ -13,12 +13,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hybridsim.calibration.command import calibrate as calibrate
     from hybridsim.calibration.fit import Fit as Fit
     from hybridsim.calibration.fit import Fitted as Fitted
     from hybridsim.calibration.fit import Measurement as Measurement
     from hybridsim.calibration.fit import active_energy_j as active_energy_j
     from hybridsim.calibration.fit import fit as fit
     from hybridsim.calibration.fit import predicted_s as predicted_s
+    from hybridsim.calibration.steps import time_steps as time_steps
     from hybridsim.errors import CapacityError as CapacityError
     from hybridsim.errors import HybridsimError as HybridsimError
     from hybridsim.errors import InputError as InputError
@@ -61,6 +63,8 @@ _HOMES = {
         "fit",
         "predicted_s",
     ),
+    "hybridsim.calibration.command": ("calibrate",),
+    "hybridsim.calibration.steps": ("time_steps",),
     "hybridsim.errors": ("CapacityError", "HybridsimError", "InputError", "Problem"),
     "hybridsim.operations.count": ("count_kernels",),
     "hybridsim.reports.chrome_json": ("write_chrome_json",),
@@ -106,6 +110,7 @@ __all__ = [
     "Task",
     "Workload",
     "active_energy_j",
+    "calibrate",
     "compare_table",
     "count_kernels",
     "fit",
@@ -119,6 +124,7 @@ __all__ = [
     "predicted_s",
     "run",
     "study",
+    "time_steps",
     "to_latex",
     "write_chrome_json",
     "write_comparison",

@@ -1,4 +1,6 @@
-"""The command line: check, run, study, report, timeline, compare, parts, schema."""
+"""The command line: check, run, study, calibrate, kineto, report, timeline, compare, parts,
+schema.
+"""
 
 from __future__ import annotations
 
@@ -234,6 +236,66 @@ def study(
             run_words(words)
     except KeyboardInterrupt as error:
         raise Interrupted(str(error) or "interrupted") from None
+
+
+@app.command()
+def calibrate(
+    out: Annotated[
+        Path, typer.Option(help="Folder of measurements and part; one that is there goes on.")
+    ],
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    minutes: Annotated[
+        float, typer.Option(help="Of measuring, over all launches with this folder; at most 10.")
+    ] = 8.0,
+    threads: Annotated[int, typer.Option(help="Threads of the host.")] = 1,
+    seed: Annotated[int, typer.Option(help="Of shapes and their order.")] = 0,
+    base: Annotated[
+        str | None,
+        typer.Option(help="Part whose constants stand where nothing is measured.", metavar="PART"),
+    ] = None,
+) -> None:
+    """Measure this computer's CPU or GPU and write a datasheet of it, with its own errors.
+
+    It goes on where it was left when the folder is there. Exit codes: 0 done, 1 too little was
+    measured, 2 bad input, 130 interrupted (the measurements are kept).
+    """
+    from hybridsim.calibration.command import calibrate as measure_and_fit
+    from hybridsim.calibration.command import print_calibration
+
+    try:
+        with raised_when_interrupted():
+            found = measure_and_fit(
+                out, device=device, minutes=minutes, threads=threads, seed=seed, base=base
+            )
+    except KeyboardInterrupt as error:
+        raise Interrupted(str(error) or "interrupted") from None
+    print_calibration(found)
+
+
+@app.command()
+def kineto(
+    trace: Annotated[
+        Path, typer.Argument(help="What torch.profiler's export_chrome_trace wrote; also gzipped.")
+    ],
+    part: Annotated[str, typer.Option(help="A shipped GPU, or a path ending in .yaml.")],
+    out: Annotated[Path | None, typer.Option(help="All lines as CSV.")] = None,
+) -> None:
+    """Hold a profiler's trace of your own against a datasheet, operator by operator.
+
+    Profile with record_shapes=True. Of a trace with GPU kernels the kernels' times are compared, of
+    one of a CPU the operators'. What cannot be mapped is listed by name.
+    """
+    from hybridsim.calibration.kineto import table_of, texts_of, write_table
+    from hybridsim.scenario.datasheets.sheets import load_part
+
+    sheet = load_part("gpu", part)
+    table = table_of(trace, sheet)
+    if out is not None:
+        write_table(table, out)
+    for text in texts_of(table):
+        print(text)
+    if out is not None:
+        print(out)
 
 
 @app.command()

@@ -125,3 +125,71 @@ class StudyReporter:
             self._printed = time.monotonic()
             with contextlib.suppress(OSError):
                 print(f"{text}: {state.done} of {state.points} points", file=sys.stderr, flush=True)
+
+
+class CalibrationState(Protocol):
+    """How far a calibration is; see ``hybridsim.calibration.measure.State``."""
+
+    @property
+    def round(self) -> int:
+        """How often every case has been measured."""
+
+    @property
+    def done(self) -> int:
+        """Rows of the table."""
+
+    @property
+    def spent_s(self) -> float:
+        """Seconds of measuring so far."""
+
+    @property
+    def budget_s(self) -> float:
+        """Seconds in all."""
+
+
+class CalibrationReporter:
+    """Shows measurements and the time left, and says what comes; a context manager."""
+
+    def __init__(self, name: str) -> None:
+        self._name, self._printed = name, time.monotonic()
+        self._terminal, self._open = sys.stderr.isatty(), False
+
+    def __enter__(self) -> CalibrationReporter:
+        """Nothing to show yet."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """End the live line."""
+        self._end_line()
+
+    def progress(self, state: CalibrationState) -> None:
+        """Show a state."""
+        now = time.monotonic()
+        if now - self._printed < (0.1 if self._terminal else _EVERY_S):
+            return
+        self._printed = now
+        text = (
+            f"{self._name}: {state.done} measurements, round {state.round + 1}, "
+            f"left {max(state.budget_s - state.spent_s, 0):.0f} s"
+        )
+        self._open = self._terminal
+        self._print(f"\r\x1b[2K{text}" if self._terminal else f"{text}\n")
+
+    def say(self, text: str) -> None:
+        """A line of its own."""
+        self._end_line()
+        self._print(f"{self._name}: {text}\n")
+
+    def _end_line(self) -> None:
+        if self._open:
+            self._print("\n")
+        self._open = False
+
+    def _print(self, text: str) -> None:
+        with contextlib.suppress(OSError):
+            print(text, end="", file=sys.stderr, flush=True)

@@ -411,6 +411,22 @@ def run_watched(
         _execute(session)
 
 
+def run_on(
+    scenario: Scenario, task: Task, steps: int, backend: Backend, progress: Progress
+) -> None:
+    """Run some steps on a backend of somebody's own, without a run folder; of the last one the
+    diagnostics are evaluated.
+
+    Raises:
+        HybridsimError: the run failed.
+    """
+    setup = _plain_setup(scenario, task)
+    with on_host(scenario.host.device, scenario.host.threads):
+        session = _session(setup, backend, _Nowhere(), steps, progress)
+        session.evaluate_every = steps
+        _execute(session)
+
+
 def last_key(scenario: Scenario, task: Task) -> bytes:
     """The key of the parameters that a run would end with, found without tensors; writes nothing.
 

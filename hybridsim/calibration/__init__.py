@@ -1,1 +1,1 @@
-"""Constants of a processor from measured times."""
+"""Measuring a device, fitting a datasheet to it, and holding its predictions against traces."""

@@ -28,9 +28,9 @@ _held: ContextVar[dict[tuple[str, str, Path | None], Datasheet] | None] = Contex
 class Constant:
     """One number of a datasheet in SI units.
 
-    ``status``: the papers' (paper), a public source (public), fitted to measurements (fitted),
-    derived from one (derived), a guess
-    that reports must flag (assumed), or set in the scenario (given).
+    ``status``: the papers' (paper), a public source (public), fitted to measurements
+    (fitted), derived from a source (derived), a guess that reports must flag (assumed), or set in
+    the scenario (given).
     """
 
     value: float
