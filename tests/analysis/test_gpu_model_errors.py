@@ -11,6 +11,7 @@ import pytest
 import hybridsim
 from analysis.gpu_model.fit import GENERATIONS, RESULT, scored
 from analysis.gpu_model.networks import forward, in_precision, step
+from analysis.gpu_model.page import PAGE, filled
 from analysis.gpu_model.whole import RESULT as WHOLE
 from hybridsim.scenario.datasheets.sheets import part_names
 
@@ -92,3 +93,8 @@ def test_networks_do_the_work_that_is_known_of_them():
     tf32 = in_precision(forward("bert_large", 8, 1), "tf32")
     assert {k.precision for k in tf32 if k.matrix} == {"tf32"}
     assert {k.precision for k in step("bert_base_squad", 1, 8, half=True) if k.matrix} == {"fp16"}
+
+
+def test_the_page_has_the_committed_tables():
+    text = PAGE.read_text()
+    assert filled(text) == text and text.count("| a100-pcie-40gb |") >= 4
