@@ -13,9 +13,9 @@ averages (below 0.2 % of a step) are left where they were. "On tensor cores": pr
 of TF32 (A100) or FP16 (V100), bytes of float32.
 
 K2: with share s a step without inversions is at most 1/(1-s) times as fast. The bound is compared
-with a simulated step whose inversions take no time but their launches and their arithmetic at the peak.
-Where a step does not fit into a GPU, the simulator refuses it (the column "refusal"), and it is
-priced as if there were memory enough.
+with a simulated step whose inversions take no time but their launches and their arithmetic at the
+peak. Where a step does not fit into a GPU, the simulator refuses it (the column "refusal"), and it
+is priced as if there were memory enough.
 
     python -m analysis.papers.k1_shares --out analysis/papers/results/k1_shares.json
 """
