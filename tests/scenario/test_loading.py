@@ -79,7 +79,7 @@ BITS = st.integers(2, 16) | st.just("ideal")
 SHORT_MACHINES = st.fixed_dictionaries(
     {
         "gpu": st.sampled_from(
-            ["h200-sxm", {"part": "host-cpu", "idle": "3 W", "flop_efficiency": 0.5}]
+            ["h200-sxm", {"part": "host-cpu", "idle": "3 W", "tensor_efficiency": 0.5}]
         ),
         "spus": optional(
             count=st.integers(1, 9),

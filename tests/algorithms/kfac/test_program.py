@@ -4,6 +4,7 @@ like."""
 from __future__ import annotations
 
 import math
+from functools import cache
 from itertools import pairwise
 
 import pytest
@@ -322,6 +323,13 @@ SHARED = {
 }
 
 
+@cache
+def at_many_positions(workload, sharing, method):
+    changes = {"workload": {"source": workload, "options": SHARED[workload]}, "steps": 5}
+    algorithm = {"sharing": sharing, "fisher": "mc", "learning_rate": 0.01, "damping_rule": "plain"}
+    return train({**algorithm, "method": method}, **changes)[0]
+
+
 @pytest.mark.parametrize("workload", SHARED)
 @pytest.mark.parametrize("sharing", ["expand", "reduce"])
 @pytest.mark.parametrize("method", ["solves", "inverse"])
@@ -333,9 +341,7 @@ def test_embeddings_attention_and_messages(workload, sharing, method):
     ``pi`` and reduce G and its share of the damping are rounding errors, and no analog time is long
     enough.
     """
-    changes = {"workload": {"source": workload, "options": SHARED[workload]}, "steps": 5}
-    algorithm = {"sharing": sharing, "fisher": "mc", "learning_rate": 0.01, "damping_rule": "plain"}
-    digital, _ = train({**algorithm, "method": "digital"}, **changes)
+    digital = at_many_positions(workload, sharing, "digital")
     with NoSolver():
-        made, _ = train({**algorithm, "method": method}, **changes)
+        made = at_many_positions(workload, sharing, method)
     assert relative(made.theta.value, digital.theta.value, made.parameters().value) < 1e-8

@@ -313,7 +313,7 @@ def test_studies_that_do_not_fit(asked, options, path):
     [
         (
             {"kind": "uncertainty"},
-            "a100-sxm4-80gb.launch_asynchron",
+            "a100-sxm4-80gb.launch_intervall",
             "nearest: 'a100-sxm4-80gb.launch_interval'",
         ),
         ({"kind": "uncertainty"}, "paper-50gbps.bandwidth", "a constant that has a range"),
