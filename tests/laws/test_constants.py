@@ -42,7 +42,7 @@ ALGORITHMS = {
 }
 SHEETS = [(kind, name) for kind in PARTS for name in part_names(kind)]
 # A GPU's cards share formulas and most constants; the law takes minutes for all of them.
-FEW = [s for s in SHEETS if s[0] != "gpu" or s[1] in ("v100-pcie-32gb", "h200-sxm", "host-cpu")]
+FEW = [s for s in SHEETS if s[0] != "gpu" or s[1] in ("v100-pcie-32gb", "host-cpu")]
 
 
 def document(kind: str, name: str, constants: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -81,7 +81,7 @@ def task():
 
 @pytest.mark.parametrize(("kind", "name"), FEW)
 def test_a_constant_changes_a_number_or_is_said_to_be_unused(kind, name, task):
-    """Within a factor of two; of the best of several tiles not every factor changes it."""
+    """Within a factor of two."""
     sheet = load_part(kind, name)
 
     def written(spec: ConstantSpec, factor: float) -> Any:
@@ -94,7 +94,7 @@ def test_a_constant_changes_a_number_or_is_said_to_be_unused(kind, name, task):
     base = hybridsim.run(hybridsim.load(document(kind, name)), backend="timing", task=task)
     expected, silent = numbers(base), []
     for spec in CONSTANTS[kind]:
-        for factor in (2.0, 0.5, 1.25, 0.8):
+        for factor in (2.0, 0.5):
             made = hybridsim.load(document(kind, name, {spec.key: written(spec, factor)}))
             if numbers(hybridsim.run(made, backend="timing", task=task)) != expected:
                 break

@@ -126,7 +126,7 @@ SCENARIOS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(document=SCENARIOS)
 def test_a_resolved_scenario_loads_to_itself(
     document: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
