@@ -71,6 +71,14 @@ VARIED = (
 )  # fmt: skip
 """What is changed of the variants of K-FAC, and of NGD, beside the number of parts; all fields are
 changed of ``kfac`` itself."""
+READ_BY = {
+    "covariance.": ["kfac-noise"],
+    ".fisher_samples": ["kfac-stale"],
+    ".damping": ["kfac-digital", "ngd-cg", "ngd-cholesky", "ngd-woodbury"],
+}
+"""Of the variants, those that such a field matters to."""
+ONCE = ["name", "host.threads"]
+"""Of one program."""
 VARIANTS = ("kfac-", "ngd-", "tngd-")
 """Of each field they take one of the other values, not all of them the same one."""
 ALGORITHM_ALONE = ("soap", "shampoo-four-gpus", "tngd-kept", "adam")
@@ -80,6 +88,8 @@ ALGORITHM_ALONE = ("soap", "shampoo-four-gpus", "tngd-kept", "adam")
 def varied(path: str, name: str) -> bool:
     if name == "kfac-newton-schulz" and ".inversion." in path:
         return True
+    if any(field in path and name not in there for field, there in READ_BY.items()):
+        return False
     return path.removeprefix("training.algorithm.") in VARIED or path.endswith(
         (".buffering", ".count")
     )
@@ -134,6 +144,8 @@ def cases() -> list[Any]:
             fields["training.algorithm.levenberg_marquardt"] = None
         for path, value in fields.items():
             if path in SKIPPED or (name.startswith(("kfac-", "ngd-")) and not varied(path, name)):
+                continue
+            if path in ONCE and name != "tngd":
                 continue
             if name in ALGORITHM_ALONE and not path.startswith("training.algorithm"):
                 continue
