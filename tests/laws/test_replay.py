@@ -186,11 +186,13 @@ def test_replay_equals_live(live, tmp_path, name, path, value):
     assert first.manifest["digest"] == second.manifest["digest"]
 
 
-def test_a_run_that_falls_back_is_the_run(tmp_path):
-    fallen = simulate(PROGRAMS["tngd"], tmp_path / "a", backend="replay", facts=tmp_path / "none")
+def test_a_run_that_falls_back_is_the_run(live, tmp_path):
+    expected, _ = live("tngd")
+    facts = tmp_path / "facts.sqlite"
+    facts.write_bytes(live("adam")[1].read_bytes())
+    fallen = simulate(PROGRAMS["tngd"], tmp_path / "run", backend="replay", facts=facts)
     assert fallen.summary["host"]["backend"] == "live"
-    live = simulate(PROGRAMS["tngd"], tmp_path / "b")
-    assert fallen.manifest["digest"] == live.manifest["digest"]
+    assert fallen.manifest["digest"] == expected.manifest["digest"]
 
 
 def test_the_cases_cover_every_part_of_a_scenario():
