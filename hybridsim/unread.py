@@ -24,8 +24,9 @@ from hybridsim.simulate import DryRun, Recorded
 from hybridsim.tasks import task as tasks
 from hybridsim.tasks.task import Task
 
-_STEPS = (1.25, 0.8, 2.0, 0.5)
-"""What a constant is multiplied with; one that is zero becomes one."""
+_STEPS = (2.0, 0.5)
+"""What a constant is multiplied with; one that is zero becomes one. Costs rise or fall with every
+constant, so that what changes nothing at both ends changes nothing between them."""
 
 Change = Callable[[Datasheet], Datasheet]
 
@@ -94,7 +95,9 @@ def _changes(constant: ConstantSpec) -> Iterator[Change]:
             if constant.whole:
                 new = max(round(new), 1) if round(new) != old.value else old.value + 1
             if constant.resolution and not old.value:
-                new = MOST_BITS * factor / _STEPS[2]
+                new = MOST_BITS * factor / _STEPS[0]
+            if constant.at_most is not None:
+                new = min(new, constant.at_most)
             if not constant.contains(new):
                 new = old.value
             changed = replace(old, value=new, low=new, high=new)

@@ -13,9 +13,9 @@ averages (below 0.2 % of a step) are left where they were. "On tensor cores": pr
 of TF32 (A100) or FP16 (V100), bytes of float32.
 
 K2: with share s a step without inversions is at most 1/(1-s) times as fast. The bound is compared
-with a simulated step whose inversions take no time but their launches. Where a step does not fit
-into a GPU, the simulator refuses it (the column "refusal"), and it is priced as if there were
-memory enough.
+with a simulated step whose inversions take no time but their launches and their arithmetic at the
+peak. Where a step does not fit into a GPU, the simulator refuses it (the column "refusal"), and it
+is priced as if there were memory enough.
 
     python -m analysis.papers.k1_shares --out analysis/papers/results/k1_shares.json
 """
@@ -68,8 +68,8 @@ ASSUMPTIONS: dict[str, Change] = {
     "T1 = 1, T2 = 10": {"intervals": (1, 10)},
     "T1 = T2 = 10": {"intervals": (10, 10)},
     "eigendecompositions": {"algorithm": {"damping_rule": "exact"}},
-    "products at 0.3 of the peak": {"gpu": {"flop_efficiency": 0.3}},
-    "products at 0.95 of the peak": {"gpu": {"flop_efficiency": 0.95}},
+    "products at 0.3 of the peak": {"gpu": {"contraction_efficiency": 0.3}},
+    "products at 0.95 of the peak": {"gpu": {"contraction_efficiency": 0.95}},
     "1.2 us per column": {"gpu": {"inverse_step": "1.2 us"}},
     "9 us per column": {"gpu": {"inverse_step": "9 us"}},
     "inversions at 0.2 of the peak": {"gpu": {"factorisation_efficiency": 0.2}},
@@ -86,7 +86,10 @@ COMBINED: dict[str, tuple[str, ...]] = {
     "inversions": ("layer-parallel", "replicated"),
     "intervals": ("1, 1", "1, 10", "10, 10", "10, 100"),
 }
-FREE = {"inverse_step": "1e-9 us", "inverse_coefficient": 1e-9}
+FREE = {
+    **dict.fromkeys(("inverse_floor", "inverse_step", "factorisation_block"), "1e-9 us"),
+    "factorisation_efficiency": 1,
+}
 
 
 def costs(workload: str, machine: str, change: Change) -> tuple[Costs, str]:

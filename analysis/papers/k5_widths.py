@@ -41,7 +41,7 @@ ASSUMPTIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "products on tensor cores (TF32)": ({}, {"tensor_cores": True}),
     "1.2 us per column": ({}, {"inverse_step": "1.2 us"}),
     "9 us per column": ({}, {"inverse_step": "9 us"}),
-    "products at 0.3 of the peak": ({}, {"flop_efficiency": 0.3}),
+    "products at 0.3 of the peak": ({}, {"contraction_efficiency": 0.3}),
     "inversions at 0.2 of the peak": ({}, {"factorisation_efficiency": 0.2}),
     "inversions at 0.8 of the peak": ({}, {"factorisation_efficiency": 0.8}),
 }

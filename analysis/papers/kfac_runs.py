@@ -163,7 +163,7 @@ def measure(
         renewed=_without_passes(_groups(run, _RENEWED), plain[PASSES]),
         plain=plain,
         inversions=dict(zip(inversions["layer"], length_s.tolist(), strict=True)),
-        latency=1 - float(inversions["busy_ps"].sum()) * 1e-12 / float(length_s.sum()),
+        latency=1 - float(inversions["flop"].sum()) / (_rate(run) * float(length_s.sum())),
         all_products_s=float((products["end_ps"] - products["start_ps"]).sum()) * 1e-12,
         peak_bytes=max(run.summary["gpu_peak_bytes"].values()),
         parameters=task.layout.size,
@@ -192,6 +192,14 @@ def measure_anyway(
 @lru_cache(maxsize=2)
 def _task(source: str, options: str, batch: int) -> hybridsim.Task:
     return hybridsim.load_task(scenario(source, json.loads(options), batch, gpus()))
+
+
+def _rate(run: hybridsim.Run) -> float:
+    """FLOP per second of large factorisations on the first GPU."""
+    node = next(node for node in run.manifest["machine"]["nodes"] if node["name"] == "gpu0")
+    constants = node["sheet"]["constants"]
+    efficiency = constants["factorisation_efficiency"]["value"]
+    return float(efficiency * constants["peak_fp32_flop_per_s"]["value"])
 
 
 def _groups(run: hybridsim.Run, step: int) -> Groups:

@@ -157,11 +157,11 @@ def test_memory_is_checked_on_every_gpu():
 
 
 @settings(deadline=None, max_examples=10)
-@given(launch=st.floats(5, 500))
+@given(launch=st.floats(20, 500))
 def test_the_slower_of_two_gpus_sets_the_pace(launch):
     """A step takes what the slower one computes, and the two hops of the piece that it adds to."""
     made = parallel_document("adam", 2, steps=1)
-    made["machine"] = general({"a": {}, "b": {"launch_asynchronous": f"{launch!r} us"}})
+    made["machine"] = general({"a": {}, "b": {"launch_interval": f"{launch!r} us"}})
     done, memory = execute(made, live=False)
     computed = sum(
         s["end_ps"] - s["start_ps"]

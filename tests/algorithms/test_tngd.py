@@ -184,11 +184,11 @@ def _no_solver_on_an_spu(monkeypatch):
     one."""
     evaluate = Live.evaluate
 
-    def watched(self, computation, args, shape=None):
+    def watched(self, computation, args, shape=None, **exact):
         if not computation.function.__module__.startswith("hybridsim.algorithms.tngd"):
-            return evaluate(self, computation, args, shape)
+            return evaluate(self, computation, args, shape, **exact)
         with NoSolver():
-            return evaluate(self, computation, args, shape)
+            return evaluate(self, computation, args, shape, **exact)
 
     monkeypatch.setattr(Live, "evaluate", watched)
 

@@ -13,6 +13,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import hybridsim
 from analysis.papers import (
     break_even,
     break_even_trained,
@@ -28,7 +29,8 @@ from hybridsim.circuits.dense import dense
 
 LAYERS, BATCH = 3, 16
 FACTORS = 2 * LAYERS
-LAUNCH_S, RC_S = 5e-6, 1e-6
+RC_S = 1e-6
+GPU = hybridsim.load_part("gpu", "a100-sxm4-80gb").value
 GBPS = {"50 Gb/s": 50e9, "400 Gb/s": 400e9}
 
 
@@ -87,19 +89,22 @@ def test_transfers_and_settling_are_what_one_writes_on_an_envelope(n, spus, bits
 
 @pytest.mark.parametrize("n", [64, 1024])
 def test_an_inversion_on_the_gpu_is_its_latency_and_its_cubes(n):
-    """Two factors a layer: a n + n^3/(eta peak) each, a few launches, and passes over n^2 numbers
-    for copy and damping."""
-    found = point(n, 0)
-    cubes, passes = n**3 / (0.5 * 19.5e12), 4 * 4 * n**2 / (0.85 * 2039e9)
-    assert FACTORS * cubes <= found.total("busy_s", "invert") <= FACTORS * (cubes + passes + 1e-8)
-    waited = found.total("time_s", "invert") - found.total("busy_s", "invert")
-    assert FACTORS * 3e-6 * n < waited < FACTORS * (3e-6 * n + 8 * LAUNCH_S)
-    products = LAYERS * 4 * n**3 / (0.75 * 19.5e12)
-    assert (
-        products
-        <= found.total("busy_s", "precondition")
-        <= products + LAYERS * 12 * 4 * n**2 / (0.85 * 2039e9)
-    )
+    """Two factors a layer, device bound: floor, step n, a block above order 512, n^3/(eta peak)
+    each; besides, a few passes over n^2 numbers for copy and damping. Two products a layer.
+    """
+    found, peak = point(n, 0), GPU("peak_fp32_flop_per_s")
+    latency_s = GPU("inverse_floor_s") + GPU("inverse_step_s") * n
+    latency_s += (n > 512) * GPU("factorisation_block_s")
+    least_s = FACTORS * (latency_s + n**3 / (GPU("factorisation_efficiency") * peak))
+    pass_s = GPU("device_floor_s") + 8 * n**2 / (0.85 * GPU("memory_bandwidth_byte_per_s"))
+    busy_s = found.total("busy_s", "invert")
+    assert least_s < busy_s <= least_s + FACTORS * 8 * pass_s
+    assert found.total("time_s", "invert") == pytest.approx(busy_s, abs=1e-11)
+    floors_s = LAYERS * 2 * GPU("contraction_floor_s")
+    products_s = LAYERS * 4 * n**3 / (GPU("contraction_efficiency") * peak)
+    busy_s = found.total("busy_s", "precondition")
+    assert floors_s + products_s <= busy_s
+    assert n < 1024 or busy_s <= floors_s + 2 * products_s
 
 
 @pytest.mark.parametrize("spus", [0, 1, 4])
@@ -244,7 +249,8 @@ def test_what_is_counted_as_linear_algebra(monkeypatch):
     found, digests = k9_scaling.times(24)
     assert found["method 2, 1 RC: settling"] == pytest.approx(2 * 24 * RC_S)
     assert found["method 1, 1 RC: settling"] == pytest.approx(2 * 24 * RC_S)
-    assert found["digital: inversion and products"] > found["digital: inversion"] > 2 * 3e-6 * 24
+    inversion_s = found["digital: inversion"]
+    assert found["digital: inversion and products"] > inversion_s > 2 * GPU("inverse_step_s") * 24
     assert len(set(digests)) == 3
     summary = k9_scaling.summarise([(24, found), (48, found), (4096, found), (8192, found)])
     ratio = summary["advantage over digital: inversion"]["method 2, 1 RC: settling"]

@@ -43,7 +43,7 @@ def costs(network: str, part: str = A100, count: int = 1, batch: int = BATCH, **
 # ---------------------------------------------------------------- kinds of steps
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(
     network=st.sampled_from(sorted(NETWORKS)),
     count=st.sampled_from([1, 2]),
@@ -85,7 +85,9 @@ def test_shares_add_up(values):
 
 @pytest.mark.parametrize("network", sorted(NETWORKS))
 def test_a_microsecond_more_per_column_is_a_microsecond_per_order_of_every_factor(network):
-    """By block; the embedding's diagonal A is not factorised."""
+    """By block, where the host does not hold the GPU up; the embedding's diagonal A is not
+    factorised.
+    """
     orders = {
         "head": 24 + 8,
         "tokens": 8,
@@ -93,7 +95,11 @@ def test_a_microsecond_more_per_column_is_a_microsecond_per_order_of_every_facto
         "decoder": 3 + 9,
         "2": 12 + 13,
     }
-    base, slower = costs(network), costs(network, inverse_step="4 us")
+    step_us = hybridsim.load_part("gpu", A100).value("inverse_step_s") * 1e6
+    base, slower = (
+        costs(network, inverse_step=f"{step_us + more!r} us", launch_interval="1 us")
+        for more in (0, 1)
+    )
     assert base.inversions.keys() == slower.inversions.keys()
     known = {name: order for name, order in orders.items() if name in base.inversions}
     assert known

@@ -153,7 +153,7 @@ SCALED = {
 
 @pytest.mark.parametrize("what", sorted(SCALED))
 @settings(
-    max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=2, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(k=st.floats(0.05, 50))
 def test_scaling_a_constant_scales_its_spans_and_no_others(program, tmp_path, what, k):

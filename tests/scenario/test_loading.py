@@ -79,7 +79,7 @@ BITS = st.integers(2, 16) | st.just("ideal")
 SHORT_MACHINES = st.fixed_dictionaries(
     {
         "gpu": st.sampled_from(
-            ["h200-sxm", {"part": "host-cpu", "idle": "3 W", "flop_efficiency": 0.5}]
+            ["h200-sxm", {"part": "host-cpu", "idle": "3 W", "tensor_efficiency": 0.5}]
         ),
         "spus": optional(
             count=st.integers(1, 9),
@@ -126,7 +126,7 @@ SCENARIOS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(document=SCENARIOS)
 def test_a_resolved_scenario_loads_to_itself(
     document: dict[str, Any], tmp_path_factory: pytest.TempPathFactory

@@ -261,7 +261,7 @@ def test_a_broken_file_reports_everything_at_once(tmp_path: Path) -> None:
         "  steps: 2\n"
         "  algorithm: {kind: tngd, dampng: 0.1, settle: 50, delay: 1 s}\n"
         "machine:\n"
-        "  gpu: a100\n"
+        "  gpu: a100-sxm4-80\n"
         "  link: {bandwidth: 50 GB/s, latency: .nan}\n"
         "  spus: {count: on, input_bits: 17}\n"
         "hosts: {}\n"

@@ -25,7 +25,7 @@ class RangedConstant(NamedTuple):
     """A constant that its datasheet gives a range.
 
     Attributes:
-        name: ``<datasheet>.<key>``, e.g. ``a100-sxm4-80gb.launch_asynchronous``: parts of one
+        name: ``<datasheet>.<key>``, e.g. ``a100-sxm4-80gb.launch_interval``: parts of one
             datasheet share it, on all sides.
         value: nominal, in SI units.
         low: lowest, in SI units.

@@ -180,10 +180,12 @@ def test_what_still_stands_in_the_array_is_not_sent_again():
 
 
 def test_stale_hides_the_upload_behind_the_backward_pass():
-    spus = {**SPUS, "buffering": "double"}
+    """The link is long enough for the GPU to wait for what comes back."""
+    link = {"part": "paper-50gbps", "latency": "100 us"}
+    machine = {"spus": {**SPUS, "buffering": "double"}, "link": link}
     ends = {}
     for stale in (False, True):
-        _, sink = schedule({"stale": stale}, machine={"spus": spus}, steps=6)
+        _, sink = schedule({"stale": stale}, machine=machine, steps=6)
         ends[stale] = sink.steps[-1]["end_ps"]
         early = [
             u for u in spans(sink, "upload factor g", step=4)

@@ -49,7 +49,7 @@ def test_products_and_factorisations_are_those_of_the_textbook(curvature, width,
         assert root + flop <= work.flop + 1e-6
         assert matrix <= work.flop <= root + flop + elementwise
         (factor,) = [k for k in work.kernels if k.routine == "cholesky"]
-        assert factor.size == (n if method is direct.cholesky else r)
+        assert factor.shape == (1, n if method is direct.cholesky else r)
 
 
 @run(max_examples=5)

@@ -313,7 +313,7 @@ def test_studies_that_do_not_fit(asked, options, path):
     [
         (
             {"kind": "uncertainty"},
-            "a100-sxm4-80gb.launch_asynchron",
+            "host.launch_intervall",
             "nearest: 'host.launch_interval'",
         ),
         ({"kind": "uncertainty"}, "paper-50gbps.bandwidth", "a constant that has a range"),
