@@ -52,16 +52,14 @@ def test_a_stretch_takes_the_longer_of_host_and_device(flop, size, count, synchr
     value = load_part("gpu", "a100-sxm4-80gb").value
     work = Work((Kernel("k", flop, size, count=count),))
     found = price(load_part("gpu", "a100-sxm4-80gb"), Compute(work, synchronous, graph))
-    device_s = count * (
-        value("device_floor_s")
-        + max(flop / 19.5e12, size / (value("bandwidth_efficiency") * 2039e9))
-    )
+    active_s = max(flop / 19.5e12, size / (value("bandwidth_efficiency") * 2039e9)) * count
+    device_s = count * value("device_floor_s") + active_s
     host_s = value("graph_launch_s") if graph else count * value("launch_interval_s")
     expected_s = max(host_s, device_s) + synchronous * value("synchronise_s")
     assert found.duration_ps == pytest.approx(expected_s * 1e12, rel=1e-9, abs=1)
     assert found.busy_ps == pytest.approx(device_s * 1e12, rel=1e-9, abs=1)
     nominal, low, high = found[2:]
-    assert nominal == pytest.approx((0.9 * 400 - 80) * device_s, rel=1e-9, abs=1e-18)
+    assert nominal == pytest.approx((0.9 * 400 - 80) * active_s, rel=1e-9, abs=1e-18)
     assert low <= nominal <= high
 
 
