@@ -13,6 +13,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import hybridsim
 from analysis.papers import (
     break_even,
     break_even_trained,
@@ -28,7 +29,7 @@ from hybridsim.circuits.dense import dense
 
 LAYERS, BATCH = 3, 16
 FACTORS = 2 * LAYERS
-LAUNCH_S, RC_S = 5e-6, 1e-6
+RC_S = 1e-6
 GBPS = {"50 Gb/s": 50e9, "400 Gb/s": 400e9}
 
 
@@ -87,19 +88,23 @@ def test_transfers_and_settling_are_what_one_writes_on_an_envelope(n, spus, bits
 
 @pytest.mark.parametrize("n", [64, 1024])
 def test_an_inversion_on_the_gpu_is_its_latency_and_its_cubes(n):
-    """Two factors a layer: a n + n^3/(eta peak) each, a few launches, and passes over n^2 numbers
-    for copy and damping."""
-    found = point(n, 0)
-    cubes, passes = n**3 / (0.5 * 19.5e12), 4 * 4 * n**2 / (0.85 * 2039e9)
-    assert FACTORS * cubes <= found.total("busy_s", "invert") <= FACTORS * (cubes + passes + 1e-8)
-    waited = found.total("time_s", "invert") - found.total("busy_s", "invert")
-    assert FACTORS * 3e-6 * n < waited < FACTORS * (3e-6 * n + 8 * LAUNCH_S)
-    products = LAYERS * 4 * n**3 / (0.75 * 19.5e12)
-    assert (
-        products
-        <= found.total("busy_s", "precondition")
-        <= products + LAYERS * 12 * 4 * n**2 / (0.85 * 2039e9)
+    """Two factors a layer: floor + step n + n^3 FLOP at a share of the peak, and passes over n^2
+    numbers; launches overlap with the device."""
+    found, sheet = point(n, 0), hybridsim.load_part("gpu", "a100-sxm4-80gb")
+    peak = sheet.value("peak_fp32_flop_per_s")
+    latency_s = sheet.value("inverse_floor_s") + sheet.value("inverse_step_s") * n
+    latency_s += sheet.value("factorisation_block_s") * (n > 512)
+    cubes_s = n**3 / (sheet.value("factorisation_efficiency") * peak)
+    passes_s = 10 * (sheet.value("device_floor_s") + 12 * n**2 / 0.85 / 2039e9)
+    alone_s = FACTORS * (latency_s + cubes_s)
+    assert alone_s <= found.total("busy_s", "invert") <= alone_s + FACTORS * passes_s
+    assert found.total("time_s", "invert") == pytest.approx(
+        found.total("busy_s", "invert"), rel=1e-9
     )
+    products_s = LAYERS * 4 * n**3 / (sheet.value("contraction_efficiency") * peak)
+    floors_s = 2 * LAYERS * sheet.value("contraction_floor_s")
+    applied_s = found.total("busy_s", "precondition")
+    assert products_s + floors_s <= applied_s <= 1.5 * products_s + 3 * floors_s
 
 
 @pytest.mark.parametrize("spus", [0, 1, 4])
