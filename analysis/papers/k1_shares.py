@@ -84,7 +84,6 @@ ASSUMPTIONS: dict[str, Change] = {
     "CUDA graphs": {"gpu": {"launch": "graph"}},
     "batched inversions": {"algorithm": {"inversion": {"batched": True}}},
     "Newton-Schulz, 3 iterations": {"algorithm": {"inversion": _newton_schulz(3)}},
-    "Newton-Schulz, 40 iterations": {"algorithm": {"inversion": _newton_schulz(40)}},
     "tensor cores, graphs, batched": {
         "tensor_cores": True,
         "gpu": {"launch": "graph"},
