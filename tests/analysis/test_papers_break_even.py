@@ -156,6 +156,34 @@ def test_the_spus_needed_are_the_first_number_that_is_ahead():
     assert read({"crossings": [], "throughout": analog}, (1, 64))["SPUs"] == "1"
 
 
+@given(st.floats(1e-3, 1e3), st.floats(1e-3, 1e2))
+def test_the_fewest_spus_are_found_by_bisection(work_s, own_s):
+    """Against all numbers of the grid in turn."""
+    ahead = [s for s in range(1, 65) if work_s / s <= own_s]
+    expected = str(ahead[0]) if ahead else "> 64"
+    assert break_even.fewest(lambda spus: work_s / spus, own_s) == expected
+
+
+def test_every_way_to_invert_meets_the_same_spus(monkeypatch):
+    """TF32 and graphs change both sides, inversions the digital one alone."""
+    monkeypatch.setattr(break_even, "LAYERS", LAYERS)
+    monkeypatch.setattr(break_even, "GRID", (1, 2))
+    found = break_even.digital_ways((24,))
+    ways = len(break_even.INVERSIONS) * len(break_even.PRODUCTS) * len(break_even.LAUNCHES)
+    assert len(found) == ways
+    for products in break_even.PRODUCTS:
+        for launch in break_even.LAUNCHES:
+            own = [r for r in found if (r["products"], r["launch"]) == (products, launch)]
+            analog_s = {r["digital_step_s"] / r["ratio of one SPU, 1 RC"] for r in own}
+            assert max(analog_s) == pytest.approx(min(analog_s), rel=1e-12)
+            assert len({r["digital_step_s"] for r in own}) == len(own)
+    eager, graph = (
+        [r["digital_step_s"] for r in found if r["launch"] == launch]
+        for launch in break_even.LAUNCHES
+    )
+    assert all(g < e for g, e in zip(graph, eager, strict=True))
+
+
 def test_wide_layers_need_the_spus_that_the_arithmetic_says(tmp_path):
     """A tiny copy of the study of schedules: settling sets the step, so that the SPUs needed are
     settling over what the GPU takes."""
