@@ -52,7 +52,7 @@ class Costs:
     the factors' (with the backward pass that only they need). ``inversions``: seconds by block, of
     what is inverted together under no name; ``latency``: the share of these that is not the
     factorisations' FLOP at ``factorisation_efficiency`` of the FP32 peak, but launches, dependent
-    steps and memory.
+    steps and memory; None where products invert.
     ``all_products_s``: applying the inverses, over all GPUs together.
     """
 
@@ -60,7 +60,7 @@ class Costs:
     renewed: Groups
     plain: Groups
     inversions: dict[str, float]
-    latency: float
+    latency: float | None
     all_products_s: float
     peak_bytes: int
     parameters: int
@@ -156,6 +156,7 @@ def measure(
     length_s = (inversions["end_ps"] - inversions["start_ps"]).astype(float) * 1e-12
     sheet = hybridsim.load_part("gpu", gpu["part"])
     efficiency = gpu.get("factorisation_efficiency", sheet.value("factorisation_efficiency"))
+    by_products = bool((inversions["kind"] == "Newton-Schulz").any())
     factorised_s = float(inversions["flop"].sum()) / sheet.value("peak_fp32_flop_per_s")
     applied = spans[spans["kind"] == "precondition"]
     return Costs(
@@ -165,7 +166,7 @@ def measure(
         inversions={
             str(k): float(v) for k, v in length_s.groupby(inversions["layer"]).sum().items()
         },
-        latency=1 - factorised_s / efficiency / float(length_s.sum()),
+        latency=None if by_products else 1 - factorised_s / efficiency / float(length_s.sum()),
         all_products_s=float((applied["end_ps"] - applied["start_ps"]).sum()) * 1e-12,
         peak_bytes=max(run.summary["gpu_peak_bytes"].values()),
         parameters=task.layout.size,
