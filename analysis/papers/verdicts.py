@@ -156,7 +156,7 @@ def _t2(summary: Summary) -> str:
 
 def _t2_ratios(summary: Summary) -> str:
     ratios = {name: summary[T2]["A100"][name].values() for name in DIGITAL_NGD}
-    texts = [f"{name} {min(own):.2g} to {max(own):.2g}" for name, own in ratios.items()]
+    texts = [f"{name} {min(own):.3g} to {max(own):.3g}" for name, own in ratios.items()]
     return "times TNGD's step: " + ", ".join(texts)
 
 
