@@ -17,7 +17,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from analysis.papers.kfac_figure import draw
-from analysis.papers.kfac_runs import Costs, gpus, measure_anyway, share, shares
+from analysis.papers.kfac_runs import (
+    A100,
+    TENSOR_CORES,
+    Costs,
+    gpus,
+    measure_anyway,
+    share,
+    shares,
+)
 from analysis.papers.record import arguments, save
 from analysis.papers.step_time import INVERSION
 
@@ -29,6 +37,13 @@ SETTINGS: dict[str, tuple[dict[str, Any], bool]] = {
     "expand, TF32 products": ({"sharing": "expand"}, True),
     "reduce": ({"sharing": "reduce"}, False),
     "reduce, TF32 products": ({"sharing": "reduce"}, True),
+    "expand, TF32, Newton-Schulz, 3 iterations": (
+        {
+            "sharing": "expand",
+            "inversion": {"kind": "newton_schulz", "batched": True, "iterations": 3},
+        },
+        True,
+    ),
 }
 
 
@@ -37,13 +52,9 @@ def costs(
 ) -> tuple[Costs, str]:
     """The costs, and what the simulator said if the step does not fit."""
     algorithm, tensor_cores = SETTINGS[setting]
-    return measure_anyway(
-        "gpt",
-        {**sizes, "vocabulary": vocabulary},
-        batch,
-        gpus(tensor_cores=tensor_cores),
-        algorithm,
-    )
+    products = TENSOR_CORES[A100] if tensor_cores else {}
+    options = {**sizes, "vocabulary": vocabulary}
+    return measure_anyway("gpt", options, batch, gpus(), algorithm, products)
 
 
 def rows(
@@ -55,7 +66,7 @@ def rows(
         for setting in SETTINGS:
             found_costs, refusal = costs(vocabulary, setting, sizes, batch)
             step = found_costs.per_step()
-            orders = [found_costs.inversions[name] for name in ("head", "tokens")]
+            orders = [found_costs.inversions.get(name, 0.0) for name in ("head", "tokens")]
             found.append({
                 "setting": setting,
                 "vocabulary": vocabulary,

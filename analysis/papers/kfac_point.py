@@ -90,12 +90,13 @@ def scenario(
     machine: Mapping[str, Any],
     batch: int = BATCH,
     steps: int = 2,
+    products: Mapping[str, Any] | None = None,
 ) -> hybridsim.Scenario:
     """K-FAC on ``wide_mlp``; ``algorithm`` {"kind": ...} replaces K-FAC, else it is put over the
     defaults here.
 
     Labels of the Fisher matrix are drawn once per example (one more backward pass); damping
-    ``plain``.
+    ``plain``. ``products``: fields of training that say in which format products are.
     """
     defaults = {
         "kind": "kfac",
@@ -105,7 +106,13 @@ def scenario(
         "fisher": "mc",
     }
     chosen = dict(algorithm) if "kind" in algorithm else {**defaults, **algorithm}
-    training = {"batch_size": batch, "steps": steps, "evaluate_every": 10**6, "algorithm": chosen}
+    training = {
+        "batch_size": batch,
+        "steps": steps,
+        "evaluate_every": 10**6,
+        "algorithm": chosen,
+        **(products or {}),
+    }
     workload = {"source": WORKLOAD, "options": {**options, "examples": batch}}
     return hybridsim.load(
         {

@@ -19,6 +19,7 @@ import hybridsim
 from analysis.papers.step_time import (
     AVERAGES,
     GATHER,
+    HELP,
     INVERSION,
     PASSES,
     PRODUCTS,
@@ -27,13 +28,20 @@ from analysis.papers.step_time import (
     divided,
 )
 
+Fields = Mapping[str, Any]  # Any: as a scenario says it
 A100, V100 = "a100-sxm4-80gb", "v100-sxm2-32gb"
 ENOUGH = "100 TB"
+TENSOR_CORES: dict[str, Fields] = {
+    A100: {"tf32": {"matmul": True, "convolution": True}},
+    V100: {"amp": "fp16"},
+}
+"""Products on tensor cores: TF32, or FP16's operands where there is no TF32."""
 _FABRIC = {A100: "nvlink3", V100: "nvlink2"}
 GROUPS = (PASSES, AVERAGES, INVERSION, PRODUCTS, UPDATE, REDUCE, GATHER)
 _FACTORS_EVERY, _INVERSES_EVERY = 2, 4
 _FULL, _PLAIN, _RENEWED = 5, 6, 7  # numbers of the first steps of each kind with moving averages
 Groups = dict[str, float]
+_PREPARES = ("invert", "damping", "Newton-Schulz start", "Newton-Schulz")
 
 
 @dataclass(frozen=True)
@@ -41,8 +49,10 @@ class Costs:
     """Seconds of a step by group: with new factors and inverses, with new factors, with neither.
 
     Forward and backward passes of the last kind are taken for those of the others, whose rest is
-    the factors' (with the backward pass that only they need). ``inversions``: seconds by block;
-    ``latency``: the share of these that launches and dependent steps take, not arithmetic.
+    the factors' (with the backward pass that only they need). ``inversions``: seconds by block, of
+    what is inverted together under no name; ``latency``: the share of these that is not the
+    factorisations' FLOP at ``factorisation_efficiency`` of the FP32 peak, but launches, dependent
+    steps and memory; None where products invert.
     ``all_products_s``: applying the inverses, over all GPUs together.
     """
 
@@ -50,7 +60,7 @@ class Costs:
     renewed: Groups
     plain: Groups
     inversions: dict[str, float]
-    latency: float
+    latency: float | None
     all_products_s: float
     peak_bytes: int
     parameters: int
@@ -84,29 +94,13 @@ def shares(groups: Mapping[str, float]) -> dict[str, float]:
     return {group: share(groups, group) for group in groups if groups[group] > 0}
 
 
-def gpus(
-    part: str = A100, count: int = 1, *, tensor_cores: bool = False, **constants: str
-) -> dict[str, Any]:
-    """A scenario's ``machine.gpu``.
-
-    ``tensor_cores``: matrix products at the peak of TF32 (A100), or of FP16 where there is no TF32
-    (V100), with the bytes of float32; inversions stay at the FP32 peak. ``constants``: of the
-    datasheet, as a scenario writes them.
+def gpus(part: str = A100, count: int = 1, **constants: str | float) -> dict[str, Any]:
+    """A scenario's ``machine.gpu``. ``constants``: of the datasheet, as a scenario writes them, and
+    ``launch``.
     """
     found: dict[str, Any] = {"part": part, **constants}
     if count > 1:
         found |= {"count": count, "interconnect": _FABRIC[part]}
-    if tensor_cores:
-        sheet = hybridsim.load_part("gpu", part)
-        plain, efficiency = (
-            sheet.value("peak_fp32_flop_per_s"),
-            sheet.value("factorisation_efficiency"),
-        )
-        peak = sheet.value("peak_tf32_flop_per_s") or sheet.value("peak_bf16_flop_per_s")
-        found |= {
-            "peak_fp32": f"{peak / 1e12!r} TFLOP/s",
-            "factorisation_efficiency": efficiency * plain / peak,
-        }
     return found
 
 
@@ -114,11 +108,12 @@ def scenario(
     source: str,
     options: Mapping[str, Any],
     batch: int,
-    gpu: Mapping[str, Any],
-    algorithm: Mapping[str, Any] | None = None,
+    gpu: Fields,
+    algorithm: Fields | None = None,
+    products: Fields | None = None,
 ) -> hybridsim.Scenario:
     """Digital K-FAC on a shipped workload; by default one label is drawn for each loss term, every
-    position counts.
+    position counts. ``products``: fields of training that say in which format products are.
     """
     chosen = {
         "kind": "kfac", "method": "digital", "learning_rate": 0.1, "damping": 0.01, "fisher": "mc",
@@ -130,6 +125,7 @@ def scenario(
         "steps": _RENEWED,
         "evaluate_every": 10**6,
         "algorithm": chosen,
+        **(products or {}),
     }
     workload = {"source": source, "options": {**options, "train_size": batch, "test_size": 1}}
     machine = {"constants": "realistic", "gpu": dict(gpu)}
@@ -142,29 +138,36 @@ def measure(
     source: str,
     options: Mapping[str, Any],
     batch: int,
-    gpu: Mapping[str, Any],
-    algorithm: Mapping[str, Any] | None = None,
+    gpu: Fields,
+    algorithm: Fields | None = None,
+    products: Fields | None = None,
 ) -> Costs:
     """Run without tensors; a network is loaded once for runs in a row.
 
     Raises:
         CapacityError: it does not fit into the GPU's memory.
     """
-    found = scenario(source, options, batch, gpu, algorithm)
+    found = scenario(source, options, batch, gpu, algorithm, products)
     task = _task(source, json.dumps(dict(options)), batch)
     run = hybridsim.run(found, backend="timing", task=task)
     plain = _groups(run, _PLAIN)
     spans = run.spans[run.spans["step"] == _FULL]
-    inversions = spans[spans["kind"] == "invert"]
+    inversions = spans[spans["kind"].isin(_PREPARES)]
     length_s = (inversions["end_ps"] - inversions["start_ps"]).astype(float) * 1e-12
-    products = spans[spans["kind"] == "precondition"]
+    sheet = hybridsim.load_part("gpu", gpu["part"])
+    efficiency = gpu.get("factorisation_efficiency", sheet.value("factorisation_efficiency"))
+    by_products = bool((inversions["kind"] == "Newton-Schulz").any())
+    factorised_s = float(inversions["flop"].sum()) / sheet.value("peak_fp32_flop_per_s")
+    applied = spans[spans["kind"] == "precondition"]
     return Costs(
         full=_without_passes(_groups(run, _FULL), plain[PASSES]),
         renewed=_without_passes(_groups(run, _RENEWED), plain[PASSES]),
         plain=plain,
-        inversions=dict(zip(inversions["layer"], length_s.tolist(), strict=True)),
-        latency=1 - float(inversions["flop"].sum()) / (_rate(run) * float(length_s.sum())),
-        all_products_s=float((products["end_ps"] - products["start_ps"]).sum()) * 1e-12,
+        inversions={
+            str(k): float(v) for k, v in length_s.groupby(inversions["layer"]).sum().items()
+        },
+        latency=None if by_products else 1 - factorised_s / efficiency / float(length_s.sum()),
+        all_products_s=float((applied["end_ps"] - applied["start_ps"]).sum()) * 1e-12,
         peak_bytes=max(run.summary["gpu_peak_bytes"].values()),
         parameters=task.layout.size,
         digest=run.manifest["digest"][:16],
@@ -175,18 +178,18 @@ def measure_anyway(
     source: str,
     options: Mapping[str, Any],
     batch: int,
-    gpu: Mapping[str, Any],
-    algorithm: Mapping[str, Any] | None = None,
+    gpu: Fields,
+    algorithm: Fields | None = None,
+    products: Fields | None = None,
 ) -> tuple[Costs, str]:
     """As ``measure``; what does not fit is priced on the same GPU with enough memory, and the
     refusal is returned too.
     """
     try:
-        return measure(source, options, batch, gpu, algorithm), ""
+        return measure(source, options, batch, gpu, algorithm, products), ""
     except hybridsim.CapacityError as error:
-        return measure(source, options, batch, {**gpu, "memory_capacity": ENOUGH}, algorithm), str(
-            error
-        )
+        enough = {**gpu, "memory_capacity": ENOUGH}
+        return measure(source, options, batch, enough, algorithm, products), str(error)
 
 
 @lru_cache(maxsize=2)
@@ -194,19 +197,12 @@ def _task(source: str, options: str, batch: int) -> hybridsim.Task:
     return hybridsim.load_task(scenario(source, json.loads(options), batch, gpus()))
 
 
-def _rate(run: hybridsim.Run) -> float:
-    """FLOP per second of large factorisations on the first GPU."""
-    node = next(node for node in run.manifest["machine"]["nodes"] if node["name"] == "gpu0")
-    constants = node["sheet"]["constants"]
-    efficiency = constants["factorisation_efficiency"]["value"]
-    return float(efficiency * constants["peak_fp32_flop_per_s"]["value"])
-
-
 def _groups(run: hybridsim.Run, step: int) -> Groups:
     """Seconds of one step on the critical path."""
     row = run.steps[run.steps["step"] == step].iloc[0]
     start, end = int(row["start_ps"]), int(row["end_ps"])
-    found = divided(run, start, end, GROUPS)
+    found = divided(run, start, end, (*GROUPS, HELP))
+    found[INVERSION] += found.pop(HELP)  # damping apart from the inversion that it belongs to
     return {group: time_ps * 1e-12 for group, time_ps in found.items()}
 
 

@@ -27,7 +27,7 @@ _GROUP_OF = {
         ("forward", "backward and factors", "factors", "gradient", "gather gradient"), PASSES
     ),
     "average factors": AVERAGES,
-    **dict.fromkeys(("invert", "inverse"), INVERSION),
+    **dict.fromkeys(("invert", "inverse", "Newton-Schulz start", "Newton-Schulz"), INVERSION),
     "precondition": PRODUCTS,
     **dict.fromkeys(("join", "update"), UPDATE),
     **dict.fromkeys(

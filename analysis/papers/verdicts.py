@@ -129,6 +129,64 @@ def _t14_steps(summary: Summary) -> str:
     return f"{ratio}; reached by {reached['ggn']} and {reached['fisher']} (Fisher)"
 
 
+T2, T3, T4 = "T2: time over TNGD's", "T3: fastest rival over TNGD", "T4: time over Adam's"
+DIGITAL_NGD = ("NGD", "NGD-CG", "NGD-Woodbury")
+
+
+def _t1(summary: Summary) -> str:
+    """By algorithm, on the A100."""
+    kept: Summary = summary["T1: as claimed"]["A100"]
+    return "; ".join(f"{name} {'holds' if held else 'does not'}" for name, held in kept.items())
+
+
+def _t1_exponents(summary: Summary) -> str:
+    found: Summary = summary["T1: exponents of N"]["A100"]
+    last = {name: list(found[name].values())[-1] for name in summary["T1: as claimed"]["A100"]}
+    return "exponents of N at the largest: " + ", ".join(f"{n} {e:.2f}" for n, e in last.items())
+
+
+def _t2(summary: Summary) -> str:
+    """About 100 times is read as 50 or more, at every N."""
+    ratios = {name: summary[T2]["A100"][name].values() for name in DIGITAL_NGD}
+    words = {(True, True): "holds", (True, False): "at some N", (False, False): "does not"}
+    return "; ".join(
+        f"{name} {words[max(own) >= 50, min(own) >= 50]}" for name, own in ratios.items()
+    )
+
+
+def _t2_ratios(summary: Summary) -> str:
+    ratios = {name: summary[T2]["A100"][name].values() for name in DIGITAL_NGD}
+    texts = [f"{name} {min(own):.3g} to {max(own):.3g}" for name, own in ratios.items()]
+    return "times TNGD's step: " + ", ".join(texts)
+
+
+def _t3(summary: Summary) -> str:
+    """The ratio of the fastest rival is largest inside the range of d_z."""
+    ratios = list(summary[T3]["A100"].values())
+    inside = ratios.index(max(ratios)) not in (0, len(ratios) - 1)
+    return "holds" if inside else "does not"
+
+
+def _t3_best(summary: Summary) -> str:
+    ratios: Mapping[str, float] = summary[T3]["A100"]
+    best = max(ratios, key=lambda d: ratios[d])
+    ends = ", ".join(f"{ratios[d]:.2f} at {d}" for d in (next(iter(ratios)), list(ratios)[-1]))
+    return f"fastest rival over TNGD at most {ratios[best]:.2f}, at d_z = {best} ({ends})"
+
+
+def _t4(summary: Summary) -> str:
+    """About 2 times is read as 1.5 to 2.5."""
+    own = summary[T4]["A100"]["TNGD"].values()
+    inside = [1.5 <= ratio <= 2.5 for ratio in own]
+    return "holds" if all(inside) else "at some N" if any(inside) else "does not"
+
+
+def _t4_band(summary: Summary) -> str:
+    found = summary[T4]["A100"]
+    bands = [f"{min(own.values()):.1f} to {max(own.values()):.1f}" for own in found.values()]
+    return f"times Adam's step: {bands[0]}, with a link for free {bands[1]}"
+
+
 SETTLED, PAPERS_SETTLING = "110.9 tau, 50 Gb/s", "1 tau, 50 Gb/s"
 
 
@@ -166,7 +224,8 @@ def _k1(summary: Summary) -> str:
 
 def _bound(summary: Summary) -> str:
     rows = summary["K2: faster without inversions"].values()
-    kept = all(row["simulated with free inversions"] <= row["at most"] for row in rows)
+    # 1 %: without inversions, products of other blocks may come in between gathered directions
+    kept = all(row["simulated without inversions"] <= 1.01 * row["at most"] for row in rows)
     return "the bound holds, its size is K1's" if kept else "does not"
 
 
@@ -244,6 +303,34 @@ def _won(summary: Summary) -> str:
 
 
 CLAIMS = (
+    Claim(
+        "T1",
+        TNGD,
+        "A step's time: NGD N³, NGD-CG flat in N, Woodbury and TNGD linear",
+        "t1_scaling",
+        "t1",
+        _t1,
+        _t1_exponents,
+    ),
+    Claim(
+        "T2",
+        TNGD,
+        "TNGD's step is about 100 times faster than digital second-order ones",
+        "t1_scaling",
+        "t1",
+        _t2,
+        _t2_ratios,
+    ),
+    Claim(
+        "T3",
+        TNGD,
+        "TNGD is most competitive at intermediate d_z",
+        "t1_scaling",
+        "t1",
+        _t3,
+        _t3_best,
+    ),
+    Claim("T4", TNGD, "TNGD takes about twice Adam's step", "t1_scaling", "t1", _t4, _t4_band),
     Claim("T5a", TNGD, "TNGD (50 τ) beats Adam at equal steps", "t5_adam", "t5", *_race("step")),
     Claim("T5b", TNGD, "… at equal simulated seconds", "t5_adam", "t5", *_race("seconds")),
     Claim("T5c", TNGD, "… at equal joules", "t5_adam", "t5", *_race("joules")),
@@ -348,7 +435,7 @@ CLAIMS = (
         lambda s: (
             "simulated "
             + ", ".join(
-                f"{row['simulated with free inversions']:.2f} (bound {row['at most']:.2f})"
+                f"{row['simulated without inversions']:.2f} (bound {row['at most']:.2f})"
                 for row in s["K2: faster without inversions"].values()
             )
         ),

@@ -8,7 +8,8 @@ Seconds on the device of one launch, the host's part apart (``hardware.gpu``). N
 - Contractions C (batch, m, n, k) run in tiles of the output, in waves of one tile for each
   multiprocessor: ``contraction_floor + waves (2 tm tn k / (efficiency peak / multiprocessors) +
   tile_prologue)``, at least what memory takes; the best of the tiles that libraries have, and of
-  splits of k, which write partial sums.
+  splits of k, which write partial sums. Products with a vector (m or n = 1) have no tiles: FLOP at
+  the peak, at least memory.
 - Convolutions: the cheaper of an implicit matrix product and, for 3 x 3 kernels of stride 1,
   Winograd's F(2x2, 3x3) and F(4x4, 3x3): 16 or 36 products of 1/4 or 1/16 of the positions, between
   transforms that pass through memory.
@@ -167,10 +168,14 @@ def matrix_peak(constants: Constants, kernel: Kernel) -> float:
 
 def _contraction(constants: Constants, kernel: Kernel) -> Busy:
     batch, m, n, k = kernel.shape
+    bandwidth = constants.value("contraction_bandwidth_efficiency") * constants.value(
+        "memory_bandwidth_byte_per_s"
+    )
+    if min(m, n) == 1:  # kernels of their own: all multiprocessors share the sums
+        seconds = max(kernel.flop / matrix_peak(constants, kernel), kernel.bytes / bandwidth)
+        return Busy(seconds, seconds)
     moved = kernel.bytes + _SECTOR_BYTE * batch * (2 * m + k)
-    bandwidth = constants.value("memory_bandwidth_byte_per_s")
-    memory_s = moved / (constants.value("contraction_bandwidth_efficiency") * bandwidth)
-    return _at_least(_tiles(constants, kernel, kernel.shape, 1.0), memory_s)
+    return _at_least(_tiles(constants, kernel, kernel.shape, 1.0), moved / bandwidth)
 
 
 def _at_least(tiles: Busy, memory_s: float) -> Busy:

@@ -56,9 +56,23 @@ def searched_s(sheet, batch, m, n, k):
 @settings(deadline=None)
 @given(sheets, st.integers(1, 300), sizes, sizes, sizes)
 def test_a_product_takes_the_best_of_all_tiles_and_splits(sheet, batch, m, n, k):
+    m, n = m + 1, n + 1  # with a vector it has no tiles
     found = busy(sheet, contraction(batch, m, n, k))
     assert found.device_s == pytest.approx(searched_s(sheet, batch, m, n, k), rel=1e-12)
     assert 0 < found.active_s <= found.device_s
+
+
+@given(sheets, st.integers(1, 300), sizes, sizes, st.booleans())
+def test_a_product_with_a_vector_is_bound_by_memory(sheet, batch, m, k, column):
+    """Each number once; two FLOP for each number of the matrix are less, whatever the sheet."""
+    kernel = contraction(batch, m, 1, k) if column else contraction(batch, 1, m, k)
+    bandwidth = sheet.value("contraction_bandwidth_efficiency") * sheet.value(
+        "memory_bandwidth_byte_per_s"
+    )
+    moved_s = 4 * batch * (m * k + k + m) / bandwidth
+    found = busy(sheet, kernel)
+    assert found.active_s == pytest.approx(moved_s, rel=1e-12)
+    assert found.device_s == pytest.approx(sheet.value("contraction_floor_s") + moved_s, rel=1e-12)
 
 
 @given(sheets, st.integers(1, 40), st.sampled_from(["fp32", "tf32", "fp64", "bf16", "fp16"]))
