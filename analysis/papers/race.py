@@ -81,21 +81,22 @@ def _values(rows: pd.DataFrame, measure: str) -> list[float]:
 
 
 def standings(points: pd.DataFrame) -> Row:
-    """The outcome under one way of launching: every side, the best digital one by measure, and
-    everybody against that one.
+    """The outcome under one way of launching: every side, the best digital and the best
+    thermodynamic one by each measure, and everybody against that digital one.
     """
     sides = list(dict.fromkeys(points["side"]))
     rows = {side: told(points, side) for side in sides}
     digital = [side for side in sides if side not in ANALOG]
-    first = {measure: best(rows, measure, sides) for measure in MEASURES}
+    analog = [side for side in sides if side in ANALOG]
     rivals = {measure: best(rows, measure, digital) for measure in MEASURES}
+    challengers = {measure: best(rows, measure, analog) for measure in MEASURES}
     for side, row in rows.items():
         row["over the best digital"] = {
             measure: against(points, side, rivals[measure], measure)
             for measure in MEASURES
             if side != rivals[measure]
         }
-    return {"first": first, "best digital": rivals, "sides": rows}
+    return {"best digital": rivals, "best thermodynamic": challengers, "sides": rows}
 
 
 def duel(document: Row, launch: str, sides: Sequence[str], measures: Sequence[str]) -> Row:
