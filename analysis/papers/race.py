@@ -3,8 +3,8 @@
 ``studies/race-<task>.yaml`` says what runs: each side chooses its settings on seeds of its own,
 with equal budgets; all of them run with every kernel launched by the host (eager) and with CUDA
 graphs. Means over seeds are geometric, with 95 % intervals by Student's t on logs. Each side is
-held against the best digital one, paired by seed, and under joint draws of both machines'
-constants.
+held against the best digital one, paired by seed; with CUDA graphs, where all are at their fastest,
+also under joint draws of both machines' constants.
 
     python -m analysis.papers.race digits --out analysis/papers/results/race_digits.json
 
@@ -36,6 +36,7 @@ DRAWN = ("seconds", "joules")
 DRAWS = 1000
 ANALOG = ("kfac-thermodynamic", "tngd")
 LAUNCH = "machine.gpu.launch"
+DRAWN_UNDER = "graph"
 Row = dict[str, Any]  # Any: goes to JSON
 Settings = Mapping[str, Mapping[str, Any]]
 """By side: what it chose, by field."""
@@ -99,12 +100,12 @@ def standings(points: pd.DataFrame) -> Row:
     return {"best digital": rivals, "best thermodynamic": challengers, "sides": rows}
 
 
-def duel(document: Row, launch: str, sides: Sequence[str], measures: Sequence[str]) -> Row:
+def duel(document: Row, sides: Sequence[str], measures: Sequence[str]) -> Row:
     """The study that asks how often ``sides`` win under joint draws; it trains nothing anew."""
     return document | {
-        "name": f"{' against '.join(sides)}, {launch}",
+        "name": " against ".join(sides),
         "scenarios": {side: document["scenarios"][side] for side in sides},
-        "set": document["set"] | {LAUNCH: launch},
+        "set": document["set"] | {LAUNCH: DRAWN_UNDER},
         "axes": [],
         "question": {"kind": "uncertainty", "draws": DRAWS, "measures": list(measures)},
     }
@@ -149,14 +150,17 @@ def main() -> None:
     chosen = None if tuned is None else {row["side"]: row["choice"] for row in tuned}
     found = sweep.study(given, study_of(given.task, chosen))
     setting = {"study": f"race-{given.task}.yaml", "tuning": tuned or settings_of(found)}
-    document, summary = found.study.document(), {}
-    for launch, points in found.points.groupby(LAUNCH, sort=False):
-        summary[str(launch)] = standing = standings(points)
-        for side, rival, measures in duels(standing):
-            drawn = sweep.study(given, duel(document, str(launch), (side, rival), measures))
-            assert drawn.answer is not None, "no shard"
-            for measure, share in shares(drawn.answer.facts).items():
-                standing["sides"][side]["over the best digital"][measure]["shares"] = share
+    summary = {
+        str(launch): standings(points)
+        for launch, points in found.points.groupby(LAUNCH, sort=False)
+    }
+    for side, rival, measures in duels(summary[DRAWN_UNDER]):
+        asked = duel(found.study.document(), (side, rival), measures)
+        drawn = sweep.study(given, asked)
+        assert drawn.answer is not None, "no shard"
+        own = summary[DRAWN_UNDER]["sides"][side]["over the best digital"]
+        for measure, share in shares(drawn.answer.facts).items():
+            own[measure]["shares"] = share
     save(given.out, f"race {given.task}", setting, summary, list(sweep.rows(found)))
 
 

@@ -105,7 +105,7 @@ def test_settings_that_were_chosen_before_are_taken_and_a_duel_keeps_them(tmp_pa
     document["set"]["training.target"] = {"test_accuracy": 0.01}
     found = hybridsim.study(document, tmp_path)
     assert race.settings_of(found) == []
-    duel = race.duel(found.study.document(), "graph", (side, "muon"), ["seconds"])
+    duel = race.duel(found.study.document(), (side, "muon"), ["seconds"])
     before = len(list((tmp_path / "points").iterdir()))
     answer = hybridsim.study(
         duel | {"question": duel["question"] | {"draws": 10}}, tmp_path, force=True
