@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 import hybridsim
-from analysis.papers import race, sweep
+from analysis.papers import race, record, sweep
 
 SIDES = ("adamw", "kfac-cholesky", "tngd")
 TIMES = st.lists(st.floats(1e-4, 10.0), min_size=12, max_size=12)
@@ -114,3 +114,19 @@ def test_settings_that_were_chosen_before_are_taken_and_a_duel_keeps_them(tmp_pa
     assert answer.answer is not None and set(answer.points["seed"]) == {0, 1}
     learned = json.dumps(answer.study.document()["scenarios"][side])
     assert "0.0123" in learned and sweep.said(answer)["answer"]
+
+
+@pytest.mark.parametrize("launch", ["eager", "graph"])
+def test_the_committed_summary_follows_from_the_committed_points(launch):
+    result = json.loads((sweep.FILES.parent / "results" / "race_digits.json").read_text())
+    table = pd.DataFrame(record.runs_of(result))
+    again = race.standings(table[table[race.LAUNCH] == launch])
+    kept = result["summary"][launch]
+    for best in ("best digital", "best thermodynamic"):
+        assert again[best] == kept[best]
+    for side, row in again["sides"].items():
+        for measure in race.MEASURES:
+            assert row[measure] == pytest.approx(kept["sides"][side][measure], rel=1e-3)
+        for measure, over in row["over the best digital"].items():
+            found = kept["sides"][side]["over the best digital"][measure]
+            assert over["mean"] == pytest.approx(found["mean"], rel=1e-3)
