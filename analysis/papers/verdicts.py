@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from analysis.papers.paired import verdict
@@ -197,8 +197,20 @@ def _break_even(summary: Summary) -> str:
     words = {True: "pays", False: "does not"}
     return (
         f"schedule alone: one SPU at 1 RC a solve **{words[min(one) > 1]}**, settled "
-        f"**{words[min(settled) > 1]}**"
+        f"**{words[min(settled) > 1]}**, against Cholesky; 1 RC against the fastest digital way "
+        f"{_against_fastest(summary['digital ways'])}"
     )
+
+
+def _against_fastest(ways: Sequence[Summary]) -> str:
+    """Widths at which one SPU at 1 RC is faster than the fastest digital way."""
+    fastest: dict[int, Summary] = {}
+    for way in ways:
+        kept = fastest.setdefault(way["width"], way)
+        if way["digital_step_s"] < kept["digital_step_s"]:
+            fastest[way["width"]] = way
+    ahead = [f"{n:,}" for n, way in fastest.items() if way["ratio of one SPU, 1 RC"] > 1]
+    return f"**pays** at n = {', '.join(ahead)} alone" if ahead else "**does not**"
 
 
 def _spus_needed(summary: Summary) -> str:
