@@ -190,7 +190,7 @@ def race() -> dict[str, str]:
     told: dict[str, str] = {}
     for side in RACERS:
         found, name = sides[side], side.replace("-", "_")
-        told[f"{name}_reached"] = f"{found['reached']} of {found['seeds']}"
+        told[f"{name}_reached"] = f"{found['reached']}/{found['seeds']}"
         for measure, scale in (("step", 1.0), ("seconds", 1e3), ("joules", 1.0)):
             told[f"{name}_{measure}"] = _interval(found[measure], scale)
     return told
@@ -201,7 +201,7 @@ def _interval(found: Mapping[str, float], scale: float) -> str:
     mean, low, high = (
         f"{v:.0f}" if v >= 10 else f"{v:.1f}" if v >= 1 else f"{v:.2f}" for v in values
     )
-    return f"{mean} ({low} to {high})"
+    return f"{mean} ({low}–{high})"
 
 
 def study() -> dict[str, str]:
