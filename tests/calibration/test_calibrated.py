@@ -54,7 +54,7 @@ def told(constants, rows, free):
     return Fit(values, {})
 
 
-CASES = [*draw(260, 3, DEVICE.rates, 0.05)[54:], *draw_steps(8, 3)]
+CASES = [*draw(700, 3, DEVICE.rates, 0.05)[54:], *draw_steps(8, 3)]  # five rows for each constant
 
 
 @pytest.fixture(scope="module")
