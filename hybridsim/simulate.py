@@ -18,7 +18,7 @@ import torch
 
 from hybridsim.algorithms.catalogue import algorithm_of
 from hybridsim.algorithms.loop import train
-from hybridsim.algorithms.session import Progress, Session
+from hybridsim.algorithms.session import Line, Progress, Session
 from hybridsim.errors import HybridsimError, InputError, MissingFacts
 from hybridsim.hardware.lane import Context
 from hybridsim.hardware.machine import Machine
@@ -455,7 +455,10 @@ def first_steps(scenario: Scenario, task: Task, steps: int) -> list[float]:
         check_capacity(setup)
         started = time.perf_counter()
         backend = Live(setup.salt, setup.shapes)
-        progress: Progress = lambda _: ends.append(time.perf_counter())  # noqa: E731
+
+        def progress(_: Line) -> None:
+            ends.append(time.perf_counter())
+
         _execute(_session(setup, backend, _Nowhere(), steps, progress))
     return [end - start for start, end in zip([started, *ends], ends, strict=False)]
 

@@ -83,6 +83,7 @@ class _Occurrence(Event):
 
     def succeed(self, value: Any = None) -> Event:  # Any: as SimPy's
         """Trigger it now."""
+        # SimPy types `env` as its own; here it is always a CausalEnvironment, which has a moment
         self.moment = self.env.moment  # type: ignore[attr-defined]
         return super().succeed(value)
 
@@ -158,6 +159,7 @@ class CausalEnvironment(WatchedEnvironment):
         """A process that starts now."""
         tracked = _Tracked(self, generator, self.moment)
         process = super().process(tracked.run())
+        # SimPy makes the process; what is to be known of it later is hung on it
         process.tracked = tracked  # type: ignore[attr-defined]
         return process
 
@@ -166,7 +168,7 @@ class CausalEnvironment(WatchedEnvironment):
         if isinstance(event, _Occurrence):
             return event.moment
         if isinstance(event, simpy.Process):
-            moment: int = event.tracked.moment  # type: ignore[attr-defined]
+            moment: int = event.tracked.moment  # type: ignore[attr-defined]  # set by `process`
             return moment
         if isinstance(event, AllOf):
             moment = ZERO

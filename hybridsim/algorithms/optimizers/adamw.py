@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-import torch
 from torch import Tensor
 
-from hybridsim.algorithms.optimizers._moments import adam_step, decoupled, moments
+from hybridsim.algorithms.optimizers import adam
+from hybridsim.algorithms.optimizers._moments import decoupled
+from hybridsim.algorithms.optimizers.adam import State, start
 from hybridsim.outcome import Outcome
 from hybridsim.tasks.layout import Layout
 
-
-class State(NamedTuple):
-    """Steps taken, first and second moment (N,)."""
-
-    step: int
-    first: Tensor
-    second: Tensor
-
-
-def start(theta: Tensor, *, layout: Layout) -> State:
-    """Moments zero."""
-    return State(0, torch.zeros_like(theta), torch.zeros_like(theta))
+__all__ = ["State", "start", "update"]
 
 
 def update(
@@ -38,16 +26,13 @@ def update(
     weight_decay: float = 0.01,
 ) -> Outcome:
     """θ ← θ (1 - η w) - η m̂/(√v̂ + ε) with the moments m, v of d, for θ and d (N,)."""
-    step = state.step + 1
-    first, second = moments(state.first, state.second, direction, beta1, beta2)
-    theta = adam_step(
+    return adam.update(
         decoupled(theta, learning_rate, weight_decay),
-        first,
-        second,
-        step,
+        state,
+        direction,
+        layout=layout,
         learning_rate=learning_rate,
         beta1=beta1,
         beta2=beta2,
         epsilon=epsilon,
     )
-    return Outcome((theta, State(step, first, second)))

@@ -185,7 +185,10 @@ class Collector:
         backend, gate = self.settings.backend, self.settings.gate
         if backend == "live":
             self._find_keys(self._numerics.unknown(asked))
-        wanted = lambda point: point.id not in self.known  # noqa: E731
+
+        def wanted(point: Asked) -> bool:
+            return point.id not in self.known
+
         return self._numerics.groups(asked, backend, gate, wanted)
 
     def _find_keys(self, points: Sequence[Asked]) -> None:

@@ -182,7 +182,7 @@ def deciding(
         left = [k for k, name in enumerate(names) if name not in found]
         means = {k: _bin_means(places[:, k], rest, weights, bins) for k in left}
         between = {k: float((weights * means[k] ** 2).sum()) / total for k in left}
-        best = max(left, key=lambda k: between[k])  # noqa: B023 (used at once)
+        best = max(between, key=between.__getitem__)
         inner = float((weights * rest**2).sum()) / total - between[best]
         if not between[best] > max(likely * inner, 1e-12 * variance):
             break
