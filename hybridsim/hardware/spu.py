@@ -7,6 +7,7 @@ from typing import Any
 
 from hybridsim.circuits.base import Load
 from hybridsim.errors import CapacityError
+from hybridsim.hardware.device import device_of
 from hybridsim.hardware.lane import (
     Cause,
     Context,
@@ -149,6 +150,7 @@ class Spu(Part):
     def __init__(self, context: Context, node: SpuSpec, number_bits: int) -> None:
         super().__init__(context, node.name, node.sheet)
         self.node, self.number_bits = node, number_bits
+        self.device = device_of(node)
         given = {"input": node.input_bits, "bias": node.bias_bits, "output": node.output_bits}
         self._bits = {end: number_bits if bits is None else bits for end, bits in given.items()}
         self._array, self._core, self._dac, self._adc = (

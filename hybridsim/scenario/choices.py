@@ -26,6 +26,7 @@ from hybridsim.scenario.fields import (
     Unit,
     complain,
 )
+from hybridsim.scenario.imperfections import IDEAL, Imperfections
 from hybridsim.scenario.quantity import Raw
 
 
@@ -212,6 +213,15 @@ class SpuChoice(_SpuBase):
         "single",
         description="single: integrators are held while resistors are written; double: a second "
         "set, swapped",
+    )
+    imperfections: Annotated[Imperfections, Short("base")] = Field(
+        IDEAL, description="what it does otherwise than an ideal one"
+    )
+    instance: int = Field(
+        0,
+        ge=0,
+        description="which device of its kind: mismatch, offsets, dead cells and converters are "
+        "drawn for it; of several SPUs each further one has the next number",
     )
 
 

@@ -45,11 +45,13 @@ class GpuSpec(NodeSpec):
 
 @dataclass(frozen=True)
 class SpuSpec(NodeSpec):
-    """An analog processor."""
+    """An analog processor; ``imperfections``: the names of those that act."""
 
     kind = "spu"
     sheet: Datasheet
     buffering: Literal["single", "double"]
+    imperfections: frozenset[str] = frozenset()
+    instance: int = 0
 
     @property
     def input_bits(self) -> int | None:
@@ -294,7 +296,9 @@ class Machine(Strict):
         link = self.link
         assert link is not None, "filled in with the SPUs"
         first, wire = self._spu("spu", choice), self._edge("gpu", "spu", link)
-        spus = [replace(first, name=f"spu{j}") for j in range(choice.count)]
+        spus = [
+            replace(first, name=f"spu{j}", instance=first.instance + j) for j in range(choice.count)
+        ]
         if link.sharing == "private":
             pairs = [(f"gpu{j % gpus}", spu.name) for j, spu in enumerate(spus)]
             return MachineSpec(
@@ -309,11 +313,14 @@ class Machine(Strict):
 
     def _general(self) -> MachineSpec:
         nodes: list[NodeSpec] = []
+        spus: list[str] = []
         for name, choice in (self.nodes or {}).items():
             if isinstance(choice, SwitchNode):
                 nodes.append(NodeSpec(name))
             elif isinstance(choice, SpuChoice):
-                nodes.append(self._spu(name, choice))
+                spu = self._spu(name, choice)
+                nodes.append(replace(spu, instance=spu.instance + len(spus)))
+                spus.append(name)
             else:
                 nodes.append(GpuSpec(name, choice.sheet(self.constants), choice.launch == "graph"))
         return MachineSpec(
@@ -321,7 +328,8 @@ class Machine(Strict):
         )
 
     def _spu(self, name: str, choice: SpuChoice) -> SpuSpec:
-        return SpuSpec(name, choice.sheet(self.constants), choice.buffering)
+        acting, sheet = choice.imperfections.acting, choice.sheet(self.constants)
+        return SpuSpec(name, sheet, choice.buffering, acting, choice.instance)
 
     def _edge(self, a: str, b: str, link: LinkChoice | None) -> EdgeSpec:
         if link is None:

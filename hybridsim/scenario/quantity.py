@@ -37,6 +37,7 @@ gibi- = 2**30 = Gi-
 second = [time] = s
 volt = [voltage] = V
 ampere = [current] = A
+kelvin = [temperature] = K
 bit = [bit] = b
 byte = [byte] = B
 flop = [flop] = FLOP
@@ -72,6 +73,7 @@ EXAMPLES = {
     "Hz": "100 MHz",
     "ohm": "1 kohm",
     "F": "1 nF",
+    "K": "300 K",
     "FLOP/s": "19.5 TFLOP/s",
 }
 

@@ -29,6 +29,7 @@ class ConstantSpec:
         whole: must be an integer.
         resolution: a number of bits, 0: ideal.
         energy: sets energies, so that its range is part of their bands.
+        numeric_with: imperfections under which it changes numbers that are computed.
     """
 
     name: str
@@ -40,6 +41,7 @@ class ConstantSpec:
     whole: bool = False
     resolution: bool = False
     energy: bool = False
+    numeric_with: tuple[str, ...] = ()
 
     def range_text(self) -> str:
         """The valid range in words."""
@@ -144,12 +146,153 @@ _LINK = (
         whole=True,
     ),
 )
+_IMPERFECTIONS = (
+    _C(
+        "smallest_conductance",
+        "smallest_conductance",
+        "",
+        "in units of 1/R; below it a resistor is off",
+        numeric_with=("conductances",),
+    ),
+    _C(
+        "temperature_k",
+        "temperature",
+        "K",
+        "of the circuit",
+        positive=True,
+        numeric_with=("thermal_noise",),
+    ),
+    _C(
+        "noise_excess",
+        "noise_excess",
+        "",
+        "thermal noise, amplifiers included, over that of the resistors",
+        numeric_with=("thermal_noise",),
+    ),
+    _C(
+        "mismatch",
+        "mismatch",
+        "",
+        "standard deviation of a part's relative error",
+        at_most=1,
+        numeric_with=("mismatch",),
+    ),
+    _C(
+        "amplifier_gain",
+        "amplifier_gain",
+        "",
+        "of an amplifier without feedback",
+        positive=True,
+        numeric_with=("finite_gain",),
+    ),
+    _C(
+        "gain_bandwidth_hz",
+        "gain_bandwidth",
+        "Hz",
+        "gain-bandwidth product of an amplifier",
+        positive=True,
+        energy=True,
+        numeric_with=("bandwidth",),
+    ),
+    _C(
+        "load_capacitance_f",
+        "load_capacitance",
+        "F",
+        "that an amplifier drives beside its resistors",
+        energy=True,
+    ),
+    _C(
+        "overdrive_v",
+        "overdrive",
+        "V",
+        "2 I/g of its transistors: what transconductance costs",
+        positive=True,
+        energy=True,
+    ),
+    _C("rail_v", "rail", "V", "supply, one side of two", positive=True, energy=True),
+    _C(
+        "offset_v",
+        "offset",
+        "V",
+        "standard deviation of an amplifier's input offset",
+        numeric_with=("offset",),
+    ),
+    _C(
+        "headroom",
+        "headroom",
+        "",
+        "programmable full scales: over the last settle's peak",
+        positive=True,
+        numeric_with=("full_scales",),
+    ),
+    _C(
+        "gain_step",
+        "gain_step",
+        "",
+        "ratio of neighbouring programmable full scales; 1: any",
+        positive=True,
+        numeric_with=("full_scales",),
+    ),
+    _C("preset_resistance_ohm", "preset_resistance", "ohm", "of the switch that presets a cell"),
+    _C(
+        "sign_amplifiers",
+        "sign_amplifiers",
+        "",
+        "1: an inverting amplifier for every one; 0: pairs of resistors",
+        at_most=1,
+        whole=True,
+    ),
+    _C(
+        "nonlinearity",
+        "nonlinearity",
+        "",
+        "of a converter, standard deviation in steps",
+        numeric_with=("converters",),
+    ),
+    _C(
+        "dead_share",
+        "dead_share",
+        "",
+        "share of cells that do not work",
+        at_most=1,
+        numeric_with=("dead_cells",),
+    ),
+    _C(
+        "drift_per_decade",
+        "drift_per_decade",
+        "",
+        "relative change of a resistor per decade of time since it was written",
+        at_most=1,
+        numeric_with=("drift",),
+    ),
+)
 _SPU = (
     _C("cells", "cells", "", "state variables it can hold", positive=True, whole=True),
     _C("resistors", "resistors", "", "programmable resistors it has", positive=True, whole=True),
-    _C("resistance_ohm", "resistance", "ohm", "unit resistor R", positive=True),
-    _C("capacitance_f", "capacitance", "F", "capacitor C of a cell", positive=True),
-    _C("full_scale_v", "full_scale", "V", "largest voltage; 0: dissipates nothing", energy=True),
+    _C(
+        "resistance_ohm",
+        "resistance",
+        "ohm",
+        "unit resistor R",
+        positive=True,
+        numeric_with=("bandwidth",),
+    ),
+    _C(
+        "capacitance_f",
+        "capacitance",
+        "F",
+        "capacitor C of a cell",
+        positive=True,
+        numeric_with=("bandwidth", "thermal_noise"),
+    ),
+    _C(
+        "full_scale_v",
+        "full_scale",
+        "V",
+        "largest voltage; 0: dissipates nothing",
+        energy=True,
+        numeric_with=("thermal_noise", "offset"),
+    ),
     _C("amplifier_power_w", "amplifier_power", "W", "static power of one amplifier", energy=True),
     _C("dac_rate_hz", "dac_rate", "Hz", "conversions per second and channel; 0: takes no time"),
     _C("dac_channels", "dac_channels", "", "input converters; 0: one per cell", whole=True),
@@ -202,7 +345,9 @@ _SPU = (
         "",
         "largest conductance in units of 1/R",
         positive=True,
+        numeric_with=("conductances",),
     ),
+    *_IMPERFECTIONS,
     *(
         _C(
             name,
