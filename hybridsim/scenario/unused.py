@@ -8,9 +8,10 @@ from pydantic import BaseModel
 
 from hybridsim.scenario import unused_parts
 from hybridsim.scenario.choices import SpuChoice, SpuNode
-from hybridsim.scenario.machine import Machine
+from hybridsim.scenario.machine import Machine, SpuSpec
 from hybridsim.scenario.schema import Scenario
 from hybridsim.scenario.settings import AlgorithmSettings, OptimizerSettings
+from hybridsim.scenario.settings.analog import AnalogSettings
 from hybridsim.scenario.settings.kfac import Kfac
 from hybridsim.scenario.settings.ngd import Ngd
 from hybridsim.scenario.settings.shampoo import Shampoo
@@ -27,6 +28,8 @@ def unused_fields(scenario: Scenario, timing_only: bool = False) -> list[str]:
     """
     algorithm, machine = scenario.training.algorithm, scenario.machine
     found = list(_training(algorithm))
+    if isinstance(algorithm, AnalogSettings) and algorithm.needs_spu:
+        found += list(_analog(algorithm, machine))
     if isinstance(algorithm, Tngd):
         found += list(_tngd(algorithm))
     if isinstance(algorithm, Ngd) and algorithm.method != "cg":
@@ -44,16 +47,20 @@ def unused_fields(scenario: Scenario, timing_only: bool = False) -> list[str]:
         paths += [f"training.tf32.{name} ({reason})" for name in names]
     if not algorithm.needs_spu:
         return paths + list(unused_parts.of_digital(machine, algorithm))
-    if isinstance(algorithm, Tngd):
-        paths += unused_parts.of_one_spu(machine, algorithm)
     spec = machine.expand()
+    ensemble = isinstance(algorithm, Tngd) and algorithm.spus == "ensemble"
+    if isinstance(algorithm, Tngd):
+        paths += unused_parts.of_tngd(machine, algorithm, spec.usable_spus() if ensemble else None)
+    if ensemble and len(spec.usable_spus()) == 1:
+        paths.append("training.algorithm.spus (there is one SPU)")
     if (
         isinstance(algorithm, Kfac)
         and len(spec.usable_spus()) == 1
         and _differs(algorithm, "placement")
     ):
         paths.append("training.algorithm.placement (one SPU solves everything)")
-    one_spu = isinstance(algorithm, Tngd) or (machine.spus is not None and machine.spus.count == 1)
+    first_alone = isinstance(algorithm, Tngd) and not ensemble
+    one_spu = first_alone or (machine.spus is not None and machine.spus.count == 1)
     return paths + list(_machine(machine, one_spu, _buffering_matters(scenario), timing_only))
 
 
@@ -70,6 +77,20 @@ def _training(algorithm: AlgorithmSettings) -> Iterator[str]:
             yield f"{prefix}grafting_beta2"
         if grafting in ("none", "sgd") and _differs(optimizer, "grafting_epsilon"):
             yield f"{prefix}grafting_epsilon"
+
+
+def _analog(algorithm: AnalogSettings, machine: Machine) -> Iterator[str]:
+    """Of how a solve settles and is rounded."""
+    rule = algorithm.settling.rule
+    for key, used_by in (("bits", "bits"), ("tolerance", "agreement"), ("first_tau", "agreement")):
+        if rule != used_by and _differs(algorithm.settling, key):
+            yield f"settling.{key.removesuffix('_tau')}"
+    spec = machine.expand()
+    spus = [node for node in spec.nodes if isinstance(node, SpuSpec)]
+    if algorithm.rounding == "stochastic" and all(
+        spu.input_bits is None and spu.bias_bits is None for spu in spus
+    ):
+        yield "rounding (input_bits and bias_bits are ideal: nothing is rounded)"
 
 
 def _tngd(algorithm: Tngd) -> Iterator[str]:
@@ -90,8 +111,13 @@ def _tngd(algorithm: Tngd) -> Iterator[str]:
 
 def _kfac(algorithm: Kfac) -> Iterator[str]:
     if not algorithm.thermodynamic:
-        keys = ("upload", "settle_tau", "noise", "placement", "tiling")
+        keys = ["upload", "settle_tau", "refinement", "rounding", "programmes"]
+        keys += ["noise", "placement", "tiling"]
         yield from (_written(algorithm, key) for key in keys if _differs(algorithm, key))
+        if any(
+            _differs(algorithm.settling, name) for name in type(algorithm.settling).model_fields
+        ):
+            yield "settling"
     inversion = algorithm.inversion
     given = [name for name in type(inversion).model_fields if _differs(inversion, name)]
     if algorithm.thermodynamic and given:

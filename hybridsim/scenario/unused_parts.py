@@ -4,7 +4,7 @@ them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from hybridsim.scenario.choices import GpuNode, SpuNode
 from hybridsim.scenario.machine import EdgeSpec, Machine, MachineSpec
@@ -40,15 +40,18 @@ def of_digital(machine: Machine, algorithm: AlgorithmSettings) -> Iterator[str]:
         )
 
 
-def of_one_spu(machine: Machine, algorithm: AlgorithmSettings) -> Iterator[str]:
-    """SPUs and GPUs beside the first ones, which is all that TNGD uses; what lies on its way is
-    used.
+def of_tngd(
+    machine: Machine, algorithm: AlgorithmSettings, spus: Sequence[str] | None
+) -> Iterator[str]:
+    """What TNGD does not use: GPUs beside the first, SPUs beside those it takes (None: the first);
+    what lies on its way is used.
     """
     spec, first_gpu = machine.expand(), _FIRST_GPU.format(algorithm.kind)
-    way = _ends(spec.shortest(spec.usable_gpus()[0], spec.usable_spus()[0]))
+    taken = spec.usable_spus()[:1] if spus is None else spus
+    way = set().union(*(_ends(spec.shortest(spec.usable_gpus()[0], spu)) for spu in taken))
     if machine.gpu is not None and machine.gpu.count > 1:
         yield f"machine.gpu.count ({first_gpu})"
-    if machine.spus is not None and machine.spus.count > 1:
+    if spus is None and machine.spus is not None and machine.spus.count > 1:
         yield "machine.spus.count"
     for name, node in (machine.nodes or {}).items():
         if name in spec.usable_spus() and name not in way and isinstance(node, SpuNode):

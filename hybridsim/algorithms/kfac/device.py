@@ -15,6 +15,11 @@ from hybridsim.circuits.base import Dissipation
 from hybridsim.circuits.dense import dense
 from hybridsim.circuits.modal import Diagonalised
 from hybridsim.circuits.precision import conservative, quantize, quantize_columns
+from hybridsim.circuits.random_rounding import (
+    round_columns_randomly,
+    round_randomly,
+    round_symmetric_randomly,
+)
 from hybridsim.circuits.roots import roots
 from hybridsim.outcome import Outcome
 from hybridsim.rng import address_seed
@@ -23,8 +28,13 @@ Dtype = Literal["float32", "float64"]
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
-def program(factor: Tensor, shift: Tensor, *, input_bits: int | None) -> Outcome:
+def program(
+    factor: Tensor, shift: Tensor, *, input_bits: int | None, rounding_seed: int | None = None
+) -> Outcome:
     """A = Â + shift I: a factor (n, n), rounded conservatively, in one array, decomposed once.
+
+    ``rounding_seed``: rounded at random and without bias, symmetrically; the damping must then
+    outweigh what it does to the smallest eigenvalues.
 
     Returns:
         Outcome(Dense, facts); ``diagonal_shift`` is the mean growth of the diagonal by rounding,
@@ -33,17 +43,22 @@ def program(factor: Tensor, shift: Tensor, *, input_bits: int | None) -> Outcome
     Raises:
         HybridsimError: the factor or the shift is not finite.
     """
+    if rounding_seed is not None:
+        system = dense(round_symmetric_randomly(factor, input_bits, rounding_seed), float(shift))
+        return Outcome(system, system.facts())
     rounded, growth = conservative(factor, input_bits)
     system = dense(rounded, float(shift))
     return Outcome(system, {"diagonal_shift": growth, **system.facts()})
 
 
-def program_roots(rows: Tensor, shift: Tensor, *, input_bits: int | None) -> Outcome:
+def program_roots(
+    rows: Tensor, shift: Tensor, *, input_bits: int | None, rounding_seed: int | None = None
+) -> Outcome:
     """A = X̂ᵀX̂ + shift I: raw activations or gradients X (r, n), rounded to nearest levels on one
     range.
 
     X stands in two arrays, X driven by x and Xᵀ by u = X x (TKFAC, arXiv 2502.08603, §4.2); A is
-    semidefinite whatever the rounding.
+    semidefinite whatever the rounding. ``rounding_seed``: rounded at random, both arrays alike.
 
     Returns:
         Outcome(Roots, facts).
@@ -51,7 +66,10 @@ def program_roots(rows: Tensor, shift: Tensor, *, input_bits: int | None) -> Out
     Raises:
         HybridsimError: X or the shift is not finite.
     """
-    rounded, _ = quantize(rows, input_bits)
+    if rounding_seed is None:
+        rounded, _ = quantize(rows, input_bits)
+    else:
+        rounded = round_randomly(rows, input_bits, rounding_seed)
     system = roots(rounded, float(shift))
     return Outcome(system, system.facts())
 
@@ -65,8 +83,13 @@ def units(factor: Tensor, *, first: int, count: int, dtype: Dtype) -> Outcome:
     return Outcome(columns)
 
 
-def convert(columns: Tensor, *, bias_bits: int | None) -> Outcome:
-    """Right-hand sides (n, k) through the DAC, each column on its own automatic range; float64."""
+def convert(columns: Tensor, *, bias_bits: int | None, rounding_seed: int | None = None) -> Outcome:
+    """Right-hand sides (n, k) through the DAC, each column on its own automatic range; float64.
+
+    ``rounding_seed``: rounded at random.
+    """
+    if rounding_seed is not None:
+        return Outcome(round_columns_randomly(columns.double(), bias_bits, rounding_seed))
     return Outcome(quantize_columns(columns.double(), bias_bits))
 
 

@@ -5,7 +5,7 @@ predicted to take.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple, Protocol
 
@@ -114,6 +114,11 @@ def jobs_of(
                 block.name, side, size, columns, height, divisible=settings.method != "noise"
             )
     return found
+
+
+def columns_of(jobs: Mapping[str, Mapping[str, Job]]) -> int:
+    """Right-hand sides of a step, of all blocks and sides together."""
+    return sum(job.columns for sides in jobs.values() for job in sides.values())
 
 
 def rows_of(placement: Placement) -> list[dict[str, Any]]:  # Any: goes to JSON

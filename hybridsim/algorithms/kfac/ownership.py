@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from hybridsim.algorithms.kfac.jobs import Job, able_spus, predicted
+from hybridsim.algorithms.kfac.jobs import Job, able_spus, columns_of, predicted
 from hybridsim.algorithms.kfac.layers import Block
 from hybridsim.algorithms.kfac.prediction import Predictor
 from hybridsim.errors import CapacityError
 from hybridsim.hardware.gpu import Gpu
 from hybridsim.hardware.machine import Machine
+from hybridsim.hardware.spu import Spu
 from hybridsim.scenario.settings.kfac import Kfac as Settings
 
 
@@ -40,10 +41,17 @@ def owners_of_solves(
         CapacityError: no SPU of any GPU can take a job.
     """
     times: dict[str, dict[str, float]] = {}
+    columns = columns_of(jobs)
     for name, sides in jobs.items():
         for tiling in (False, True) if settings.tiling else (False,):
             found = {
-                g.name: _time_on(machine, g, sides.values(), settings, tiling) for g in machine.gpus
+                g.name: _time_on(
+                    sides.values(),
+                    Predictor(machine, settings, g, columns),
+                    machine.spus_of(g),
+                    tiling,
+                )
+                for g in machine.gpus
             }
             times[name] = {gpu: time for gpu, time in found.items() if time is not None}
             if times[name]:
@@ -64,9 +72,8 @@ def _least_busy(times: Mapping[str, Mapping[str, float]], machine: Machine) -> d
 
 
 def _time_on(
-    machine: Machine, gpu: Gpu, jobs: Iterable[Job], settings: Settings, tiling: bool
+    jobs: Iterable[Job], costs: Predictor, spus: Sequence[Spu], tiling: bool
 ) -> float | None:
-    spus, costs = machine.spus_of(gpu), Predictor(machine, settings, gpu)
     if not spus:
         return None
     total = 0.0

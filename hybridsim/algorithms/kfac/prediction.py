@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 
 from hybridsim.algorithms.kfac.jobs import Job, Prediction
+from hybridsim.algorithms.settling import readings_tau
 from hybridsim.hardware.gpu import Gpu
 from hybridsim.hardware.link import Route
 from hybridsim.hardware.machine import Machine
@@ -15,10 +16,15 @@ from hybridsim.scenario.settings.kfac import Kfac as Settings
 class Predictor:
     """Time of a job on an SPU that a GPU sends to, without waiting: what is sent, writing,
     converters, settling, answers.
+
+    ``columns``: right-hand sides of a step, of all jobs together, which share a budget. Readings
+    never agree, and residuals always shrink.
     """
 
-    def __init__(self, machine: Machine, settings: Settings, gpu: Gpu) -> None:
+    def __init__(self, machine: Machine, settings: Settings, gpu: Gpu, columns: int = 1) -> None:
         self._machine, self._settings, self._gpu = machine, settings, gpu
+        solves = columns * settings.solves_of_each
+        self._times_tau = readings_tau(settings, settings.settle_tau, None, solves)
         self._kinds: dict[str, int] = {}
         self._numbers: dict[Hashable, int] = {}
         self._known: dict[tuple[Job, int], Prediction] = {}
@@ -53,14 +59,17 @@ class Predictor:
 
     def _predict(self, job: Job, spu: Spu) -> Prediction:
         settings, (up, down) = self._settings, self._routes(spu)
-        load = job.load
+        load, times_tau = job.load, self._times_tau
+        columns = job.columns * (1 + settings.refinement)
         messages = [array.sent * spu.bits("input") for array in load.arrays]
         if settings.method == "solves":
-            messages.append(job.size * job.columns * spu.bits("bias"))
-        tau, driven = settings.settle_tau, settings.method != "noise"
+            messages.append(job.size * columns * spu.bits("bias"))
+        columns *= len(times_tau)
+        tau, driven = sum(times_tau) / len(times_tau), settings.method != "noise"
         if not driven:
             tau = (tau + (job.columns - 1) * settings.covariance.spacing_tau) / job.columns
-        device_ps = spu.service_ps(load, job.columns, tau, driven=driven)
+        device_ps = spu.service_ps(load, columns, tau, driven=driven)
         sent_ps = sum(up.occupancy_ps(bits) + up.latency_ps for bits in messages)
-        read_ps = down.occupancy_ps(job.size * job.columns * spu.bits("output")) + down.latency_ps
-        return Prediction(device_ps, sent_ps + read_ps)
+        read_ps = down.occupancy_ps(job.size * columns * spu.bits("output")) + down.latency_ps
+        once = Prediction(device_ps, sent_ps + read_ps)
+        return Prediction(*(settings.programmes * part for part in once))

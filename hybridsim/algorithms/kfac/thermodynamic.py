@@ -15,12 +15,13 @@ import simpy
 from hybridsim.algorithms.base import Columns, Process
 from hybridsim.algorithms.kfac import algebra, device
 from hybridsim.algorithms.kfac.blocks import Parts, Prepared, results
-from hybridsim.algorithms.kfac.jobs import Job, Piece, Placement, tile_jobs
+from hybridsim.algorithms.kfac.jobs import Job, Piece, Placement, columns_of, tile_jobs
 from hybridsim.algorithms.kfac.layers import Block
 from hybridsim.algorithms.kfac.packing import Packer
 from hybridsim.algorithms.kfac.placement import place
 from hybridsim.algorithms.kfac.prediction import Predictor
-from hybridsim.algorithms.kfac.work import Address, SpuWork, after
+from hybridsim.algorithms.kfac.solving import Address
+from hybridsim.algorithms.kfac.work import SpuWork, after
 from hybridsim.algorithms.session import Session
 from hybridsim.hardware.gpu import Gpu
 from hybridsim.hardware.lane import Issuer, Label
@@ -45,6 +46,7 @@ class Thermodynamic:
         self.env, self.backend = session.machine.context.env, session.backend
         self.jobs, self.owner = jobs, owner
         settings = self.settings
+        columns = columns_of(jobs)
         self.placement: Placement = {}
         for gpu in session.machine.gpus:
             own = [
@@ -55,7 +57,7 @@ class Thermodynamic:
                     own,
                     session.machine.spus_of(gpu),
                     settings.placement,
-                    Predictor(session.machine, settings, gpu),
+                    Predictor(session.machine, settings, gpu, columns),
                     tiling=settings.tiling,
                     chained=settings.method == "solves",
                 )
@@ -65,7 +67,7 @@ class Thermodynamic:
             rule=settings.damping_rule,
             form="roots" if settings.upload == "activations" else "factors",
         )
-        self.work = SpuWork(session, owner)
+        self.work = SpuWork(session, owner, columns)
         self.packer = Packer(session, owner, self.placement)
 
     @property

@@ -17,28 +17,14 @@ from hybridsim.algorithms.base import Process
 from hybridsim.algorithms.kfac import device
 from hybridsim.algorithms.kfac.blocks import Parts
 from hybridsim.algorithms.kfac.jobs import Job, Piece
+from hybridsim.algorithms.kfac.solving import Address, Solving
 from hybridsim.algorithms.session import Session
 from hybridsim.hardware.gpu import Gpu
-from hybridsim.hardware.lane import Issuer, Label
+from hybridsim.hardware.lane import Issuer
 from hybridsim.hardware.resistor_sets import ResistorSet
 from hybridsim.hardware.spu import Spu
 from hybridsim.operations.ref import Computation, Ref
 from hybridsim.scenario.settings.kfac import Kfac as Settings
-
-
-class Address(NamedTuple):
-    """Which solve this is: of which step and block, G or A, which tile, and of a stretch in tiles
-    its first column.
-    """
-
-    step: int
-    job: Job
-    tile: int = 0
-    stretch: int = 0
-
-    def label(self, kind: str) -> Label:
-        """The operation's label."""
-        return Label(kind, self.step, self.job.block, self.job.side)
 
 
 class _Converters(NamedTuple):
@@ -49,21 +35,21 @@ class _Converters(NamedTuple):
     read: Computation
 
 
-class SpuWork:
+class SpuWork(Solving):
     """Pieces of work on SPUs.
 
-    ``owner``: the GPU that sends and receives, for each block. ``shifts``: by how much rounding
+    ``owner``: the GPU that sends and receives, for each block; ``columns``: how many right-hand
+    sides a step has, of all blocks together. ``shifts``: by how much rounding
     last raised the diagonal of each factor, on average over its entries: rounding acts as damping.
     """
 
-    def __init__(self, session: Session[Settings], owner: dict[str, Gpu]) -> None:
-        self.session, self.settings, self.machine = session, session.settings, session.machine
-        self.owner = owner
+    def __init__(self, session: Session[Settings], owner: dict[str, Gpu], columns: int) -> None:
+        super().__init__(session, owner, columns)
         self.dtype = str(session.theta.value.dtype).removeprefix("torch.")
         self.shifts: dict[tuple[str, str], float] = {}
         self._systems: dict[bytes, Ref] = {}
         self._converters = {spu.name: self._computations(spu) for spu in self.machine.spus}
-        self._relaxations: dict[int, Computation] = {}
+        self._relaxations: dict[tuple[int, float], Computation] = {}
         self._shapes: dict[tuple[int, int], torch.Tensor] = {}
         # the state of discharged capacitors, from which every relaxation starts; and no drive
         self._nothing = session.backend.root(None, "nothing")
@@ -84,10 +70,27 @@ class SpuWork:
         """Hold a set of resistors: write the factor if it is not there, relax the columns, read
         back.
         """
-        spu, gpu = piece.spu, self.owner[at.job.block]
-        program = self._converters[spu.name].program
+        answers = []
+        for programme in range(self.settings.programmes):
+            here = at._replace(programme=programme)
+            if programme:
+                factor = yield from self._repacked(here, piece, factor, issuer)
+            answers.append((yield from self._one(here, piece, factor, shift, ready, issuer)))
+        return (yield from self._average(at, answers, issuer))
+
+    def _one(
+        self,
+        at: Address,
+        piece: Piece,
+        factor: Ref,
+        shift: Ref,
+        ready: simpy.Event | None,
+        issuer: Issuer,
+    ) -> Process[Ref]:
+        """The answer of one programme."""
+        spu, noise = piece.spu, self.settings.method == "noise"
+        program = self._rounded(at, self._converters[spu.name].program)
         key = self.session.backend.key(program, (factor, shift))
-        noise = self.settings.method == "noise"
         count = self.settings.covariance.samples if noise else piece.columns
         with (yield from spu.sets.hold(issuer, key)) as held:
             if held.key != key:
@@ -95,9 +98,19 @@ class SpuWork:
             if noise:
                 answer = yield from self._sample(at, spu, held, issuer)
             else:
-                answer = yield from self._columns(at, piece, held, (factor, shift), ready, issuer)
+                columns = yield from self._columns(at, piece, (factor, shift), ready, issuer)
+                if not self.settings.single_reading:
+                    system = (factor, shift)
+                    return (yield from self._solved(at, piece, held, system, columns, issuer))
+                (tau,) = self._times_tau(at, spu, shift)
+                answer = yield from self._relaxed(at, piece, held, columns, tau, issuer)
+        return (yield from self._download(at, spu, answer, count, issuer))
+
+    def _download(
+        self, at: Address, spu: Spu, answer: Ref, count: int, issuer: Issuer
+    ) -> Process[Ref]:
+        gpu, label = self.owner[at.job.block], at.label("download")
         bits = at.job.size * count * spu.bits("output")
-        label = at.label("download")
         return (
             yield from self.machine.transfer(issuer, label, spu.name, gpu.name, answer, bits, count)
         )
@@ -141,43 +154,47 @@ class SpuWork:
         self,
         at: Address,
         piece: Piece,
-        held: ResistorSet,
         system_of: tuple[Ref, Ref],
         ready: simpy.Event | None,
         issuer: Issuer,
     ) -> Process[Ref]:
-        """Right-hand sides in, relaxations in a row, solutions out."""
-        spu, settings, system, count = piece.spu, self.settings, held.system, piece.columns
-        assert system is not None, "written just now or before"
+        """Right-hand sides, at the SPU."""
         if ready is None:
-            columns = self._units(at.job, piece, system_of[0])
-        else:
-            columns = yield from self._send(at, piece, system_of, ready, issuer)
-        convert, relaxation = self._converters[spu.name].convert, self._relaxation(at, piece.first)
+            return self._units(at.job, piece, system_of[0])
+        return (yield from self._send(at, piece, system_of, ready, issuer))
+
+    def _relaxed(
+        self,
+        at: Address,
+        piece: Piece,
+        held: ResistorSet,
+        columns: Ref,
+        tau: float,
+        issuer: Issuer,
+    ) -> Process[Ref]:
+        """Right-hand sides in, relaxations in a row, solutions out."""
+        spu, system, count = piece.spu, held.system, piece.columns
+        assert system is not None, "written just now or before"
+        convert = self._rounded(at, self._converters[spu.name].convert)
+        relaxation = self._relaxation(at, piece.first, tau)
         with (yield from spu.integrators.hold(issuer)):
             drive = yield from spu.convert_input(
                 issuer, at.label("convert"), convert, (columns,), at.job.size, count
             )
             spu.install(system, drive, self._nothing, at.job.load)
-            state = yield from spu.settle(
-                issuer, at.label("settle"), settings.settle_tau, relaxation, count
-            )
+            state = yield from spu.settle(issuer, at.label("settle"), tau, relaxation, count)
             return (yield from self._read(at, spu, state, count, issuer))
 
-    def _relaxation(self, at: Address, first: int) -> Computation:
+    def _relaxation(self, at: Address, first: int, tau: float) -> Computation:
         """How columns from ``first`` on settle; without noise alike in every step and block."""
-        if first in self._relaxations:
-            return self._relaxations[first]
+        if (first, tau) in self._relaxations:
+            return self._relaxations[first, tau]
         settings, seed = self.settings, self._noise_seed(at)
         found = Computation(
-            device.settle,
-            tau=settings.settle_tau,
-            kappa0=settings.noise,
-            noise_seed=seed,
-            first=first,
+            device.settle, tau=tau, kappa0=settings.noise, noise_seed=seed, first=first
         )
         if settings.noise == 0:
-            self._relaxations[first] = found
+            self._relaxations[first, tau] = found
         return found
 
     def _send(
@@ -235,9 +252,7 @@ class SpuWork:
     def _noise_seed(self, at: Address) -> int:
         if self.settings.noise == 0:
             return 0
-        return self.session.noise_seed(
-            "columns", at.step, at.job.block, at.job.side, at.tile, at.stretch
-        )
+        return self.session.noise_seed("columns", *at.place, *at.solve)
 
     def _shape(self, size: int, count: int) -> torch.Tensor:
         """What stands for an answer where nothing is computed."""

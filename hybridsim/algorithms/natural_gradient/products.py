@@ -34,6 +34,21 @@ def curvature_product(
     return task.layout.flatten(pulled)
 
 
+def residual(
+    task: Task,
+    theta: Tensor,
+    batch: Batch,
+    damping: Tensor,
+    gradient: Tensor,
+    solution: Tensor,
+    *,
+    curvature: Curvature,
+) -> Tensor:
+    """What an x leaves of the system: g - (A + λI) x (N,), for one product."""
+    product = curvature_product(task, theta, batch, solution, curvature=curvature)
+    return gradient - product - damping * solution
+
+
 class Quadratic(NamedTuple):
     """The batch's mean loss along a step: h(theta + t d) = loss + t slope + t² curvature/2."""
 

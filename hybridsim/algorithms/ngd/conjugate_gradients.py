@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from hybridsim.algorithms.natural_gradient.linearization import Curvature
-from hybridsim.algorithms.natural_gradient.products import curvature_product
+from hybridsim.algorithms.natural_gradient.products import curvature_product, residual
 from hybridsim.outcome import Outcome
 from hybridsim.tasks.task import Batch, Task
 
@@ -47,10 +47,9 @@ def resume(
     curvature: Curvature,
 ) -> Outcome:
     """From an x at hand (warm start), for one product more."""
-    product = curvature_product(task, theta, batch, solution, curvature=curvature)
-    residual = gradient - product - damping * solution
-    squared, scale = residual @ residual, gradient @ gradient
-    state = State(solution, residual, residual, squared, scale)
+    left = residual(task, theta, batch, damping, gradient, solution, curvature=curvature)
+    squared, scale = left @ left, gradient @ gradient
+    state = State(solution, left, left, squared, scale)
     return Outcome(state, {"residual": _relative(squared, scale)})
 
 

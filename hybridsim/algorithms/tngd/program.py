@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from hybridsim.algorithms.base import (
     ANALOG_ASSUMPTIONS,
-    Algorithm,
     Columns,
     Direction,
     Process,
@@ -28,6 +27,7 @@ from hybridsim.algorithms.natural_gradient.exact import fidelity
 from hybridsim.algorithms.natural_gradient.linearization import linearize
 from hybridsim.algorithms.session import Session
 from hybridsim.algorithms.tngd import device
+from hybridsim.algorithms.tngd.solving import Solving
 from hybridsim.circuits import low_rank
 from hybridsim.circuits.base import Array, Load, rectangle
 from hybridsim.errors import InputError
@@ -40,14 +40,17 @@ from hybridsim.scenario.settings.tngd import Tngd as Settings
 from hybridsim.tasks.task import Task
 
 
-class Tngd(Algorithm[Settings]):
-    """One GPU and the first SPU of the machine; further ones stay idle."""
+class Tngd(Solving):
+    """One GPU and an SPU of the machine, the first unless ``place`` says otherwise.
+
+    Of an ensemble the first one's program leads: the others' solve what it asks.
+    """
 
     waits_for_answer = True
 
-    def __init__(self, session: Session[Settings]) -> None:
-        super().__init__(session)
-        self.gpu, self.spu = self.group.gpus[0], self.machine.spus[0]
+    def __init__(self, session: Session[Settings], place: int = 0) -> None:
+        super().__init__(session, place)
+        self.gpu, self.spu = self.group.gpus[0], self.machine.spus[place]
         self.issuer = self.group.issuers[0]
         settings, node = self.settings, self.spu.node
         self.asynchronous = settings.mode == "asynchronous"
@@ -66,6 +69,9 @@ class Tngd(Algorithm[Settings]):
         self.read_ps = 0
         self.in_force = self.relaxed_for = 0  # updates before the parameters of these systems
         self.ages: list[int] = []  # of the readings of a step, in updates
+        self.members: list[Solving] = [self]
+        if settings.spus == "ensemble" and place == 0:
+            self.members += [Tngd(session, k) for k in range(1, len(self.machine.spus))]
 
     @property
     def update(self) -> OptimizerSettings:
@@ -106,14 +112,14 @@ class Tngd(Algorithm[Settings]):
         """Synchronous: linearize, upload, settle, read. Asynchronous: wait, then read."""
         if self.asynchronous:
             yield from self._wait(step)
+            answer = yield from self._read(step)
         else:
             self.asked = yield from self._linearize(step)
-            yield from self._give(step)
-            yield from self._settle(step, self.settings.settle_tau, reading=0)
-        answer = yield from self._read(step)
+            answer = yield from self._solved(step, self.members)
         found = self.session.diagnose(step, self.fidelity, (self.asked, answer))
         stale = sum(self.ages) / len(self.ages)
         columns: Columns = {"staleness_steps": stale, "delay_ps": 0, **found}
+        columns |= self._solving_columns()
         return Direction([answer], self.asked, columns)
 
     def finish(self, step: int) -> Process[Columns]:
@@ -162,9 +168,10 @@ class Tngd(Algorithm[Settings]):
             copies=1 if self.settings.jacobian_upload == "once" else 2,
         )
 
-    def _give(self, step: int) -> Process[None]:
-        """Give the SPU the system that was asked last, and put it in force."""
-        packed = yield from self._pack(step)
+    def _give(self, step: int, packed: Ref | None = None) -> Process[None]:
+        """See ``Solving``."""
+        if packed is None:
+            packed = yield from self._pack(step)
         self._switch(step, *(yield from self._pose(step, packed)))
 
     def _sending(self, load: Load) -> list[tuple[Array, int]]:
@@ -256,7 +263,8 @@ class Tngd(Algorithm[Settings]):
 
     def _relaxation(self, tau: float, step: int, phase: str) -> Computation:
         kappa0 = self.settings.noise
-        seed = self.session.noise_seed("relaxation", step, phase) if kappa0 > 0 else 0
+        address = (step, self.solve + phase)
+        seed = self.session.noise_seed("relaxation", *address) if kappa0 > 0 else 0
         return Computation(device.settle, tau=tau, kappa0=kappa0, noise_seed=seed)
 
     def _read(self, step: int) -> Process[Ref]:

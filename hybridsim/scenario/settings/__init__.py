@@ -27,7 +27,7 @@ from hybridsim.scenario.settings.base import (
 
 __all__ = ["ALGORITHMS", "OPTIMIZERS", "Algorithm", "AlgorithmSettings", "OptimizerSettings"]
 
-_COMMON = "base"
+_COMMON = ("analog", "base")
 
 
 def _settings_class(kind: str) -> type[AlgorithmSettings]:
@@ -73,7 +73,7 @@ def _as_update(settings: type[OptimizerSettings]) -> type[OptimizerSettings]:
 ALGORITHMS: dict[str, type[AlgorithmSettings]] = {
     module.name: _settings_class(module.name)
     for module in pkgutil.iter_modules(__path__)
-    if module.name != _COMMON
+    if module.name not in _COMMON
 }
 """Every settings class by its kind."""
 OPTIMIZERS: dict[str, type[OptimizerSettings]] = {

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from hybridsim.scenario.fields import Complaint, Short, Strict, Tau, complain
-from hybridsim.scenario.settings.base import AlgorithmSettings, Damping, LearningRate, Noise
+from hybridsim.scenario.settings.analog import AnalogSettings
+from hybridsim.scenario.settings.base import Damping, LearningRate, Noise
 
 if TYPE_CHECKING:  # the package resolves it, once every optimizer is found
     from hybridsim.scenario.settings.base import Update
@@ -53,7 +54,7 @@ class Inversion(Strict):
         return self.kind == "cholesky" and not self.batched
 
 
-class Kfac(AlgorithmSettings):
+class Kfac(AnalogSettings):
     """K-FAC (MG15), digital or thermodynamic (arXiv 2502.08603): U = (G + lambda_g I)^-1 D (A +
     lambda_a I)^-1.
     """
@@ -160,7 +161,12 @@ class Kfac(AlgorithmSettings):
 
     @model_validator(mode="after")
     def _cross_fields(self) -> Kfac:
-        complaints = []
+        complaints = self.complaints_of_programmes()
+        if self.method == "noise":
+            complaints += self.complaints_of_use("under method: noise")
+        if self.settling.rule == "budget" and self.tiling:
+            expected = "no tiling under settling: budget (tiles solve more columns)"
+            complaints.append(Complaint(("tiling",), expected, "True"))
         if self.damping_rule == "exact" and self.thermodynamic:
             expected = "plain or pi (exact is no two solves: method: digital only)"
             complaints.append(Complaint(("damping_rule",), expected, "'exact'"))

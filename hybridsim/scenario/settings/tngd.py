@@ -8,7 +8,8 @@ from pydantic import Field, model_validator
 
 from hybridsim.scenario.fields import Complaint, Strict, Tau, complain
 from hybridsim.scenario.quantity import Raw, format_quantity
-from hybridsim.scenario.settings.base import AlgorithmSettings, Damping, LearningRate, Noise
+from hybridsim.scenario.settings.analog import AnalogSettings
+from hybridsim.scenario.settings.base import Damping, LearningRate, Noise
 
 if TYPE_CHECKING:  # the package resolves it, once every optimizer is found
     from hybridsim.scenario.settings.base import Update
@@ -26,7 +27,7 @@ def _without_default(schema: dict[str, Raw]) -> None:
     schema.pop("default", None)
 
 
-class Tngd(AlgorithmSettings):
+class Tngd(AnalogSettings):
     """Thermodynamic natural gradient descent (arXiv 2405.13817).
 
     The SPU relaxes dx = -(A x - g) dtau + sqrt(2 kappa0) dW with A = J'HJ/b + lambda I;
@@ -71,6 +72,11 @@ class Tngd(AlgorithmSettings):
     readout: Readout = Field(
         default_factory=lambda: Readout.model_validate({}), description="what one measurement is"
     )
+    spus: Literal["first", "ensemble"] = Field(
+        "first",
+        description="first: the others stay idle; ensemble: every SPU solves the same system, the "
+        "answers are averaged on the GPU",
+    )
     delay_tau: Tau | None = Field(
         None,
         alias="delay",
@@ -109,7 +115,15 @@ class Tngd(AlgorithmSettings):
 
     @model_validator(mode="after")
     def _cross_fields(self) -> Tngd:
-        complaints = []
+        complaints = self.complaints_of_programmes()
+        if self.mode == "asynchronous":
+            complaints += self.complaints_of_use("in asynchronous mode")
+            if self.spus != "first":
+                expected = "first in asynchronous mode"
+                complaints.append(Complaint(("spus",), expected, repr(self.spus)))
+        elif self.refinement and self.state == "kept":
+            expected = "reset under refinement (the state that is kept would be a correction)"
+            complaints.append(Complaint(("state",), expected, "'kept'"))
         if self.mode == "synchronous" and self.delay_tau is not None:
             complaints.append(
                 self._complaint("delay", "no delay in synchronous mode", self.delay_tau)

@@ -1,0 +1,54 @@
+"""Iterative refinement of an analog answer by the GPU: x ← x + SPU(b - A x) (Wilkinson 1963).
+
+A device that solves with Ã in A's place shrinks the error by ‖I - Ã⁻¹A‖ an iteration, below its own
+resolution: a residual is scaled up to the range of what was given at first, and so are neither
+converters nor noise in its way.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from hybridsim.operations.ref import Ref
+from hybridsim.outcome import Outcome
+
+
+def scaled(residual: Tensor, given: Tensor) -> Outcome:
+    """A residual (n,) or (n, k) in the range of what was ``given``, column by column.
+
+    Returns:
+        Outcome((s · residual, s), {"residual"}): s = max |given|/max |residual|, 0-dim or (k,), 1
+        for a residual of zero; and ‖residual‖/‖given‖.
+    """
+    peak, range_of_given = residual.abs().amax(dim=0), given.abs().amax(dim=0)
+    scale = torch.where(peak == 0, 1.0, range_of_given / peak)
+    size = torch.linalg.vector_norm(given)
+    left = torch.where(size == 0, 0.0, torch.linalg.vector_norm(residual) / size)
+    return Outcome((residual * scale, scale), {"residual": left})
+
+
+def correct(answer: Tensor, correction: Tensor, scale: Tensor) -> Outcome:
+    """The answer x + correction/s, for the one to a residual that was scaled by s."""
+    return Outcome(answer + correction / scale)
+
+
+class Shrinking:
+    """Whether the residuals of one refinement shrink; where nothing is computed they do.
+
+    Attributes:
+        left: ‖residual‖/‖given‖ of the last one that did.
+    """
+
+    def __init__(self) -> None:
+        self.left = math.inf
+
+    def shrinks(self, scaled: Ref) -> bool:
+        """Whether this residual is smaller than the one before; so is the first."""
+        left = scaled.facts.get("residual", 0.0)
+        if scaled.facts and not left < self.left:
+            return False
+        self.left = left
+        return True
