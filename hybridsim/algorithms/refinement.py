@@ -39,16 +39,23 @@ class Shrinking:
     """Whether the residuals of one refinement shrink; where nothing is computed they do.
 
     Attributes:
-        left: ‖residual‖/‖given‖ of the last one that did.
+        left: ‖residual‖/‖given‖ of the newest.
     """
 
-    def __init__(self) -> None:
-        self.left = math.inf
+    def __init__(self, dtype: torch.dtype) -> None:
+        self.left: float = math.inf
+        self._rounding = torch.finfo(dtype).eps ** 0.5
 
     def shrinks(self, scaled: Ref) -> bool:
         """Whether this residual is smaller than the one before; so is the first."""
-        left = scaled.facts.get("residual", 0.0)
-        if scaled.facts and not left < self.left:
-            return False
-        self.left = left
-        return True
+        before, self.left = self.left, scaled.facts.get("residual", self.left)
+        return not scaled.facts or self.left < before
+
+    @property
+    def note(self) -> str:
+        """What is to be said where they do not shrink; nothing where half the digits of the GPU's
+        type are reached: what is left is its rounding.
+        """
+        if self.left <= self._rounding:
+            return ""
+        return "residual over what was given does not shrink: the iterate before is taken"

@@ -60,6 +60,8 @@ STEP_MEANINGS = {
     "cg_residual": "norm of the residual of the iterate that is taken, over the gradient's",
     "reduction_ratio": "Levenberg-Marquardt: reduction of the batch's loss over the predicted one",
     "damping": "Levenberg-Marquardt: lambda after the step",
+    "refinement_residual": "TNGD with iterative refinement: norm of the last residual that was "
+    "computed, of the answer before the last correction, over the gradient's",
     "rounding_shift": "K-FAC on SPUs: mean that rounding adds to a factor's diagonal",
     "inverse_residual": "K-FAC by Newton-Schulz: largest norm of I - A X over sqrt(n) where its "
     "iterations ended, of the inverses since the last line",

@@ -190,16 +190,15 @@ class Solving(ABC):
         issuer: Issuer,
     ) -> Process[Ref]:
         """Settle, then refine as long as residuals shrink; the resistors are kept meanwhile."""
-        pick, watch = self.session.backend.pick, Shrinking()
+        pick, watch = self.session.backend.pick, Shrinking(self.session.task.dtype)
         answer = yield from self._settled(at, piece, held, system[1], columns, issuer)
         before = answer
         for correction in range(1, self.settings.refinement + 1):
             here, args = at._replace(correction=correction), (*system, columns, answer)
             left = yield from self._compute(at, "residual", self._residual, args, issuer)
             if not watch.shrinks(left):
-                value, note = left.facts["residual"], "residual over the columns does not shrink"
-                note = f"{note}: the iterate before is taken"
-                self._event("refinement ends", at, piece.spu, value, note)
+                if watch.note:
+                    self._event("refinement ends", at, piece.spu, watch.left, watch.note)
                 return before
             before = answer
             sent = yield from self._send_residual(at, piece, pick(left, 0), issuer)

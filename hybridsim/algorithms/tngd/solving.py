@@ -196,15 +196,15 @@ class Solving(Algorithm[Settings]):
 
     def _refined(self, step: int, programme: int, answer: Ref) -> Process[Ref]:
         """Iterative refinement, as long as residuals shrink."""
-        pick, watch, before = self.session.backend.pick, Shrinking(), answer
+        pick, watch, before = self.session.backend.pick, Shrinking(self.session.task.dtype), answer
         operands = (self.session.task_ref, self.theta[0], self.session.batch(step))
         gradient = pick(self.asked, Linearization._fields.index("gradient"))
         for correction in range(1, self.settings.refinement + 1):
             args = (*operands, self._damping, gradient, answer)
             left = yield from self._compute(step, "residual", self._residual, *args)
             if not watch.shrinks(left):
-                value, note = left.facts["residual"], "residual over the gradient does not shrink"
-                self._event("refinement ends", step, value, f"{note}: the iterate before is taken")
+                if watch.note:
+                    self._event("refinement ends", step, watch.left, watch.note)
                 return before
             self._left, before = left.facts.get("residual"), answer
             yield from self._drive(step, pick(left, 0), programme, correction)

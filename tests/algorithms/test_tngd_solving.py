@@ -1,0 +1,177 @@
+"""TNGD on SPUs that err: settling by agreement, refinement, ensembles, random programmes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from harness import document, execute
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hybridsim.algorithms.natural_gradient.exact import natural_gradient
+from hybridsim.algorithms.natural_gradient.linearization import linearize
+from hybridsim.algorithms.tngd import device
+from hybridsim.tasks.task import batch, batch_indices
+
+TNGD = {"kind": "tngd", "learning_rate": 1.0, "damping": 0.5}
+SEEDS = st.integers(0, 10_000)
+
+
+def machine(count=1, **bits):
+    ends = {f"{end}_bits": bits.get(end, "ideal") for end in ("input", "bias", "output")}
+    return {"spus": {"count": count, "part": "rc-1us", **ends}}
+
+
+def answer(algorithm, seed=0, live=True, **changes):
+    """The direction of one step: what theta moved by, at rate 1; and what was seen."""
+    asked = document({**TNGD, **algorithm}, seed=seed, steps=1, **changes)
+    made, sink = execute(asked, live=live, diagnose=False)
+    if not live:
+        return made, sink
+    return made, sink, (made.parameters().value - made.theta.value).double()
+
+
+def linearized(made):
+    indices = batch_indices(made.seed, len(made.task.data.train_x), made.batch_size, 0)
+    data = batch(made.task.data, indices)
+    return linearize(made.task, made.parameters().value, data).value
+
+
+def count(sink, kind):
+    return sum(s["kind"] == kind and s["role"] != "flight" for s in sink.spans)
+
+
+def conversions(sink, lane):
+    return sum(s["conversions"] for s in sink.spans if s["lane"] == lane)
+
+
+@settings(max_examples=2, deadline=None)
+@given(seed=SEEDS, tolerance=st.floats(0.02, 0.4))
+def test_agreement_stops_at_the_first_reading_that_agrees(seed, tolerance):
+    """Without noise a settle in stretches is one settle: its readings are those of fixed times."""
+    rule = {"rule": "agreement", "tolerance": tolerance, "first": "0.5 tau"}
+    made, sink, found = answer({"settle": "40 tau", "settling": rule}, seed)
+    readings = count(sink, "measure")
+    times = [min(0.5 * 2**k, 40) for k in range(readings)]
+    fixed = [answer({"settle": f"{tau} tau"}, seed)[2] for tau in times[-3:]]
+    assert (found - fixed[-1]).norm() <= 1e-5 * found.norm()
+    apart = [float((y - x).norm() / y.norm()) for x, y in zip(fixed, fixed[1:], strict=False)]
+    assert apart[-1] <= tolerance * 1.001 or times[-1] == 40
+    assert len(apart) < 2 or apart[0] >= tolerance * 0.999
+    settled = sum(s["end_ps"] - s["start_ps"] for s in sink.spans if s["kind"] == "settle")
+    assert settled == pytest.approx(times[-1] * 1e6)
+    size = made.task.layout.size
+    assert conversions(sink, "adc") == readings * size == size * count(sink, "settle")
+    assert count(sink, "compare readings") == readings - 1
+    assert {s["part"] for s in sink.spans if s["kind"] == "compare readings"} == {
+        made.machine.gpu.name
+    }
+
+
+def test_readings_that_never_agree_end_at_the_bound_and_say_so():
+    rule = {"rule": "agreement", "tolerance": 1e-6, "first": "3 tau"}
+    made, sink, found = answer({"settle": "7 tau", "settling": rule})
+    assert [event.kind for event in sink.events] == ["no agreement"]
+    assert (found - answer({"settle": "7 tau"})[2]).norm() <= 1e-5 * found.norm()
+    _, shapes = answer({"settle": "7 tau", "settling": rule}, live=False)
+    assert count(shapes, "measure") == count(sink, "measure") == 3
+
+
+def test_noise_of_every_stretch_is_its_own():
+    """Over three stretches without damping's pull the noise adds up as over one settle."""
+    rule = {"rule": "agreement", "tolerance": 1e-6, "first": "1 tau"}
+    noisy = {"noise": 0.5, "settle": "4 tau"}
+    spread = {}
+    for name, changes in (("whole", {}), ("stretches", {"settling": rule})):
+        still = answer({"settle": "4 tau"})[2]
+        spread[name] = (answer({**noisy, **changes})[2] - still).square().mean()
+    assert spread["stretches"] == pytest.approx(float(spread["whole"]), rel=0.25)
+
+
+def programmed(made, bits):
+    """The matrix that stands in the resistors, and the one that was asked for; dense."""
+    lin, found = linearized(made), []
+    for resolution in (bits, None):
+        system = device.upload(lin, damping=made.settings.damping, input_bits=resolution).value
+        identity = torch.eye(system.matrix.size, dtype=torch.float64)
+        rows = system.matrix.project(identity)
+        found.append(rows.T @ rows + made.settings.damping * identity)
+    return found
+
+
+@settings(max_examples=2, deadline=None)
+@given(seed=SEEDS)
+def test_refinement_shrinks_the_error_by_rho_an_iteration(seed):
+    """With 3-bit resistors e_k = (I - Ã⁻¹A)^k e_0 to the end of float32."""
+    longest = {"settle": "200 tau", "settling": "fixed"}
+    small = {"workload": {"source": "digits_mlp", "options": {"hidden": 3, "depth": 1}}}
+    errors = []
+    for iterations in range(3):
+        asked = {**longest, "refinement": iterations}
+        made, sink, found = answer(asked, seed, machine=machine(input=3), **small)
+        exact = natural_gradient(linearized(made), damping=made.settings.damping)
+        errors.append(found - exact)
+        assert count(sink, "residual") == count(sink, "add correction") == iterations
+        size = made.task.layout.size
+        assert conversions(sink, "dac") == conversions(sink, "adc") == (1 + iterations) * size
+    held, asked = programmed(made, 3)
+    once = torch.eye(len(held), dtype=torch.float64) - torch.linalg.solve(held, asked)
+    for before, after in zip(errors, errors[1:], strict=False):
+        assert (after - once @ before).norm() <= 2e-5 * exact.norm()
+    assert errors[2].norm() < 0.5 * errors[0].norm()
+
+
+def test_refinement_passes_the_converters_resolution():
+    coarse = {"machine": machine(input=8, bias=5, output=5)}
+    errors = []
+    for iterations in (0, 6):
+        asked = {"settle": "200 tau", "refinement": iterations}
+        made, sink, found = answer(asked, **coarse)
+        exact = natural_gradient(linearized(made), damping=made.settings.damping)
+        errors.append((found - exact).norm() / exact.norm())
+    assert errors[0] > 2e-2 and errors[1] < 1e-5
+
+
+def test_refinement_that_makes_it_worse_is_ended():
+    """2-bit resistors with little damping: ρ > 1 somewhere, and the iterate before is taken."""
+    asked = {"settle": "2000 tau", "damping": 1e-3, "refinement": 30}
+    made, sink, found = answer(asked, machine=machine(input=2, bias=4, output=4))
+    assert [event.kind for event in sink.events] == ["refinement ends"]
+    assert count(sink, "residual") == count(sink, "settle") < 31
+
+
+def test_an_ensemble_averages_noise_over_its_spus():
+    asked = {"settle": "20 tau", "noise": 0.01}
+    still = answer({"settle": "20 tau"})[2]
+    off = {}
+    for number in (1, 4):
+        several = {**asked, "spus": "ensemble"} if number > 1 else asked
+        made, sink, found = answer(several, machine=machine(number))
+        off[number] = (found - still).square().mean()
+        assert count(sink, "settle") == count(sink, "program") == number
+        assert len({s["part"] for s in sink.spans if s["kind"] == "settle"}) == number
+    assert off[4] / off[1] == pytest.approx(0.25, rel=0.25)
+
+
+def test_ideal_members_of_an_ensemble_agree_and_settle_side_by_side():
+    made, sink, found = answer({"spus": "ensemble"}, machine=machine(3))
+    _, alone, single = answer({})
+    assert torch.allclose(found, single, rtol=1e-4, atol=1e-7)
+    settles = [(s["start_ps"], s["end_ps"]) for s in sink.spans if s["kind"] == "settle"]
+    assert len(settles) == 3
+    assert max(start for start, _ in settles) < min(end for _, end in settles)
+    assert count(sink, "average answers") == 1 and not count(alone, "average answers")
+
+
+def test_randomly_rounded_programmes_are_priced_and_average():
+    """The Fisher has no loss Hessian that rounding spoils: ε/√K until ε²."""
+    fisher = {"curvature": "empirical_fisher", "settle": "200 tau", "rounding": "stochastic"}
+    exact = answer({**fisher, "rounding": "nearest"})[2]
+    errors = {}
+    for number in (1, 16):
+        asked = {**fisher, "programmes": number}
+        made, sink, found = answer(asked, machine=machine(input=7, bias=7))
+        errors[number] = (found - exact).norm() / exact.norm()
+        for kind in ("program", "upload jacobian", "settle", "measure"):
+            assert count(sink, kind) == number
+    assert errors[16] / errors[1] < 0.5
