@@ -30,6 +30,9 @@ CHOICES: dict[str, list[Any]] = {
     "training.precision": ["float64"],
     "training.algorithm.mode": ["synchronous", "asynchronous"],
     "training.algorithm.state": ["reset", "kept"],
+    "training.algorithm.settling.rule": ["bits", "agreement", "budget"],
+    "training.algorithm.rounding": ["stochastic"],
+    "training.algorithm.spus": ["ensemble"],
     "training.algorithm.update.kind": ["sgd", "adam", "nadamw", "muon", "soap"],
     "training.algorithm.curvature": ["ggn", "empirical_fisher"],
     "training.algorithm.jacobian_upload": ["twice"],
@@ -77,7 +80,8 @@ READ_BY = {
     ".damping": ["kfac-digital", "ngd-cg", "ngd-cholesky", "ngd-woodbury"],
 }
 """Of the variants, those that such a field matters to."""
-ONCE = ["name", "host.threads"]
+ONCE = ["name", "host.threads", "training.algorithm.rounding"]
+ONCE += [f"training.algorithm.settling.{field}" for field in ("bits", "tolerance", "first")]
 """Of one program."""
 VARIANTS = ("kfac-", "ngd-", "tngd-")
 """Of each field they take one of the other values, not all of them the same one."""
