@@ -50,6 +50,14 @@ class Write(NamedTuple):
     bits: int
 
 
+class Preset(NamedTuple):
+    """``cells`` set to a start state within 2^-``bits``, before each of ``repeats`` settles."""
+
+    cells: int
+    bits: int
+    repeats: int = 1
+
+
 class Convert(NamedTuple):
     """Digital to analog: ``cells`` values of ``bits`` for each of ``repeats`` systems in a row."""
 
@@ -70,12 +78,16 @@ class Settle(NamedTuple):
     """A relaxation over a commanded ``tau`` RC, of ``repeats`` systems in a row on ``resistors``.
 
     ``dissipation``: from the trajectory, in units of V_fs² C; None where no voltages are known.
+    ``charge``: that amplifiers deliver to their resistors, of either sign, in units of V_fs C;
+    ``supplied``: it comes from their rails, so that the charge is what is paid for.
     """
 
     tau: float
     resistors: int
     dissipation: float | None = None
     repeats: int = 1
+    charge: float | None = None
+    supplied: bool = False
 
 
 class Drift(NamedTuple):
@@ -84,10 +96,25 @@ class Drift(NamedTuple):
     elapsed_ps: int
     resistors: int
     dissipation: float | None = None
+    charge: float | None = None
+    supplied: bool = False
 
 
-Request = Compute | Transmit | Propagate | Pause | Write | Convert | Measure | Settle | Drift
-_FORMS = (Compute, Transmit, Propagate, Pause, Write, Convert, Measure, Settle, Drift)
+Request = (
+    Compute | Transmit | Propagate | Pause | Write | Preset | Convert | Measure | Settle | Drift
+)
+_FORMS = (
+    Compute,
+    Transmit,
+    Propagate,
+    Pause,
+    Write,
+    Preset,
+    Convert,
+    Measure,
+    Settle,
+    Drift,
+)
 
 
 class Amounts(NamedTuple):
@@ -117,12 +144,15 @@ def amounts(request: Request) -> Amounts:
 
 def repeats(request: Request) -> int:
     """Number of equal operations in a row that a request is for."""
-    return request.repeats if isinstance(request, Transmit | Convert | Measure | Settle) else 1
+    several = Transmit | Preset | Convert | Measure | Settle
+    return request.repeats if isinstance(request, several) else 1
 
 
 def note(request: Request) -> str:
     """What is to be said of its price."""
-    estimated = isinstance(request, Settle | Drift) and request.dissipation is None
+    estimated = isinstance(request, Settle | Drift) and (
+        (request.charge if request.supplied else request.dissipation) is None
+    )
     return "estimate: full scale x activity factor" if estimated else ""
 
 
@@ -135,7 +165,10 @@ def encode(request: Request) -> tuple[str, str]:
             for k in request.work.kernels
         ]
         return form, json.dumps(request._asdict() | {"work": kernels})
-    return form, json.dumps(request._asdict())
+    fields = request._asdict()
+    if fields.get("supplied") is False:  # as it is written where no amplifier has a limit
+        fields = {k: v for k, v in fields.items() if k not in ("charge", "supplied")}
+    return form, json.dumps(fields)
 
 
 def decode(form: str, detail: str) -> Request:

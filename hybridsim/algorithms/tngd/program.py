@@ -197,6 +197,9 @@ class Tngd(Algorithm[Settings]):
         drive = yield from spu.convert_input(
             self.issuer, label, self.drive, (system, sent), load.cells
         )
+        if self._starts_anew():
+            preset = Label("preset", step)
+            drive = yield from spu.preset(self.issuer, preset, drive, load.cells)
         return system, drive, load
 
     def _answer(self, step: int) -> Process[None]:
@@ -219,17 +222,23 @@ class Tngd(Algorithm[Settings]):
 
     def _switch(self, step: int, system: Ref, drive: Ref, load: Load) -> None:
         """Put the system of a step in force."""
-        starts = self.settings.state == "reset" or self.spu.system is None
+        starts = self._starts_anew()
         self.spu.install(system, drive, self._start_state(system, drive), load)
         self.in_force = step - 1
         if starts:
             self.relaxed_for = self.in_force
 
+    def _starts_anew(self) -> bool:
+        """The next system starts from the gradient, not from what the nodes hold."""
+        spu = self.spu
+        return self.settings.state == "reset" or spu.state is None or spu.system is None
+
     def _start_state(self, system: Ref, drive: Ref) -> Ref:
         """The state that a new system starts from: the gradient, or what the nodes hold."""
         spu = self.spu
-        if self.settings.state == "reset" or spu.state is None or spu.system is None:
+        if self._starts_anew():
             return drive
+        assert spu.state is not None and spu.system is not None
         args = (spu.system, spu.state, system)
         carried = self.session.backend.evaluate(self.carry, args, exact=True)
         return Ref(carried.value, carried.key, spu.state.spans, carried.facts)
