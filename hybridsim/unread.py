@@ -75,6 +75,9 @@ def _matters(
     own: OwnConstants,
     constant: ConstantSpec,
 ) -> bool:
+    mine = [node for node in spec.nodes if isinstance(node, SpuSpec) and own.is_mine(node)]
+    if any(not node.imperfections.isdisjoint(constant.numeric_with) for node in mine):
+        return True  # it changes tensors, which are not computed here
     for change in _changes(constant):
         try:
             after = dry_run.recorded(_changed(spec, own, change))

@@ -20,19 +20,19 @@ def device_of(node: SpuSpec) -> Device:
     Raises:
         InputError: voltages matter and the full scale is 0 V; it lies beyond the rails.
     """
-    on, volts = node.imperfections, node.sheet.value("full_scale_v")
+    on, volts = node.imperfections, node.sizes.value("full_scale_v")
     for name in ("thermal_noise", "offset"):
         if name in on and volts == 0:
             raise InputError(
                 f"{node.name}: imperfections.{name}: expected a full scale > 0 V, got 0 V"
             )
-    rail_v = node.sheet.value("rail_v")
+    rail_v = node.sizes.value("rail_v")
     if "load_current" in on and volts > rail_v:
         raise InputError(
             f"{node.name}: imperfections.load_current: expected a full scale <= the rail "
             f"({rail_v:g} V), got {volts:g} V"
         )
-    found = {name: size(node.sheet) for name, (switch, size) in _SIZES.items() if switch in on}
+    found = {name: size(node.sizes) for name, (switch, size) in _SIZES.items() if switch in on}
     return Device(instance=node.instance, **found)
 
 

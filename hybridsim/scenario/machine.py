@@ -45,13 +45,23 @@ class GpuSpec(NodeSpec):
 
 @dataclass(frozen=True)
 class SpuSpec(NodeSpec):
-    """An analog processor; ``imperfections``: the names of those that act."""
+    """An analog processor.
+
+    ``imperfections``: the names of those that act; ``sized_by``: the sheet that their sizes are
+    taken from, where it is priced by another one.
+    """
 
     kind = "spu"
     sheet: Datasheet
     buffering: Literal["single", "double"]
     imperfections: frozenset[str] = frozenset()
     instance: int = 0
+    sized_by: Datasheet | None = None
+
+    @property
+    def sizes(self) -> Datasheet:
+        """The sheet that its imperfections are sized by."""
+        return self.sized_by or self.sheet
 
     @property
     def input_bits(self) -> int | None:

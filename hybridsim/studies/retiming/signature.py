@@ -6,6 +6,7 @@ import hashlib
 import json
 from typing import Any
 
+from hybridsim.hardware.device import device_of
 from hybridsim.scenario.datasheets.constants import CONSTANTS, PART_KINDS
 from hybridsim.scenario.datasheets.sheets import Datasheet
 from hybridsim.scenario.machine import GpuSpec, MachineSpec, SpuSpec
@@ -43,7 +44,10 @@ def _machine(spec: MachineSpec, kept: frozenset[str] | None) -> list[Any]:  # An
         sheet = node.sheet if isinstance(node, GpuSpec | SpuSpec) else None
         buffering = node.buffering if isinstance(node, SpuSpec) else ""
         timed = [node.graphs] if kept is None and isinstance(node, GpuSpec) else []
-        nodes.append([node.name, node.kind, buffering, _constants(sheet, kept), *timed])
+        row: list[object] = [node.name, node.kind, buffering, _constants(sheet, kept), *timed]
+        if isinstance(node, SpuSpec) and node.imperfections:
+            row += [sorted(node.imperfections), repr(device_of(node))]
+        nodes.append(row)
     edges = [[e.name, e.a, e.b, e.chunk_bits, _constants(e.sheet, kept)] for e in spec.edges]
     return [nodes, edges]
 
