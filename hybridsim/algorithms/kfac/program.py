@@ -15,13 +15,12 @@ from typing import Literal
 
 import simpy
 
+from hybridsim.algorithms.assumptions import analog_assumptions
 from hybridsim.algorithms.base import (
-    ANALOG_ASSUMPTIONS,
     Algorithm,
     Columns,
     Direction,
     Process,
-    ideal_bits,
 )
 from hybridsim.algorithms.group import Refs
 from hybridsim.algorithms.kfac import algebra
@@ -102,13 +101,13 @@ class Kfac(Algorithm[Settings]):
         if not settings.thermodynamic:
             return found
         found += [
-            *ANALOG_ASSUMPTIONS,
+            *analog_assumptions(spec),
             "A factor is sent as its triangle, n (n + 1)/2 numbers, to every SPU that solves its "
             "columns, also over a shared wire; its damping and unit columns cost no transfer.",
         ]
         if settings.method == "noise":
             found.append("Samples of the noise are converted after the trajectory, not during it.")
-        return found + ideal_bits(spec)
+        return found
 
     @property
     def plan(self) -> object:

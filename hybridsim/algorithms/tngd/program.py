@@ -16,13 +16,12 @@ readings are converted, the state being held meanwhile.
 
 from __future__ import annotations
 
+from hybridsim.algorithms.assumptions import analog_assumptions
 from hybridsim.algorithms.base import (
-    ANALOG_ASSUMPTIONS,
     Algorithm,
     Columns,
     Direction,
     Process,
-    ideal_bits,
 )
 from hybridsim.algorithms.natural_gradient.exact import fidelity
 from hybridsim.algorithms.natural_gradient.linearization import linearize
@@ -75,11 +74,7 @@ class Tngd(Algorithm[Settings]):
     @classmethod
     def assumptions(cls, settings: Settings, spec: MachineSpec, task: Task) -> list[str]:
         """Those of every algorithm, and of the analog part."""
-        return [
-            *super().assumptions(settings, spec, task),
-            *ANALOG_ASSUMPTIONS,
-            *ideal_bits(spec),
-        ]
+        return [*super().assumptions(settings, spec, task), *analog_assumptions(spec)]
 
     @classmethod
     def assumptions_of_gpus(cls, gpus: int) -> list[str]:
