@@ -66,12 +66,24 @@ class Convert(NamedTuple):
     repeats: int = 1
 
 
+class Held(NamedTuple):
+    """A state that stands while it is read, and drives its arrays: power in units of V_fs²/R and
+    current in units of V_fs/R as while it settled; None where no voltages are known.
+    """
+
+    resistors: int
+    dissipation: float | None
+    charge: float | None
+    supplied: bool
+
+
 class Measure(NamedTuple):
-    """Analog to digital: as :class:`Convert`."""
+    """Analog to digital: as :class:`Convert`; ``held``: what the state costs meanwhile."""
 
     cells: int
     bits: int
     repeats: int = 1
+    held: Held | None = None
 
 
 class Settle(NamedTuple):
@@ -166,8 +178,10 @@ def encode(request: Request) -> tuple[str, str]:
         ]
         return form, json.dumps(request._asdict() | {"work": kernels})
     fields = request._asdict()
-    if fields.get("supplied") is False:  # as it is written where no amplifier has a limit
+    if fields.get("supplied") is False:  # tables of ideal devices stay as they were
         fields = {k: v for k, v in fields.items() if k not in ("charge", "supplied")}
+    if isinstance(request, Measure) and request.held is None:
+        del fields["held"]
     return form, json.dumps(fields)
 
 
@@ -182,6 +196,8 @@ def decode(form: str, detail: str) -> Request:
         return Compute(**fields | {"work": Work(kernels)})
     if "wires" in fields:
         fields["wires"] = tuple(fields["wires"])
+    if fields.get("held") is not None:
+        fields["held"] = Held(*fields["held"])
     named: dict[str, Any] = {kind.__name__.lower(): kind for kind in _FORMS}  # Any: a class of many
     request: Request = named[form](**fields)
     return request

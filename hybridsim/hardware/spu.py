@@ -21,7 +21,7 @@ from hybridsim.hardware.lane import (
 )
 from hybridsim.hardware.part import Limit, Part, Standing
 from hybridsim.hardware.price import Quote, Tariff
-from hybridsim.hardware.requests import Convert, Drift, Measure, Preset, Settle, Write
+from hybridsim.hardware.requests import Convert, Drift, Held, Measure, Preset, Settle, Write
 from hybridsim.hardware.resistor_sets import ResistorSets
 from hybridsim.hardware.spu_tariffs import (
     amplifier_power_w,
@@ -103,6 +103,7 @@ class Spu(Part):
         self._largest = Load()
         self._conductance = 0.0
         self._amplifiers = 0
+        self._held: Held | None = None
         self.since_ps = 0
 
     def duration_ps(self, tau: float) -> int:
@@ -183,6 +184,7 @@ class Spu(Part):
             state = self.context.backend.evaluate(relaxation, args, exact=True)
             self._report(state, label)
             heat, supply = state.facts.get("dissipation"), self._supply(state)
+            self._hold(heat, *supply, tau * count)
             return state, self._quote(Settle(tau, self.load.resistors, heat, count, *supply))
 
         self.state = yield from self._core.serve(issuer, label, args, start)
@@ -202,6 +204,7 @@ class Spu(Part):
         self._report(state, label)
         heat, resistors = state.facts.get("dissipation"), self.load.resistors
         supply = self._supply(state)
+        self._hold(heat, *supply, (now - start) / self.rc_ps)
         if commanded_tau is None:
             quote = self._quote(Drift(now - start, resistors, heat, *supply))
         else:
@@ -250,7 +253,8 @@ class Spu(Part):
         def start() -> tuple[Ref, Quote]:
             reading = self.context.backend.evaluate(computation, args, shape, exact=True)
             self._report(reading, label)
-            return reading, self.prices.quote(Measure(cells, self.bits("output"), count))
+            request = Measure(cells, self.bits("output"), count, self._held)
+            return reading, self._quote(request)
 
         return (yield from self._adc.serve(issuer, label, args, start))
 
@@ -314,9 +318,27 @@ class Spu(Part):
         supplied = "load_current" in self.node.imperfections
         return state.facts.get("charge") if supplied else None, supplied
 
-    def _quote(self, request: Settle | Drift) -> Quote:
+    def _hold(
+        self, dissipation: float | None, charge: float | None, supplied: bool, tau: float
+    ) -> None:
+        """What the state goes on taking until it is read: as on average over its last settle."""
+        if "holding" not in self.node.imperfections or tau == 0:
+            self._held = None
+            return
+        power, current = (
+            None if amount is None else amount / tau for amount in (dissipation, charge)
+        )
+        self._held = Held(self.load.resistors, power, current, supplied)
+
+    def _quote(self, request: Settle | Drift | Measure) -> Quote:
         """A price, remembered where it may come again: no two trajectories dissipate alike."""
-        if isinstance(request, Settle) and request.dissipation is None is request.charge:
+        if isinstance(request, Measure):
+            told: Settle | Drift | Held | None = request.held
+        else:
+            told = request
+        if isinstance(request, Drift):
+            return self.prices.quote_once(request)
+        if told is None or told.dissipation is None is told.charge:
             return self.prices.quote(request)
         return self.prices.quote_once(request)
 

@@ -13,7 +13,7 @@ import math
 
 from hybridsim.circuits.base import Load
 from hybridsim.hardware.price import Constants, Time
-from hybridsim.hardware.requests import Convert, Drift, Measure, Preset, Settle, Write
+from hybridsim.hardware.requests import Convert, Drift, Held, Measure, Preset, Settle, Write
 from hybridsim.units import to_ps
 
 
@@ -47,10 +47,17 @@ def measure_time(constants: Constants, request: Measure) -> Time:
 
 
 def measure_energy(constants: Constants, request: Measure) -> float:
-    """A factor above the survey's envelope ``floor + thermal 4^ENOB``, ENOB = bits - 1."""
+    """A factor above the survey's envelope ``floor + thermal 4^ENOB``, ENOB = bits - 1; and what
+    the held state takes until all cells are read.
+    """
     thermal: float = constants.value("adc_energy_thermal_j") * 4.0 ** (request.bits - 1)
     envelope = constants.value("adc_energy_floor_j") + thermal
-    return constants.value("adc_energy_factor") * envelope * (request.cells * request.repeats)
+    factor: float = constants.value("adc_energy_factor")
+    converted = factor * envelope * (request.cells * request.repeats)
+    if request.held is None:
+        return converted
+    duration_s = measure_time(constants, request).duration_ps * 1e-12
+    return converted + _held(constants, request.held, duration_s)
 
 
 def _rounds(constants: Constants, kind: str, request: Convert | Measure) -> Time:
@@ -90,18 +97,37 @@ def drift_energy(constants: Constants, request: Drift) -> float:
 def _taken(constants: Constants, request: Settle | Drift, duration_ps: int) -> float:
     """``V_fs² C`` times the heat of the trajectory, or ``V_rail V_fs C`` times its charge.
 
-    Without numbers an estimate: every resistor at R and full scale, times an activity factor; its
-    root for a current, which goes as the voltage and not as its square.
+    Without numbers an estimate: see ``_estimate``.
     """
-    volts = constants.value("full_scale_v")
-    supply_v = constants.value("rail_v") if request.supplied else volts
     amount = request.charge if request.supplied else request.dissipation
-    if amount is not None:
-        return supply_v * volts * constants.value("capacitance_f") * amount
+    if amount is None:
+        return _estimate(constants, request, duration_ps * 1e-12)
+    return _square_volts(constants, request) * constants.value("capacitance_f") * amount
+
+
+def _held(constants: Constants, held: Held, duration_s: float) -> float:
+    """``V_fs²/R`` times the power of a held state, or ``V_rail V_fs/R`` times its current."""
+    amount = held.charge if held.supplied else held.dissipation
+    if amount is None:
+        return _estimate(constants, held, duration_s)
+    power_w = _square_volts(constants, held) / constants.value("resistance_ohm") * amount
+    return power_w * duration_s
+
+
+def _estimate(constants: Constants, request: Settle | Drift | Held, duration_s: float) -> float:
+    """Every resistor at R and full scale, times an activity factor; its root for a current, which
+    goes as the voltage and not as its square.
+    """
     siemens = request.resistors / constants.value("resistance_ohm")
     activity: float = constants.value("activity_factor")
     share = math.sqrt(activity) if request.supplied else activity
-    return supply_v * volts * siemens * (duration_ps * 1e-12) * share
+    return _square_volts(constants, request) * siemens * duration_s * share
+
+
+def _square_volts(constants: Constants, request: Settle | Drift | Held) -> float:
+    """Full scale squared, or times the rail that supplies it."""
+    volts: float = constants.value("full_scale_v")
+    return volts * (constants.value("rail_v") if request.supplied else volts)
 
 
 def preset_time(constants: Constants, request: Preset) -> Time:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import hybridsim
 from hybridsim.errors import InputError
 from hybridsim.hardware.kinds import price
-from hybridsim.hardware.requests import Preset, Settle, decode, encode
+from hybridsim.hardware.requests import Held, Measure, Preset, Settle, decode, encode
 from hybridsim.hardware.spu_tariffs import amplifier_power_w
 from hybridsim.scenario.datasheets.sheets import load_part
 
@@ -69,6 +69,34 @@ def test_rails_pay_for_charge_where_they_supply_it(tau, resistors, heat, charge,
     assert price(SHEET, request).energy_j == pytest.approx(expected)
     kept = request if supplied else request._replace(charge=None)
     assert decode(*encode(request)) == kept
+
+
+@settings(max_examples=50)
+@given(st.integers(1, 10**4), st.integers(1, 9), st.floats(0, 1e6), st.booleans())
+def test_a_held_state_takes_its_power_while_it_is_read(cells, count, amount, supplied):
+    request = Measure(cells, 8, count, Held(5, amount, amount, supplied))
+    free = price(SHEET, Measure(cells, 8, count))
+    found = price(SHEET, request)
+    volts, ohm = SHEET.value("full_scale_v"), SHEET.value("resistance_ohm")
+    source = SHEET.value("rail_v") if supplied else volts
+    expected = source * volts / ohm * amount * free.duration_ps * 1e-12
+    assert found.duration_ps == free.duration_ps
+    assert found.energy_j == pytest.approx(free.energy_j + expected)
+    assert decode(*encode(request)) == request
+
+
+@pytest.mark.parametrize("kind", ["tngd", "kfac"])
+def test_a_settle_and_its_holding_are_one_power(kind):
+    """Ten settling times held while one converter reads all cells."""
+    on = {"base": "ideal", "holding": True}
+    run = hybridsim.run(scenario(kind, imperfections=on, adc_channels=1))
+    plain = hybridsim.run(scenario(kind, adc_channels=1))
+    for a, b in zip(run.spans.itertuples(), plain.spans.itertuples(), strict=True):
+        if a.category == "relax":
+            power_w = a.energy_j / (a.end_ps - a.start_ps)
+        if a.category == "measure":
+            held_j = power_w * (a.end_ps - a.start_ps)
+            assert a.energy_j - b.energy_j == pytest.approx(held_j, rel=1e-9)
 
 
 @pytest.mark.parametrize("kind", ["tngd", "kfac"])
