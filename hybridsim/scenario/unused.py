@@ -129,7 +129,8 @@ def _reads_the_gradient(algorithm: Tngd) -> bool:
     at_once = wait_tau == 0 and (
         algorithm.readout.samples == 1 or algorithm.readout.spacing_tau == 0
     )
-    return algorithm.mode == "asynchronous" and algorithm.state == "reset" and at_once
+    waits = algorithm.pipeline == "none"  # otherwise the clock runs on to the end of an upload
+    return waits and algorithm.mode == "asynchronous" and algorithm.state == "reset" and at_once
 
 
 def _buffering_matters(scenario: Scenario) -> bool:

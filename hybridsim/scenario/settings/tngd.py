@@ -83,6 +83,12 @@ class Tngd(AlgorithmSettings):
         description="asynchronous: time between the swap to a new system and the measurement; "
         "under a forced delay it is settle - delay",
     )
+    pipeline: Literal["none", "upload"] = Field(
+        "none",
+        description="asynchronous: none: a reading waits until the system that answers the one "
+        "before is in force; upload: it is taken, and the next linearization begins, while that "
+        "system is still on its way (double buffering)",
+    )
 
     @property
     def needs_spu(self) -> bool:
@@ -116,6 +122,12 @@ class Tngd(AlgorithmSettings):
             )
         if self.mode == "synchronous" and self.wait_tau:
             complaints.append(self._complaint("wait", "no wait in synchronous mode", self.wait_tau))
+        if self.mode == "synchronous" and self.pipeline != "none":
+            complaints.append(Complaint(("pipeline",), "none in synchronous mode", "'upload'"))
+        if self.delay_tau is not None and self.pipeline != "none":
+            complaints.append(
+                self._complaint("delay", "no delay under pipeline: upload", self.delay_tau)
+            )
         if self.delay_tau is not None and self.delay_tau > self.settle_tau:
             expected = f"at most the settling time {format_quantity(self.settle_tau, 'tau')}"
             complaints.append(self._complaint("delay", expected, self.delay_tau))
