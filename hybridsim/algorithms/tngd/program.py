@@ -35,7 +35,7 @@ from hybridsim.algorithms.base import (
     ideal_bits,
 )
 from hybridsim.algorithms.natural_gradient.exact import fidelity
-from hybridsim.algorithms.natural_gradient.linearization import linearize
+from hybridsim.algorithms.natural_gradient.linearizer import Linearizer
 from hybridsim.algorithms.session import Session
 from hybridsim.algorithms.tngd import device
 from hybridsim.circuits import low_rank
@@ -64,8 +64,9 @@ class Tngd(Algorithm[Settings]):
         self.asynchronous = settings.mode == "asynchronous"
         self._check_delay()
         self._check_buffers()
-        exact = node.input_bits is None and node.bias_bits is None
-        self.linearize = Computation(linearize, curvature=settings.curvature)
+        drawn = settings.curvature == "sampled_fisher"  # the gradient lies outside of the range
+        exact = node.input_bits is None and node.bias_bits is None and not drawn
+        self.linearizer = Linearizer(session, settings.curvature, settings.fisher_samples)
         self.upload = Computation(
             device.upload, damping=settings.damping, input_bits=node.input_bits
         )
@@ -108,8 +109,8 @@ class Tngd(Algorithm[Settings]):
 
     def _packed_bytes(self) -> int:
         """Memory of a system as it is sent, from shapes alone."""
-        args = (self.session.task_ref, self.theta[0], self.session.batch(1))
-        shapes = Ref(self.session.backend.work(self.linearize, args)[1], b"")
+        computation, args = self.linearizer.computation, self.linearizer.operands(1, self.theta[0])
+        shapes = Ref(self.session.backend.work(computation, args)[1], b"")
         sending = self._sending(self._load(shapes))
         return -(-sum(min(a.sent, a.entries) * bits for a, bits in sending) // 8)
 
@@ -181,10 +182,9 @@ class Tngd(Algorithm[Settings]):
     # ---------------------------------------------------------------- phases
 
     def _linearize(self, step: int) -> Process[Ref]:
-        args = (self.session.task_ref, self.theta[0], self.session.batch(step))
-        result = yield from self.gpu.execute(
-            self.issuer, Label("linearize", step), self.linearize, args
-        )
+        label, args = Label("linearize", step), self.linearizer.operands(step, self.theta[0])
+        computation = self.linearizer.computation
+        result = yield from self.gpu.execute(self.issuer, label, computation, args)
         self.session.check_loss(step, result)
         return result
 

@@ -8,7 +8,14 @@ from pydantic import Field, model_validator
 
 from hybridsim.scenario.fields import Complaint, Strict, Tau, complain
 from hybridsim.scenario.quantity import Raw, format_quantity
-from hybridsim.scenario.settings.base import AlgorithmSettings, Damping, LearningRate, Noise
+from hybridsim.scenario.settings.base import (
+    AlgorithmSettings,
+    Curvature,
+    Damping,
+    FisherSamples,
+    LearningRate,
+    Noise,
+)
 
 if TYPE_CHECKING:  # the package resolves it, once every optimizer is found
     from hybridsim.scenario.settings.base import Update
@@ -56,9 +63,8 @@ class Tngd(AlgorithmSettings):
         description="the optimizer that takes the thermodynamic direction for the gradient; "
         "adam: TNGD-Adam",
     )
-    curvature: Literal["ggn", "empirical_fisher"] = Field(
-        "ggn", description="which curvature is uploaded"
-    )
+    curvature: Curvature = Field("ggn", description="which curvature is uploaded")
+    fisher_samples: FisherSamples = 1
     jacobian_upload: Literal["once", "twice"] = Field(
         "once", description="J serves both arrays, or is sent to each"
     )
