@@ -42,7 +42,8 @@ def loss_gradients(probabilities: Tensor | None, numbers: Tensor) -> Tensor:
     (samples, ...), or √(2/d_z) ``numbers`` without probabilities.
     """
     if probabilities is None:
-        return numbers * (2 / numbers.shape[-1]) ** 0.5
+        scale: float = (2 / numbers.shape[-1]) ** 0.5
+        return numbers * scale
     labels = _labels(probabilities, numbers)
     ones = torch.ones_like(labels, dtype=probabilities.dtype)
     every = probabilities.expand(len(numbers), *probabilities.shape)
