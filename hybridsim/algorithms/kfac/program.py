@@ -37,7 +37,6 @@ from hybridsim.algorithms.session import Session
 from hybridsim.hardware.gpu import Gpu
 from hybridsim.hardware.lane import Issuer, Label
 from hybridsim.operations.ref import Computation, Ref, Token
-from hybridsim.rng import Draw
 from hybridsim.scenario.machine import MachineSpec
 from hybridsim.scenario.settings.base import OptimizerSettings
 from hybridsim.scenario.settings.kfac import Kfac as Settings
@@ -204,11 +203,9 @@ class Kfac(Algorithm[Settings]):
 
     def _draw(self, step: int, shard: int) -> Ref:
         """Where drawn labels come from: by seed and step, whichever GPU draws them."""
-        size = self.session.batch_size // self.group.size
         drawn = self.settings.fisher == "mc"
         seed = self.session.noise_seed("labels", step) if drawn else 0
-        draw = Draw(seed, size * shard, self.session.batch_size)
-        return self.session.backend.root(draw, "draw", *draw)
+        return self.session.draw(seed, (shard, self.group.size))
 
     def _bits(self, fresh: bool) -> int:
         """Size of what is averaged: the gradient, and factors as triangles."""

@@ -8,7 +8,14 @@ from pydantic import Field, model_validator
 
 from hybridsim.scenario.fields import Complaint, Strict, Tau, complain
 from hybridsim.scenario.quantity import Raw, format_quantity
-from hybridsim.scenario.settings.base import AlgorithmSettings, Damping, LearningRate, Noise
+from hybridsim.scenario.settings.base import (
+    AlgorithmSettings,
+    Curvature,
+    Damping,
+    FisherSamples,
+    LearningRate,
+    Noise,
+)
 
 if TYPE_CHECKING:  # the package resolves it, once every optimizer is found
     from hybridsim.scenario.settings.base import Update
@@ -56,9 +63,8 @@ class Tngd(AlgorithmSettings):
         description="the optimizer that takes the thermodynamic direction for the gradient; "
         "adam: TNGD-Adam",
     )
-    curvature: Literal["ggn", "empirical_fisher"] = Field(
-        "ggn", description="which curvature is uploaded"
-    )
+    curvature: Curvature = Field("ggn", description="which curvature is uploaded")
+    fisher_samples: FisherSamples = 1
     jacobian_upload: Literal["once", "twice"] = Field(
         "once", description="J serves both arrays, or is sent to each"
     )
@@ -82,6 +88,12 @@ class Tngd(AlgorithmSettings):
         alias="wait",
         description="asynchronous: time between the swap to a new system and the measurement; "
         "under a forced delay it is settle - delay",
+    )
+    pipeline: Literal["none", "upload"] = Field(
+        "none",
+        description="asynchronous: none: a reading waits until the system that answers the one "
+        "before is in force; upload: it is taken, and the next linearization begins, while that "
+        "system is still on its way (double buffering)",
     )
 
     @property
@@ -116,6 +128,12 @@ class Tngd(AlgorithmSettings):
             )
         if self.mode == "synchronous" and self.wait_tau:
             complaints.append(self._complaint("wait", "no wait in synchronous mode", self.wait_tau))
+        if self.mode == "synchronous" and self.pipeline != "none":
+            complaints.append(Complaint(("pipeline",), "none in synchronous mode", "'upload'"))
+        if self.delay_tau is not None and self.pipeline != "none":
+            complaints.append(
+                self._complaint("delay", "no delay under pipeline: upload", self.delay_tau)
+            )
         if self.delay_tau is not None and self.delay_tau > self.settle_tau:
             expected = f"at most the settling time {format_quantity(self.settle_tau, 'tau')}"
             complaints.append(self._complaint("delay", expected, self.delay_tau))
