@@ -65,10 +65,10 @@ def ranged_constants(sides: Sides) -> list[RangedConstant]:
 
 def is_numeric(constant: ConstantSpec, scenario: Scenario) -> bool:
     """Whether a constant changes numbers that are computed: a resolution, and where the program
-    reads the clock everything that sets a time.
+    reads the clock everything that may set a time.
     """
     clocked = scenario.training.algorithm.reads_clock
-    return constant.resolution or (clocked and not constant.energy)
+    return constant.resolution or (clocked and not (constant.energy or constant.area))
 
 
 def owned(sides: Sides, side: str) -> list[Owned]:
