@@ -14,6 +14,7 @@ from dataclasses import replace
 import torch
 
 from hybridsim.errors import HybridsimError
+from hybridsim.hardware.extent import Size
 from hybridsim.scenario.datasheets.constants import MOST_BITS, ConstantSpec
 from hybridsim.scenario.datasheets.sheets import Datasheet
 from hybridsim.scenario.machine import GpuSpec, MachineSpec, SpuSpec
@@ -54,6 +55,21 @@ def unread_constants(scenario: Scenario, task: Task) -> list[str]:
         for constant in own.constants
         if not _matters(dry_run, before, spec, own, constant)
     ]
+
+
+def sizes_of(scenario: Scenario, task: Task) -> list[Size]:
+    """How large the scenario's SPUs are.
+
+    Args:
+        scenario: the scenario.
+        task: its workload, loaded.
+
+    Raises:
+        InputError: something does not fit.
+    """
+    if not scenario.training.algorithm.needs_spu:
+        return []
+    return DryRun(scenario, task).recorded(scenario.machine.expand()).sizes
 
 
 def load_shapes(scenario: Scenario) -> Task:

@@ -58,6 +58,7 @@ class Load(NamedTuple):
         amplifiers: operational amplifiers, one sign.
         written: resistors that a new system sets.
         arrays: numbers that are sent, by what they are.
+        rows: of an array with other amplifiers at its rows than the cells'; 0: none.
     """
 
     cells: int = 0
@@ -65,6 +66,12 @@ class Load(NamedTuple):
     amplifiers: int = 0
     written: int = 0
     arrays: tuple[Array, ...] = ()
+    rows: int = 0
+
+    @property
+    def line(self) -> int:
+        """Resistors on the longest line: one for each cell, or for each row."""
+        return max(self.cells, self.rows)
 
 
 class FullScales(NamedTuple):

@@ -376,7 +376,8 @@ def load(
     """
     arrays, written = [rectangle("jacobian", rows * size, copies)], 2 * rows * size
     if not outputs:
-        return Load(size, 2 * rows * size, size + rows, written, tuple(arrays))
+        return Load(size, 2 * rows * size, size + rows, written, tuple(arrays), rows)
     hessian = rows * (rows if full_hessian else outputs)
     arrays.append(Array("hessian", hessian, hessian, rows))
-    return Load(size, rows * (rows + 2 * size), size + 2 * rows, written + hessian, tuple(arrays))
+    resistors, amplifiers = rows * (rows + 2 * size), size + 2 * rows
+    return Load(size, resistors, amplifiers, written + hessian, tuple(arrays), rows)

@@ -8,6 +8,7 @@ from typing import Any
 from hybridsim.circuits.base import Load
 from hybridsim.errors import CapacityError
 from hybridsim.hardware.device import device_of
+from hybridsim.hardware.extent import Size
 from hybridsim.hardware.lane import (
     Cause,
     Context,
@@ -23,6 +24,7 @@ from hybridsim.hardware.part import Limit, Part, Standing
 from hybridsim.hardware.price import Quote, Tariff
 from hybridsim.hardware.requests import Convert, Drift, Held, Measure, Preset, Settle, Write
 from hybridsim.hardware.resistor_sets import ResistorSets
+from hybridsim.hardware.size import size_of, too_large
 from hybridsim.hardware.spu_tariffs import (
     amplifier_power_w,
     bias_power_w,
@@ -93,14 +95,14 @@ class Spu(Part):
             Lane(context, node.name, lane) for lane in ("array", "core", "dac", "adc")
         )
         self.integrators = Server(context.env)
-        self.set_count = 2 if node.buffering == "double" else 1
+        self.set_count = node.sets
         self.sets = ResistorSets(context.env, self.set_count)
         self.rc_ps = rc_ps(node.sheet)
         self.system: Ref | None = None
         self.drive: Ref | None = None
         self.state: Ref | None = None
         self.load = Load()
-        self._largest = Load()
+        self.largest = Load()
         self._conductance = 0.0
         self._amplifiers = 0
         self._held: Held | None = None
@@ -268,13 +270,17 @@ class Spu(Part):
 
     def limits(self) -> list[Limit]:
         """Cells, resistors, and the largest conductance in units of 1/R (of tensors only)."""
-        value, largest = self.sheet.value, self._largest
+        value, largest = self.sheet.value, self.largest
         resistors = self.set_count * largest.resistors
         return [
             Limit(self.name, "cells", largest.cells, value("cells")),
             Limit(self.name, "resistors", resistors, value("resistors")),
             Limit(self.name, "conductance_range", self._conductance, value("conductance_range")),
         ]
+
+    def size(self) -> Size:
+        """What its largest system so far takes, and what it has."""
+        return size_of(self.node, self.largest)
 
     def lacking(self, load: Load) -> list[tuple[str, int, float]]:
         """What a system needs more of than the device has: (constant, needed, available)."""
@@ -343,16 +349,24 @@ class Spu(Part):
         return self.prices.quote_once(request)
 
     def _check_capacity(self, load: Load, label: Label) -> None:
-        self._largest = Load(
-            cells=max(self._largest.cells, load.cells),
-            resistors=max(self._largest.resistors, load.resistors),
+        self.largest = Load(
+            cells=max(self.largest.cells, load.cells),
+            resistors=max(self.largest.resistors, load.resistors),
+            amplifiers=max(self.largest.amplifiers, load.amplifiers),
+            rows=max(self.largest.rows, load.rows),
         )
+        layer = f" of layer '{label.layer}'" if label.layer else ""
         for name, needed, available in self.lacking(load):
-            layer = f" of layer '{label.layer}'" if label.layer else ""
             raise CapacityError(
                 f"{self.name}: '{label.operation}'{layer} needs {needed} {name}, and "
                 f"{self.sheet.name} has {available:.0f}; choose a larger part "
                 f"(machine.spus.{name}), a smaller workload or training.batch_size"
+            )
+        if reason := too_large(self.node, self.largest):
+            raise CapacityError(
+                f"{self.name}: with '{label.operation}'{layer} {reason}; choose a denser part or "
+                "fewer converters, a smaller workload or training.batch_size, or another "
+                "machine.spus.area_limit"
             )
 
     def _report(self, result: Ref, label: Label) -> None:

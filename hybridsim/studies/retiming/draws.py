@@ -65,7 +65,7 @@ def ranged_constants(sides: Sides) -> list[RangedConstant]:
 
 def is_numeric(constant: ConstantSpec, scenario: Scenario) -> bool:
     """Whether a constant changes numbers that are computed: a resolution, the size of an
-    imperfection that acts, and where the program reads the clock everything that sets a time.
+    imperfection that acts, and where the program reads the clock everything that may set a time.
 
     Of a constant that sets energies too (a full scale, a gain-bandwidth) only these are drawn: how
     large noise and offsets are beside it stays as it is.
@@ -75,7 +75,7 @@ def is_numeric(constant: ConstantSpec, scenario: Scenario) -> bool:
     nodes = scenario.machine.expand().nodes
     acting = [node.imperfections for node in nodes if isinstance(node, SpuSpec)]
     sizes = any(not one.isdisjoint(constant.numeric_with) for one in acting)
-    return sizes or scenario.training.algorithm.reads_clock
+    return sizes or (scenario.training.algorithm.reads_clock and not constant.area)
 
 
 def owned(sides: Sides, side: str) -> list[Owned]:
