@@ -57,7 +57,13 @@ _EVENTS = {
         0.0,
         "rate at which the fastest growing mode runs away, per RC",
     ),
+    "bandwidth_margin": (
+        "slow amplifiers",
+        -10.0,
+        "minus the bandwidth over that at which the loop is unstable; accurate from 10 on",
+    ),
 }
+_MINIMA = ("smallest_eigenvalue", "bandwidth_margin")
 
 _CONDUCTANCE = "conductance_"
 
@@ -381,7 +387,7 @@ class Spu(Part):
                     self._event("out of range", label, over, note)
             elif fact in _EVENTS:
                 kind, limit, note = _EVENTS[fact]
-                measured = -value if fact == "smallest_eigenvalue" else value
+                measured = -value if fact in _MINIMA else value
                 if measured > limit:
                     self._event(kind, label, measured, note)
 

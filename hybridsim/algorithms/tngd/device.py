@@ -8,10 +8,21 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from hybridsim.algorithms.natural_gradient.linearization import Linearization, range_coordinates
+from hybridsim.algorithms.natural_gradient.linearization import (
+    Linearization,
+    hessian_root,
+    range_coordinates,
+)
+from hybridsim.circuits.base import AUTOMATIC
+from hybridsim.circuits.imperfect_low_rank import ImperfectLowRank, imperfect_lowrank
+from hybridsim.circuits.imperfections.device import IDEAL, Device
+from hybridsim.circuits.imperfections.parts import built, converted
+from hybridsim.circuits.imperfections.ranges import chosen, raised
 from hybridsim.circuits.low_rank import LowRank, Vector, lowrank
-from hybridsim.circuits.precision import conservative, quantize
+from hybridsim.circuits.precision import conservative, largest_magnitude, quantize
 from hybridsim.outcome import Outcome
+
+_USED = 0.25  # share of its range below which a reading is taken again
 
 
 class System(NamedTuple):
@@ -19,38 +30,79 @@ class System(NamedTuple):
     coordinates in it.
     """
 
-    matrix: LowRank
+    matrix: LowRank | ImperfectLowRank
     coordinates: Tensor
 
 
-def upload(linearization: Linearization, *, damping: float, input_bits: int | None) -> Outcome:
+def upload(
+    linearization: Linearization,
+    last: Vector | None = None,
+    *,
+    damping: float,
+    input_bits: int | None,
+    device: Device = IDEAL,
+    age_tau: float = 1.0,
+) -> Outcome:
     """Round J and the loss Hessian to the resistors' levels and decompose the system once (TNGD,
     arXiv 2405.13817).
 
     A curvature without a loss Hessian (empirical Fisher) leaves the Hessian array out.
+
+    Args:
+        linearization: what is uploaded.
+        last: the device's state when this is written: what programmable gains are chosen from.
+            None: they are automatic, those of a first settle that only finds them.
+        damping: lambda.
+        input_bits: of a resistor.
+        device: what is imperfect.
+        age_tau: time in RC after which drift is taken.
     """
     jacobian, _ = quantize(linearization.jacobian, input_bits)
     held = None
     if linearization.hessian is not None and input_bits is not None:
         held, _ = conservative(linearization.hessian, input_bits)
-    root, coordinates = range_coordinates(linearization, hessian=held)
-    matrix = lowrank(jacobian, root, linearization.size**-0.5, damping)
+    if device.ideal:
+        root, coordinates = range_coordinates(linearization, hessian=held)
+        ideal = lowrank(jacobian, root, linearization.size**-0.5, damping)
+        return Outcome(System(ideal, coordinates), ideal.facts())
+    if linearization.hessian is not None and held is None:
+        root = hessian_root(linearization.residual, linearization.probabilities)
+        held = root @ root.mT
+    gradient, ranges = linearization.gradient, AUTOMATIC
+    if last is not None and last.peaks is not None:
+        ranges = chosen(last.peaks, float(largest_magnitude(gradient)), device)
+    size = linearization.size
+    coordinates = linearization.residual.new_full((len(jacobian),), 1 / size)
+    if linearization.hessian is not None:
+        coordinates = linearization.residual.reshape(-1) / size
+    matrix = imperfect_lowrank(
+        jacobian, held, size, damping, gradient, device, ranges, age_tau=age_tau
+    )
     return Outcome(System(matrix, coordinates), matrix.facts())
 
 
 def drive(
-    system: System, linearization: Linearization, *, bias_bits: int | None, exact: bool
+    system: System,
+    linearization: Linearization,
+    *,
+    bias_bits: int | None,
+    exact: bool,
+    device: Device = IDEAL,
 ) -> Outcome:
     """The gradient as the DAC puts it on the nodes.
 
     With nothing rounded (``exact``) it lies in the span of J̃ᵀ; otherwise the difference to that
     span's part is kept beside the coordinates, so that neither is lost to float32.
     """
-    within = system.matrix.vector(coeff=system.coordinates)
-    if exact:
+    matrix = system.matrix
+    within = matrix.vector(coeff=system.coordinates)
+    if device.ideal and exact:
         return Outcome(within)
-    rounded, clipped = quantize(linearization.gradient, bias_bits)
-    return Outcome(Vector(rounded - system.matrix.full(within), within.coeff), {"clipped": clipped})
+    reach = matrix.full_scales.b
+    rounded, clipped = converted(linearization.gradient, bias_bits, device, "dac", reach)
+    rounded = built(rounded, device, "input")
+    rest = matrix.vector(rounded - matrix.full(within), within.coeff)
+    return Outcome(rest, {"clipped": clipped})
 
 
 def carry(old: System, state: Vector, new: System) -> Outcome:
@@ -59,18 +111,42 @@ def carry(old: System, state: Vector, new: System) -> Outcome:
 
 
 def settle(
-    system: System, state: Vector, drive: Vector, *, tau: float, kappa0: float, noise_seed: int
+    system: System,
+    state: Vector,
+    drive: Vector,
+    *,
+    tau: float,
+    kappa0: float,
+    noise_seed: int,
+    charge: bool = False,
 ) -> Outcome:
-    """The exact transition over ``tau`` RC, and what the circuit dissipated on the way."""
-    run = {"tau": tau, "kappa0": kappa0}
-    moved, heat = system.matrix.settle(state, drive, **run, noise_seeds=[noise_seed])
+    """The transition over ``tau`` RC, and what the circuit dissipated on the way.
+
+    With ``charge`` also what its amplifiers' loads took.
+    """
+    moved, heat = system.matrix.settle(
+        state, drive, tau=tau, kappa0=kappa0, noise_seeds=[noise_seed], charge=charge
+    )
     return Outcome(moved, {"dissipation": heat.total, **heat.facts()})
 
 
-def read(system: System, state: Vector, *, output_bits: int | None) -> Outcome:
-    """The node voltages through the ADC, auto-ranged."""
-    reading, clipped = quantize(system.matrix.full(state), output_bits)
-    return Outcome(reading, {"clipped": clipped})
+def read(
+    system: System, state: Vector, *, output_bits: int | None, device: Device = IDEAL
+) -> Outcome:
+    """The node voltages through the ADC, auto-ranged.
+
+    A device with programmable gains is read on the full scale of its cells, and where they use less
+    than a quarter of it once more on the range that fits: the fact ``retaken``.
+    """
+    voltages, matrix = system.matrix.full(state), system.matrix
+    reach, facts = matrix.full_scales.x, dict[str, float]()
+    if reach is not None and output_bits is not None:
+        largest = float(largest_magnitude(voltages))
+        facts["retaken"] = float(largest < _USED * reach)
+        if facts["retaken"]:
+            reach = raised(largest, device.gain_step)
+    reading, clipped = converted(voltages, output_bits, device, "adc", reach)
+    return Outcome(matrix.vector(reading).perp, {"clipped": clipped, **facts})
 
 
 def mean(*readings: Tensor) -> Outcome:

@@ -65,16 +65,21 @@ class Tngd(Algorithm[Settings]):
         self._check_buffers()
         drawn = settings.curvature == "sampled_fisher"  # the gradient lies outside of the range
         exact = node.input_bits is None and node.bias_bits is None and not drawn
+        # An ideal device is no setting: its keys are those of a computation that knows none.
+        built = {} if self.spu.device.ideal else {"device": self.spu.device}
+        aged = {"age_tau": settings.settle_tau} if self.spu.device.drift > 0 else {}
+        self.charge = {"charge": True} if "load_current" in node.imperfections else {}
         self.linearizer = Linearizer(session, settings.curvature, settings.fisher_samples)
         self.upload = Computation(
-            device.upload, damping=settings.damping, input_bits=node.input_bits
+            device.upload, damping=settings.damping, input_bits=node.input_bits, **built, **aged
         )
-        self.drive = Computation(device.drive, bias_bits=node.bias_bits, exact=exact)
+        self.drive = Computation(device.drive, bias_bits=node.bias_bits, exact=exact, **built)
         self.carry = Computation(device.carry)
-        self.read = Computation(device.read, output_bits=node.output_bits)
+        self.read = Computation(device.read, output_bits=node.output_bits, **built)
         self.mean = Computation(device.mean)
         self.fidelity = Computation(fidelity, damping=settings.damping)
         self.asked: Ref  # the linearization that the SPU was last given
+        self.sent: Ref  # the same, once it has arrived
         self.read_ps = self.switched_ps = 0
         self.sender = Issuer()  # the thread of an upload in flight
         self.upload_in_flight: simpy.Process | None = None
@@ -198,7 +203,25 @@ class Tngd(Algorithm[Settings]):
     def _give(self, step: int) -> Process[None]:
         """Give the SPU the system that was asked last, and put it in force."""
         packed = yield from self._pack(step)
+        first = self.spu.state is None
         self._switch(step, *(yield from self._pose(step, packed, self.issuer)))
+        if first and self.spu.device.headroom > 0:
+            yield from self._find_ranges(step)
+
+    def _find_ranges(self, step: int) -> Process[None]:
+        """A device that has seen nothing settles once only to show how large its signals are.
+
+        Its gains are then set and it starts again.
+        """
+        spu, load, tau = self.spu, self.spu.load, self.settings.settle_tau
+        relaxation = self._relaxation(tau, step, "ranging")
+        seen = yield from spu.settle(self.issuer, Label("find ranges", step), tau, relaxation)
+        system = yield from spu.program(
+            self.issuer, Label("set gains", step), self.upload, (self.sent, seen), Load()
+        )
+        drive = yield from self._convert(step, system, load, self.issuer)
+        spu.state = None
+        self._switch(step, system, drive, load)
 
     def _sending(self, load: Load) -> list[tuple[Array, int]]:
         """The arrays that are sent, with the bits of their numbers."""
@@ -222,15 +245,20 @@ class Tngd(Algorithm[Settings]):
             for array, bits in self._sending(load)
         ]
         route = self.machine.route(self.gpu.name, spu.name)
-        sent = yield from route.transfer(issuer, messages, packed)
-        label = Label("program", step)
-        system = yield from spu.program(issuer, label, self.upload, (sent,), load)
+        self.sent = yield from route.transfer(issuer, messages, packed)
+        past = (spu.state,) if spu.device.headroom > 0 and spu.state is not None else ()
+        args = (self.sent, *past)
+        system = yield from spu.program(issuer, Label("program", step), self.upload, args, load)
+        return system, (yield from self._convert(step, system, load, issuer)), load
+
+    def _convert(self, step: int, system: Ref, load: Load, issuer: Issuer) -> Process[Ref]:
+        """The gradient through the DAC, and onto the cells where they start from it."""
+        spu, args = self.spu, (system, self.sent)
         label = Label("convert gradient", step)
-        args = (system, sent)
         drive = yield from spu.convert_input(issuer, label, self.drive, args, load.cells)
         if self._starts_anew():
             drive = yield from spu.preset(issuer, Label("preset", step), drive, load.cells)
-        return system, drive, load
+        return drive
 
     def _answer(self, step: int) -> Process[None]:
         """Upload while the SPU goes on (held meanwhile without a second buffer); switch over."""
@@ -320,8 +348,9 @@ class Tngd(Algorithm[Settings]):
 
     def _relaxation(self, tau: float, step: int, phase: str) -> Computation:
         kappa0 = self.settings.noise
-        seed = self.session.noise_seed("relaxation", step, phase) if kappa0 > 0 else 0
-        return Computation(device.settle, tau=tau, kappa0=kappa0, noise_seed=seed)
+        noisy = kappa0 > 0 or self.spu.device.thermal > 0
+        seed = self.session.noise_seed("relaxation", step, phase) if noisy else 0
+        return Computation(device.settle, tau=tau, kappa0=kappa0, noise_seed=seed, **self.charge)
 
     def _read(self, step: int) -> Process[Ref]:
         """Measure, once or as the mean of several readings, and send the result to the GPU."""
@@ -370,9 +399,13 @@ class Tngd(Algorithm[Settings]):
         assert spu.system is not None and spu.state is not None, "installed before it is read"
         args, label, shape = (spu.system, spu.state), Label("measure", step), self.theta[0].value
         self.ages.append(step - 1 - self.relaxed_for)
-        return (
-            yield from spu.measure(self.issuer, label, self.read, args, self._size(), shape=shape)
+        reading = yield from spu.measure(
+            self.issuer, label, self.read, args, self._size(), shape=shape
         )
+        if reading.facts.get("retaken"):  # on another range: the numbers are already the second's
+            again, size = Label("measure again", step), self._size()
+            reading = yield from spu.measure(self.issuer, again, self.read, args, size, shape=shape)
+        return reading
 
     def _wait_tau(self) -> float:
         """Time between a switch and the next reading.
