@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from hybridsim import __version__
-from hybridsim.errors import HybridsimError, InputError
+from hybridsim.errors import CapacityError, HybridsimError, InputError
 from hybridsim.exits import check_streams, message_and_code, stop
 from hybridsim.interrupt import EXIT_CODE, raised_when_interrupted
 
@@ -88,7 +88,10 @@ def main() -> None:
 
 @app.command()
 def check(scenario: ScenarioArgument, overrides: SetOption = None) -> None:
-    """Check a scenario file; print every mistake at once, and the fields that have no effect."""
+    """Check a scenario file; print every mistake at once, the fields that have no effect, and how
+    large its SPUs are.
+    """
+    from hybridsim.reports.buildability import buildability
     from hybridsim.scenario.load import load
     from hybridsim.scenario.own_constants import own_constants
     from hybridsim.scenario.unbuildable import unbuildable_parts
@@ -97,22 +100,32 @@ def check(scenario: ScenarioArgument, overrides: SetOption = None) -> None:
 
     loaded = load(scenario, overrides or ())
     check_options(loaded)
-    found, unknown = unused_fields(loaded), []
+    found, unknown, sizes = unused_fields(loaded), [], list[str]()
     if loaded.workload.source.endswith(".py"):
         unknown.append(f"{loaded.workload.source} and its options (they are when it runs)")
-    if own_constants(loaded):
-        from hybridsim.unread import load_shapes  # slow: it brings torch
+    asked = {
+        "which constants of parts change a number": bool(own_constants(loaded)),
+        "how large the SPUs are": loaded.training.algorithm.needs_spu,
+    }
+    if any(asked.values()):
+        from hybridsim.unread import load_shapes, sizes_of  # slow: it brings torch
 
         try:
             if unknown:
                 raise InputError("the workload is not loaded")
-            found += _unread(loaded, load_shapes(loaded), found)
+            shapes = load_shapes(loaded)
+            sizes = buildability(sizes_of(loaded, shapes))
+            found += _unread(loaded, shapes, found)
+        except CapacityError:
+            raise
         except InputError as error:
-            unknown.append(f"which constants of parts change a number: {error}")
+            unknown += [f"{what}: {error}" for what, wanted in asked.items() if wanted]
     for field in found:
         print(f"unused: {field}")
     for text in unbuildable_parts(loaded):
         print(f"unbuildable: {text}")
+    for text in sizes:
+        print(f"size: {text}")
     print(f"{scenario}: ok")
     for text in unknown:
         print(f"not checked: {text}")
@@ -385,12 +398,20 @@ def parts(
     ] = None,
 ) -> None:
     """List the shipped datasheets, show one with its sources, or compare two."""
-    from hybridsim.scenario.datasheets.sheets import compare_parts, describe_part, list_parts
+    from hybridsim.scenario.datasheets.sheets import (
+        compare_parts,
+        describe_part,
+        list_parts,
+        words_of,
+    )
 
     if not names:
         return _print_rows(list_parts())
     if len(names) == 1:
-        return _print_rows(describe_part(_part(names[0])))
+        sheet = _part(names[0])
+        for key, text in words_of(sheet).items():
+            print(f"{key}: {text}")
+        return _print_rows(describe_part(sheet))
     if len(names) == 2:
         return _print_rows(compare_parts(_part(names[0]), _part(names[1])))
     raise InputError(f"parts: expected at most two names, got {len(names)}")

@@ -20,6 +20,7 @@ from hybridsim.algorithms.catalogue import algorithm_of
 from hybridsim.algorithms.loop import train
 from hybridsim.algorithms.session import Line, Progress, Session
 from hybridsim.errors import HybridsimError, InputError, MissingFacts
+from hybridsim.hardware.extent import Size
 from hybridsim.hardware.lane import Context
 from hybridsim.hardware.machine import Machine
 from hybridsim.hardware.part import Limit, StaticPower
@@ -243,6 +244,7 @@ def _attempt(setup: _Setup, folder: Path, force: bool, mode: str, missing: str) 
     used = {
         "gpu_peak_bytes": {gpu.name: gpu.peak_bytes for gpu in machine.gpus},
         "limits": [row._asdict() | {"share": row.share} for row in machine.limits()],
+        "sizes": machine.sizes(),
     }
     summary = _extras(setup.scenario) | ending | session.notes | used | {"host": host}
     ending |= {"last_key": session.theta.key.hex()}
@@ -469,6 +471,7 @@ class Recorded(NamedTuple):
     spans: list[SpanRow]
     static_power: list[StaticPower]
     limits: list[Limit]
+    sizes: list[Size]
 
 
 class DryRun:
@@ -488,7 +491,7 @@ class DryRun:
         session = _session(self._setup, backend, sink, 2, None, spec)
         _execute_dry(session)
         machine = session.machine
-        return Recorded(sink.spans, machine.static_power(), machine.limits())
+        return Recorded(sink.spans, machine.static_power(), machine.limits(), machine.sizes())
 
     def plan(self, spec: MachineSpec) -> object:
         """What the program would decide by the machine's constants before it begins.

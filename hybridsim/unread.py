@@ -14,6 +14,7 @@ from dataclasses import replace
 import torch
 
 from hybridsim.errors import HybridsimError
+from hybridsim.hardware.extent import Size
 from hybridsim.scenario.datasheets.constants import MOST_BITS, ConstantSpec
 from hybridsim.scenario.datasheets.sheets import Datasheet
 from hybridsim.scenario.machine import GpuSpec, MachineSpec, SpuSpec
@@ -56,6 +57,21 @@ def unread_constants(scenario: Scenario, task: Task) -> list[str]:
     ]
 
 
+def sizes_of(scenario: Scenario, task: Task) -> list[Size]:
+    """How large the scenario's SPUs are.
+
+    Args:
+        scenario: the scenario.
+        task: its workload, loaded.
+
+    Raises:
+        InputError: something does not fit.
+    """
+    if not scenario.training.algorithm.needs_spu:
+        return []
+    return DryRun(scenario, task).recorded(scenario.machine.expand()).sizes
+
+
 def load_shapes(scenario: Scenario) -> Task:
     """The scenario's workload without numbers, which is all that is needed here.
 
@@ -75,6 +91,9 @@ def _matters(
     own: OwnConstants,
     constant: ConstantSpec,
 ) -> bool:
+    mine = [node for node in spec.nodes if isinstance(node, SpuSpec) and own.is_mine(node)]
+    if any(not node.imperfections.isdisjoint(constant.numeric_with) for node in mine):
+        return True  # it changes tensors, which are not computed here
     for change in _changes(constant):
         try:
             after = dry_run.recorded(_changed(spec, own, change))

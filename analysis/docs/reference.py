@@ -172,7 +172,7 @@ def summary_maps() -> dict[str, type]:
     return {
         name: kind
         for name, kind in vars(keys).items()
-        if inspect.isclass(kind) and hasattr(kind, "__total__") and kind.__module__ == keys.__name__
+        if inspect.isclass(kind) and hasattr(kind, "__total__")
     }
 
 

@@ -13,7 +13,7 @@ from hybridsim.algorithms.session import Session, Settings
 from hybridsim.errors import InputError
 from hybridsim.hardware.gpu import Gpu
 from hybridsim.operations.ref import Ref, Token
-from hybridsim.scenario.machine import MachineSpec, SpuSpec
+from hybridsim.scenario.machine import MachineSpec
 from hybridsim.scenario.settings.base import OptimizerSettings
 from hybridsim.tasks.task import Task
 
@@ -137,24 +137,8 @@ class Algorithm(ABC, Generic[Settings]):
         ]
 
 
-ANALOG_ASSUMPTIONS = (
-    "Every stage of the SPU has a programmable gain that just fits each settling (automatic full "
-    "scales).",
-    "Amplifiers that the largest system does not need are gated off; the others draw their power "
-    "all the time.",
-    "Integrators are preset to a start state at no cost.",
-    "No component mismatch, no Johnson noise, no finite amplifier bandwidth.",
-)
 TIMING_ASSUMPTION = (
     "Without tensors, settling dissipates an estimate: every programmable resistor at R and full "
     "scale, times activity_factor. Conductances above 1/R, damping and feedback resistors can "
     "dissipate more."
 )
-
-
-def ideal_bits(spec: MachineSpec) -> list[str]:
-    """What is assumed where a converter or a resistor is ideal."""
-    spus = [node for node in spec.nodes if isinstance(node, SpuSpec)]
-    if not any(None in (spu.input_bits, spu.bias_bits, spu.output_bits) for spu in spus):
-        return []
-    return ["Ideal converters and resistors are sent and priced as the link's unquantized numbers."]

@@ -16,7 +16,7 @@ from hybridsim.errors import HybridsimError, InputError
 from hybridsim.hardware.machine import Machine
 from hybridsim.operations.backend import Backend
 from hybridsim.operations.ref import Computation, Ref, Token
-from hybridsim.rng import address_seed
+from hybridsim.rng import Draw, address_seed
 from hybridsim.scenario.settings.base import AlgorithmSettings
 from hybridsim.tasks.task import Batch, Task, batch, batch_indices, evaluate
 from hybridsim.trace.spans import Trace
@@ -125,6 +125,12 @@ class Session(Generic[Settings]):
     def noise_seed(self, purpose: str, *address: int | str) -> int:
         """Seed of a draw, by logical address."""
         return address_seed(self.seed, purpose, *address)
+
+    def draw(self, seed: int, shard: tuple[int, int] = (0, 1)) -> Ref:
+        """What numbers are drawn with for a batch, or for share k of G of it."""
+        k, of = shard
+        found = Draw(seed, k * self.batch_size // of, self.batch_size)
+        return self.backend.root(found, "draw", *found)
 
     def evaluates(self, step: int) -> bool:
         """Whether diagnostics are due after this step."""

@@ -58,6 +58,7 @@ class Load(NamedTuple):
         amplifiers: operational amplifiers, one sign.
         written: resistors that a new system sets.
         arrays: numbers that are sent, by what they are.
+        rows: of an array with other amplifiers at its rows than the cells'; 0: none.
     """
 
     cells: int = 0
@@ -65,6 +66,12 @@ class Load(NamedTuple):
     amplifiers: int = 0
     written: int = 0
     arrays: tuple[Array, ...] = ()
+    rows: int = 0
+
+    @property
+    def line(self) -> int:
+        """Resistors on the longest line: one for each cell, or for each row."""
+        return max(self.cells, self.rows)
 
 
 class FullScales(NamedTuple):
@@ -94,12 +101,17 @@ class Dissipation:
         conductances: largest of each set of resistors that full scales enter, in units of 1/R; the
             others' are the system's (``System.conductances``). Feedback resistors are not among
             them: of an amplifier only their ratio to its array counts, which is its gain.
+        charge: that amplifiers supply to their loads, integrated |I|, by stage, in units of V_fs C;
+            empty where it was not asked for.
+        further: facts of how it was found.
     """
 
     stages: dict[str, Tensor]
     full_scales: dict[str, Tensor]
     saturation: dict[str, Tensor]
     conductances: dict[str, Tensor] = field(default_factory=dict)
+    charge: dict[str, Tensor] = field(default_factory=dict)
+    further: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def total(self) -> Tensor:
@@ -113,7 +125,10 @@ class Dissipation:
 
     def facts(self) -> dict[str, Tensor]:
         """What a program reports of a settle beside its energy."""
-        return {"saturation": self.largest_saturation, **conductance_facts(self.conductances)}
+        found = {"saturation": self.largest_saturation, **conductance_facts(self.conductances)}
+        if self.charge:
+            found["charge"] = torch.stack(list(self.charge.values())).sum(dim=0)
+        return {**found, **self.further}
 
 
 class System(ABC, Generic[State]):

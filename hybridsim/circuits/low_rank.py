@@ -39,16 +39,20 @@ from hybridsim.circuits.base import (
     normal,
     rectangle,
 )
-from hybridsim.circuits.low_rank_moments import Flow
+from hybridsim.circuits.low_rank_moments import Flow, energies
 from hybridsim.circuits.precision import largest_magnitude
 from hybridsim.errors import HybridsimError
 
 
 class Vector(NamedTuple):
-    """x = perp + J̃ᵀ coeff: ``perp`` (N,) any vector, in the type of J; ``coeff`` (r,) float64."""
+    """x = perp + J̃ᵀ coeff: ``perp`` (N,) any vector, in the type of J; ``coeff`` (r,) float64.
+
+    ``peaks`` (4,) float64, of a circuit that remembers them: largest x, u, w and b so far.
+    """
 
     perp: Tensor
     coeff: Tensor
+    peaks: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,11 +97,11 @@ class LowRank(System[Vector]):
 
     def rooted(self, rows: Tensor) -> Tensor:
         """Apply scale · blockdiag(rootᵀ) to Y (r, k) float64; with Y = J V it is J̃ V."""
-        return self.scale * _blocks_times(None if self.root is None else self.root.mT, rows)
+        return self.scale * times_blocks(None if self.root is None else self.root.mT, rows)
 
     def unrooted(self, coeffs: Tensor) -> Tensor:
         """Apply scale · blockdiag(root) to C (r, k) float64; Jᵀ times it is J̃ᵀ C."""
-        return self.scale * _blocks_times(self.root, coeffs)
+        return self.scale * times_blocks(self.root, coeffs)
 
     def project(self, vectors: Tensor) -> Tensor:
         """J̃ V in float64, (r,) or (r, k), for V (N,) or (N, k); one pass over J."""
@@ -123,6 +127,11 @@ class LowRank(System[Vector]):
         if coeff is None:
             coeff = self.eigenvalues.new_zeros(self.rank)
         return Vector(perp.to(self.jacobian.dtype), coeff.double())
+
+    @property
+    def full_scales(self) -> FullScales:
+        """None is fixed: every stage's gain fits the settle."""
+        return AUTOMATIC
 
     @property
     def load(self) -> Load:
@@ -222,13 +231,17 @@ class LowRank(System[Vector]):
         tau: float,
         kappa0: float,
         noise_seeds: Sequence[int] | None,
+        charge: bool = False,
     ) -> tuple[Vector, Dissipation]:
         """See ``System``: the product J [p, q] is formed once for both."""
         outputs = self.outputs(state, drive)
         moved = self.relax(
             state, drive, tau=tau, kappa0=kappa0, noise_seeds=noise_seeds, outputs=outputs
         )
-        return moved, self.dissipation(state, drive, tau=tau, kappa0=kappa0, outputs=outputs)
+        heat = self.dissipation(
+            state, drive, tau=tau, kappa0=kappa0, outputs=outputs, charge=charge
+        )
+        return moved, heat
 
     def dissipation(
         self,
@@ -239,6 +252,7 @@ class LowRank(System[Vector]):
         kappa0: float,
         full_scales: FullScales = AUTOMATIC,
         outputs: Tensor | None = None,
+        charge: bool = False,
     ) -> Dissipation:
         """Dissipation over ``tau`` RC of dx = -(A x - b) dτ + sqrt(2 kappa0) dW, given the state at
         its start.
@@ -268,9 +282,10 @@ class LowRank(System[Vector]):
             full_scales: fixed ones, > 0, or None; w is not asked for without an H array (w_fs =
                 u_fs/b).
             outputs: ``self.outputs(state, drive)`` (r, 2) where it is known.
+            charge: say also what the amplifiers' loads took (``energies``).
         """
         outputs = self.outputs(state, drive) if outputs is None else outputs
-        flow = Flow.of(self, state, drive, outputs, tau, kappa0)
+        flow = Flow.of(self, state, drive, outputs, tau, kappa0, magnitudes=charge)
         (x, b), u, w = flow.nodes(), flow.outputs(), flow.currents()
         x_fs, u_fs = full_scale(full_scales.x, x.peak), full_scale(full_scales.u, u.peak)
         rooted = self.root is not None
@@ -280,27 +295,22 @@ class LowRank(System[Vector]):
             if full_scales.b is None
             else full_scale(full_scales.b, b.peak)
         )
-        stages = {
-            "j_array": x.weighted / x_fs**2,
-            "damping": self.damping * x.plain / x_fs**2,
-            "input": tau * b.squares / (b_fs * x_fs),
-            "feedback_u": u.plain / (u_fs * x_fs),
-            "jt_array": w.weighted / (w_fs * x_fs),
-        }
-        if rooted:
-            stages |= {"h_array": u.weighted / u_fs**2, "feedback_w": w.plain / (u_fs * w_fs)}
         scales = {"x": x_fs, "u": u_fs, "w": w_fs, "b": b_fs}
         conductances = {
             "input": b_fs / x_fs,
             "jt_array": largest_magnitude(self.jacobian) * (w_fs / x_fs),
         }
-        saturation = {
-            "x": x.peak / x_fs,
-            "u": u.peak / u_fs,
-            "w": w.peak / w_fs,
-            "b": b.peak / b_fs,
-        }
-        return Dissipation(stages, scales, saturation, conductances)
+        return energies(
+            x,
+            b,
+            u,
+            w,
+            scales,
+            damping=self.damping,
+            tau=tau,
+            hessian=rooted,
+            conductances=conductances,
+        )
 
 
 def lowrank(jacobian: Tensor, root: Tensor | None, scale: float, damping: float) -> LowRank:
@@ -352,7 +362,7 @@ def _check(jacobian: Tensor, root: Tensor | None, damping: float) -> None:
         raise ValueError(f"expected damping >= 0, got {damping!r}")
 
 
-def _blocks_times(blocks: Tensor | None, rows: Tensor) -> Tensor:
+def times_blocks(blocks: Tensor | None, rows: Tensor) -> Tensor:
     """blockdiag(blocks) Y for blocks (b, d, d) and Y (b d, k)."""
     if blocks is None:
         return rows
@@ -376,7 +386,8 @@ def load(
     """
     arrays, written = [rectangle("jacobian", rows * size, copies)], 2 * rows * size
     if not outputs:
-        return Load(size, 2 * rows * size, size + rows, written, tuple(arrays))
+        return Load(size, 2 * rows * size, size + rows, written, tuple(arrays), rows)
     hessian = rows * (rows if full_hessian else outputs)
     arrays.append(Array("hessian", hessian, hessian, rows))
-    return Load(size, rows * (rows + 2 * size), size + 2 * rows, written + hessian, tuple(arrays))
+    resistors, amplifiers = rows * (rows + 2 * size), size + 2 * rows
+    return Load(size, resistors, amplifiers, written + hessian, tuple(arrays), rows)

@@ -9,40 +9,83 @@ import torch
 from torch import Tensor
 
 from hybridsim.circuits import modes, passes
+from hybridsim.circuits.base import Dissipation
 from hybridsim.circuits.quadrature import instants
 
 if TYPE_CHECKING:
     from hybridsim.circuits.low_rank import LowRank, Vector
 
 
-class _Moments(NamedTuple):
+class Magnitudes(NamedTuple):
+    """Of one stage: integrated |mean|, plain and weighted by conductance."""
+
+    plain: Tensor
+    weighted: Tensor
+
+
+class Moments(NamedTuple):
     """Of one stage: integrated second moments, plain and weighted by conductance; largest |mean| +
-    3 sd.
+    3 sd; magnitudes where they are asked for.
     """
 
     plain: Tensor
     weighted: Tensor
     peak: Tensor
+    magnitudes: Magnitudes | None = None
 
     @classmethod
     def of(
-        cls, mean: Tensor, variance: Tensor | None, conductance: Tensor, weights: Tensor
-    ) -> _Moments:
+        cls,
+        mean: Tensor,
+        variance: Tensor | None,
+        conductance: Tensor,
+        weights: Tensor,
+        *,
+        magnitudes: bool = False,
+    ) -> Moments:
         """From mean, variance (n, T) of n signals at T instants of weights (T,), and conductances
         (n,).
         """
         second, peak = mean.square(), mean.abs()
+        found = None
+        if magnitudes:
+            magnitude = peak @ weights
+            found = Magnitudes(magnitude.sum(), conductance @ magnitude)
         if variance is not None:
             second, peak = second + variance, peak + 3 * variance.clamp(min=0).sqrt()
         integral = second @ weights
-        return cls(integral.sum(), conductance @ integral, peak.amax())
+        return cls(integral.sum(), conductance @ integral, peak.amax(), found)
+
+    def joined(self, other: Moments) -> Moments:
+        """Of both groups of signals together."""
+        found = self.magnitudes
+        if found is not None and other.magnitudes is not None:
+            found = Magnitudes(*(a + b for a, b in zip(found, other.magnitudes, strict=True)))
+        return Moments(
+            self.plain + other.plain,
+            self.weighted + other.weighted,
+            torch.maximum(self.peak, other.peak),
+            found,
+        )
 
 
-class _Input(NamedTuple):
-    """Of the drive: sum of b_j² and largest |b_j|."""
+class Input(NamedTuple):
+    """Of the drive: sum of b_j², largest |b_j| and sum of |b_j|."""
 
     squares: Tensor
     peak: Tensor
+    magnitude: Tensor
+
+    @classmethod
+    def of(cls, drive: Tensor) -> Input:
+        """From its values (n,)."""
+        magnitude = drive.abs()
+        return cls(drive @ drive, magnitude.amax(), magnitude.sum())
+
+    def joined(self, other: Input) -> Input:
+        """Of both groups of values together."""
+        peak = torch.maximum(self.peak, other.peak)
+        return Input(self.squares + other.squares, peak, self.magnitude + other.magnitude)
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +109,7 @@ class Flow:
         tuple[Tensor, Tensor, Tensor] | None
     )  # kappa0 times psi_2t(λ) (T,), its slope (r, T), s psi_2t(s+λ) (r, T)
     lift: Tensor  # (r, r): scale blockdiag(root) Q, so that J̃ᵀ Q = Jᵀ lift
+    magnitudes: bool  # are asked for
 
     @classmethod
     def of(
@@ -76,6 +120,8 @@ class Flow:
         outputs: Tensor,
         tau: float,
         kappa0: float,
+        *,
+        magnitudes: bool = False,
     ) -> Flow:
         """Follow a system over ``tau`` RC; ``outputs`` are J of the perp parts (r, 2)."""
         s, q = system.eigenvalues[:, None], system.eigenvectors
@@ -106,9 +152,10 @@ class Flow:
             weights,
             variances,
             lift,
+            magnitudes,
         )
 
-    def nodes(self) -> tuple[_Moments, _Input]:
+    def nodes(self) -> tuple[Moments, Input]:
         """Of x (N signals), each weighted by its column sum of |J|, and of the drive; one pass over
         J.
         """
@@ -118,7 +165,7 @@ class Flow:
         drive_alone = self.at_damping.new_tensor([[0.0], [1.0]])
         of_perps = torch.cat([self.at_damping, drive_alone], dim=1).T.contiguous()
         zero = self.weights.new_zeros(())
-        plain, weighted, peak, squares, largest = zero, zero, zero, zero, zero
+        nodes, drives = Moments(zero, zero, zero, Magnitudes(zero, zero)), Input(zero, zero, zero)
         for part, block in passes.column_blocks(self.system.jacobian):
             values = torch.addmm(of_perps @ self.perps[part].double().T, of_block, block)
             mean, drive = values[:-1].T, values[-1]
@@ -126,13 +173,11 @@ class Flow:
             if self.variances is not None:
                 isotropic, slope, _ = self.variances
                 variance = isotropic + (block.T @ self.lift).square() @ slope
-            found = _Moments.of(mean, variance, columns[part], self.weights)
-            plain, weighted = plain + found.plain, weighted + found.weighted
-            peak = torch.maximum(peak, found.peak)
-            squares, largest = squares + drive @ drive, torch.maximum(largest, drive.abs().amax())
-        return _Moments(plain, weighted, peak), _Input(squares, largest)
+            nodes = nodes.joined(self._moments(mean, variance, columns[part]))
+            drives = drives.joined(Input.of(drive))
+        return nodes, drives
 
-    def outputs(self) -> _Moments:
+    def outputs(self) -> Moments:
         """Of u = J x (r signals), each weighted by its column sum of |H/b| (zero without an H
         array).
         """
@@ -142,15 +187,63 @@ class Flow:
             isotropic, slope, _ = self.variances
             seen = self.system.gram @ self.lift  # J J̃ᵀ Q
             variance = self.system.gram.diagonal()[:, None] * isotropic + seen.square() @ slope
-        return _Moments.of(mean, variance, _hessian_columns(self.system), self.weights)
+        return self._moments(mean, variance, _hessian_columns(self.system))
 
-    def currents(self) -> _Moments:
+    def currents(self) -> Moments:
         """Of w = H u/b = scale blockdiag(root) J̃ x (r signals), each weighted by its row sum of
         |J|.
         """
         variance = None if self.variances is None else self.lift.square() @ self.variances[2]
-        rows = self.system.absolute_sums[0]
-        return _Moments.of(self.lift @ self.seen, variance, rows, self.weights)
+        return self._moments(self.lift @ self.seen, variance, self.system.absolute_sums[0])
+
+    def _moments(self, mean: Tensor, variance: Tensor | None, conductance: Tensor) -> Moments:
+        return Moments.of(mean, variance, conductance, self.weights, magnitudes=self.magnitudes)
+
+
+def energies(
+    x: Moments,
+    b: Input,
+    u: Moments,
+    w: Moments,
+    scales: dict[str, Tensor],
+    *,
+    damping: float,
+    tau: float,
+    hessian: bool,
+    conductances: dict[str, Tensor],
+) -> Dissipation:
+    """What the stages' moments dissipate at these full scales (``LowRank.dissipation``).
+
+    With magnitudes also the charge of every amplifier's load, I = |V| G: the same sums with
+    |x_j| for x_j², by x_fs for x_fs², in units of V_fs C.
+    """
+    x_fs, u_fs, w_fs, b_fs = (scales[stage] for stage in "xuwb")
+    stages = {
+        "j_array": x.weighted / x_fs**2,
+        "damping": damping * x.plain / x_fs**2,
+        "input": tau * b.squares / (b_fs * x_fs),
+        "feedback_u": u.plain / (u_fs * x_fs),
+        "jt_array": w.weighted / (w_fs * x_fs),
+    }
+    if hessian:
+        stages |= {"h_array": u.weighted / u_fs**2, "feedback_w": w.plain / (u_fs * w_fs)}
+    peaks = {"x": x.peak, "u": u.peak, "w": w.peak, "b": b.peak}
+    saturation = {stage: peak / scales[stage] for stage, peak in peaks.items()}
+    charge: dict[str, Tensor] = {}
+    if x.magnitudes and u.magnitudes and w.magnitudes:
+        charge = {
+            "j_array": x.magnitudes.weighted / x_fs,
+            "damping": damping * x.magnitudes.plain / x_fs,
+            "input": tau * b.magnitude / x_fs,
+            "feedback_u": u.magnitudes.plain / x_fs,
+            "jt_array": w.magnitudes.weighted / x_fs,
+        }
+        if hessian:
+            charge |= {
+                "h_array": u.magnitudes.weighted / u_fs,
+                "feedback_w": w.magnitudes.plain / u_fs,
+            }
+    return Dissipation(stages, scales, saturation, conductances, charge)
 
 
 def sum_pairs(pairs: Tensor, functions: tuple[Tensor, Tensor]) -> Tensor:

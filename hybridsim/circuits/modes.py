@@ -45,10 +45,10 @@ def response_slope(s: Tensor, damping: Tensor, h: Tensor) -> Tensor:
     total = s + damping
     small = total * h < _SERIES
     exact = -(response(damping, h) + decay_slope(s, damping, h)) / torch.where(small, 1.0, total)
-    return torch.where(small, _response_slope_series(damping * h, total * h) * h**2, exact)
+    return torch.where(small, response_slope_series(damping * h, total * h) * h**2, exact)
 
 
-def _response_slope_series(y: Tensor, z: Tensor) -> Tensor:
+def response_slope_series(y: Tensor, z: Tensor) -> Tensor:
     """Complete homogeneous sums: -(1/2 - (y + z)/6 + (y² + yz + z²)/24 - (y³ + y²z + yz² +
     z³)/120).
     """

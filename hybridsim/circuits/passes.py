@@ -45,6 +45,14 @@ def gram(jacobian: Tensor) -> Tensor:
     return lower.tril() + lower.tril(-1).T
 
 
+def cross_gram(left: Tensor, right: Tensor) -> Tensor:
+    """L Rᵀ (m, m) float64 for two arrays (m, N)."""
+    total = left.new_zeros((len(left), len(right)), dtype=torch.float64)
+    for (_, block), (_, other) in zip(column_blocks(left), column_blocks(right), strict=True):
+        total.addmm_(block, other.T)
+    return total
+
+
 def times(jacobian: Tensor, vectors: Tensor) -> Tensor:
     """J V (m, k) float64 for V (N, k)."""
     # A few columns are multiplied much faster where each lies in one piece, result and factor.

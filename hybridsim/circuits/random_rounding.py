@@ -19,14 +19,16 @@ _CHUNK = 1 << 17  # elements raised to float64 at once
 _SMALLEST = 1e-300  # range of zeros
 
 
-def round_randomly(x: Tensor, bits: int | None, seed: int) -> Tensor:
-    """Round to one of the two neighbouring levels of an automatic range: floor(x/step + u), u
-    uniform on [0, 1).
+def round_randomly(
+    x: Tensor, bits: int | None, seed: int, full_scale: float | None = None
+) -> Tensor:
+    """Round to one of the two neighbouring levels: floor(x/step + u), u uniform on [0, 1).
 
     Args:
         x: any shape and floating-point type.
         bits: 2 to 24, or None for an ideal end: nothing is rounded.
         seed: of all the draws.
+        full_scale: of the range, > 0, beyond which x is clipped; None: max |x|.
 
     Raises:
         ValueError: bits out of range.
@@ -34,14 +36,15 @@ def round_randomly(x: Tensor, bits: int | None, seed: int) -> Tensor:
     if bits is None or x.numel() == 0:
         return x
     top = levels(bits)
-    step = largest_magnitude(x).double().clamp(min=_SMALLEST) / top
+    largest = largest_magnitude(x).double() if full_scale is None else x.new_tensor(full_scale)
+    step = largest.double().clamp(min=_SMALLEST) / top
     generator = torch.Generator(device=x.device).manual_seed(seed)
     values = torch.empty_like(x, memory_format=torch.contiguous_format)
     flat, out = x.reshape(-1), values.view(-1)
     for start in range(0, flat.numel(), _CHUNK):
         part = flat[start : start + _CHUNK].double() / step
         draw = torch.rand(len(part), generator=generator, dtype=part.dtype, device=part.device)
-        # max |x|/step is the highest level, but for rounding
+        # of an automatic range max |x|/step is the highest level, but for rounding
         level = part.add_(draw).floor_().clamp_(-top, top)
         out[start : start + _CHUNK] = level.mul_(step)
     return values

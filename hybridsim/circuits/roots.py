@@ -84,7 +84,8 @@ class Roots(Diagonalised):
 def load(rows: int, size: int) -> Load:
     """What X (r, n) takes: n + r amplifiers and 2 r n programmable resistors."""
     resistors = 2 * rows * size
-    return Load(size, resistors, size + rows, resistors, (rectangle("factor", rows * size),))
+    arrays = (rectangle("factor", rows * size),)
+    return Load(size, resistors, size + rows, resistors, arrays, rows)
 
 
 def roots(rows: Tensor, damping: float = 0.0) -> Roots:

@@ -18,15 +18,21 @@ def device_of(node: SpuSpec) -> Device:
     """The sizes of a device's imperfections, dimensionless; ideal where they do not act.
 
     Raises:
-        InputError: voltages matter and the full scale is 0 V.
+        InputError: voltages matter and the full scale is 0 V; it lies beyond the rails.
     """
-    on, volts = node.imperfections, node.sheet.value("full_scale_v")
+    on, volts = node.imperfections, node.sizes.value("full_scale_v")
     for name in ("thermal_noise", "offset"):
         if name in on and volts == 0:
             raise InputError(
                 f"{node.name}: imperfections.{name}: expected a full scale > 0 V, got 0 V"
             )
-    found = {name: size(node.sheet) for name, (switch, size) in _SIZES.items() if switch in on}
+    rail_v = node.sizes.value("rail_v")
+    if "load_current" in on and volts > rail_v:
+        raise InputError(
+            f"{node.name}: imperfections.load_current: expected a full scale <= the rail "
+            f"({rail_v:g} V), got {volts:g} V"
+        )
+    found = {name: size(node.sizes) for name, (switch, size) in _SIZES.items() if switch in on}
     return Device(instance=node.instance, **found)
 
 

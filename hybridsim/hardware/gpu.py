@@ -51,6 +51,11 @@ def _device_s(constants: Constants, request: Compute) -> float:
     return sum(busy(constants, k).device_s * k.count for k in request.work.kernels)
 
 
+def idle_w(constants: Constants) -> float:
+    """Power when idle."""
+    return constants.value("idle_w")
+
+
 class Gpu(Part):
     """Executes computations one after the other; see ``compute_time`` and ``compute_energy``."""
 
@@ -165,7 +170,7 @@ class Gpu(Part):
 
     def standing(self) -> list[Standing]:
         """Idle power."""
-        return [Standing("idle power", "idle_w", 1)]
+        return [Standing("idle power", idle_w, 1)]
 
     def limits(self) -> list[Limit]:
         """Memory."""

@@ -11,6 +11,7 @@ import networkx as nx
 import simpy
 
 from hybridsim.errors import InputError
+from hybridsim.hardware.extent import Size
 from hybridsim.hardware.gpu import Gpu
 from hybridsim.hardware.lane import Context, Issuer, Label, Place, pass_time
 from hybridsim.hardware.link import Message, Route, Wire
@@ -141,6 +142,10 @@ class Machine:
     def static_power(self) -> list[StaticPower]:
         """Every part's power that does not depend on what it does."""
         return [row for part in self.parts for row in part.static_power()]
+
+    def sizes(self) -> list[Size]:
+        """How large the SPUs are."""
+        return [spu.size() for spu in self.spus]
 
     def limits(self) -> list[Limit]:
         """How much of what they have the parts needed."""

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar, NamedTuple
 
 from hybridsim.hardware.lane import Context
-from hybridsim.hardware.price import Pricer, Tariffs
+from hybridsim.hardware.price import Constants, Pricer, Reading, Tariffs
 from hybridsim.scenario.datasheets.sheets import Datasheet
+from hybridsim.trace.ledger import STRENGTH
 
 
 class Standing(NamedTuple):
-    """A component that draws ``number`` times a constant of power."""
+    """A component that draws ``number`` times a power: ``power_w`` of one, on a sheet."""
 
     component: str
-    constant: str
+    power_w: Callable[[Constants], float]
     number: int
+
+    def powers_w(self, sheet: Datasheet) -> tuple[float, float, float]:
+        """Nominal, and with every constant of energy at the low and at the high end."""
+        corners = (sheet, sheet.corner("low"), sheet.corner("high"))
+        nominal, low, high = (self.power_w(corner) * self.number for corner in corners)
+        return nominal, low, high
 
 
 class StaticPower(NamedTuple):
@@ -67,6 +75,7 @@ class Part:
         self.name, self.sheet = name, sheet
         self.context = context
         self.prices = Pricer(context.trace, sheet, self.tariffs)
+        self._powers: dict[Standing, StaticPower] = {}
 
     def standing(self) -> list[Standing]:
         """What draws power whatever happens."""
@@ -74,7 +83,7 @@ class Part:
 
     def static_power(self) -> list[StaticPower]:
         """The power that it draws, with its band, status and source."""
-        return [self._power(*row) for row in self.standing()]
+        return [self._power(row) for row in self.standing()]
 
     def limits(self) -> list[Limit]:
         """How much of what it has a run needed."""
@@ -92,8 +101,18 @@ class Part:
             for category, read in self.prices.read.items()
         ]
 
-    def _power(self, component: str, constant: str, number: int) -> StaticPower:
-        """``number`` times a constant."""
-        entry = self.sheet.constants[constant]
-        power_w = (entry.value * number, entry.low * number, entry.high * number)
-        return StaticPower(self.name, component, *power_w, entry.status, entry.source)
+    def _power(self, row: Standing) -> StaticPower:
+        """What a component draws; its status is that of the weakest constant that it rests on."""
+        if row in self._powers:  # asked for at every step
+            return self._powers[row]
+        reading = Reading(self.sheet)
+        row.power_w(reading)
+        entries = {name: self.sheet.constants[name] for name in sorted(reading.names)}
+        status = min((entry.status for entry in entries.values()), key=STRENGTH.index)
+        sources = [entry.source for entry in entries.values()]
+        if len(entries) > 1:
+            sources = [f"{name}: {entry.source}" for name, entry in entries.items()]
+        powers_w = row.powers_w(self.sheet)
+        found = StaticPower(self.name, row.component, *powers_w, status, "; ".join(sources))
+        self._powers[row] = found
+        return found

@@ -50,6 +50,14 @@ class Write(NamedTuple):
     bits: int
 
 
+class Preset(NamedTuple):
+    """``cells`` set to a start state within 2^-``bits``, before each of ``repeats`` settles."""
+
+    cells: int
+    bits: int
+    repeats: int = 1
+
+
 class Convert(NamedTuple):
     """Digital to analog: ``cells`` values of ``bits`` for each of ``repeats`` systems in a row."""
 
@@ -58,24 +66,40 @@ class Convert(NamedTuple):
     repeats: int = 1
 
 
+class Held(NamedTuple):
+    """A state that stands while it is read, and drives its arrays: power in units of V_fs²/R and
+    current in units of V_fs/R as while it settled; None where no voltages are known.
+    """
+
+    resistors: int
+    dissipation: float | None
+    charge: float | None
+    supplied: bool
+
+
 class Measure(NamedTuple):
-    """Analog to digital: as :class:`Convert`."""
+    """Analog to digital: as :class:`Convert`; ``held``: what the state costs meanwhile."""
 
     cells: int
     bits: int
     repeats: int = 1
+    held: Held | None = None
 
 
 class Settle(NamedTuple):
     """A relaxation over a commanded ``tau`` RC, of ``repeats`` systems in a row on ``resistors``.
 
     ``dissipation``: from the trajectory, in units of V_fs² C; None where no voltages are known.
+    ``charge``: that amplifiers deliver to their resistors, of either sign, in units of V_fs C;
+    ``supplied``: it comes from their rails, so that the charge is what is paid for.
     """
 
     tau: float
     resistors: int
     dissipation: float | None = None
     repeats: int = 1
+    charge: float | None = None
+    supplied: bool = False
 
 
 class Drift(NamedTuple):
@@ -84,10 +108,25 @@ class Drift(NamedTuple):
     elapsed_ps: int
     resistors: int
     dissipation: float | None = None
+    charge: float | None = None
+    supplied: bool = False
 
 
-Request = Compute | Transmit | Propagate | Pause | Write | Convert | Measure | Settle | Drift
-_FORMS = (Compute, Transmit, Propagate, Pause, Write, Convert, Measure, Settle, Drift)
+Request = (
+    Compute | Transmit | Propagate | Pause | Write | Preset | Convert | Measure | Settle | Drift
+)
+_FORMS = (
+    Compute,
+    Transmit,
+    Propagate,
+    Pause,
+    Write,
+    Preset,
+    Convert,
+    Measure,
+    Settle,
+    Drift,
+)
 
 
 class Amounts(NamedTuple):
@@ -117,12 +156,15 @@ def amounts(request: Request) -> Amounts:
 
 def repeats(request: Request) -> int:
     """Number of equal operations in a row that a request is for."""
-    return request.repeats if isinstance(request, Transmit | Convert | Measure | Settle) else 1
+    several = Transmit | Preset | Convert | Measure | Settle
+    return request.repeats if isinstance(request, several) else 1
 
 
 def note(request: Request) -> str:
     """What is to be said of its price."""
-    estimated = isinstance(request, Settle | Drift) and request.dissipation is None
+    estimated = isinstance(request, Settle | Drift) and (
+        (request.charge if request.supplied else request.dissipation) is None
+    )
     return "estimate: full scale x activity factor" if estimated else ""
 
 
@@ -135,7 +177,12 @@ def encode(request: Request) -> tuple[str, str]:
             for k in request.work.kernels
         ]
         return form, json.dumps(request._asdict() | {"work": kernels})
-    return form, json.dumps(request._asdict())
+    fields = request._asdict()
+    if fields.get("supplied") is False:  # tables of ideal devices stay as they were
+        fields = {k: v for k, v in fields.items() if k not in ("charge", "supplied")}
+    if isinstance(request, Measure) and request.held is None:
+        del fields["held"]
+    return form, json.dumps(fields)
 
 
 def decode(form: str, detail: str) -> Request:
@@ -149,6 +196,8 @@ def decode(form: str, detail: str) -> Request:
         return Compute(**fields | {"work": Work(kernels)})
     if "wires" in fields:
         fields["wires"] = tuple(fields["wires"])
+    if fields.get("held") is not None:
+        fields["held"] = Held(*fields["held"])
     named: dict[str, Any] = {kind.__name__.lower(): kind for kind in _FORMS}  # Any: a class of many
     request: Request = named[form](**fields)
     return request

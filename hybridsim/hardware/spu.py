@@ -8,6 +8,7 @@ from typing import Any
 from hybridsim.circuits.base import Load
 from hybridsim.errors import CapacityError
 from hybridsim.hardware.device import device_of
+from hybridsim.hardware.extent import Size
 from hybridsim.hardware.lane import (
     Cause,
     Context,
@@ -20,9 +21,28 @@ from hybridsim.hardware.lane import (
     record_start,
 )
 from hybridsim.hardware.part import Limit, Part, Standing
-from hybridsim.hardware.price import Constants, Quote, Tariff, Time
-from hybridsim.hardware.requests import Convert, Drift, Measure, Settle, Write
+from hybridsim.hardware.price import Quote, Tariff
+from hybridsim.hardware.requests import Convert, Drift, Held, Measure, Preset, Settle, Write
 from hybridsim.hardware.resistor_sets import ResistorSets
+from hybridsim.hardware.size import size_of, too_large
+from hybridsim.hardware.spu_tariffs import (
+    amplifier_power_w,
+    bias_power_w,
+    convert_energy,
+    convert_time,
+    drift_energy,
+    drift_time,
+    measure_energy,
+    measure_time,
+    preset_energy,
+    preset_time,
+    rc_ps,
+    realised,
+    settle_energy,
+    settle_time,
+    write_energy,
+    write_time,
+)
 from hybridsim.operations.ref import Computation, Ref
 from hybridsim.scenario.machine import SpuSpec
 from hybridsim.units import to_ps
@@ -37,92 +57,15 @@ _EVENTS = {
         0.0,
         "rate at which the fastest growing mode runs away, per RC",
     ),
+    "bandwidth_margin": (
+        "slow amplifiers",
+        -10.0,
+        "minus the bandwidth over that at which the loop is unstable; accurate from 10 on",
+    ),
 }
+_MINIMA = ("smallest_eigenvalue", "bandwidth_margin")
 
 _CONDUCTANCE = "conductance_"
-
-
-def write_time(constants: Constants, request: Write) -> Time:
-    """Rounds over the channels, beyond the transport; 0 channels write all at once."""
-    channels = constants.value("write_channels")
-    rounds = 1 if channels == 0 else math.ceil(request.resistors / channels)
-    seconds = rounds * constants.value("write_time_s") if request.resistors else 0.0
-    return Time(to_ps(seconds), to_ps(seconds))
-
-
-def write_energy(constants: Constants, request: Write) -> float:
-    """Energy of every bit that is written."""
-    return constants.value("write_energy_j_per_bit") * float(request.resistors * request.bits)
-
-
-def convert_time(constants: Constants, request: Convert) -> Time:
-    """Rounds over the input converters, for each system."""
-    return _rounds(constants, "dac", request)
-
-
-def convert_energy(constants: Constants, request: Convert) -> float:
-    """The 8-bit figure, doubled for every further bit, for every conversion."""
-    one: float = constants.value("dac_energy_8bit_j") * 2.0 ** (request.bits - 8)
-    return one * (request.cells * request.repeats)
-
-
-def measure_time(constants: Constants, request: Measure) -> Time:
-    """Rounds over the output converters, for each system."""
-    return _rounds(constants, "adc", request)
-
-
-def measure_energy(constants: Constants, request: Measure) -> float:
-    """A factor above the survey's envelope ``floor + thermal 4^ENOB``, ENOB = bits - 1."""
-    thermal: float = constants.value("adc_energy_thermal_j") * 4.0 ** (request.bits - 1)
-    envelope = constants.value("adc_energy_floor_j") + thermal
-    return constants.value("adc_energy_factor") * envelope * (request.cells * request.repeats)
-
-
-def _rounds(constants: Constants, kind: str, request: Convert | Measure) -> Time:
-    channels = constants.value(f"{kind}_channels") or request.cells
-    rounds = math.ceil(request.cells / channels) * request.repeats
-    rate = constants.value(f"{kind}_rate_hz")
-    duration_ps = to_ps(rounds / rate) if rate else 0
-    return Time(duration_ps, duration_ps)
-
-
-def rc_ps(constants: Constants) -> float:
-    """The time constant RC."""
-    return constants.value("resistance_ohm") * constants.value("capacitance_f") * 1e12
-
-
-def settle_time(constants: Constants, request: Settle) -> Time:
-    """``tau`` RC for each system."""
-    duration_ps = to_ps(request.tau * request.repeats * rc_ps(constants) * 1e-12)
-    return Time(duration_ps, duration_ps)
-
-
-def settle_energy(constants: Constants, request: Settle) -> float:
-    """What the resistors dissipate; see ``_dissipated``."""
-    return _dissipated(constants, request, settle_time(constants, request).duration_ps)
-
-
-def drift_time(constants: Constants, request: Drift) -> Time:
-    """What the clock says."""
-    return Time(request.elapsed_ps, request.elapsed_ps)
-
-
-def drift_energy(constants: Constants, request: Drift) -> float:
-    """What the resistors dissipate; see ``_dissipated``."""
-    return _dissipated(constants, request, request.elapsed_ps)
-
-
-def _dissipated(constants: Constants, request: Settle | Drift, duration_ps: int) -> float:
-    """``V_fs² C`` times the trajectory's integral.
-
-    Without numbers an estimate: every resistor at R and full scale, times an activity factor.
-    """
-    volts = constants.value("full_scale_v")
-    if request.dissipation is not None:
-        return volts * volts * constants.value("capacitance_f") * request.dissipation
-    siemens = request.resistors / constants.value("resistance_ohm")
-    seconds = duration_ps * 1e-12
-    return volts * volts * siemens * seconds * constants.value("activity_factor")
 
 
 class Spu(Part):
@@ -141,6 +84,7 @@ class Spu(Part):
     kind = "spu"
     tariffs = {
         Write: Tariff("write", write_time, write_energy),
+        Preset: Tariff("preset", preset_time, preset_energy),
         Convert: Tariff("convert", convert_time, convert_energy),
         Settle: Tariff("relax", settle_time, settle_energy),
         Drift: Tariff("relax", drift_time, drift_energy),
@@ -157,16 +101,17 @@ class Spu(Part):
             Lane(context, node.name, lane) for lane in ("array", "core", "dac", "adc")
         )
         self.integrators = Server(context.env)
-        self.set_count = 2 if node.buffering == "double" else 1
+        self.set_count = node.sets
         self.sets = ResistorSets(context.env, self.set_count)
         self.rc_ps = rc_ps(node.sheet)
         self.system: Ref | None = None
         self.drive: Ref | None = None
         self.state: Ref | None = None
         self.load = Load()
-        self._largest = Load()
+        self.largest = Load()
         self._conductance = 0.0
         self._amplifiers = 0
+        self._held: Held | None = None
         self.since_ps = 0
 
     def duration_ps(self, tau: float) -> int:
@@ -205,15 +150,33 @@ class Spu(Part):
             if known is not None:
                 known[key] = system
             self._report(system, label)
-            return system, self.prices.quote(Write(load.written, self.bits("input")))
+            written = self.realised(load).written
+            return system, self.prices.quote(Write(written, self.bits("input")))
 
         return (yield from self._array.serve(issuer, label, args, start))
 
     def install(self, system: Ref, drive: Ref, state: Ref, load: Load) -> None:
         """Put a system, its drive and a state in force, atomically and now."""
         self.system, self.drive, self.state, self.load = system, drive, state, load
-        self._amplifiers = max(self._amplifiers, load.amplifiers)
+        self._amplifiers = max(self._amplifiers, self.realised(load).amplifiers)
         self.resume()
+
+    def realised(self, load: Load) -> Load:
+        """What a system takes on this device, negative entries included."""
+        return realised(load, self.sheet, self.node.imperfections)
+
+    def preset(self, issuer: Issuer, label: Label, ref: Ref, cells: int, count: int = 1) -> Process:
+        """Set the cells to a start state, or discharge them, before each of ``count`` settles.
+
+        Free, and no operation, where presetting is ideal.
+        """
+        if "preset" not in self.node.imperfections:
+            return ref
+
+        def start() -> tuple[Ref, Quote]:
+            return ref, self.prices.quote(Preset(cells, self.bits("bias"), count))
+
+        return (yield from self._core.serve(issuer, label, (ref,), start))
 
     def resume(self) -> None:
         """Connect the integrators: the state relaxes from now on."""
@@ -228,8 +191,9 @@ class Spu(Part):
         def start() -> tuple[Ref, Quote]:
             state = self.context.backend.evaluate(relaxation, args, exact=True)
             self._report(state, label)
-            heat = state.facts.get("dissipation")
-            return state, self._quote(Settle(tau, self.load.resistors, heat, count))
+            heat, supply = state.facts.get("dissipation"), self._supply(state)
+            self._hold(heat, *supply, tau * count)
+            return state, self._quote(Settle(tau, self.load.resistors, heat, count, *supply))
 
         self.state = yield from self._core.serve(issuer, label, args, start)
         self.resume()
@@ -247,10 +211,12 @@ class Spu(Part):
         state = self.context.backend.evaluate(relaxation, args, exact=True)
         self._report(state, label)
         heat, resistors = state.facts.get("dissipation"), self.load.resistors
+        supply = self._supply(state)
+        self._hold(heat, *supply, (now - start) / self.rc_ps)
         if commanded_tau is None:
-            quote = self._quote(Drift(now - start, resistors, heat))
+            quote = self._quote(Drift(now - start, resistors, heat, *supply))
         else:
-            quote = self._quote(Settle(commanded_tau, resistors, heat))
+            quote = self._quote(Settle(commanded_tau, resistors, heat, 1, *supply))
         assert start + quote.duration_ps <= now, "the state cannot move ahead of the clock"
         span = trace.new_id()
         cause = Cause(span, tuple(sorted({s for a in args for s in a.spans})), -1, start)
@@ -295,7 +261,8 @@ class Spu(Part):
         def start() -> tuple[Ref, Quote]:
             reading = self.context.backend.evaluate(computation, args, shape, exact=True)
             self._report(reading, label)
-            return reading, self.prices.quote(Measure(cells, self.bits("output"), count))
+            request = Measure(cells, self.bits("output"), count, self._held)
+            return reading, self._quote(request)
 
         return (yield from self._adc.serve(issuer, label, args, start))
 
@@ -303,11 +270,13 @@ class Spu(Part):
         """The amplifiers of the largest system in force; unused ones are taken to be gated off."""
         if not self._amplifiers:
             return []
-        return [Standing("amplifiers", "amplifier_power_w", self._amplifiers)]
+        paid = "bandwidth" in self.node.imperfections
+        power_w = amplifier_power_w if paid else bias_power_w
+        return [Standing("amplifiers", power_w, self._amplifiers)]
 
     def limits(self) -> list[Limit]:
         """Cells, resistors, and the largest conductance in units of 1/R (of tensors only)."""
-        value, largest = self.sheet.value, self._largest
+        value, largest = self.sheet.value, self.largest
         resistors = self.set_count * largest.resistors
         return [
             Limit(self.name, "cells", largest.cells, value("cells")),
@@ -315,9 +284,14 @@ class Spu(Part):
             Limit(self.name, "conductance_range", self._conductance, value("conductance_range")),
         ]
 
+    def size(self) -> Size:
+        """What its largest system so far takes, and what it has."""
+        return size_of(self.node, self.largest)
+
     def lacking(self, load: Load) -> list[tuple[str, int, float]]:
         """What a system needs more of than the device has: (constant, needed, available)."""
-        needs = (("cells", load.cells), ("resistors", self.set_count * load.resistors))
+        resistors = self.set_count * self.realised(load).resistors
+        needs = (("cells", load.cells), ("resistors", resistors))
         return [
             (name, needed, self.sheet.value(name))
             for name, needed in needs
@@ -326,18 +300,21 @@ class Spu(Part):
 
     def largest_order(self) -> int:
         """Order of the largest factor that the device holds, one resistor per entry."""
-        resistors = int(self.sheet.value("resistors") // self.set_count)
+        each = self.set_count * self.realised(Load(resistors=1)).resistors
+        resistors = int(self.sheet.value("resistors") // each)
         return min(int(self.sheet.value("cells")), math.isqrt(resistors))
 
     def service_ps(self, load: Load, columns: int, tau: float, *, driven: bool = True) -> int:
         """Time of one system without waiting: writing, then for each column DAC, settling, ADC."""
-        requests: list[Write | Convert | Settle | Measure] = [
-            Write(load.written, self.bits("input")),
-            Settle(tau, load.resistors, None, columns),
+        requests: list[Write | Preset | Convert | Settle | Measure] = [
+            Write(self.realised(load).written, self.bits("input")),
+            Settle(tau, load.resistors, repeats=columns),
             Measure(load.cells, self.bits("output"), columns),
         ]
         if driven:
             requests.append(Convert(load.cells, self.bits("bias"), columns))
+        if "preset" in self.node.imperfections:
+            requests.append(Preset(load.cells, self.bits("bias"), columns if driven else 1))
         return sum(self.prices.duration_ps(request) for request in requests)
 
     def bits(self, which: str) -> int:
@@ -348,23 +325,54 @@ class Spu(Part):
         assert self.system is not None and self.state is not None and self.drive is not None
         return self.system, self.state, self.drive
 
-    def _quote(self, request: Settle | Drift) -> Quote:
+    def _supply(self, state: Ref) -> tuple[float | None, bool]:
+        """Charge that amplifiers deliver while a state relaxes, and whether their rails do."""
+        supplied = "load_current" in self.node.imperfections
+        return state.facts.get("charge") if supplied else None, supplied
+
+    def _hold(
+        self, dissipation: float | None, charge: float | None, supplied: bool, tau: float
+    ) -> None:
+        """What the state goes on taking until it is read: as on average over its last settle."""
+        if "holding" not in self.node.imperfections or tau == 0:
+            self._held = None
+            return
+        power, current = (
+            None if amount is None else amount / tau for amount in (dissipation, charge)
+        )
+        self._held = Held(self.load.resistors, power, current, supplied)
+
+    def _quote(self, request: Settle | Drift | Measure) -> Quote:
         """A price, remembered where it may come again: no two trajectories dissipate alike."""
-        if isinstance(request, Settle) and request.dissipation is None:
+        if isinstance(request, Measure):
+            told: Settle | Drift | Held | None = request.held
+        else:
+            told = request
+        if isinstance(request, Drift):
+            return self.prices.quote_once(request)
+        if told is None or told.dissipation is None is told.charge:
             return self.prices.quote(request)
         return self.prices.quote_once(request)
 
     def _check_capacity(self, load: Load, label: Label) -> None:
-        self._largest = Load(
-            cells=max(self._largest.cells, load.cells),
-            resistors=max(self._largest.resistors, load.resistors),
+        self.largest = Load(
+            cells=max(self.largest.cells, load.cells),
+            resistors=max(self.largest.resistors, load.resistors),
+            amplifiers=max(self.largest.amplifiers, load.amplifiers),
+            rows=max(self.largest.rows, load.rows),
         )
+        layer = f" of layer '{label.layer}'" if label.layer else ""
         for name, needed, available in self.lacking(load):
-            layer = f" of layer '{label.layer}'" if label.layer else ""
             raise CapacityError(
                 f"{self.name}: '{label.operation}'{layer} needs {needed} {name}, and "
                 f"{self.sheet.name} has {available:.0f}; choose a larger part "
                 f"(machine.spus.{name}), a smaller workload or training.batch_size"
+            )
+        if reason := too_large(self.node, self.largest):
+            raise CapacityError(
+                f"{self.name}: with '{label.operation}'{layer} {reason}; choose a denser part or "
+                "fewer converters, a smaller workload or training.batch_size, or another "
+                "machine.spus.area_limit"
             )
 
     def _report(self, result: Ref, label: Label) -> None:
@@ -379,7 +387,7 @@ class Spu(Part):
                     self._event("out of range", label, over, note)
             elif fact in _EVENTS:
                 kind, limit, note = _EVENTS[fact]
-                measured = -value if fact == "smallest_eigenvalue" else value
+                measured = -value if fact in _MINIMA else value
                 if measured > limit:
                     self._event(kind, label, measured, note)
 

@@ -356,13 +356,15 @@ _STREAMED_NAMES = """
     _prelu_kernel_backward amax amin argsort as_strided_scatter avg_pool2d
     avg_pool2d_backward avg_pool3d bernoulli bernoulli_ binary_cross_entropy
     binary_cross_entropy_backward bincount bucketize col2im cumprod cumsum diagonal_backward
-    diagonal_copy embedding_dense_backward exponential_ glu glu_backward histc huber_loss
-    huber_loss_backward index_add index_add_ index_fill kthvalue linspace
+    diagonal_copy embedding_dense_backward exponential_ glu glu_backward hardswish
+    hardswish_backward histc huber_loss huber_loss_backward index_add index_add_ index_fill
+    kthvalue leaky_relu leaky_relu_backward linspace
     log_sigmoid_backward log_sigmoid_forward logcumsumexp logsumexp masked_scatter max
     max_pool2d_with_indices max_pool2d_with_indices_backward max_pool3d_with_indices median
     min mode mse_loss mse_loss_backward multinomial native_dropout nll_loss2d_backward
     nll_loss2d_forward nll_loss_backward nll_loss_forward nonzero normal normal_ one_hot
-    rand randint randn random_ randperm renorm scatter_ scatter_add scatter_add_
+    rand randint randn random_ randperm renorm rrelu_with_noise
+    rrelu_with_noise_backward scatter_ scatter_add scatter_add_
     scatter_reduce searchsorted smooth_l1_loss smooth_l1_loss_backward sort std_mean topk
     trace tril_ triu_ unbind_copy unfold_backward uniform_ upsample_bilinear2d
     upsample_bilinear2d_backward upsample_nearest2d upsample_nearest2d_backward var_mean

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hybridsim.reports.thresholds import threshold_text
-from hybridsim.reports.verdict import bottleneck, solve_text, time_band_s
+from hybridsim.reports.verdict import bottleneck, sizes_of, solve_text, time_band_s
 from hybridsim.results.keys import Summary, TargetReached
 from hybridsim.results.read import Run
 from hybridsim.results.solves import best_value
@@ -33,6 +33,7 @@ def closing_rows(result: Run) -> list[tuple[str, str]]:
             for name in ("train_loss", "test_loss", "test_accuracy")
             if name in summary["final"]
         ),
+        *(("size", text) for text in sizes_of(result)),
         *(
             (f"event: {kind}", f"{entry['count']} times")
             for kind, entry in summary["events"].items()

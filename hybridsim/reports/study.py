@@ -6,6 +6,7 @@ import html
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
@@ -17,7 +18,7 @@ from hybridsim.reports.study_points import listing, marked, origins, without_res
 from hybridsim.reports.study_tables import answer_table
 from hybridsim.reports.study_trust import alarms, counts
 from hybridsim.reports.study_variants import variants, varied
-from hybridsim.reports.study_view import StudyView
+from hybridsim.reports.study_view import StudyView, column, texts
 
 __all__ = ["StudyView", "study_html", "write_study_report"]
 _HEIGHT = 440
@@ -36,6 +37,7 @@ def write_study_report(view: StudyView, path: Path | str) -> None:
         _picture,
         _notes,
         _numbers,
+        _sizes,
         varied,
         variants,
         binding,
@@ -111,6 +113,18 @@ def _numbers(view: StudyView) -> str:
     if view.answer_table.empty:
         return ""
     return page.section("The answer in numbers", answer_table(view))
+
+
+def _sizes(view: StudyView) -> str:
+    """Whether the SPUs of each side could be built: of its points the one with the largest."""
+    lines = []
+    for side in view.sides:
+        rows = view.distinct[view.distinct["side"] == side]
+        area = column(rows, "area")
+        if np.isfinite(area).any():
+            line = texts(rows, "buildability")[int(np.nanargmax(area))]
+            lines.append(f"{side}: {line}")
+    return page.section("Size of the analog parts", page.bullets(lines)) if lines else ""
 
 
 def _provenance(view: StudyView) -> str:

@@ -9,6 +9,7 @@ from math import isfinite
 from typing import Any
 
 from hybridsim.reports import page
+from hybridsim.reports.buildability import buildability
 from hybridsim.reports.figures import Row, spell
 from hybridsim.reports.kinds import kinds_of
 from hybridsim.reports.thresholds import missed_text
@@ -29,7 +30,13 @@ def head(run: Run) -> str:
     trusted = all(card[3] != "bad" for card in analog)
     cards = page.cards([*others, *analog] if trusted else [*analog, *others])
     title = f"<h1>{page.escape(run.name)}</h1>{page.paragraph(_origin(run), 'meta')}"
-    return f"{title}{''.join(alarms)}{cards}"
+    sizes = (page.paragraph(f"Size: {text}.", "note") for text in sizes_of(run))
+    return f"{title}{''.join(alarms)}{cards}{''.join(sizes)}"
+
+
+def sizes_of(run: Run) -> list[str]:
+    """Whether the SPUs of a run could be built, a line for each kind."""
+    return buildability(run.summary.get("sizes", []))
 
 
 def _origin(run: Run) -> str:

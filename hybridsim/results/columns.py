@@ -51,7 +51,7 @@ STEP_MEANINGS = {
     "staleness_steps": "updates between the parameters whose system the state last relaxed for and "
     "those that it moves; mean over the readings of a step",
     "delay_ps": "asynchronous: clock time from the first reading of a step until the system that "
-    "answers it is in force",
+    "answers it is in force (pipelined: of the step before)",
     "test_loss": "at evaluations: loss on the test set, which costs no simulated time",
     "test_accuracy": "at evaluations: share of the test set that is correct",
     "solver_cosine": "at evaluations: cosine of the analog answer with the exact one",

@@ -17,13 +17,14 @@ import pyarrow.compute as pc
 from hybridsim.results.keys import Json
 from hybridsim.results.parts import BASE_SCHEMAS, Chunks
 
-_NOT_FOUND = ("host", "thresholds")
+_NOT_FOUND = ("host", "thresholds", "sizes")
 _NO_INTEGER = -(2**63)
 
 
 def run_digest(run: Path, summary: Mapping[str, Json]) -> str:
     """SHA-256 over the column contents of steps, spans and events, and the summary without its
-    ``host`` part and without ``thresholds``, which say what was asked and not what was found.
+    ``host`` part, without ``thresholds``, which say what was asked and not what was found, and
+    without ``sizes``, which follow from datasheets and shapes.
 
     Integers count as int64, floats as float64 (every NaN and null alike, -0 as 0); row groups,
     compression, the order of columns and the width of a type do not count.

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Literal, TypedDict
 
+from hybridsim.hardware.extent import Extent as Extent  # a map of the summary, as the others
+from hybridsim.hardware.extent import Size as Size
+
 Json = Any  # what JSON or a table of mixed columns holds
 
 
@@ -378,6 +381,7 @@ class Summary(TypedDict, total=False):
         final: last value of every column of the learning curve.
         events: what went wrong, by kind.
         limits: how full the parts were.
+        sizes: how large the SPUs are; not part of the digest.
         gpu_peak_bytes: most memory in use at once, by GPU.
         placement: K-FAC on SPUs: which SPU solves what.
         thresholds: what the scenario asks of the run, and whether it was met; not part of the
@@ -404,6 +408,7 @@ class Summary(TypedDict, total=False):
     final: dict[str, float]
     events: dict[str, EventCount]
     limits: list[LimitUse]
+    sizes: list[Size]
     gpu_peak_bytes: dict[str, int]
     placement: list[PlacedPiece]
     thresholds: list[ThresholdLine]

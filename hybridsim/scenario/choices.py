@@ -223,6 +223,11 @@ class SpuChoice(_SpuBase):
         description="which device of its kind: mismatch, offsets, dead cells and converters are "
         "drawn for it; of several SPUs each further one has the next number",
     )
+    area_limit_m2: Annotated[float, Unit("m2", gt=0)] | None = Field(
+        None,
+        alias="area_limit",
+        description="a run that takes a larger device is refused; default: none is",
+    )
 
 
 class SpusChoice(SpuChoice):

@@ -45,13 +45,29 @@ class GpuSpec(NodeSpec):
 
 @dataclass(frozen=True)
 class SpuSpec(NodeSpec):
-    """An analog processor; ``imperfections``: the names of those that act."""
+    """An analog processor.
+
+    ``imperfections``: the names of those that act; ``sized_by``: the sheet that their sizes are
+    taken from, where it is priced by another one.
+    """
 
     kind = "spu"
     sheet: Datasheet
     buffering: Literal["single", "double"]
     imperfections: frozenset[str] = frozenset()
     instance: int = 0
+    area_limit_m2: float | None = None
+    sized_by: Datasheet | None = None
+
+    @property
+    def sizes(self) -> Datasheet:
+        """The sheet that its imperfections are sized by."""
+        return self.sized_by or self.sheet
+
+    @property
+    def sets(self) -> int:
+        """Sets of resistors."""
+        return 2 if self.buffering == "double" else 1
 
     @property
     def input_bits(self) -> int | None:
@@ -329,7 +345,8 @@ class Machine(Strict):
 
     def _spu(self, name: str, choice: SpuChoice) -> SpuSpec:
         acting, sheet = choice.imperfections.acting, choice.sheet(self.constants)
-        return SpuSpec(name, sheet, choice.buffering, acting, choice.instance)
+        limit_m2 = choice.area_limit_m2
+        return SpuSpec(name, sheet, choice.buffering, acting, choice.instance, limit_m2)
 
     def _edge(self, a: str, b: str, link: LinkChoice | None) -> EdgeSpec:
         if link is None:

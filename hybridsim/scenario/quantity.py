@@ -3,7 +3,7 @@ losing a bit.
 
 pint knows the units; its registry here holds only what a scenario can name. Bits and bytes are two
 different dimensions, so that ``50 GB/s`` can never stand where ``50 Gb/s`` is due. One time
-constant RC is the unit ``tau``.
+constant RC is the unit ``tau``. Areas are squares of a prefixed metre: ``um2``, ``mm2``.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ kibi- = 2**10 = Ki-
 mebi- = 2**20 = Mi-
 gibi- = 2**30 = Gi-
 second = [time] = s
+meter = [length] = m
 volt = [voltage] = V
 ampere = [current] = A
 kelvin = [temperature] = K
@@ -52,11 +53,14 @@ bps = bit / second
 """
 _NUMBER = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?"
 _QUANTITY = re.compile(rf"\s*({_NUMBER})\s*([^\s\d].*)?", re.DOTALL)
-_UNIT = re.compile(r"[A-Za-zµμΩτ]+(?:\s?[*/]\s?[A-Za-zµμΩτ]+){0,4}")
+_FACTOR = r"[A-Za-zµμΩτ]+[2²]?"
+_UNIT = re.compile(rf"{_FACTOR}(?:\s?[*/]\s?{_FACTOR}){{0,4}}")
+_SQUARE = re.compile(r"(?<=[A-Za-zµμΩτ])[2²]")
 _SHOWN_PREFIXES: tuple[tuple[str, float], ...] = (
     *(("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3), ("", 1.0)),
     *(("m", 1e-3), ("u", 1e-6), ("n", 1e-9), ("p", 1e-12), ("f", 1e-15), ("a", 1e-18)),
 )
+_AREAS = (("m2", 1.0), ("mm2", 1e-6), ("um2", 1e-12), ("nm2", 1e-18))
 _BINARY_PREFIXES = (("Gi", 2.0**30), ("Mi", 2.0**20), ("Ki", 2.0**10))
 _NOT_PREFIXED = ("tau",)
 
@@ -75,6 +79,10 @@ EXAMPLES = {
     "F": "1 nF",
     "K": "300 K",
     "FLOP/s": "19.5 TFLOP/s",
+    "m": "1 um",
+    "m2": "858 mm2",
+    "F/m": "0.2 fF/um",
+    "F/m2": "5 fF/um2",
 }
 
 
@@ -119,7 +127,8 @@ def _scale(unit: str) -> tuple[float, str]:
     if any(_is_symbol_with_plural(word) for word in re.findall(r"\w+", compact)):
         raise ValueError(unit)
     try:
-        base = (1 * _registry().parse_units(compact)).to_base_units()
+        powers = _SQUARE.sub("**2", compact)
+        base = (1 * _registry().parse_units(powers)).to_base_units()
     except Exception as error:  # pint raises many types for text that is no unit
         raise ValueError(unit) from error
     return float(base.magnitude), str(base.dimensionality)
@@ -204,6 +213,8 @@ def format_quantity(value: float, unit: str) -> str:
         for prefix, factor in _BINARY_PREFIXES:
             if value and value % factor == 0:
                 return f"{value / factor:.0f} {prefix}B"
+    if unit == "m2":
+        return _format_area(value)
     for prefix, factor in _SHOWN_PREFIXES if value and unit not in _NOT_PREFIXED else ():
         if factor <= abs(value) * (1 + 1e-12) < 1000 * factor:
             shown = f"{_multiply(value, 1 / factor):.15g}"
@@ -212,6 +223,15 @@ def format_quantity(value: float, unit: str) -> str:
                 return text
     shown = str(int(value)) if value == int(value) and abs(value) < 1e15 else repr(value)
     return f"{shown} {unit}"
+
+
+def _format_area(value: float) -> str:
+    """A square's prefix is squared; ``1 um2`` is 1e-12 m2."""
+    for area, factor in _AREAS if value else ():
+        text = f"{_multiply(value, 1 / factor):.15g} {area}"
+        if value >= factor and parse_quantity(text, "m2") == value:
+            return text
+    return f"{value!r} m2"
 
 
 def describe(value: object) -> str:

@@ -1,4 +1,4 @@
-"""Parts that nobody can build: converters beyond every published design.
+"""Parts that nobody can build: converters beyond the frontier of published designs.
 
 B. Murmann, ADC Performance Survey, rev. 2025-06 (725 designs): an effective number of bits (ENOB)
 of 15 ends at 40 MS/s (ISSCC 2024, 9.8); at 100 MS/s and more the best is 12.96. A converter's ENOB
@@ -13,6 +13,7 @@ from hybridsim.scenario.quantity import format_quantity
 from hybridsim.scenario.schema import Scenario
 
 _FASTEST_OF_15_HZ, _FAST_HZ, _BEST_WHEN_FAST = 40e6, 100e6, 12.96
+_SURVEY = "Murmann's survey, rev. 2025-06"
 
 
 def unbuildable_parts(scenario: Scenario) -> list[str]:
@@ -26,22 +27,40 @@ def unbuildable_parts(scenario: Scenario) -> list[str]:
 
 def unbuildable_adc(sheet: Datasheet) -> str | None:
     """Why no such ADC exists, or None; an ideal one, and a rate of 0 (no time), never do."""
-    bits, rate_hz = sheet.value("output_bits"), sheet.value("adc_rate_hz")
-    if exists(bits, rate_hz):
+    if _exists(sheet):
         return None
-    what = f"{bits:.0f}-bit ADCs" if bits else "ideal ADCs"
-    rate = f"at {format_quantity(rate_hz, 'Hz')}" if rate_hz else "that take no time"
     return (
-        f"{sheet.name}: {what} {rate}: no such part exists (Murmann's survey, rev. 2025-06: ENOB "
+        f"{sheet.name}: {_adcs(sheet)}: no such part exists ({_SURVEY}: ENOB "
         "15 ends at 40 MS/s, at 100 MS/s the best is 12.96)"
     )
 
 
+def adc_text(sheet: Datasheet) -> str:
+    """A datasheet's ADCs, and whether the survey has such a part."""
+    verdict = "exist" if _exists(sheet) else "do not exist"
+    return f"{_adcs(sheet)} {verdict} ({_SURVEY})"
+
+
+def _exists(sheet: Datasheet) -> bool:
+    return exists(sheet.value("output_bits"), sheet.value("adc_rate_hz"))
+
+
+def _adcs(sheet: Datasheet) -> str:
+    bits, rate_hz = sheet.value("output_bits"), sheet.value("adc_rate_hz")
+    what = f"{bits:.0f}-bit ADCs" if bits else "ideal ADCs"
+    return f"{what} at {format_quantity(rate_hz, 'Hz')}" if rate_hz else f"{what} that take no time"
+
+
 def exists(bits: float, rate_hz: float) -> bool:
     """Does the survey hold an ADC of at least this resolution and rate?"""
-    enob = bits - 1
-    if bits == 0:
-        return False
+    return bits != 0 and bits - 1 <= best_enob(rate_hz)
+
+
+def best_enob(rate_hz: float) -> float:
+    """The frontier: the largest ENOB of a published ADC of at least this rate; 0: of any.
+
+    Between 40 and 100 MS/s it lies below 15, and no whole number of bits is lost by taking 14.
+    """
     if rate_hz == 0 or rate_hz >= _FAST_HZ:
-        return enob <= _BEST_WHEN_FAST
-    return enob < 15 or (enob == 15 and rate_hz <= _FASTEST_OF_15_HZ)
+        return _BEST_WHEN_FAST
+    return 15.0 if rate_hz <= _FASTEST_OF_15_HZ else 14.0

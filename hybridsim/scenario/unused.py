@@ -35,6 +35,8 @@ def unused_fields(scenario: Scenario, timing_only: bool = False) -> list[str]:
     if isinstance(algorithm, Ngd) and algorithm.method != "cg":
         keys = ("iterations", "tolerance", "warm_start")
         found += [key for key in keys if _differs(algorithm, key)]
+    if isinstance(algorithm, Tngd | Ngd) and algorithm.curvature != "sampled_fisher":
+        found += ["fisher_samples"] if _differs(algorithm, "fisher_samples") else []
     if isinstance(algorithm, Kfac):
         found += list(_kfac(algorithm))
         if len(machine.expand().usable_gpus()) > 1 and _differs(algorithm, "pipelining"):
@@ -97,7 +99,7 @@ def _tngd(algorithm: Tngd) -> Iterator[str]:
     forced = algorithm.delay_tau is not None
     if algorithm.readout.samples == 1 and _differs(algorithm.readout, "spacing_tau"):
         yield "readout.spacing"
-    if algorithm.curvature == "empirical_fisher" and _differs(algorithm, "hessian_upload"):
+    if algorithm.curvature != "ggn" and _differs(algorithm, "hessian_upload"):
         yield "hessian_upload"
     if algorithm.mode == "asynchronous" and not forced and _differs(algorithm, "settle_tau"):
         yield "settle"
@@ -155,7 +157,8 @@ def _reads_the_gradient(algorithm: Tngd) -> bool:
     at_once = wait_tau == 0 and (
         algorithm.readout.samples == 1 or algorithm.readout.spacing_tau == 0
     )
-    return algorithm.mode == "asynchronous" and algorithm.state == "reset" and at_once
+    waits = algorithm.pipeline == "none"  # otherwise the clock runs on to the end of an upload
+    return waits and algorithm.mode == "asynchronous" and algorithm.state == "reset" and at_once
 
 
 def _buffering_matters(scenario: Scenario) -> bool:

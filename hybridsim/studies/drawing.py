@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pandas as pd
 
+from hybridsim.hardware.size import area_mm2, sizes_on
 from hybridsim.results.digest import canonical_json
 from hybridsim.simulate import run
 from hybridsim.studies.asked import Asked
@@ -44,6 +45,7 @@ _NUMBERS = (
     "run_joules",
     "step_seconds",
     "step_joules",
+    "area",
 )
 
 
@@ -74,8 +76,9 @@ class Draws(NamedTuple):
 class Drawn(NamedTuple):
     """What became of the draws of a job.
 
-    ``how``: ``retimed``, ``simulated`` or ``not evaluated``; ``numbers``: (draws, 6), as
-    ``seconds joules run_seconds run_joules step_seconds step_joules``, NaN where there are none.
+    ``how``: ``retimed``, ``simulated`` or ``not evaluated``; ``numbers``: (draws, 7), as
+    ``seconds joules run_seconds run_joules step_seconds step_joules area``, NaN where there are
+    none.
     """
 
     job: str
@@ -109,8 +112,10 @@ def draw(job: Draws, desk: Desk) -> Drawn:
             how.get(k, "simulated" if k in numbers else NOT_EVALUATED) for k in range(len(machines))
         ),
         tuple(
-            _numbers(job, steps, *numbers[k]) if k in numbers else nothing
-            for k in range(len(machines))
+            (*_numbers(job, steps, *numbers[k]), area_mm2(sizes_on(machine, recording.loads)))
+            if k in numbers
+            else nothing
+            for k, machine in enumerate(machines)
         ),
     )
 

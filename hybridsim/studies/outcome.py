@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from hybridsim.hardware.size import area_mm2
+from hybridsim.reports.buildability import buildability
 from hybridsim.results.keys import Bottleneck, Json, operation
 from hybridsim.results.read import Run
 from hybridsim.results.solves import solves
@@ -45,6 +47,8 @@ class Outcome(NamedTuple):
         mark: why the point is not to be trusted; empty: it is.
         bottleneck: part and operation that take most of the critical path.
         bottleneck_share: how much of it.
+        area: mm² of all SPUs together, as far as the run uses them.
+        buildability: what of them exists, and what nobody has built.
         unbuildable: parts that nobody can build today; empty: none.
         digest: of the run; empty where none was written.
         wall_s: host seconds that the point took.
@@ -71,6 +75,8 @@ class Outcome(NamedTuple):
     mark: str = ""
     bottleneck: str = ""
     bottleneck_share: float = NAN
+    area: float = NAN
+    buildability: str = ""
     unbuildable: str = ""
     digest: str = ""
     wall_s: float = NAN
@@ -93,7 +99,7 @@ def outcome_of(run: Run, gate: float) -> Outcome:
     answers = solves(run.steps)
     error = NAN if answers is None else answers.error
     needs_spu = load(run.scenario).training.algorithm.needs_spu
-    binds = summary["critical_path"].get("bottleneck")
+    binds, sizes = summary["critical_path"].get("bottleneck"), summary.get("sizes", [])
     return Outcome(
         status="ok",
         how=_HOW[summary["host"]["backend"]],
@@ -115,6 +121,8 @@ def outcome_of(run: Run, gate: float) -> Outcome:
         mark=mark(error, gate) if needs_spu else "",
         bottleneck=_bottleneck_text(binds),
         bottleneck_share=NAN if binds is None else binds["share"],
+        area=area_mm2(sizes),
+        buildability="; ".join(buildability(sizes)),
         unbuildable="; ".join(run.manifest.get("unbuildable") or ()),
         digest=run.manifest.get("digest", ""),
         wall_s=summary["host"]["wall_s"],

@@ -21,7 +21,8 @@ _ENERGIES = ("energy_j", "energy_low_j", "energy_high_j")
 ENERGY_COLUMNS = (*_KEY, *_ENERGIES)
 """Columns of the span table that the book reads."""
 
-_STRENGTH = ("assumed", "derived", "fitted", "public", "paper", "given")
+STRENGTH = ("assumed", "derived", "fitted", "public", "paper", "given")
+"""Statuses of constants, the weakest first."""
 
 
 class EnergyRow(NamedTuple):
@@ -90,7 +91,7 @@ class EnergyBook:
                 *line,
                 *_three(energy.tolist()),
                 "spans",
-                min(known[line], key=_STRENGTH.index, default=""),
+                min(known[line], key=STRENGTH.index, default=""),
             )
             for line, energy in sorted(energies.items(), key=lambda item: item[0])
         ]

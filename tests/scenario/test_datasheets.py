@@ -49,7 +49,10 @@ SHIPPED = {
         "nvlink-c2c",
         "ucie",
     },
-    "spu": {"rc-1us", "rc-100ns", "rc-10ns"},
+    "spu": {
+        *("rc-1us", "rc-100ns", "rc-10ns"),
+        *("paper", "reticle-1us", "board-8", "rram-16", "slow-write"),
+    },
 }
 # TFLOP/s: FP32, TF32, FP64, FP64 matrix, 16 bit; GB/s; GB; W at full load, W idle
 GPUS = {

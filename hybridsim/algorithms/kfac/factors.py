@@ -34,6 +34,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from hybridsim.algorithms.drawn_labels import generator_of, loss_gradients, random_numbers
 from hybridsim.algorithms.kfac.layers import (
     Layer,
     Sharing,
@@ -248,27 +249,10 @@ def _mc(task: Task, z: Tensor, draw: Draw, samples: int) -> Iterator[tuple[Tenso
     standard normals.
     """
     z = z.detach()
-    generator = torch.Generator("cpu" if z.is_meta else z.device).manual_seed(draw.seed)
-    mine = slice(draw.first, draw.first + len(z))
+    generator = generator_of(z, draw)
     p = z.softmax(dim=-1) if task.loss == "cross_entropy" else None
+    shape = z.shape if p is None else z.shape[:-1]
     for start in range(0, samples, _COLUMNS):
         number = min(_COLUMNS, samples - start)
-        whole = z.new_empty(number, draw.total, *z.shape[1 : -1 if p is not None else None])
-        if p is None:
-            seeds = whole.normal_(generator=generator)[:, mine] * (2 / task.outputs) ** 0.5
-        else:
-            labels = _labels(p, whole.uniform_(generator=generator)[:, mine])
-            seeds = p.expand(number, *p.shape).scatter_add(
-                -1, labels, -torch.ones_like(labels, dtype=p.dtype)
-            )
-        yield seeds, start + number == samples
-
-
-def _labels(p: Tensor, uniform: Tensor) -> Tensor:
-    """The labels (samples, b, ..., 1) at which the distribution functions of p (b, ..., d_z) pass
-    ``uniform``.
-    """
-    passed = p.cumsum(dim=-1)
-    sought = uniform.movedim(0, -1) * passed[..., -1:]
-    labels = torch.searchsorted(passed, sought.contiguous(), right=True)
-    return labels.clamp(max=p.shape[-1] - 1).movedim(-1, 0)[..., None]
+        numbers = random_numbers(task, shape, z, draw, number, generator)
+        yield loss_gradients(p, numbers), start + number == samples

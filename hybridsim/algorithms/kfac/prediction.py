@@ -41,7 +41,8 @@ class Predictor:
         if spu.name not in self._kinds:
             routes = self._routes(spu)
             paths = tuple((route.occupancy_ps(10**9), route.latency_ps) for route in routes)
-            form = (spu.sheet.numbers, spu.node.buffering, spu.number_bits, paths)
+            node = spu.node
+            form = (spu.sheet.numbers, node.buffering, node.imperfections, spu.number_bits, paths)
             self._kinds[spu.name] = self._numbers.setdefault(form, len(self._numbers))
         return self._kinds[spu.name]
 

@@ -15,13 +15,12 @@ from typing import Literal
 
 import simpy
 
+from hybridsim.algorithms.assumptions import analog_assumptions
 from hybridsim.algorithms.base import (
-    ANALOG_ASSUMPTIONS,
     Algorithm,
     Columns,
     Direction,
     Process,
-    ideal_bits,
 )
 from hybridsim.algorithms.group import Refs
 from hybridsim.algorithms.kfac import algebra
@@ -38,7 +37,6 @@ from hybridsim.algorithms.session import Session
 from hybridsim.hardware.gpu import Gpu
 from hybridsim.hardware.lane import Issuer, Label
 from hybridsim.operations.ref import Computation, Ref, Token
-from hybridsim.rng import Draw
 from hybridsim.scenario.machine import MachineSpec
 from hybridsim.scenario.settings.base import OptimizerSettings
 from hybridsim.scenario.settings.kfac import Kfac as Settings
@@ -102,13 +100,13 @@ class Kfac(Algorithm[Settings]):
         if not settings.thermodynamic:
             return found
         found += [
-            *ANALOG_ASSUMPTIONS,
+            *analog_assumptions(spec),
             "A factor is sent as its triangle, n (n + 1)/2 numbers, to every SPU that solves its "
             "columns, also over a shared wire; its damping and unit columns cost no transfer.",
         ]
         if settings.method == "noise":
             found.append("Samples of the noise are converted after the trajectory, not during it.")
-        return found + ideal_bits(spec)
+        return found
 
     @property
     def plan(self) -> object:
@@ -205,11 +203,9 @@ class Kfac(Algorithm[Settings]):
 
     def _draw(self, step: int, shard: int) -> Ref:
         """Where drawn labels come from: by seed and step, whichever GPU draws them."""
-        size = self.session.batch_size // self.group.size
         drawn = self.settings.fisher == "mc"
         seed = self.session.noise_seed("labels", step) if drawn else 0
-        draw = Draw(seed, size * shard, self.session.batch_size)
-        return self.session.backend.root(draw, "draw", *draw)
+        return self.session.draw(seed, (shard, self.group.size))
 
     def _bits(self, fresh: bool) -> int:
         """Size of what is averaged: the gradient, and factors as triangles."""

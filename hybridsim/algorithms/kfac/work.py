@@ -181,6 +181,7 @@ class SpuWork(Solving):
             drive = yield from spu.convert_input(
                 issuer, at.label("convert"), convert, (columns,), at.job.size, count
             )
+            drive = yield from spu.preset(issuer, at.label("discharge"), drive, at.job.size, count)
             spu.install(system, drive, self._nothing, at.job.load)
             state = yield from spu.settle(issuer, at.label("settle"), tau, relaxation, count)
             return (yield from self._read(at, spu, state, count, issuer))
@@ -238,7 +239,10 @@ class SpuWork(Solving):
         )
         tau = settings.settle_tau + (sampling.samples - 1) * sampling.spacing_tau
         with (yield from spu.integrators.hold(issuer)):
-            spu.install(system, self._nothing, self._nothing, at.job.load)
+            nothing = yield from spu.preset(
+                issuer, at.label("discharge"), self._nothing, at.job.size
+            )
+            spu.install(system, nothing, self._nothing, at.job.load)
             state = yield from spu.settle(issuer, at.label("settle"), tau, relaxation)
             return (yield from self._read(at, spu, state, sampling.samples, issuer))
 

@@ -14,8 +14,8 @@ _BLOCK = 1 << 18  # elements of J raised to float64 at once
 
 
 def natural_gradient(lin: Linearization, *, damping: float) -> Tensor:
-    """Solve (J̃ᵀJ̃ + λI) x = g exactly: x = J̃ᵀ (J̃J̃ᵀ + λI)⁻¹ β, (N,) float64, with g = J̃ᵀβ
-    (Woodbury).
+    """Solve (J̃ᵀJ̃ + λI) x = g exactly: x = J̃ᵀ (J̃J̃ᵀ + λI)⁻¹ β, (N,) float64, with g = J̃ᵀβ; with
+    drawn labels x = (g - J̃ᵀ (J̃J̃ᵀ + λI)⁻¹ J̃ g)/λ (Woodbury).
 
     Cost: 2 N r² + r³; the ideal loss Hessian, nothing rounded.
     """
@@ -24,10 +24,13 @@ def natural_gradient(lin: Linearization, *, damping: float) -> Tensor:
     gram = _gram(lin.jacobian)
     kernel = _rooted(root, _rooted(root, gram).T) / size
     identity = torch.eye(len(kernel), dtype=kernel.dtype, device=kernel.device)
+    if lin.drawn:
+        beta = _times(lin.jacobian, lin.gradient.double()) / size**0.5
     # A diagnostic must not end a run: a singular or non-finite kernel gives NaN.
     weights, info = torch.linalg.solve_ex(kernel + damping * identity, beta)
     weights = torch.where(info == 0, weights, torch.nan)
-    return _transposed_times(lin.jacobian, _unrooted(root, weights) / size**0.5)
+    found = _transposed_times(lin.jacobian, _unrooted(root, weights) / size**0.5)
+    return (lin.gradient.double() - found) / damping if lin.drawn else found
 
 
 def fidelity(lin: Linearization, answer: Tensor, *, damping: float) -> Outcome:
@@ -56,6 +59,13 @@ def _gram(jacobian: Tensor) -> Tensor:
     for part in _blocks(jacobian):
         block = jacobian[:, part].double()
         total.addmm_(block, block.T)
+    return total
+
+
+def _times(jacobian: Tensor, vector: Tensor) -> Tensor:
+    total = vector.new_zeros(len(jacobian))
+    for part in _blocks(jacobian):
+        total.addmv_(jacobian[:, part].double(), vector[part])
     return total
 
 

@@ -29,10 +29,12 @@ class Linearization(NamedTuple):
             of loss term i; the terms of one example follow one another. ``empirical_fisher``: the
             examples' own loss gradients, r = b.
         hessian: (b T, d_z, d_z) in theta's type, Hessian of each loss term in its outputs; None for
-            the Fisher.
+            the Fisher; ``sampled_fisher``: see there.
         gradient: (N,) in theta's type, of the mean loss.
         residual: float64 (b T, d_z), each loss term's gradient in the outputs.
         probabilities: float64 (b T, d_z), softmax of the outputs; None for ``mse``.
+        drawn: the rows of J are loss gradients at drawn labels, and the gradient is none of their
+            combinations.
     """
 
     jacobian: Tensor
@@ -40,10 +42,11 @@ class Linearization(NamedTuple):
     gradient: Tensor
     residual: Tensor
     probabilities: Tensor | None
+    drawn: bool = False
 
     @property
     def size(self) -> int:
-        """What the curvature is a mean over: b T loss terms, or b examples for the Fisher."""
+        """What the curvature is a mean over: b T loss terms, or the rows of J for the Fisher."""
         return len(self.jacobian) if self.hessian is None else len(self.residual)
 
 
@@ -116,7 +119,8 @@ def range_coordinates(
     circuit's exact transition needs no difference of nearly equal numbers. Softmax: root S =
     diag(√p) - p√pᵀ, β = (p - y)/√(p b T), with p raised to 1e-16 in both, which moves the Hessian
     by at most that.
-    mse: √(2/d_z) I. Fisher: no root, β = 1/√b.
+    mse: √(2/d_z) I. Fisher: no root, β = 1/√b; with drawn labels β = 0, all of the gradient is
+    out of range.
 
     Args:
         lin: the linearization.
@@ -129,7 +133,7 @@ def range_coordinates(
     """
     size = lin.size
     if lin.hessian is None:
-        return None, lin.residual.new_full((size,), size**-0.5)
+        return None, lin.residual.new_full((size,), 0.0 if lin.drawn else size**-0.5)
     if hessian is not None:
         root, beta = _eigen_root(hessian.double(), lin.residual)
     else:
@@ -154,7 +158,7 @@ def hessian_root(residual: Tensor, probabilities: Tensor | None) -> Tensor:
 def out_of_range(lin: Linearization, root: Tensor | None, beta: Tensor) -> Tensor:
     """Jᵀ(residual - √(b T) root β)/(b T) (N,): the part of the gradient that J̃ᵀβ misses."""
     if root is None:
-        return torch.zeros_like(lin.gradient)
+        return lin.gradient if lin.drawn else torch.zeros_like(lin.gradient)
     size = len(lin.residual)
     reached = (root @ beta.reshape(size, -1, 1)).squeeze(-1) * size**0.5
     rest = (lin.residual - reached) / size

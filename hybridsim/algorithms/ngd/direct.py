@@ -27,7 +27,8 @@ def cholesky(lin: Linearization, damping: Tensor) -> Outcome:
 def woodbury(lin: Linearization, damping: Tensor) -> Outcome:
     """Solve it as x = (g - J̃ᵀ (J̃J̃ᵀ + λI)⁻¹ J̃ g)/λ (N,): Woodbury's identity (Ren & Goldfarb 2019).
 
-    Cost: O(r² N + r³) with r = b T d_z rows (``ggn``), or b (``empirical_fisher``). The difference
+    Cost: O(r² N + r³) with r = b T d_z rows (``ggn``), or b (``empirical_fisher``), b S
+    (``sampled_fisher``). The difference
     loses about (s + λ)/λ of the precision, s the eigenvalue of A along g.
 
     Raises:

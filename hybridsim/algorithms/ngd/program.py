@@ -21,7 +21,7 @@ import torch
 
 from hybridsim.algorithms.base import Algorithm, Columns, Direction, Process
 from hybridsim.algorithms.first_order.gradient import gradient
-from hybridsim.algorithms.natural_gradient.linearization import linearize
+from hybridsim.algorithms.natural_gradient.linearizer import Linearizer
 from hybridsim.algorithms.ngd import conjugate_gradients, direct
 from hybridsim.algorithms.ngd.damping import adapt
 from hybridsim.algorithms.session import Session
@@ -47,7 +47,7 @@ class Ngd(Algorithm[Settings]):
         settings, dtype = self.settings, session.task.dtype
         self.gpu, self.issuer = self.group.gpus[0], self.group.issuers[0]
         curvature = {"curvature": settings.curvature}
-        self.linearize = Computation(linearize, **curvature)
+        self.linearizer = Linearizer(session, settings.curvature, settings.fisher_samples)
         self.resume = Computation(conjugate_gradients.resume, **curvature)
         self.iterate = Computation(conjugate_gradients.iterate, **curvature)
         damping = torch.tensor(settings.damping, dtype=dtype, device=session.theta.value.device)
@@ -97,7 +97,8 @@ class Ngd(Algorithm[Settings]):
         self.before = self.theta[0]
         if self.settings.method == "cg":
             return (yield from self._iterative(step))
-        linear = yield from self._execute("linearize", step, self.linearize, *self._operands(step))
+        operands = self.linearizer.operands(step, self.theta[0])
+        linear = yield from self._execute("linearize", step, self.linearizer.computation, *operands)
         self.session.check_loss(step, linear)
         computation = DIRECT[self.settings.method]
         answer = yield from self._execute("solve", step, computation, linear, self.damping)

@@ -5,33 +5,43 @@ I)⁻¹ g``; the GPU reads the state and updates. Synchronous: the SPU is held f
 next start. Asynchronous: it relaxes without pause, and the delay between a reading and the upload
 that answers it emerges from GPU and link times, or is forced.
 
+``pipeline: upload``: reading and linearization go on while the upload before is in flight, so that
+GPU, link and SPU work at once. Reading k is of system k - 1, at least ``wait`` after that was put
+in force; system k is put in force when it is there and reading k has been taken; one upload is in
+flight at a time. With T_g from a reading to the packed system, T_u of the upload and w of the wait
+a step takes max(T_g, T_u, w, (T_g + T_u + w)/2) in place of T_g + T_u + w: a wait of T_u - T_g is
+free. Directions are one update staler.
+
 Two columns of the learning curve tell how old a direction is. ``staleness_steps``: the updates
 between the parameters whose system the state last relaxed for (by any time at all; a reset state is
 as fresh as its gradient) and those that it moves, on average over the readings of a step.
 ``delay_ps``: clock time from the first reading of a step to the instant at which the system that
-answers it is in force; 0 where the SPU is held meanwhile, nothing at the last step. A forced delay
-is analog time from the first reading on; the clock shows more where GPU and link take longer or
-readings are converted, the state being held meanwhile.
+answers it is in force; 0 where the SPU is held meanwhile, nothing at the last step (pipelined: of
+the reading of the step before, so nothing at the first). A forced delay is analog time from the
+first reading on; the clock shows more where GPU and link take longer or readings are converted, the
+state being held meanwhile.
 """
 
 from __future__ import annotations
 
+import simpy
+
+from hybridsim.algorithms.assumptions import analog_assumptions
 from hybridsim.algorithms.base import (
-    ANALOG_ASSUMPTIONS,
     Columns,
     Direction,
     Process,
-    ideal_bits,
 )
 from hybridsim.algorithms.natural_gradient.exact import fidelity
-from hybridsim.algorithms.natural_gradient.linearization import linearize
+from hybridsim.algorithms.natural_gradient.linearizer import Linearizer
 from hybridsim.algorithms.session import Session
 from hybridsim.algorithms.tngd import device
 from hybridsim.algorithms.tngd.solving import Solving
 from hybridsim.circuits import low_rank
 from hybridsim.circuits.base import Array, Load, rectangle
 from hybridsim.errors import InputError
-from hybridsim.hardware.lane import Label
+from hybridsim.hardware.gpu import Gpu
+from hybridsim.hardware.lane import Issuer, Label
 from hybridsim.hardware.link import Message
 from hybridsim.operations.ref import Computation, Ref, Token
 from hybridsim.scenario.machine import MachineSpec
@@ -55,18 +65,31 @@ class Tngd(Solving):
         settings, node = self.settings, self.spu.node
         self.asynchronous = settings.mode == "asynchronous"
         self._check_delay()
-        exact = node.input_bits is None and node.bias_bits is None
-        self.linearize = Computation(linearize, curvature=settings.curvature)
+        self._check_buffers()
+        drawn = settings.curvature == "sampled_fisher"  # the gradient lies outside of the range
+        exact = node.input_bits is None and node.bias_bits is None and not drawn
+        # An ideal device is no setting: its keys are those of a computation that knows none.
+        built = {} if self.spu.device.ideal else {"device": self.spu.device}
+        written = {"age_tau": settings.settle_tau} if self.spu.device.drift > 0 else {}
+        self.charge = {"charge": True} if "load_current" in node.imperfections else {}
+        self.linearizer = Linearizer(session, settings.curvature, settings.fisher_samples)
+        if settings.rounding == "stochastic" and settings.jacobian_upload == "twice":
+            written["apart"] = True
         self.upload = Computation(
-            device.upload, damping=settings.damping, input_bits=node.input_bits
+            device.upload, damping=settings.damping, input_bits=node.input_bits, **built, **written
         )
-        self.drive = Computation(device.drive, bias_bits=node.bias_bits, exact=exact)
+        self.drive = Computation(device.drive, bias_bits=node.bias_bits, exact=exact, **built)
         self.carry = Computation(device.carry)
-        self.read = Computation(device.read, output_bits=node.output_bits)
+        self.read = Computation(device.read, output_bits=node.output_bits, **built)
         self.mean = Computation(device.mean)
         self.fidelity = Computation(fidelity, damping=settings.damping)
         self.asked: Ref  # the linearization that the SPU was last given
-        self.read_ps = 0
+        self.sent: Ref  # the same, once it has arrived
+        self.read_ps = self.switched_ps = 0
+        self.sender = Issuer()  # the thread of an upload in flight
+        self.upload_in_flight: simpy.Process | None = None
+        self.in_flight_bytes = self._packed_bytes() if settings.pipeline == "upload" else 0
+        self.read_taken: simpy.Event | None = None  # the step's state may change from then on
         self.in_force = self.relaxed_for = 0  # updates before the parameters of these systems
         self.ages: list[int] = []  # of the readings of a step, in updates
         self.members: list[Solving] = [self]
@@ -81,16 +104,23 @@ class Tngd(Solving):
     @classmethod
     def assumptions(cls, settings: Settings, spec: MachineSpec, task: Task) -> list[str]:
         """Those of every algorithm, and of the analog part."""
-        return [
-            *super().assumptions(settings, spec, task),
-            *ANALOG_ASSUMPTIONS,
-            *ideal_bits(spec),
-        ]
+        return [*super().assumptions(settings, spec, task), *analog_assumptions(spec)]
 
     @classmethod
     def assumptions_of_gpus(cls, gpus: int) -> list[str]:
         """Only the first is used."""
         return ["TNGD computes on the first GPU; the others draw idle power."]
+
+    def resident_bytes(self, gpu: Gpu) -> int:
+        """With what is packed and still on its way while the next system is made."""
+        return super().resident_bytes(gpu) + self.in_flight_bytes
+
+    def _packed_bytes(self) -> int:
+        """Memory of a system as it is sent, from shapes alone."""
+        computation, args = self.linearizer.computation, self.linearizer.operands(1, self.theta[0])
+        shapes = Ref(self.session.backend.work(computation, args)[1], b"")
+        sending = self._sending(self._load(shapes))
+        return -(-sum(min(a.sent, a.entries) * bits for a, bits in sending) // 8)
 
     def _check_delay(self) -> None:
         delay_tau, spread_tau = self.settings.delay_tau, self._spread_tau()
@@ -98,6 +128,15 @@ class Tngd(Solving):
             raise InputError(
                 f"training.algorithm.delay: expected at least the {spread_tau:g} tau over which "
                 f"the readings are spread, got {delay_tau:g} tau"
+            )
+
+    def _check_buffers(self) -> None:
+        buffering = self.spu.node.buffering
+        if self.settings.pipeline == "upload" and buffering != "double":
+            raise InputError(
+                "training.algorithm.pipeline: upload: expected a double-buffered SPU (the state "
+                f"relaxes while the next system is written), got {self.spu.name} with "
+                f"'{buffering}'"
             )
 
     # ---------------------------------------------------------------- steps
@@ -128,6 +167,8 @@ class Tngd(Solving):
             return {}
         if step < self.session.steps:
             self.asked = yield from self._linearize(step + 1)
+            if self.settings.pipeline == "upload":
+                return {"delay_ps": (yield from self._answer_in_flight(step))}
             yield from self._answer(step)
             return {"delay_ps": self.session.now_ps() - self.read_ps}
         if self.settings.delay_tau is None:
@@ -138,7 +179,7 @@ class Tngd(Solving):
         """Let the SPU relax until it is read."""
         wait_tau, spu = self._wait_tau(), self.spu
         assert spu.system is not None, "installed before the first step"
-        pause_ps = spu.duration_ps(wait_tau)
+        pause_ps = self.switched_ps + spu.duration_ps(wait_tau) - self.session.now_ps()
         yield from self.machine.pause(
             self.issuer, Label("wait", step), spu.name, pause_ps, spu.system
         )
@@ -149,10 +190,9 @@ class Tngd(Solving):
     # ---------------------------------------------------------------- phases
 
     def _linearize(self, step: int) -> Process[Ref]:
-        args = (self.session.task_ref, self.theta[0], self.session.batch(step))
-        result = yield from self.gpu.execute(
-            self.issuer, Label("linearize", step), self.linearize, args
-        )
+        label, args = Label("linearize", step), self.linearizer.operands(step, self.theta[0])
+        computation = self.linearizer.computation
+        result = yield from self.gpu.execute(self.issuer, label, computation, args)
         self.session.check_loss(step, result)
         return result
 
@@ -172,7 +212,25 @@ class Tngd(Solving):
         """See ``Solving``."""
         if packed is None:
             packed = yield from self._pack(step)
-        self._switch(step, *(yield from self._pose(step, packed)))
+        first = self.spu.state is None
+        self._switch(step, *(yield from self._pose(step, packed, self.issuer)))
+        if first and self.spu.device.headroom > 0:
+            yield from self._find_ranges(step)
+
+    def _find_ranges(self, step: int) -> Process[None]:
+        """A device that has seen nothing settles once only to show how large its signals are.
+
+        Its gains are then set and it starts again.
+        """
+        spu, load, tau = self.spu, self.spu.load, self.settings.settle_tau
+        relaxation = self._relaxation(tau, step, "ranging")
+        seen = yield from spu.settle(self.issuer, Label("find ranges", step), tau, relaxation)
+        system = yield from spu.program(
+            self.issuer, Label("set gains", step), self.upload, (self.sent, seen), Load()
+        )
+        drive = yield from self._convert(step, system, load, self.issuer)
+        spu.state = None
+        self._switch(step, system, drive, load)
 
     def _sending(self, load: Load) -> list[tuple[Array, int]]:
         """The arrays that are sent, with the bits of their numbers."""
@@ -188,7 +246,7 @@ class Tngd(Solving):
         )
         return packed
 
-    def _pose(self, step: int, packed: Ref) -> Process[tuple[Ref, Ref, Load]]:
+    def _pose(self, step: int, packed: Ref, issuer: Issuer) -> Process[tuple[Ref, Ref, Load]]:
         """Send the arrays back to back, write the resistors, convert the drive."""
         spu, load = self.spu, self._load(packed)
         messages = [
@@ -196,15 +254,20 @@ class Tngd(Solving):
             for array, bits in self._sending(load)
         ]
         route = self.machine.route(self.gpu.name, spu.name)
-        sent = yield from route.transfer(self.issuer, messages, packed)
-        system = yield from spu.program(
-            self.issuer, Label("program", step), self.upload, (sent,), load
-        )
+        self.sent = yield from route.transfer(issuer, messages, packed)
+        past = (spu.state,) if spu.device.headroom > 0 and spu.state is not None else ()
+        args = (self.sent, *past)
+        system = yield from spu.program(issuer, Label("program", step), self.upload, args, load)
+        return system, (yield from self._convert(step, system, load, issuer)), load
+
+    def _convert(self, step: int, system: Ref, load: Load, issuer: Issuer) -> Process[Ref]:
+        """The gradient through the DAC, and onto the cells where they start from it."""
+        spu, args = self.spu, (system, self.sent)
         label = Label("convert gradient", step)
-        drive = yield from spu.convert_input(
-            self.issuer, label, self.drive, (system, sent), load.cells
-        )
-        return system, drive, load
+        drive = yield from spu.convert_input(issuer, label, self.drive, args, load.cells)
+        if self._starts_anew():
+            drive = yield from spu.preset(issuer, Label("preset", step), drive, load.cells)
+        return drive
 
     def _answer(self, step: int) -> Process[None]:
         """Upload while the SPU goes on (held meanwhile without a second buffer); switch over."""
@@ -212,7 +275,7 @@ class Tngd(Solving):
         packed = yield from self._pack(step + 1)
         if delay is None and spu.node.buffering == "single":
             self._relax(step, "until held", None)
-        system, drive, load = yield from self._pose(step + 1, packed)
+        system, drive, load = yield from self._pose(step + 1, packed, self.issuer)
         if delay is not None:
             left_tau = delay - self._spread_tau()
             left_ps = spu.since_ps + spu.duration_ps(left_tau) - self.session.now_ps()
@@ -224,19 +287,50 @@ class Tngd(Solving):
             self._relax(step, "until switched", None)
         self._switch(step + 1, system, drive, load)
 
+    def _answer_in_flight(self, step: int) -> Process[int | None]:
+        """Hand a new system to the link once the upload before is in force; returns how long that
+        one was on its way since its reading.
+        """
+        packed, before = (yield from self._pack(step + 1)), self.upload_in_flight
+        delay_ps, ready_ps = None, self.session.now_ps()
+        if before is not None:
+            delay_ps = yield before
+            if self.session.now_ps() > ready_ps:
+                self.issuer.last = self.sender.last
+        self.read_taken = self.env.event()
+        replacing = self._replace(step + 1, packed, self.read_taken, self.read_ps)
+        self.upload_in_flight = self.env.process(replacing)
+        return delay_ps
+
+    def _replace(
+        self, step: int, packed: Ref, read_taken: simpy.Event, since_ps: int
+    ) -> Process[int]:
+        """Upload the system of a step and put it in force when its step has read the one before."""
+        system, drive, load = yield from self._pose(step, packed, self.sender)
+        yield read_taken
+        self._relax(step - 1, "until switched", None)
+        self._switch(step, system, drive, load)
+        return self.session.now_ps() - since_ps
+
     def _switch(self, step: int, system: Ref, drive: Ref, load: Load) -> None:
         """Put the system of a step in force."""
-        starts = self.settings.state == "reset" or self.spu.system is None
+        starts = self._starts_anew()
         self.spu.install(system, drive, self._start_state(system, drive), load)
-        self.in_force = step - 1
+        self.in_force, self.switched_ps = step - 1, self.session.now_ps()
         if starts:
             self.relaxed_for = self.in_force
+
+    def _starts_anew(self) -> bool:
+        """The next system starts from the gradient, not from what the nodes hold."""
+        spu = self.spu
+        return self.settings.state == "reset" or spu.state is None or spu.system is None
 
     def _start_state(self, system: Ref, drive: Ref) -> Ref:
         """The state that a new system starts from: the gradient, or what the nodes hold."""
         spu = self.spu
-        if self.settings.state == "reset" or spu.state is None or spu.system is None:
+        if self._starts_anew():
             return drive
+        assert spu.state is not None and spu.system is not None
         args = (spu.system, spu.state, system)
         carried = self.session.backend.evaluate(self.carry, args, exact=True)
         return Ref(carried.value, carried.key, spu.state.spans, carried.facts)
@@ -263,9 +357,9 @@ class Tngd(Solving):
 
     def _relaxation(self, tau: float, step: int, phase: str) -> Computation:
         kappa0 = self.settings.noise
-        address = (step, self.solve + phase)
-        seed = self.session.noise_seed("relaxation", *address) if kappa0 > 0 else 0
-        return Computation(device.settle, tau=tau, kappa0=kappa0, noise_seed=seed)
+        noisy, address = kappa0 > 0 or self.spu.device.thermal > 0, (step, self.solve + phase)
+        seed = self.session.noise_seed("relaxation", *address) if noisy else 0
+        return Computation(device.settle, tau=tau, kappa0=kappa0, noise_seed=seed, **self.charge)
 
     def _read(self, step: int) -> Process[Ref]:
         """Measure, once or as the mean of several readings, and send the result to the GPU."""
@@ -274,6 +368,8 @@ class Tngd(Solving):
         for index in range(1, samples):
             yield from self._space(step, index)
             readings.append((yield from self._measure(step)))
+        if self.read_taken is not None:
+            self.read_taken.succeed()
         result = readings[0]
         if len(readings) > 1:
             shape = self.theta[0].value
@@ -312,9 +408,13 @@ class Tngd(Solving):
         assert spu.system is not None and spu.state is not None, "installed before it is read"
         args, label, shape = (spu.system, spu.state), Label("measure", step), self.theta[0].value
         self.ages.append(step - 1 - self.relaxed_for)
-        return (
-            yield from spu.measure(self.issuer, label, self.read, args, self._size(), shape=shape)
+        reading = yield from spu.measure(
+            self.issuer, label, self.read, args, self._size(), shape=shape
         )
+        if reading.facts.get("retaken"):  # on another range: the numbers are already the second's
+            again, size = Label("measure again", step), self._size()
+            reading = yield from spu.measure(self.issuer, again, self.read, args, size, shape=shape)
+        return reading
 
     def _wait_tau(self) -> float:
         """Time between a switch and the next reading.

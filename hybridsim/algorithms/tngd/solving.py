@@ -140,8 +140,8 @@ class Solving(Algorithm[Settings]):
         found = []
         for programme in range(self.settings.programmes):
             self._round(step, programme)
-            yield from self._give(step, packed)
             self._enter(programme)
+            yield from self._give(step, packed)
             answer = yield from self._settled(step)
             found.append((yield from self._refined(step, programme, answer)))
         return found
@@ -239,6 +239,7 @@ class Solving(Algorithm[Settings]):
             (system, self.asked, sent),
             load.cells,
         )
+        drive = yield from spu.preset(self.issuer, Label("discharge", step), drive, load.cells)
         rest = self.session.backend.evaluate(_REST, (system,), exact=True)
         spu.install(system, drive, rest, load)
 

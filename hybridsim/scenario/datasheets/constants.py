@@ -30,6 +30,7 @@ class ConstantSpec:
         resolution: a number of bits, 0: ideal.
         energy: sets energies, so that its range is part of their bands.
         numeric_with: imperfections under which it changes numbers that are computed.
+        area: sets sizes, and neither time nor energy nor numbers.
     """
 
     name: str
@@ -42,6 +43,7 @@ class ConstantSpec:
     resolution: bool = False
     energy: bool = False
     numeric_with: tuple[str, ...] = ()
+    area: bool = False
 
     def range_text(self) -> str:
         """The valid range in words."""
@@ -266,6 +268,20 @@ _IMPERFECTIONS = (
         numeric_with=("drift",),
     ),
 )
+_AREA = tuple(
+    _C(f"{key}_{suffix}", key, unit, meaning, key in ("capacitor_density", "wire_pitch"), area=True)
+    for key, suffix, unit, meaning in (
+        ("capacitor_density", "f_per_m2", "F/m2", "capacitance on an area"),
+        ("resistor_area", "m2", "m2", "of a programmable resistor, with what holds its bits"),
+        ("amplifier_area", "m2", "m2", "of an amplifier"),
+        ("dac_area", "m2", "m2", "of an input converter"),
+        ("adc_area", "m2", "m2", "of an output converter"),
+        ("wire_pitch", "m", "m", "of neighbouring lines, which are half as wide"),
+        ("wire_sheet_resistance", "ohm", "ohm", "of a square of a line"),
+        ("wire_capacitance", "f_per_m", "F/m", "of a line, by length"),
+        ("reticle", "m2", "m2", "largest field of one exposure; 0: not a chip"),
+    )
+)
 _SPU = (
     _C("cells", "cells", "", "state variables it can hold", positive=True, whole=True),
     _C("resistors", "resistors", "", "programmable resistors it has", positive=True, whole=True),
@@ -348,6 +364,7 @@ _SPU = (
         numeric_with=("conductances",),
     ),
     *_IMPERFECTIONS,
+    *_AREA,
     *(
         _C(
             name,

@@ -21,7 +21,7 @@ from hybridsim.scenario.document import BAD, DocumentError, Node, ascii_path, pa
 from hybridsim.scenario.nearest import one_of
 from hybridsim.scenario.quantity import QuantityError, describe, format_quantity, parse_quantity
 
-_SHEET_KEYS = ("kind", "description", "extends", "checked", "constants")
+_SHEET_KEYS = (*("kind", "description", "extends", "technology", "built", "checked", "constants"),)
 _CONSTANT_KEYS = ("value", "low", "high", "status", "source")
 
 
@@ -139,9 +139,9 @@ def read_datasheet(kind: PartKind, path: Path) -> tuple[Datasheet, dict[Path, st
         InputError: every problem found.
     """
     reader = _Reader()
-    constants, root, checked = _read_chain(reader, kind, path, ())
+    constants, root, words = _read_chain(reader, kind, path, ())
     if kind == "gpu":
-        host, *_ = _read_chain(reader, "host", part_path("host", DEFAULT_HOST), ())
+        host, _, _ = _read_chain(reader, "host", part_path("host", DEFAULT_HOST), ())
         constants = {**host, **constants}
     if not reader.problems:
         for key, spec in specs_by_key(kind).items():
@@ -152,8 +152,8 @@ def read_datasheet(kind: PartKind, path: Path) -> tuple[Datasheet, dict[Path, st
     if reader.problems:
         raise InputError(reader.problems)
     description = root.value.get("description")
-    words = str(description.value) if description else ""
-    return Datasheet(kind, path.stem, constants, words, checked), reader.files
+    text = str(description.value) if description else ""
+    return Datasheet(kind, path.stem, constants, text, **words), reader.files
 
 
 def _check_power(reader: _Reader, root: Node, tdp: Constant, idle: Constant) -> None:
@@ -171,23 +171,27 @@ def _check_power(reader: _Reader, root: Node, tdp: Constant, idle: Constant) -> 
 
 def _read_chain(
     reader: _Reader, kind: PartKind, path: Path, seen: tuple[str, ...]
-) -> tuple[dict[str, Constant], Node, str]:
-    """Constants, the file itself, and what its errors against measurements are said to be."""
+) -> tuple[dict[str, Constant], Node, dict[str, str]]:
+    """Constants, the file itself, and what is said of the part beside them.
+
+    ``built`` is said of one part and not of those that extend it; ``technology`` is.
+    """
     root = _parse(reader, path)
-    inherited, checked = dict[str, Constant](), ""
+    inherited, words = dict[str, Constant](), dict[str, str]()
     reader.keys(root, "", _SHEET_KEYS)
     _check_head(reader, root, kind)
     parent = root.value.get("extends")
     if parent is not None:
         target = _parent(reader, kind, parent, path, (*seen, os.path.realpath(path)))
-        inherited, _, checked = _read_chain(reader, kind, target, (*seen, os.path.realpath(path)))
+        inherited, _, words = _read_chain(reader, kind, target, (*seen, os.path.realpath(path)))
     constants = reader.child(root, "constants", "", "a map of constants")
     own = {} if constants is None else reader.constants(constants, kind, "constants")
     if any(inherited[name].status == "fitted" for name in own if name in inherited):
-        checked = ""  # said of other values
-    if "checked" in root.value:
-        checked = reader.text(root, "checked", "", None)
-    return {**inherited, **own}, root, checked
+        words.pop("checked", None)  # said of other values
+    words.pop("built", None)
+    said = (key for key in ("technology", "built", "checked") if key in root.value)
+    words |= {key: reader.text(root, key, "", None) for key in said}
+    return {**inherited, **own}, root, words
 
 
 def _check_head(reader: _Reader, root: Node, kind: PartKind) -> None:

@@ -43,8 +43,16 @@ class Constant:
 
 @dataclass(frozen=True)
 class Datasheet:
-    """A part's constants by SI name, e.g. ``capacitance_f``; ``checked``: how far its times are
-    from measurements, in words.
+    """A part's constants by SI name, e.g. ``capacitance_f``.
+
+    Attributes:
+        kind: of part.
+        name: the file's.
+        constants: by SI name.
+        description: in a line.
+        checked: how far its times are from measurements, in words.
+        technology: what it is made in, in words.
+        built: who has built it, with the reference; empty: nobody is known to have.
     """
 
     kind: str
@@ -52,6 +60,8 @@ class Datasheet:
     constants: Mapping[str, Constant]
     description: str = ""
     checked: str = ""
+    technology: str = ""
+    built: str = ""
 
     def value(self, name: str) -> float:
         """Nominal value."""
@@ -198,6 +208,12 @@ def load_constant_set(name: str) -> Mapping[PartKind, Mapping[str, Constant]]:
     from hybridsim.scenario.datasheets.reading import read_constant_set
 
     return read_constant_set(parts_folder() / "constants" / f"{name}.yaml")
+
+
+def words_of(sheet: Datasheet) -> dict[str, str]:
+    """What is said of a part beside its constants."""
+    found = {key: getattr(sheet, key) for key in ("description", "technology", "built", "checked")}
+    return {key: text for key, text in found.items() if text}
 
 
 def list_parts() -> list[dict[str, Any]]:  # Any: texts and counts

@@ -24,6 +24,16 @@ Noise = Annotated[
     float,
     Field(ge=0, description="injected noise kappa0: the stationary covariance is kappa0 A^-1"),
 ]
+Curvature = Literal["ggn", "empirical_fisher", "sampled_fisher"]
+FisherSamples = Annotated[
+    int,
+    Field(
+        ge=1,
+        le=10_000,
+        description="labels drawn for each loss term, under curvature: sampled_fisher; b times as "
+        "many rows",
+    ),
+]
 Damping = Annotated[float, Field(gt=0, description="lambda, added to the curvature")]
 
 

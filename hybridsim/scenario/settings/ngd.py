@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from hybridsim.scenario.fields import Strict
-from hybridsim.scenario.settings.base import AlgorithmSettings, Damping, LearningRate
+from hybridsim.scenario.fields import Complaint, Strict, complain
+from hybridsim.scenario.settings.base import (
+    AlgorithmSettings,
+    Curvature,
+    Damping,
+    FisherSamples,
+    LearningRate,
+)
 
 if TYPE_CHECKING:  # the package resolves it, once every optimizer is found
     from hybridsim.scenario.settings.base import Update
@@ -42,7 +48,8 @@ class Ngd(AlgorithmSettings):
         description="cholesky: A (N, N) is formed and factorised; cg: conjugate gradients, A only "
         "as products with vectors; woodbury: the system of J's rows",
     )
-    curvature: Literal["ggn", "empirical_fisher"] = Field("ggn", description="what A is")
+    curvature: Curvature = Field("ggn", description="what A is")
+    fisher_samples: FisherSamples = 1
     iterations: int = Field(
         50, ge=1, le=1_000_000, description="most iterations of a solve, under method: cg"
     )
@@ -61,6 +68,16 @@ class Ngd(AlgorithmSettings):
         validate_default=True,
         description="the optimizer that takes the natural gradient for the gradient",
     )
+
+    @model_validator(mode="after")
+    def _formed_rows(self) -> Ngd:
+        """Drawn rows are formed: there are no products with the curvature of drawn labels."""
+        if self.curvature == "sampled_fisher" and self.method == "cg":
+            complain([Complaint(("method",), "cholesky or woodbury (sampled_fisher)", "'cg'")])
+        if self.curvature == "sampled_fisher" and self.levenberg_marquardt is not None:
+            expected = "none under curvature: sampled_fisher"
+            complain([Complaint(("levenberg_marquardt",), expected, "one")])
+        return self
 
     @property
     def one_gpu(self) -> bool:

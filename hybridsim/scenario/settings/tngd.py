@@ -9,7 +9,13 @@ from pydantic import Field, model_validator
 from hybridsim.scenario.fields import Complaint, Strict, Tau, complain
 from hybridsim.scenario.quantity import Raw, format_quantity
 from hybridsim.scenario.settings.analog import AnalogSettings
-from hybridsim.scenario.settings.base import Damping, LearningRate, Noise
+from hybridsim.scenario.settings.base import (
+    Curvature,
+    Damping,
+    FisherSamples,
+    LearningRate,
+    Noise,
+)
 
 if TYPE_CHECKING:  # the package resolves it, once every optimizer is found
     from hybridsim.scenario.settings.base import Update
@@ -57,11 +63,12 @@ class Tngd(AnalogSettings):
         description="the optimizer that takes the thermodynamic direction for the gradient; "
         "adam: TNGD-Adam",
     )
-    curvature: Literal["ggn", "empirical_fisher"] = Field(
-        "ggn", description="which curvature is uploaded"
-    )
+    curvature: Curvature = Field("ggn", description="which curvature is uploaded")
+    fisher_samples: FisherSamples = 1
     jacobian_upload: Literal["once", "twice"] = Field(
-        "once", description="J serves both arrays, or is sent to each"
+        "once",
+        description="J serves both arrays, or is sent to each; under rounding: stochastic they are "
+        "rounded alike, or apart, which leaves no bias",
     )
     hessian_upload: Literal["block_diagonal", "full"] = Field(
         "block_diagonal",
@@ -88,6 +95,12 @@ class Tngd(AnalogSettings):
         alias="wait",
         description="asynchronous: time between the swap to a new system and the measurement; "
         "under a forced delay it is settle - delay",
+    )
+    pipeline: Literal["none", "upload"] = Field(
+        "none",
+        description="asynchronous: none: a reading waits until the system that answers the one "
+        "before is in force; upload: it is taken, and the next linearization begins, while that "
+        "system is still on its way (double buffering)",
     )
 
     @property
@@ -124,12 +137,21 @@ class Tngd(AnalogSettings):
         elif self.refinement and self.state == "kept":
             expected = "reset under refinement (the state that is kept would be a correction)"
             complaints.append(Complaint(("state",), expected, "'kept'"))
+        if self.refinement and self.curvature == "sampled_fisher":
+            expected = "ggn or empirical_fisher under refinement (drawn labels have no products)"
+            complaints.append(Complaint(("curvature",), expected, "'sampled_fisher'"))
         if self.mode == "synchronous" and self.delay_tau is not None:
             complaints.append(
                 self._complaint("delay", "no delay in synchronous mode", self.delay_tau)
             )
         if self.mode == "synchronous" and self.wait_tau:
             complaints.append(self._complaint("wait", "no wait in synchronous mode", self.wait_tau))
+        if self.mode == "synchronous" and self.pipeline != "none":
+            complaints.append(Complaint(("pipeline",), "none in synchronous mode", "'upload'"))
+        if self.delay_tau is not None and self.pipeline != "none":
+            complaints.append(
+                self._complaint("delay", "no delay under pipeline: upload", self.delay_tau)
+            )
         if self.delay_tau is not None and self.delay_tau > self.settle_tau:
             expected = f"at most the settling time {format_quantity(self.settle_tau, 'tau')}"
             complaints.append(self._complaint("delay", expected, self.delay_tau))

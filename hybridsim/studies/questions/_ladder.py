@@ -25,10 +25,12 @@ _RANKS: dict[PartKind, tuple[Callable[[Datasheet], float], ...]] = {
     "spu": (lambda sheet: -sheet.value("resistance_ohm") * sheet.value("capacitance_f"),),
 }
 """What makes a part better: the first number that differs."""
+_HOLDS: dict[PartKind, tuple[str, ...]] = {"spu": ("cells", "resistors")}
+"""Of what a better part has no less."""
 BY = {
     "gpu": "FP32 peak, then memory bandwidth",
     "link": "bandwidth, then latency",
-    "spu": "time constant RC",
+    "spu": "time constant RC, of those that hold as much",
 }
 
 
@@ -77,10 +79,14 @@ def next_up(kind: PartKind, own: str, sheet: Datasheet, constant_set: str) -> st
         (rank, name)
         for name in part_names(kind)
         if name != own
-        and _above(rank := _rank(kind, load_part(kind, name).with_set(constant_set)),
-                   _rank(kind, sheet))
-    ]  # fmt: skip
+        and _holds(kind, other := load_part(kind, name).with_set(constant_set), sheet)
+        and _above(rank := _rank(kind, other), _rank(kind, sheet))
+    ]
     return min(better)[1] if better else None
+
+
+def _holds(kind: PartKind, one: Datasheet, other: Datasheet) -> bool:
+    return all(one.value(name) >= other.value(name) for name in _HOLDS.get(kind, ()))
 
 
 def _rank(kind: PartKind, sheet: Datasheet) -> tuple[float, ...]:

@@ -11,7 +11,7 @@ import pandas as pd
 from hybridsim.reports.units_text import quantity
 
 Measure = Literal[
-    "seconds", "joules", "step_seconds", "step_joules", "run_seconds", "run_joules", "step"
+    "seconds", "joules", "step_seconds", "step_joules", "run_seconds", "run_joules", "step", "area"
 ]
 Row = Mapping[Hashable, Any]
 """A row of a table of points, as pandas gives it."""
@@ -32,6 +32,7 @@ _WORDS: dict[Measure, _Words] = {
     "run_seconds": _Words("seconds of the whole run", "s"),
     "run_joules": _Words("joules of the whole run", "J"),
     "step": _Words("steps", "steps"),
+    "area": _Words("area", "mm²"),
 }
 TO_TARGET: tuple[Measure, ...] = ("seconds", "joules", "step")
 """Measures that need a target that is reached, where the scenario has one."""
@@ -43,7 +44,7 @@ def word(measure: Measure) -> str:
 
 
 def unit(measure: Measure) -> str:
-    """Unit of a value: s, J or steps."""
+    """Unit of a value: s, J, steps or mm²."""
     return _WORDS[measure].unit
 
 
@@ -51,8 +52,8 @@ def amount(value: float, measure: Measure) -> str:
     """A value with its unit."""
     if math.isinf(value):
         return "not reached"
-    if unit(measure) == "steps":
-        return "–" if math.isnan(value) else f"{value:.4g} steps"
+    if unit(measure) in ("steps", "mm²"):  # no kilosteps
+        return "–" if math.isnan(value) else f"{value:,.4g} {unit(measure)}"
     return quantity(value, unit(measure))
 
 

@@ -64,11 +64,18 @@ def ranged_constants(sides: Sides) -> list[RangedConstant]:
 
 
 def is_numeric(constant: ConstantSpec, scenario: Scenario) -> bool:
-    """Whether a constant changes numbers that are computed: a resolution, and where the program
-    reads the clock everything that sets a time.
+    """Whether a constant changes numbers that are computed: a resolution, the size of an
+    imperfection that acts, and where the program reads the clock everything that may set a time.
+
+    Of a constant that sets energies too (a full scale, a gain-bandwidth) only these are drawn: how
+    large noise and offsets are beside it stays as it is.
     """
-    clocked = scenario.training.algorithm.reads_clock
-    return constant.resolution or (clocked and not constant.energy)
+    if constant.resolution or constant.energy:
+        return constant.resolution
+    nodes = scenario.machine.expand().nodes
+    acting = [node.imperfections for node in nodes if isinstance(node, SpuSpec)]
+    sizes = any(not one.isdisjoint(constant.numeric_with) for one in acting)
+    return sizes or (scenario.training.algorithm.reads_clock and not constant.area)
 
 
 def owned(sides: Sides, side: str) -> list[Owned]:
@@ -115,7 +122,10 @@ def _owner(sheet: Datasheet, spec: ConstantSpec) -> str:
 def drawn_machine(
     spec: MachineSpec, names: Sequence[Owned], setting: Mapping[str, float]
 ) -> MachineSpec:
-    """The machine with constants at other values; whole ones are rounded."""
+    """The machine with constants at other values; whole ones are rounded.
+
+    They change what is paid: imperfections keep the sizes that they have.
+    """
     asked = [one for one in names if one.name in setting]
     once: dict[int, Datasheet] = {}
 
@@ -126,10 +136,12 @@ def drawn_machine(
             once[id(sheet)] = _changed(sheet, values)
         return once[id(sheet)]
 
-    nodes: tuple[NodeSpec, ...] = tuple(
-        replace(node, sheet=drawn(node.sheet)) if isinstance(node, GpuSpec | SpuSpec) else node
-        for node in spec.nodes
-    )
+    def placed(node: NodeSpec) -> NodeSpec:
+        if isinstance(node, SpuSpec):
+            return replace(node, sheet=drawn(node.sheet), sized_by=node.sizes)
+        return replace(node, sheet=drawn(node.sheet)) if isinstance(node, GpuSpec) else node
+
+    nodes = tuple(placed(node) for node in spec.nodes)
     edges: tuple[EdgeSpec, ...] = tuple(
         replace(edge, sheet=drawn(edge.sheet)) if edge.sheet is not None else edge
         for edge in spec.edges

@@ -17,6 +17,7 @@ from hybridsim.trace.spans import CHUNK_ROWS
 Sheets = Mapping[str, Datasheet]
 End = Literal["low", "high"] | None
 _LABELS = ENERGY_COLUMNS[:-3]
+_POWERS = ("power_w", "power_low_w", "power_high_w")
 _ENDS: tuple[End, ...] = (None, "low", "high")
 
 
@@ -75,9 +76,7 @@ class Energies:
             {
                 "part": part,
                 "component": row.component,
-                "power_w": sheets[part].constants[row.constant].value * row.number,
-                "power_low_w": sheets[part].constants[row.constant].low * row.number,
-                "power_high_w": sheets[part].constants[row.constant].high * row.number,
+                **dict(zip(_POWERS, row.powers_w(sheets[part]), strict=True)),
             }
             for part, rows in self._recording.steps[-1].standing.items()
             for row in rows

@@ -95,7 +95,7 @@ def _powers_w(recording: Recording, sheets: dict[str, Datasheet]) -> list[float]
     """Static power by the end of each step."""
     return [
         sum(
-            sheets[part].value(row.constant) * row.number
+            row.power_w(sheets[part]) * row.number
             for part, rows in step.standing.items()
             for row in rows
         )

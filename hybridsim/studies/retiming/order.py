@@ -6,9 +6,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from hybridsim.hardware.size import too_large
 from hybridsim.scenario.datasheets.constants import CONSTANTS
 from hybridsim.scenario.datasheets.sheets import Datasheet, kind_of
-from hybridsim.scenario.machine import MachineSpec
+from hybridsim.scenario.machine import MachineSpec, SpuSpec
 from hybridsim.simulate import DryRun
 from hybridsim.studies.retiming.recording import Recording, sheets_of
 
@@ -98,7 +99,7 @@ class Order:
     def decided(self, machine: MachineSpec) -> bool:
         """Everything fits as it did, messages fly where they did, and the program decides alike."""
         sheets = sheets_of(machine)
-        if not (self._fits(sheets) and self._flies(sheets)):
+        if not (self._fits(sheets) and self._flies(sheets)) or self._too_large(machine):
             return False
         if self._recording.fixed_ps is not None:
             return self._times(sheets) == self._times(self._recording.sheets)
@@ -106,12 +107,12 @@ class Order:
 
     @staticmethod
     def _times(sheets: Mapping[str, Datasheet]) -> list[tuple[str, str, float]]:
-        """All constants but those of energy."""
+        """All constants but those of energy and of area."""
         return [
             (name, spec.name, sheet.value(spec.name))
             for name, sheet in sorted(sheets.items())
             for spec in CONSTANTS[kind_of(sheet)]
-            if not spec.energy
+            if not (spec.energy or spec.area)
         ]
 
     def _fits(self, sheets: Mapping[str, Datasheet]) -> bool:
@@ -120,6 +121,11 @@ class Order:
             for limit in self._recording.limits
             if limit.name in _CAPACITIES
         )
+
+    def _too_large(self, machine: MachineSpec) -> bool:
+        loads = self._recording.loads
+        spus = (node for node in machine.nodes if isinstance(node, SpuSpec))
+        return any(too_large(node, loads[node.name]) for node in spus if node.name in loads)
 
     def _flies(self, sheets: Mapping[str, Datasheet]) -> bool:
         return all(

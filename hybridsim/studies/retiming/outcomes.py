@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from hybridsim.hardware.size import area_mm2, sizes_on
+from hybridsim.reports.buildability import buildability
 from hybridsim.results.keys import operation
 from hybridsim.scenario.schema import Scenario
 from hybridsim.scenario.unbuildable import unbuildable_parts
@@ -37,7 +39,8 @@ def outcomes(
             result.append(None)
             continue
         run_s = to_s(int(found.end_ps[draw, -1]))
-        sheets = sheets_of(scenario.machine.expand())
+        spec = scenario.machine.expand()
+        sheets, sizes = sheets_of(spec), sizes_on(spec, recording.loads)
         moments = moments_of(recording, [prices(recording.asked, sheets)])[:, 0]
         run_j, low, high = energies.of(sheets, moments)
         has_target = scenario.training.target is not None
@@ -59,6 +62,8 @@ def outcomes(
                 step_joules=run_j / len(numbers),
                 bottleneck=binds,
                 bottleneck_share=share,
+                area=area_mm2(sizes),
+                buildability="; ".join(buildability(sizes)),
                 unbuildable="; ".join(unbuildable_parts(scenario)),
                 digest="",
             )

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hybridsim.algorithms.session import Session
+from hybridsim.circuits.base import Load
 from hybridsim.hardware.causes import CausalEnvironment, Graph
 from hybridsim.hardware.part import Limit, Standing
 from hybridsim.hardware.requests import Compute, Drift, Request, Settle, decode
@@ -60,6 +61,7 @@ class Recording:
         ends: (spans,) node of the end.
         open: how many of the last spans were cut.
         limits: what the run needed of what parts have only so much of.
+        loads: of the largest system of each SPU.
         plan: what the program decided before it began.
         fixed_ps: (nodes,) where the program reads the clock: when every moment is; nothing moves.
     """
@@ -79,6 +81,7 @@ class Recording:
     ends: np.ndarray
     open: int
     limits: list[Limit]
+    loads: dict[str, Load]
     plan: object
     fixed_ps: np.ndarray | None = None
 
@@ -199,6 +202,7 @@ def _recording(
         np.array([env.ends.get(row.id, 0) for row in trace.kept], dtype=int),
         trace.unfinished,
         trace.session.machine.limits(),
+        {spu.name: spu.largest for spu in trace.session.machine.spus},
         trace.session.plan,
     )
     return _fixed(found) if scenario.training.algorithm.reads_clock else found

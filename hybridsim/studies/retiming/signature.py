@@ -6,6 +6,7 @@ import hashlib
 import json
 from typing import Any
 
+from hybridsim.hardware.device import device_of
 from hybridsim.scenario.datasheets.constants import CONSTANTS, PART_KINDS
 from hybridsim.scenario.datasheets.sheets import Datasheet
 from hybridsim.scenario.machine import GpuSpec, MachineSpec, SpuSpec
@@ -13,6 +14,7 @@ from hybridsim.scenario.schema import Scenario
 
 STRUCTURAL = frozenset({"number_bits"})
 """Constants that change what is asked of parts."""
+_AREAS = frozenset(spec.name for spec in CONSTANTS["spu"] if spec.area)
 _ELSEWHERE = ("name", "machine", "thresholds")
 
 
@@ -27,7 +29,7 @@ def cost_signature(scenario: Scenario) -> str:
 
     Such scenarios compute equal numbers and ask parts for the same things, unless the program
     decides by the constants, which a recording checks. Where the program reads the clock
-    (asynchronous TNGD) every constant of the machine counts.
+    (asynchronous TNGD) every constant of the machine counts but those of area.
     """
     document = {k: v for k, v in scenario.document().items() if k not in _ELSEWHERE}
     every = scenario.training.algorithm.reads_clock
@@ -37,13 +39,16 @@ def cost_signature(scenario: Scenario) -> str:
 
 
 def _machine(spec: MachineSpec, kept: frozenset[str] | None) -> list[Any]:  # Any: goes to JSON
-    """The machine's form; of its constants those that are ``kept`` (None: all)."""
+    """The machine's form; of its constants those that are ``kept`` (None: all but areas)."""
     nodes = []
     for node in spec.nodes:
         sheet = node.sheet if isinstance(node, GpuSpec | SpuSpec) else None
-        buffering = node.buffering if isinstance(node, SpuSpec) else ""
+        spu = [node.buffering, node.area_limit_m2] if isinstance(node, SpuSpec) else []
         timed = [node.graphs] if kept is None and isinstance(node, GpuSpec) else []
-        nodes.append([node.name, node.kind, buffering, _constants(sheet, kept), *timed])
+        row: list[object] = [node.name, node.kind, *spu, _constants(sheet, kept), *timed]
+        if isinstance(node, SpuSpec) and node.imperfections:
+            row += [sorted(node.imperfections), repr(device_of(node))]
+        nodes.append(row)
     edges = [[e.name, e.a, e.b, e.chunk_bits, _constants(e.sheet, kept)] for e in spec.edges]
     return [nodes, edges]
 
@@ -51,4 +56,8 @@ def _machine(spec: MachineSpec, kept: frozenset[str] | None) -> list[Any]:  # An
 def _constants(sheet: Datasheet | None, kept: frozenset[str] | None) -> dict[str, float] | None:
     if sheet is None:
         return None
-    return {name: c.value for name, c in sheet.constants.items() if kept is None or name in kept}
+    return {
+        name: constant.value
+        for name, constant in sheet.constants.items()
+        if (name not in _AREAS if kept is None else name in kept)
+    }

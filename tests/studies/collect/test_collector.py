@@ -36,7 +36,7 @@ class Pretend:
     def says(self, job):
         if isinstance(job, Draws):
             yield Drawn(
-                job.name, ("retimed",) * len(job.settings), ((1.0,) * 6,) * len(job.settings)
+                job.name, ("retimed",) * len(job.settings), ((1.0,) * 7,) * len(job.settings)
             )
         for point in () if isinstance(job, Draws) else job.points:
             if self.dies(point.id):

@@ -1,0 +1,66 @@
+"""What is taken for granted of analog parts: by the imperfections that act, and that do not."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from hybridsim.scenario.machine import MachineSpec, SpuSpec
+
+
+class _Said(NamedTuple):
+    """Of an imperfection: what is assumed where it does not act, and of its model where it does."""
+
+    ideal: str
+    acting: str
+
+
+_GATED = (
+    "Amplifiers that the largest system does not need are gated off; the others draw their power "
+    "all the time."
+)
+_SAID = {
+    "full_scales": _Said(
+        "Every stage of the SPU has a programmable gain that just fits each settling (automatic "
+        "full scales).",
+        "Full scales are programmed from the last settle's peaks; a stage beyond its own clips.",
+    ),
+    "preset": _Said("Integrators are preset to a start state at no cost.", ""),
+    "mismatch": _Said(
+        "No component mismatch.",
+        "Resistors of arrays and inputs differ from part to part; damping resistors and capacitors "
+        "are matched.",
+    ),
+    "thermal_noise": _Said(
+        "No Johnson noise.", "Johnson noise outside the range of J is its mean over the cells."
+    ),
+    "bandwidth": _Said(
+        "Amplifiers follow at once: no finite bandwidth.",
+        "Amplifiers of a stage have one pole, that of the largest noise gain among them.",
+    ),
+    "finite_gain": _Said("Amplifiers have infinite gain.", ""),
+    "offset": _Said("Amplifiers have no offset.", ""),
+    "load_current": _Said(
+        "Resistors are paid for by their heat alone, not by the current that rails supply.",
+        "Amplifiers are class AB: rails supply the magnitude of the current that resistors draw.",
+    ),
+    "conductances": _Said("A conductance out of the part's range is realised, and reported.", ""),
+    "signs": _Said("A negative entry takes neither an amplifier nor a resistor more.", ""),
+    "converters": _Said("Converters are linear and range themselves.", ""),
+}
+
+
+def analog_assumptions(spec: MachineSpec) -> list[str]:
+    """What is assumed of a machine's SPUs."""
+    spus = [node for node in spec.nodes if isinstance(node, SpuSpec)]
+    found = [_GATED]
+    for name, said in _SAID.items():
+        acting = {name in spu.imperfections for spu in spus}
+        found += [said.ideal] * (False in acting) + [said.acting] * (True in acting)
+    return [text for text in found if text] + _ideal_bits(spus)
+
+
+def _ideal_bits(spus: list[SpuSpec]) -> list[str]:
+    """What is assumed where a converter or a resistor is ideal."""
+    if not any(None in (spu.input_bits, spu.bias_bits, spu.output_bits) for spu in spus):
+        return []
+    return ["Ideal converters and resistors are sent and priced as the link's unquantized numbers."]
