@@ -62,6 +62,8 @@ STEP_MEANINGS = {
     "damping": "Levenberg-Marquardt: lambda after the step",
     "refinement_residual": "TNGD with iterative refinement: norm of the last residual that was "
     "computed, of the answer before the last correction, over the gradient's",
+    "offset_share": "TNGD where it was calibrated: norm of what offsets make of the answer, over "
+    "that of the answer without",
     "rounding_shift": "K-FAC on SPUs: mean that rounding adds to a factor's diagonal",
     "inverse_residual": "K-FAC by Newton-Schulz: largest norm of I - A X over sqrt(n) where its "
     "iterations ended, of the inverses since the last line",

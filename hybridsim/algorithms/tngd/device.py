@@ -156,6 +156,26 @@ def drive_vector(
     )
 
 
+def drive_reversed(
+    system: System,
+    linearization: Linearization,
+    *,
+    bias_bits: int | None,
+    exact: bool,
+    device: Device = IDEAL,
+    rounding_seed: int | None = None,
+) -> Outcome:
+    """The gradient with its sign reversed: the DAC negates what it was sent."""
+    return drive(
+        system._replace(coordinates=-system.coordinates),
+        linearization._replace(gradient=-linearization.gradient),
+        bias_bits=bias_bits,
+        exact=exact,
+        device=device,
+        rounding_seed=rounding_seed,
+    )
+
+
 def rest(system: System) -> Outcome:
     """Discharged capacitors."""
     return Outcome(system.matrix.rest())

@@ -1,5 +1,5 @@
 """How a synchronous step's system is solved: settling by a rule, iterative refinement, randomly
-rounded programmes, an ensemble of SPUs.
+rounded programmes, an ensemble of SPUs, calibration of offsets.
 
 What one SPU does of it, in terms of what the program knows to do once: give it a system, settle,
 read. Everything is priced as it happens; what the GPU decides by (two readings agree, a residual
@@ -58,6 +58,27 @@ def residual(
     return scaled(left, gradient)
 
 
+def offset(forward: Tensor, backward: Tensor) -> Outcome:
+    """What offsets make of answers (N,): (x + y)/2 for the answers x and y to g and -g.
+
+    Returns:
+        Outcome(o, {"offset"}): ‖o‖/‖x - o‖.
+    """
+    found, apart = (forward + backward) / 2, (forward - backward) / 2
+    size = torch.linalg.vector_norm(apart)
+    share = torch.where(size == 0, 0.0, torch.linalg.vector_norm(found) / size)
+    return Outcome(found, {"offset": share})
+
+
+def subtract(answer: Tensor, offset: Tensor) -> Outcome:
+    """An answer without what offsets make of it."""
+    return Outcome(answer - offset)
+
+
+_OFFSET = Computation(offset)
+_SUBTRACT = Computation(subtract)
+
+
 class Solving(Algorithm[Settings]):
     """Solves of one SPU; ``place`` numbers it in an ensemble.
 
@@ -85,7 +106,8 @@ class Solving(Algorithm[Settings]):
         self._residual = Computation(residual, curvature=settings.curvature)
         damping = torch.tensor(settings.damping, dtype=theta.dtype, device=theta.device)
         self._damping = session.backend.root(damping, "damping", settings.damping)
-        self._left: float | None = None  # norm of the last residual over the gradient's
+        self._columns: Columns = {}  # of the step's line of the learning curve
+        self._offset: Ref | None = None  # as last calibrated
 
     # ---------------------------------------------------------------- what a program knows to do
 
@@ -111,7 +133,7 @@ class Solving(Algorithm[Settings]):
 
     def _solved(self, step: int, members: Sequence[Solving]) -> Process[Ref]:
         """The answer of a step on the GPU: of one SPU, or the mean over an ensemble."""
-        self._left, packed = None, None
+        self._columns, packed = {}, None
         if len(members) > 1 and self._alike(members):
             packed = yield from self._pack(step)
         for member in members[1:]:
@@ -128,7 +150,7 @@ class Solving(Algorithm[Settings]):
 
     def _solving_columns(self) -> Columns:
         """What a step's line of the learning curve says of it."""
-        return {} if self._left is None else {"refinement_residual": self._left}
+        return self._columns
 
     def _alike(self, members: Sequence[Solving]) -> bool:
         """Whether one packing serves all of an ensemble."""
@@ -143,6 +165,10 @@ class Solving(Algorithm[Settings]):
             self._enter(programme)
             yield from self._give(step, packed)
             answer = yield from self._settled(step)
+            every = self.settings.calibration_every
+            if every is not None and (step - 1) % every == 0 and programme == 0:
+                yield from self._calibrate(step, answer)
+            answer = yield from self._calibrated(step, answer)
             found.append((yield from self._refined(step, programme, answer)))
         return found
 
@@ -192,6 +218,33 @@ class Solving(Algorithm[Settings]):
             self._event("no agreement", step, apart, note)
         return answer
 
+    # ---------------------------------------------------------------- calibration
+
+    def _calibrate(self, step: int, answer: Ref) -> Process[None]:
+        """Solve for the gradient with its sign reversed: the two answers differ by their signs but
+        for what offsets make of them.
+        """
+        spu, system, load = self.spu, self.spu.system, self.spu.load
+        assert system is not None, "it was solved just now"
+        reverse, args = (
+            Computation(device.drive_reversed, **self.drive.settings),
+            (system, self.asked),
+        )
+        label = Label("convert reversed gradient", step)
+        drive = yield from spu.convert_input(self.issuer, label, reverse, args, load.cells)
+        drive = yield from spu.preset(self.issuer, Label("preset", step), drive, load.cells)
+        spu.install(system, drive, drive, load)
+        self.solve += "reversed, "
+        backward = yield from self._settled(step)
+        self._offset = yield from self._compute(step, "find offset", _OFFSET, answer, backward)
+        self._columns["offset_share"] = self._offset.facts.get("offset")
+
+    def _calibrated(self, step: int, answer: Ref) -> Process[Ref]:
+        """An answer without the offset that was found last."""
+        if self._offset is None:
+            return answer
+        return (yield from self._compute(step, "subtract offset", _SUBTRACT, answer, self._offset))
+
     # ---------------------------------------------------------------- refinement
 
     def _refined(self, step: int, programme: int, answer: Ref) -> Process[Ref]:
@@ -206,10 +259,11 @@ class Solving(Algorithm[Settings]):
                 if watch.note:
                     self._event("refinement ends", step, watch.left, watch.note)
                 return before
-            self._left, before = left.facts.get("residual"), answer
+            self._columns["refinement_residual"], before = left.facts.get("residual"), answer
             yield from self._drive(step, pick(left, 0), programme, correction)
             self._enter(programme, correction)
             found = yield from self._settled(step)
+            found = yield from self._calibrated(step, found)
             scale = pick(left, 1)
             answer = yield from self._compute(
                 step, "add correction", _CORRECT, answer, found, scale

@@ -84,6 +84,13 @@ class Tngd(AnalogSettings):
         description="first: the others stay idle; ensemble: every SPU solves the same system, the "
         "answers are averaged on the GPU",
     )
+    calibration_every: int | None = Field(
+        None,
+        ge=1,
+        description="steps between two calibrations, from the first step on: the gradient is "
+        "solved for once more with its sign reversed, and half the sum of both answers, which "
+        "offsets make, is subtracted from all answers until the next; default: never",
+    )
     delay_tau: Tau | None = Field(
         None,
         alias="delay",
@@ -134,9 +141,18 @@ class Tngd(AnalogSettings):
             if self.spus != "first":
                 expected = "first in asynchronous mode"
                 complaints.append(Complaint(("spus",), expected, repr(self.spus)))
-        elif self.refinement and self.state == "kept":
-            expected = "reset under refinement (the state that is kept would be a correction)"
+        elif self.state == "kept" and (self.refinement or self.calibration_every):
+            by = "refinement" if self.refinement else "calibration_every"
+            expected = f"reset under {by} (the state that is kept would be another one's)"
             complaints.append(Complaint(("state",), expected, "'kept'"))
+        if self.calibration_every and self.mode == "asynchronous":
+            expected = "never in asynchronous mode"
+            complaints.append(
+                Complaint(("calibration_every",), expected, str(self.calibration_every))
+            )
+        if self.calibration_every and self.settling.rule == "agreement":
+            expected = "another rule under calibration_every (offsets settle as long as answers)"
+            complaints.append(Complaint(("settling",), expected, "'agreement'"))
         if self.refinement and self.curvature == "sampled_fisher":
             expected = "ggn or empirical_fisher under refinement (drawn labels have no products)"
             complaints.append(Complaint(("curvature",), expected, "'sampled_fisher'"))
