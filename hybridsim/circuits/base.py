@@ -94,12 +94,15 @@ class Dissipation:
         conductances: largest of each set of resistors that full scales enter, in units of 1/R; the
             others' are the system's (``System.conductances``). Feedback resistors are not among
             them: of an amplifier only their ratio to its array counts, which is its gain.
+        charge: what sources and amplifiers supply, ∫|I| dt over all resistors of a stage, in units
+            of V_fs C; empty where it is not asked for.
     """
 
     stages: dict[str, Tensor]
     full_scales: dict[str, Tensor]
     saturation: dict[str, Tensor]
     conductances: dict[str, Tensor] = field(default_factory=dict)
+    charge: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def total(self) -> Tensor:
@@ -113,7 +116,10 @@ class Dissipation:
 
     def facts(self) -> dict[str, Tensor]:
         """What a program reports of a settle beside its energy."""
-        return {"saturation": self.largest_saturation, **conductance_facts(self.conductances)}
+        found = {"saturation": self.largest_saturation, **conductance_facts(self.conductances)}
+        if self.charge:
+            found["charge"] = torch.stack(list(self.charge.values())).sum()
+        return found
 
 
 class System(ABC, Generic[State]):
