@@ -127,7 +127,7 @@ class Dissipation:
         """What a program reports of a settle beside its energy."""
         found = {"saturation": self.largest_saturation, **conductance_facts(self.conductances)}
         if self.charge:
-            found["charge"] = torch.stack(list(self.charge.values())).sum(dim=0)
+            found["charge"] = torch.stack(list(self.charge.values())).sum()
         return {**found, **self.further}
 
 

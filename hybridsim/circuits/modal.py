@@ -25,7 +25,7 @@ from hybridsim.circuits.base import (
     full_scale,
     normal,
 )
-from hybridsim.circuits.quadrature import instants, panel_edges
+from hybridsim.circuits.quadrature import NODES, instants, panel_edges
 from hybridsim.errors import HybridsimError
 
 _SAMPLES = 1024  # drawn at once; part of what a seed means
@@ -81,7 +81,7 @@ class Diagonalised(System[Tensor | None]):
         if state is not None:
             moved = modes.decay(a, h) * (v.T @ state.double()) + moved
         if kappa0 > 0:
-            z = _normal_columns(noise_seeds, given)
+            z = normal_columns(noise_seeds, given)
             moved = moved + modes.spread(a, h, kappa0) * (v.T @ z)
         return v @ moved
 
@@ -189,7 +189,7 @@ def check_finite(expected: str, matrix: Tensor, damping: float) -> None:
         raise HybridsimError(f"expected {expected}, got NaN or infinity")
 
 
-class _Signal(NamedTuple):
+class Signal(NamedTuple):
     """Something of the columns in the modes (n, k), and what carries it: a function of rate and
     time, at T instants.
     """
@@ -204,7 +204,7 @@ class Flow:
     """The modes of k columns in time: means E y + psi b, variances kappa0 psi_2t."""
 
     rates: Tensor  # (n, 1)
-    signals: tuple[_Signal, ...]  # the start y and the drive b, where there are any
+    signals: tuple[Signal, ...]  # the start y and the drive b, where there are any
     products: tuple[Tensor, ...]  # time integrals (n, n) of the signals' functions, pair by pair
     variances: Tensor  # (n, T)
     weights: Tensor  # (T,)
@@ -228,23 +228,29 @@ class Flow:
         )
         given = ((states, modes.decay), (drives, modes.response))
         signals = tuple(
-            _Signal(v.T @ x.double(), function, function(a, t))
+            Signal(v.T @ x.double(), function, function(a, t))
             for x, function in given
             if x is not None
         )
+        edges = (panel_edges(tau, rate) if tau > 0 else [0.0])[states is None :]
+        return cls.between(a, signals, t, weights, edges, kappa0)
+
+    @classmethod
+    def between(
+        cls,
+        rates: Tensor,
+        signals: tuple[Signal, ...],
+        t: Tensor,
+        weights: Tensor,
+        edges: list[float],
+        kappa0: float = 0.0,
+    ) -> Flow:
+        """Signals of any modes, with their values at the instants t (T,)."""
         products = tuple(
             (signals[i].values * weights) @ signals[j].values.T for i, j in _pairs(len(signals))
         )
-        edges = panel_edges(tau, rate) if tau > 0 else [0.0]
-        return cls(
-            a,
-            signals,
-            products,
-            kappa0 * modes.response(a, 2 * t),
-            weights,
-            edges[states is None :],
-            kappa0,
-        )
+        variances = kappa0 * modes.response(rates, 2 * t)
+        return cls(rates, signals, products, variances, weights, edges, kappa0)
 
     @property
     def count(self) -> int:
@@ -255,8 +261,10 @@ class Flow:
         """Time integral of E[xᵀ W x] (k,): W in the modes, (n, n) symmetric, or (n,) where it is
         diagonal.
         """
-        diagonal = form if form.ndim == 1 else form.diagonal()
-        total = (diagonal @ (self.variances @ self.weights)).expand(self.count)
+        total = self.weights.new_zeros(self.count)
+        if self.kappa0 > 0:
+            diagonal = form if form.ndim == 1 else form.diagonal()
+            total = total + diagonal @ (self.variances @ self.weights)
         for (i, j), product in zip(_pairs(len(self.signals)), self.products, strict=True):
             left, right = self.signals[i].columns, self.signals[j].columns
             weighted = (
@@ -264,7 +272,22 @@ class Flow:
                 if form.ndim == 1
                 else (form * product) @ right
             )
-            total = total + (1 if i == j else 2) * (left * weighted).sum(dim=0)
+            total = total + (1 if i == j else 2) * (left * weighted).sum(dim=0).real
+        return total
+
+    def charge(self, outputs: Tensor, weights: Tensor) -> Tensor:
+        """Time integral of sum_i w_i |o_i| (k,) of the means o = M y, M (m, n): a signal that keeps
+        its sign within a panel is integrated exactly, one that changes it is taken too small.
+        """
+        total = self.weights.new_zeros(self.count)
+        for first in range(1, len(self.weights) - 1, NODES):
+            panel = slice(first, first + NODES)
+            swung = sum(
+                (s.values[:, panel] @ self.weights[panel].to(s.values))[:, None] * s.columns
+                for s in self.signals
+            )
+            if self.signals:
+                total = total + weights @ (outputs @ swung).abs()
         return total
 
     def peak(self, outputs: Tensor) -> Tensor:
@@ -273,21 +296,27 @@ class Flow:
 
         Following all m nodes through all instants would cost more than the decomposition.
         """
-        none = self.rates.new_zeros(self.count)
+        none = self.weights.new_zeros(self.count)
         highest, node = none, none.long()
-        squares = outputs.square()
+        noisy, squares = self.kappa0 > 0, outputs.square()
         for edge in self.edges:
-            h = self.rates.new_tensor(edge)
+            h = self.weights.new_tensor(edge)
             mean = sum(
                 (outputs @ (s.function(self.rates, h) * s.columns) for s in self.signals), none
             )
-            spread = torch.sqrt(squares @ (self.kappa0 * modes.response(self.rates, 2 * h)))
-            swing, leading = (mean.abs() + 3 * spread).max(dim=0)
+            swings = mean.abs().expand(len(outputs), -1)
+            if noisy:
+                variance = self.kappa0 * modes.response(self.rates, 2 * h)
+                swings = swings + 3 * torch.sqrt(squares @ variance)
+            swing, leading = swings.max(dim=0)
             node = torch.where(swing > highest, leading, node)
             highest = torch.maximum(highest, swing)
         followed = outputs[node]
         mean = sum(((followed * s.columns.T) @ s.values for s in self.signals), none[:, None])
-        return (mean.abs() + 3 * torch.sqrt(followed.square() @ self.variances)).amax(dim=1)
+        swings = mean.abs()
+        if noisy:
+            swings = swings + 3 * torch.sqrt(followed.square() @ self.variances)
+        return swings.amax(dim=1)
 
 
 def _pairs(count: int) -> list[tuple[int, int]]:
@@ -301,7 +330,7 @@ def _drive_moments(drives: Tensor | None, like: Tensor) -> tuple[Tensor, Tensor]
     return drives.double().square().sum(dim=0), drives.double().abs().amax(dim=0)
 
 
-def _normal_columns(seeds: Sequence[int] | None, like: Tensor) -> Tensor:
+def normal_columns(seeds: Sequence[int] | None, like: Tensor) -> Tensor:
     """Normal numbers (n, k) float64: each column from its own seed, whatever its neighbours."""
     count = like.shape[1]
     if seeds is None or len(seeds) != count:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 _RATIO = 4.0  # of the ends of neighbouring panels
-_NODES = 8  # per panel: a decaying exponential is integrated to 1e-7 of itself, whatever its rate
+NODES = 8  # per panel: a decaying exponential is integrated to 1e-7 of itself, whatever its rate
 
 
 def panel_edges(tau: float, rate: float) -> list[float]:
@@ -32,7 +32,7 @@ def instants(tau: float, rate: float) -> tuple[Tensor, Tensor]:
     ``rate`` resolved.
     """
     edges = np.array(panel_edges(tau, rate))
-    x, w = np.polynomial.legendre.leggauss(_NODES)
+    x, w = np.polynomial.legendre.leggauss(NODES)
     half = np.diff(edges)[:, None] / 2
     times = (edges[:-1, None] + half * (1 + x)).ravel()
     weights = (half * w).ravel()

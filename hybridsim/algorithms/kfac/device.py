@@ -25,7 +25,7 @@ from hybridsim.outcome import Outcome
 from hybridsim.rng import address_seed
 
 Dtype = Literal["float32", "float64"]
-_DTYPES = {"float32": torch.float32, "float64": torch.float64}
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
 def program(
@@ -78,7 +78,7 @@ def units(factor: Tensor, *, first: int, count: int, dtype: Dtype) -> Outcome:
     """Unit columns e_first, ..., (n, count) for a factor (n, n) or rows (r, n): made on the spot,
     nothing is sent.
     """
-    columns = factor.new_zeros((factor.shape[1], count), dtype=_DTYPES[dtype])
+    columns = factor.new_zeros((factor.shape[1], count), dtype=DTYPES[dtype])
     columns.diagonal(-first).fill_(1.0)
     return Outcome(columns)
 
@@ -147,7 +147,7 @@ def read(states: Tensor, *, output_bits: int | None, dtype: Dtype = "float32") -
     """Solutions (n, k) through the ADC, each column on its own automatic range, in the GPU's
     type.
     """
-    return Outcome(quantize_columns(states, output_bits).to(_DTYPES[dtype]))
+    return Outcome(quantize_columns(states, output_bits).to(DTYPES[dtype]))
 
 
 def _swing(heat: Dissipation, moved: Tensor) -> dict[str, Tensor]:

@@ -8,13 +8,14 @@ DAC, relaxation, ADC. The answers go back to the GPU that owns the layer.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import simpy
 import torch
 
 from hybridsim.algorithms.base import Process
-from hybridsim.algorithms.kfac import device
+from hybridsim.algorithms.kfac import built, device
 from hybridsim.algorithms.kfac.blocks import Parts
 from hybridsim.algorithms.kfac.jobs import Job, Piece
 from hybridsim.algorithms.kfac.solving import Address, Solving
@@ -51,6 +52,8 @@ class SpuWork(Solving):
         self._converters = {spu.name: self._computations(spu) for spu in self.machine.spus}
         self._relaxations: dict[tuple[int, float], Computation] = {}
         self._shapes: dict[tuple[int, int], torch.Tensor] = {}
+        # what ranges are chosen from: by SPU and solve, the peak of the last one
+        self._peaks: dict[tuple[str, Address, int], Ref] = {}
         # the state of discharged capacitors, from which every relaxation starts; and no drive
         self._nothing = session.backend.root(None, "nothing")
 
@@ -117,8 +120,16 @@ class SpuWork(Solving):
 
     def _computations(self, spu: Spu) -> _Converters:
         """Made once: the token of a computation takes as long as an event of the simulation."""
-        node = spu.node
-        written = device.program_roots if self.settings.upload == "activations" else device.program
+        node, roots = spu.node, self.settings.upload == "activations"
+        if _real(spu):
+            drawn = {"device": spu.device}
+            built_by = built.program_roots if roots else built.program
+            return _Converters(
+                Computation(built_by, input_bits=node.input_bits, **drawn),
+                Computation(built.convert, bias_bits=node.bias_bits, **drawn),
+                Computation(built.read, output_bits=node.output_bits, dtype=self.dtype, **drawn),
+            )
+        written = device.program_roots if roots else device.program
         return _Converters(
             Computation(written, input_bits=node.input_bits),
             Computation(device.convert, bias_bits=node.bias_bits),
@@ -173,27 +184,56 @@ class SpuWork(Solving):
         issuer: Issuer,
     ) -> Process[Ref]:
         """Right-hand sides in, relaxations in a row, solutions out."""
-        spu, system, count = piece.spu, held.system, piece.columns
+        spu, system, count, first = piece.spu, held.system, piece.columns, piece.first
         assert system is not None, "written just now or before"
         convert = self._rounded(at, self._converters[spu.name].convert)
-        relaxation = self._relaxation(at, piece.first, tau)
+        relaxation = self._relaxation(at, spu, first, tau)
         with (yield from spu.integrators.hold(issuer)):
-            drive = yield from spu.convert_input(
-                issuer, at.label("convert"), convert, (columns,), at.job.size, count
-            )
-            drive = yield from spu.preset(issuer, at.label("discharge"), drive, at.job.size, count)
-            spu.install(system, drive, self._nothing, at.job.load)
-            state = yield from spu.settle(issuer, at.label("settle"), tau, relaxation, count)
+            for past in self._ranges(at, spu, first):
+                drive = yield from spu.convert_input(
+                    issuer, at.label("convert"), convert, (columns, *past()), at.job.size, count
+                )
+                label, size = at.label("discharge"), at.job.size
+                drive = yield from spu.preset(issuer, label, drive, size, count)
+                spu.install(system, drive, self._nothing, at.job.load)
+                state = yield from spu.settle(issuer, at.label("settle"), tau, relaxation, count)
+                self._remember(at, spu, first, state)
             return (yield from self._read(at, spu, state, count, issuer))
 
-    def _relaxation(self, at: Address, first: int, tau: float) -> Computation:
+    def _ranges(self, at: Address, spu: Spu, first: int) -> list[Callable[[], tuple[Ref, ...]]]:
+        """For each pass of a solve, where it finds what its ranges are chosen from.
+
+        One pass; two where nothing is known of the factor on this SPU yet and ranges are chosen
+        from the past: the first finds the range, and is paid as any.
+        """
+        if not _real(spu):
+            return [tuple]
+
+        def past() -> tuple[Ref, ...]:
+            return (self._peaks.get(self._solve_of(at, spu, first), self._nothing),)
+
+        known = self._solve_of(at, spu, first) in self._peaks
+        return [past] if known or spu.device.headroom == 0 else [past, past]
+
+    def _remember(self, at: Address, spu: Spu, first: int, state: Ref) -> None:
+        if _real(spu) and spu.device.headroom > 0:
+            peak = self.session.backend.pick(state, "peak")
+            self._peaks[self._solve_of(at, spu, first)] = peak
+
+    @staticmethod
+    def _solve_of(at: Address, spu: Spu, first: int) -> tuple[str, Address, int]:
+        """A solve as it comes again in every step."""
+        return spu.name, at._replace(step=0), first
+
+    def _relaxation(self, at: Address, spu: Spu, first: int, tau: float) -> Computation:
         """How columns from ``first`` on settle; without noise alike in every step and block."""
+        settings, seed = self.settings, self._noise_seed(at, spu)
+        run = {"tau": tau, "kappa0": settings.noise, "noise_seed": seed}
+        if _real(spu):
+            return Computation(built.settle, **run, first=first, device=spu.device)
         if (first, tau) in self._relaxations:
             return self._relaxations[first, tau]
-        settings, seed = self.settings, self._noise_seed(at)
-        found = Computation(
-            device.settle, tau=tau, kappa0=settings.noise, noise_seed=seed, first=first
-        )
+        found = Computation(device.settle, **run, first=first)
         if settings.noise == 0:
             self._relaxations[first, tau] = found
         return found
@@ -229,21 +269,27 @@ class SpuWork(Solving):
         """An SPU at rest, without a drive: let its noise settle, then sample it."""
         settings, system, sampling = self.settings, held.system, self.settings.covariance
         assert system is not None, "written just now or before"
-        relaxation = Computation(
-            device.sample,
-            samples=sampling.samples,
-            spacing_tau=sampling.spacing_tau,
-            settle_tau=settings.settle_tau,
-            kappa0=settings.noise,
-            noise_seed=self._noise_seed(at),
+        run = {
+            "samples": sampling.samples,
+            "spacing_tau": sampling.spacing_tau,
+            "settle_tau": settings.settle_tau,
+            "kappa0": settings.noise,
+            "noise_seed": self._noise_seed(at, spu),
+        }
+        relaxation = (
+            Computation(built.sample, **run, device=spu.device)
+            if _real(spu)
+            else Computation(device.sample, **run)
         )
         tau = settings.settle_tau + (sampling.samples - 1) * sampling.spacing_tau
         with (yield from spu.integrators.hold(issuer)):
-            nothing = yield from spu.preset(
-                issuer, at.label("discharge"), self._nothing, at.job.size
-            )
-            spu.install(system, nothing, self._nothing, at.job.load)
-            state = yield from spu.settle(issuer, at.label("settle"), tau, relaxation)
+            for past in self._ranges(at, spu, 0):
+                (drive,) = past() or (self._nothing,)
+                label, size = at.label("discharge"), at.job.size
+                nothing = yield from spu.preset(issuer, label, self._nothing, size)
+                spu.install(system, drive, nothing, at.job.load)
+                state = yield from spu.settle(issuer, at.label("settle"), tau, relaxation)
+                self._remember(at, spu, 0, state)
             return (yield from self._read(at, spu, state, sampling.samples, issuer))
 
     def _read(self, at: Address, spu: Spu, state: Ref, count: int, issuer: Issuer) -> Process[Ref]:
@@ -253,8 +299,8 @@ class SpuWork(Solving):
             yield from spu.measure(issuer, at.label("measure"), read, (state,), size, count, shape)
         )
 
-    def _noise_seed(self, at: Address) -> int:
-        if self.settings.noise == 0:
+    def _noise_seed(self, at: Address, spu: Spu) -> int:
+        if self.settings.noise == 0 and spu.device.thermal == 0:
             return 0
         return self.session.noise_seed("columns", *at.place, *at.solve)
 
@@ -264,6 +310,11 @@ class SpuWork(Solving):
             empty = torch.empty(size, count, dtype=getattr(torch, self.dtype), device="meta")
             self._shapes[size, count] = self.session.backend.shapes.meta(empty)
         return self._shapes[size, count]
+
+
+def _real(spu: Spu) -> bool:
+    """Whether anything of the device is not ideal, or its load current is asked for."""
+    return not spu.device.ideal or "load_current" in spu.node.imperfections
 
 
 def after(payload: Ref, *others: Ref) -> Ref:
