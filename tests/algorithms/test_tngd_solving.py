@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hybridsim.algorithms.natural_gradient.exact import natural_gradient
 from hybridsim.algorithms.natural_gradient.linearization import linearize
 from hybridsim.algorithms.tngd import device
+from hybridsim.circuits.imperfections.parts import built
 from hybridsim.tasks.task import batch, batch_indices
 
 TNGD = {"kind": "tngd", "learning_rate": 1.0, "damping": 0.5}
@@ -119,6 +120,59 @@ def test_refinement_shrinks_the_error_by_rho_an_iteration(seed):
     for before, after in zip(errors, errors[1:], strict=False):
         assert (after - once @ before).norm() <= 2e-5 * exact.norm()
     assert errors[2].norm() < 0.5 * errors[0].norm()
+
+
+def test_refinement_on_arrays_that_differ_shrinks_the_error_by_what_was_built():
+    """Mismatch of J, Jᵀ, H and inputs: e_(k+1) = (I - M⁻¹ D A) e_k with the device's own M and
+    D."""
+    small = {"workload": {"source": "digits_mlp", "options": {"hidden": 2, "depth": 1}}}
+    there = machine()
+    there["spus"] |= {"imperfections": {"base": "ideal", "mismatch": True}, "mismatch": 0.1}
+    errors = []
+    for iterations in range(3):
+        asked = {"settle": "200 tau", "refinement": iterations}
+        made, sink, found = answer(asked, 5, machine=there, **small)
+        exact = natural_gradient(linearized(made), damping=made.settings.damping)
+        errors.append(found - exact)
+    real = made.machine.spus[0].device
+    lin, damping = linearized(made), made.settings.damping
+    asked = {"damping": damping, "input_bits": None, "device": real}
+    matrix = device.upload(lin, **asked).value.matrix
+    identity = torch.eye(matrix.size, dtype=torch.float64)
+    held = matrix.transposed.double().T @ matrix.middle(matrix.jacobian.double())
+    held += damping * identity
+    inputs = built(torch.ones(matrix.size), real, "input").double()
+    _, ideal = programmed(made, None)
+    once = identity - torch.linalg.solve(held, inputs[:, None] * ideal)
+    for before, after in zip(errors, errors[1:], strict=False):
+        assert (after - once @ before).norm() <= 1e-5 * exact.norm()
+    assert errors[0].norm() > 0.03 * exact.norm() and errors[2].norm() < 0.3 * errors[0].norm()
+
+
+OFFSETS = {"base": "ideal", "offset": True}
+
+
+@pytest.mark.parametrize("imperfections", [OFFSETS, {**OFFSETS, "full_scales": True}])
+def test_a_calibration_takes_the_offsets_off(imperfections):
+    there = machine()
+    there["spus"]["imperfections"] = imperfections
+    still = answer({})[2]
+    calibrated = answer({"calibration_every": 1}, machine=there)
+    off = (answer({}, machine=there)[2] - still).norm() / still.norm()
+    assert off > 0.05
+    assert (calibrated[2] - still).norm() <= 1e-4 * still.norm()
+    assert calibrated[1].steps[0]["offset_share"] == pytest.approx(float(off), rel=1e-2)
+
+
+def test_calibrations_come_every_so_many_steps_and_are_paid():
+    asked = document({**TNGD, "calibration_every": 2}, steps=4)
+    made, sink = execute(asked, live=False)
+    for step in range(1, 5):
+        own = [s["kind"] for s in sink.spans if s["step"] == step and s["role"] != "flight"]
+        due = step in (1, 3)
+        assert own.count("settle") == own.count("measure") == own.count("download") == 1 + due
+        assert own.count("convert reversed gradient") == own.count("find offset") == due
+        assert own.count("subtract offset") == 1
 
 
 def test_refinement_passes_the_converters_resolution():
