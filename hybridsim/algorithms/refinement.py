@@ -21,10 +21,10 @@ def scaled(residual: Tensor, given: Tensor) -> Outcome:
 
     Returns:
         Outcome((s · residual, s), {"residual"}): s = max |given|/max |residual|, 0-dim or (k,), 1
-        for a residual of zero; and ‖residual‖/‖given‖.
+        where either is zero; and ‖residual‖/‖given‖.
     """
     peak, range_of_given = residual.abs().amax(dim=0), given.abs().amax(dim=0)
-    scale = torch.where(peak == 0, 1.0, range_of_given / peak)
+    scale = torch.where((peak == 0) | (range_of_given == 0), 1.0, range_of_given / peak)
     size = torch.linalg.vector_norm(given)
     left = torch.where(size == 0, 0.0, torch.linalg.vector_norm(residual) / size)
     return Outcome((residual * scale, scale), {"residual": left})

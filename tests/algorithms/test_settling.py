@@ -59,6 +59,8 @@ def test_a_residual_takes_the_range_of_what_was_given_and_its_answer_goes_back(s
     assert torch.allclose(correct(x, 3 * sent, scale).value, x + 3 * left, atol=1e-5)
     (sent, scale), facts = scaled(0 * left, given_one)
     assert not sent.any() and torch.equal(scale, torch.ones_like(scale)) and not facts["residual"]
+    (sent, scale), _ = scaled(left, 0 * given_one)  # a device answers to nothing, too
+    assert torch.equal(sent, left) and torch.equal(scale, torch.ones_like(scale))
 
 
 def test_readings_are_compared_by_the_last():
