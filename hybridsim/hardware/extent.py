@@ -59,6 +59,8 @@ class Size(TypedDict):
         technology: what it is made in; empty: not said.
         built: who has built it; empty: nobody is known to have.
         adc: whether its output converters exist.
+        numbers_per_s: how many its resistors take, as fast as the link brings them and it writes
+            them; 0: nothing limits that.
         assumed: constants of area that are guesses.
         used: what the largest system of the run takes.
         whole: what all takes that the datasheet says it has.
@@ -69,6 +71,7 @@ class Size(TypedDict):
     technology: str
     built: str
     adc: str
+    numbers_per_s: float
     assumed: list[str]
     used: Extent
     whole: Extent
