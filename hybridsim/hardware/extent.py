@@ -63,6 +63,8 @@ class Size(TypedDict):
             them; 0: nothing limits that.
         assumed: constants of area that are guesses.
         used: what the largest system of the run takes.
+        used_low_mm2: its area with every constant of area where that is smallest.
+        used_high_mm2: the same where it is largest.
         whole: what all takes that the datasheet says it has.
     """
 
@@ -74,4 +76,6 @@ class Size(TypedDict):
     numbers_per_s: float
     assumed: list[str]
     used: Extent
+    used_low_mm2: float
+    used_high_mm2: float
     whole: Extent

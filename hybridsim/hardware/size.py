@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 from hybridsim.circuits.base import Load
 from hybridsim.hardware.extent import Extent, Size
@@ -19,6 +20,8 @@ from hybridsim.scenario.datasheets.sheets import Datasheet
 from hybridsim.scenario.machine import EdgeSpec, MachineSpec, SpuSpec
 from hybridsim.scenario.unbuildable import adc_text
 
+_AREAS = tuple(spec for spec in CONSTANTS["spu"] if spec.area)
+_FALLS_WITH = "capacitor_density_f_per_m2"
 _MM2_PER_M2 = 1e6
 
 
@@ -56,7 +59,6 @@ def _size(node: SpuSpec, load: Load, route: Sequence[EdgeSpec]) -> Size:
     sheet = node.sheet
     given = any(constant.status == "given" for constant in sheet.constants.values())
     cells, resistors = int(sheet.value("cells")), int(sheet.value("resistors"))
-    areas = (spec for spec in CONSTANTS["spu"] if spec.area)
     return {
         "part": node.name,
         "sheet": sheet.name,
@@ -64,10 +66,25 @@ def _size(node: SpuSpec, load: Load, route: Sequence[EdgeSpec]) -> Size:
         "built": "" if given else sheet.built,
         "adc": adc_text(sheet),
         "numbers_per_s": _numbers_per_s(node, [edge.sheet for edge in route if edge.sheet]),
-        "assumed": [s.key for s in areas if sheet.constants[s.name].status == "assumed"],
+        "assumed": [s.key for s in _AREAS if sheet.constants[s.name].status == "assumed"],
         "used": extent(sheet, load, node.sets),
+        "used_low_mm2": extent(_corner(sheet, "low"), load, node.sets)["area_mm2"],
+        "used_high_mm2": extent(_corner(sheet, "high"), load, node.sets)["area_mm2"],
         "whole": extent(sheet, Load(cells, resistors, cells)),
     }
+
+
+def _corner(sheet: Datasheet, end: Literal["low", "high"]) -> Datasheet:
+    """The sheet with every constant of area at the end of its range where areas are so."""
+    other: Literal["low", "high"] = "high" if end == "low" else "low"
+    return sheet.overridden(
+        {
+            spec.name: getattr(
+                sheet.constants[spec.name], other if spec.name == _FALLS_WITH else end
+            )
+            for spec in _AREAS
+        }
+    )
 
 
 def _numbers_per_s(node: SpuSpec, links: Sequence[Datasheet]) -> float:

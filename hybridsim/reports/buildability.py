@@ -36,8 +36,10 @@ def _line(alike: Sequence[Size]) -> str:
     head = name if len(alike) == 1 else f"{len(alike)} x {name}, the largest with"
     assumed = ", ".join(key.replace("_", " ") for key in size["assumed"])
     whole = size["whole"]
+    band = f"{_number(size['used_low_mm2'])} – {_number(size['used_high_mm2'])}"
     parts = (
-        f"{head}: {parts_text(size['used'])}: {area_text(size['used'])} ({_areas(size['used'])})",
+        f"{head}: {parts_text(size['used'])}: {area_text(size['used'])} ({_areas(size['used'])}; "
+        f"{band} within the ranges)",
         line_text(size["used"]),
         f"{quantity(size['used']['standby_w'], 'W')} at rest",
         _writing(size),
