@@ -32,14 +32,14 @@ SCENARIOS = {"tngd": "tngd-digits", "kfac": "kfac-digits"}
 
 def acting(*switches: str) -> Fields:
     """An ideal device with some imperfections."""
-    return {f"{SPUS}.imperfections": "ideal"} | {
+    return {f"{SPUS}.imperfections.base": "ideal"} | {
         f"{SPUS}.imperfections.{name}": "true" for name in switches
     }
 
 
 def lacking(*switches: str) -> Fields:
     """A realistic device without some imperfections."""
-    return {f"{SPUS}.imperfections": "realistic"} | {
+    return {f"{SPUS}.imperfections.base": "realistic"} | {
         f"{SPUS}.imperfections.{name}": "false" for name in switches
     }
 

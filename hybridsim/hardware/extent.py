@@ -59,8 +59,12 @@ class Size(TypedDict):
         technology: what it is made in; empty: not said.
         built: who has built it; empty: nobody is known to have.
         adc: whether its output converters exist.
+        numbers_per_s: how many its resistors take, as fast as the link brings them and it writes
+            them; 0: nothing limits that.
         assumed: constants of area that are guesses.
         used: what the largest system of the run takes.
+        used_low_mm2: its area with every constant of area where that is smallest.
+        used_high_mm2: the same where it is largest.
         whole: what all takes that the datasheet says it has.
     """
 
@@ -69,6 +73,9 @@ class Size(TypedDict):
     technology: str
     built: str
     adc: str
+    numbers_per_s: float
     assumed: list[str]
     used: Extent
+    used_low_mm2: float
+    used_high_mm2: float
     whole: Extent

@@ -18,6 +18,7 @@ from hybridsim.hardware.link import Message, Route, Wire
 from hybridsim.hardware.part import Basis, Limit, Part, StaticPower
 from hybridsim.hardware.price import Quote
 from hybridsim.hardware.requests import Amounts, Pause, encode
+from hybridsim.hardware.size import sizes_on
 from hybridsim.hardware.spu import Spu
 from hybridsim.operations.ref import Carried, Ref, Token
 from hybridsim.scenario.machine import GpuSpec, MachineSpec, SpuSpec
@@ -35,7 +36,7 @@ class Machine:
     """
 
     def __init__(self, context: Context, spec: MachineSpec) -> None:
-        self.context = context
+        self.context, self._spec = context, spec
         usable = {*spec.usable_gpus(), *spec.usable_spus()}
         nodes = [node for node in spec.nodes if node.name in usable]
         self.gpus = [
@@ -144,8 +145,8 @@ class Machine:
         return [row for part in self.parts for row in part.static_power()]
 
     def sizes(self) -> list[Size]:
-        """How large the SPUs are."""
-        return [spu.size() for spu in self.spus]
+        """How large the SPUs are, by their largest systems so far."""
+        return sizes_on(self._spec, {spu.name: spu.largest for spu in self.spus})
 
     def limits(self) -> list[Limit]:
         """How much of what they have the parts needed."""

@@ -10,21 +10,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 from hybridsim.circuits.base import Load
 from hybridsim.hardware.extent import Extent, Size
 from hybridsim.hardware.price import Constants
 from hybridsim.scenario.datasheets.constants import CONSTANTS
-from hybridsim.scenario.machine import MachineSpec, SpuSpec
+from hybridsim.scenario.datasheets.sheets import Datasheet
+from hybridsim.scenario.machine import EdgeSpec, MachineSpec, SpuSpec
 from hybridsim.scenario.unbuildable import adc_text
 
+_AREAS = tuple(spec for spec in CONSTANTS["spu"] if spec.area)
+_FALLS_WITH = "capacitor_density_f_per_m2"
 _MM2_PER_M2 = 1e6
 
 
 def sizes_on(machine: MachineSpec, loads: Mapping[str, Load]) -> list[Size]:
     """The sizes of a machine's SPUs whose largest systems are known, by name."""
-    spus = (node for node in machine.nodes if isinstance(node, SpuSpec))
-    return [size_of(node, loads[node.name]) for node in spus if node.name in loads]
+    owners = machine.owners()
+    return [
+        _size(node, loads[node.name], machine.shortest(owners[node.name], node.name))
+        for node in machine.nodes
+        if isinstance(node, SpuSpec) and node.name in loads
+    ]
 
 
 def area_mm2(sizes: Sequence[Size]) -> float:
@@ -43,25 +51,52 @@ def too_large(node: SpuSpec, load: Load) -> str:
     return f"{node.sheet.name} takes {used_mm2:,.4g} mm2, and area_limit is {limit_mm2:,.4g} mm2"
 
 
-def size_of(node: SpuSpec, load: Load) -> Size:
-    """The size of an SPU whose largest system is ``load``.
+def _size(node: SpuSpec, load: Load, route: Sequence[EdgeSpec]) -> Size:
+    """The size of an SPU whose largest system is ``load``, behind these links.
 
     Of the whole part nothing says how many amplifiers it has: one for each cell, at the least.
     """
     sheet = node.sheet
     given = any(constant.status == "given" for constant in sheet.constants.values())
     cells, resistors = int(sheet.value("cells")), int(sheet.value("resistors"))
-    areas = (spec for spec in CONSTANTS["spu"] if spec.area)
     return {
         "part": node.name,
         "sheet": sheet.name,
         "technology": sheet.technology,
         "built": "" if given else sheet.built,
         "adc": adc_text(sheet),
-        "assumed": [s.key for s in areas if sheet.constants[s.name].status == "assumed"],
+        "numbers_per_s": _numbers_per_s(node, [edge.sheet for edge in route if edge.sheet]),
+        "assumed": [s.key for s in _AREAS if sheet.constants[s.name].status == "assumed"],
         "used": extent(sheet, load, node.sets),
+        "used_low_mm2": extent(_corner(sheet, "low"), load, node.sets)["area_mm2"],
+        "used_high_mm2": extent(_corner(sheet, "high"), load, node.sets)["area_mm2"],
         "whole": extent(sheet, Load(cells, resistors, cells)),
     }
+
+
+def _corner(sheet: Datasheet, end: Literal["low", "high"]) -> Datasheet:
+    """The sheet with every constant of area at the end of its range where areas are so."""
+    other: Literal["low", "high"] = "high" if end == "low" else "low"
+    return sheet.overridden(
+        {
+            spec.name: getattr(
+                sheet.constants[spec.name], other if spec.name == _FALLS_WITH else end
+            )
+            for spec in _AREAS
+        }
+    )
+
+
+def _numbers_per_s(node: SpuSpec, links: Sequence[Datasheet]) -> float:
+    """Of the slowest link, and of all channels that write; 0: neither limits."""
+    value = node.sheet.value
+    rates = [
+        link.value("bandwidth_bit_per_s") / (node.input_bits or link.value("number_bits"))
+        for link in links
+    ]
+    if write_s := value("write_time_s"):
+        rates.append((value("write_channels") or value("resistors")) / write_s)
+    return min(rates, default=0.0)
 
 
 def extent(constants: Constants, load: Load, sets: int = 1) -> Extent:

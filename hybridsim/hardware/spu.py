@@ -8,7 +8,6 @@ from typing import Any
 from hybridsim.circuits.base import Load
 from hybridsim.errors import CapacityError
 from hybridsim.hardware.device import device_of
-from hybridsim.hardware.extent import Size
 from hybridsim.hardware.lane import (
     Cause,
     Context,
@@ -24,7 +23,7 @@ from hybridsim.hardware.part import Limit, Part, Standing
 from hybridsim.hardware.price import Quote, Tariff
 from hybridsim.hardware.requests import Convert, Drift, Held, Measure, Preset, Settle, Write
 from hybridsim.hardware.resistor_sets import ResistorSets
-from hybridsim.hardware.size import size_of, too_large
+from hybridsim.hardware.size import too_large
 from hybridsim.hardware.spu_tariffs import (
     amplifier_power_w,
     bias_power_w,
@@ -283,10 +282,6 @@ class Spu(Part):
             Limit(self.name, "resistors", resistors, value("resistors")),
             Limit(self.name, "conductance_range", self._conductance, value("conductance_range")),
         ]
-
-    def size(self) -> Size:
-        """What its largest system so far takes, and what it has."""
-        return size_of(self.node, self.largest)
 
     def lacking(self, load: Load) -> list[tuple[str, int, float]]:
         """What a system needs more of than the device has: (constant, needed, available)."""

@@ -36,11 +36,13 @@ def _line(alike: Sequence[Size]) -> str:
     head = name if len(alike) == 1 else f"{len(alike)} x {name}, the largest with"
     assumed = ", ".join(key.replace("_", " ") for key in size["assumed"])
     whole = size["whole"]
+    band = f"{_number(size['used_low_mm2'])} – {_number(size['used_high_mm2'])}"
     parts = (
-        f"{head}: {parts_text(size['used'])}: {area_text(size['used'])} ({_areas(size['used'])})",
+        f"{head}: {parts_text(size['used'])}: {area_text(size['used'])} ({_areas(size['used'])}; "
+        f"{band} within the ranges)",
         line_text(size["used"]),
         f"{quantity(size['used']['standby_w'], 'W')} at rest",
-        _writing(size["used"]),
+        _writing(size),
         size["adc"],
         f"assumed: {assumed}" if assumed else "",
         f"the whole part has {parts_text(whole)}: {area_text(whole)}",
@@ -83,10 +85,11 @@ def _areas(extent: Extent) -> str:
     return ", ".join(f"{_number(area)} {name}" for name, area in found.items() if area > 0)
 
 
-def _writing(extent: Extent) -> str:
-    if not extent["write_s"]:
-        return ""
-    return f"{quantity(extent['write_s'], 's')} to write it"
+def _writing(size: Size) -> str:
+    """How fast numbers are written, and how long writing takes beyond their transport."""
+    rate, seconds = size["numbers_per_s"], size["used"]["write_s"]
+    texts = [f"takes up to {quantity(rate, '').strip()} numbers a second"] if rate else []
+    return ", ".join([*texts, *([f"{quantity(seconds, 's')} to write them"] if seconds else [])])
 
 
 def _number(value: float) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from hybridsim.scenario.fields import Strict
+from hybridsim.scenario.fields import Complaint, Strict, complain
 
 _SWITCH = "; default: as the base says"
 
@@ -45,6 +45,16 @@ class Imperfections(Strict):
     converters: bool | None = Field(None, description=f"non-linear, ranged from the past{_SWITCH}")
     dead_cells: bool | None = Field(None, description=f"some cells do not work{_SWITCH}")
     drift: bool | None = Field(None, description=f"resistors drift between writes{_SWITCH}")
+
+    @model_validator(mode="after")
+    def _differ(self) -> Imperfections:
+        """A switch that says what the base says is a base that was forgotten."""
+        on = self.base == "realistic"
+        same = [name for name in SWITCHES if getattr(self, name) is on]
+        other = "base: ideal beside it" if on else "base: realistic beside it"
+        expected = f"{str(not on).lower()} (the base is {self.base}), or {other}"
+        complain([Complaint((name,), expected, str(on).lower()) for name in same])
+        return self
 
     @property
     def acting(self) -> frozenset[str]:

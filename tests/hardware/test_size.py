@@ -138,6 +138,10 @@ def test_a_run_says_how_large_its_device_is_and_its_digest_does_not(task):
     assert size["used"]["cells"] == N and size["used"]["resistors"] == resistors
     assert size["whole"]["resistors"] == 10**12
     assert size["used"]["line_m"] == pytest.approx(N * 1e-5)
+    low_um2 = N * 1e6 / 10 + resistors * 10 + 2 * (N + 2 * R) * 500 + N * (1e3 + 5e3)
+    high_um2 = N * 1e6 / 2 + resistors * 1e3 + 2 * (N + 2 * R) * 2e4 + N * (1e5 + 9e5)
+    assert size["used_low_mm2"] == pytest.approx(low_um2 * 1e-6)
+    assert size["used_high_mm2"] == pytest.approx(high_um2 * 1e-6)
     twice = small(resistor_area="400 um2", buffering="double")
     second = hybridsim.run(twice, backend="timing", task=task)
     ratio = second.summary["sizes"][0]["used"]["resistors_mm2"] / size["used"]["resistors_mm2"]

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 import hybridsim
 from hybridsim.cli import app
+from hybridsim.errors import CapacityError
 from hybridsim.scenario.unbuildable import exists, unbuildable_parts
 
 
@@ -48,3 +49,15 @@ def test_shipped_parts_exist_and_sixteen_bits_at_their_rate_do_not():
 def test_check_says_so():
     done = CliRunner().invoke(app, ["check", "tngd-digits", "--set", "machine.spus.output_bits=16"])
     assert done.exit_code == 0 and "unbuildable: rc-1us: 16-bit ADCs at 100 MHz" in done.output
+
+
+def test_check_says_how_large_it_is_and_refuses_what_is_too_large():
+    done = CliRunner().invoke(app, ["check", "tngd-digits"])
+    assert done.exit_code == 0 and "size: rc-1us" in done.output and "5,679,360" in done.output
+    limit = ["--set", "machine.spus.area_limit=858 mm2"]
+    refused = CliRunner().invoke(app, ["check", "tngd-digits", *limit])
+    assert isinstance(refused.exception, CapacityError) and "area_limit is 858" in str(
+        refused.exception
+    )
+    fits = ["--set", "machine.spus.part=reticle-1us"]
+    assert CliRunner().invoke(app, ["check", "tngd-digits", *limit, *fits]).exit_code == 0

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 from small_studies import MACHINE, TNGD, adam, document, evaluated, scenario
 
 import hybridsim
-from hybridsim.scenario.imperfections import SWITCHES
+from hybridsim.circuits.base import Load
+from hybridsim.errors import InputError
+from hybridsim.hardware.size import sizes_on
+from hybridsim.scenario.machine import SpuSpec
+from hybridsim.simulate import load_task
 from hybridsim.studies.load import load_study
 from hybridsim.studies.outcome import outcome_of
 from hybridsim.studies.questions._measures import amount, value_of
-from hybridsim.studies.retiming import cost_signature
+from hybridsim.studies.retiming import cost_signature, record, retime
 
 
 def machine(**spus):
@@ -62,11 +67,50 @@ def test_a_limit_sets_points_apart_and_a_constant_of_area_does_not(tmp_path):
         assert signature(algorithm, area_limit="1 mm2") != plain
 
 
+def test_a_draw_over_the_limit_is_not_retimed(tmp_path):
+    path = scenario(tmp_path / "one.yaml", TNGD, machine(area_limit="200 mm2"))
+    loaded = hybridsim.load(path)
+    recording = record(loaded, load_task(loaded))
+
+    def drawn(area_m2):
+        def other(node):
+            if not isinstance(node, SpuSpec):
+                return node
+            return replace(node, sheet=node.sheet.overridden({"resistor_area_m2": area_m2}))
+
+        return replace(recording.spec, nodes=tuple(map(other, recording.spec.nodes)))
+
+    found = retime(recording, [recording.spec, drawn(1e-9), drawn(1e-7)])
+    assert found.valid.tolist() == [True, True, False]
+
+
+def test_numbers_are_written_as_fast_as_link_and_channels_allow(tmp_path):
+    def rate(**spus):
+        path = scenario(tmp_path / "one.yaml", TNGD, machine(**spus))
+        loaded = hybridsim.load(path)
+        sizes = sizes_on(loaded.machine.expand(), {"spu1": Load(3, 9, 3)})
+        return {size["part"]: size["numbers_per_s"] for size in sizes}
+
+    assert rate() == {"spu1": pytest.approx(50e9 / 16)}
+    assert rate(input_bits=8) == {"spu1": pytest.approx(50e9 / 8)}
+    assert rate(write_time="1 us", write_channels=7) == {"spu1": pytest.approx(7e6)}
+
+
+def test_area_is_asked_of_analog_sides_only(tmp_path):
+    sides = {"tngd": scenario(tmp_path / "tngd.yaml", TNGD, MACHINE)}
+    axis = {"field": "machine.spus.capacitance", "grid": ["10 pF", "1 nF"]}
+    question = {"kind": "pareto", "x": "area", "y": "joules"}
+    found = document(sides, axes=[axis | {"sides": ["tngd"]}], question=question, backend="timing")
+    load_study(found)
+    with pytest.raises(InputError, match=r"question\.x: expected .* area, where adam has no SPU"):
+        load_study(found | {"scenarios": sides | {"adam": adam(tmp_path)}})
+
+
 def test_signs_are_counted_whether_or_not_a_run_counts_them(tmp_path):
     def area(**spus):
         path = scenario(tmp_path / "one.yaml", TNGD, machine(**spus))
         run = hybridsim.run(hybridsim.load(path), backend="timing")
         return outcome_of(run, 0.3).area
 
-    pairs = area(sign_amplifiers=0)
-    assert "signs" in SWITCHES and pairs != area(sign_amplifiers=1)
+    assert area(sign_amplifiers=0) != area(sign_amplifiers=1) == area()
+    assert area(imperfections={"base": "ideal", "signs": True}) == area()

@@ -84,6 +84,8 @@ def measure_problems(study: Study, key: str, measure: Measure) -> Trouble:
     """A problem where no run will have the measure: to a target that a timing-only run never
     evaluates, or steps to a target that a scenario has not.
     """
+    if measure == "area":
+        return _area_problems(study, key)
     if measure not in TO_TARGET:
         return []
     targets = [
@@ -100,6 +102,18 @@ def measure_problems(study: Study, key: str, measure: Measure) -> Trouble:
     if measure == "step" and without:
         return [(path, due, f"step, where {without[0]} has no target")]
     return []
+
+
+def _area_problems(study: Study, key: str) -> Trouble:
+    """A problem where a side has no analog parts."""
+    digital = [
+        side.name
+        for side in study.sides
+        if not all(one.training.algorithm.needs_spu for one in study.scenarios_of(side.name))
+    ]
+    if not digital:
+        return []
+    return [(("question", key), "a measure of all sides", f"area, where {digital[0]} has no SPU")]
 
 
 def constant_problems(study: Study, asked: Sequence[str] | None) -> Trouble:
