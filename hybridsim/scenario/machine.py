@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from hybridsim.scenario.choices import (
+    Circuit,
     Edge,
     GpuChoice,
     GpusChoice,
@@ -52,6 +53,8 @@ class SpuSpec(NodeSpec):
     buffering: Literal["single", "double"]
     imperfections: frozenset[str] = frozenset()
     instance: int = 0
+    circuit: Circuit = "summing"
+    dual_rail: bool = False
 
     @property
     def input_bits(self) -> int | None:
@@ -265,6 +268,12 @@ class Machine(Strict):
                 expected = f"tdp >= idle ({idle})" if key == "tdp" else f"idle <= tdp ({tdp})"
                 yield Complaint((*path, key), expected, tdp if key == "tdp" else idle)
 
+    def spu_choices(self) -> dict[tuple[str | int, ...], SpuChoice]:
+        """What is said of SPUs, by where."""
+        if self.nodes is None:
+            return {} if self.spus is None else {("spus",): self.spus}
+        return {("nodes", n): c for n, c in self.nodes.items() if isinstance(c, SpuChoice)}
+
     def expand(self) -> MachineSpec:
         """Named nodes and edges with resolved datasheets.
 
@@ -329,7 +338,15 @@ class Machine(Strict):
 
     def _spu(self, name: str, choice: SpuChoice) -> SpuSpec:
         acting, sheet = choice.imperfections.acting, choice.sheet(self.constants)
-        return SpuSpec(name, sheet, choice.buffering, acting, choice.instance)
+        return SpuSpec(
+            name,
+            sheet,
+            choice.buffering,
+            acting,
+            choice.instance,
+            choice.circuit,
+            choice.dual_rail,
+        )
 
     def _edge(self, a: str, b: str, link: LinkChoice | None) -> EdgeSpec:
         if link is None:

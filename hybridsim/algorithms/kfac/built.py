@@ -1,6 +1,7 @@
 """What an SPU that is not ideal computes for K-FAC: as ``device``, with the device as a setting.
 
-The range of the DACs is each column's own, which is known before it is sent. The range of x, in
+The range of the DACs is each column's own, which is known before it is sent: columns are solved in
+units of their largest entry. The range of x, in
 units of it, is one for all columns of a piece: the last solve's largest peak of the same factor on
 the same SPU, times the headroom, up to a gain that the device has. ``Device.headroom`` 0: what each
 column itself asks for.
@@ -16,14 +17,17 @@ from torch import Tensor
 
 from hybridsim.algorithms.kfac.device import DTYPES, Dtype
 from hybridsim.circuits.base import Dissipation, FullScales
+from hybridsim.circuits.capacitive import capacitive
 from hybridsim.circuits.imperfections.arrays import built_dense, built_roots, gain_above
 from hybridsim.circuits.imperfections.converters import bowed, quantized
 from hybridsim.circuits.imperfections.device import Device
+from hybridsim.circuits.passive import passive
 from hybridsim.circuits.precision import conservative, quantize
 from hybridsim.circuits.rails import Ranges
 from hybridsim.circuits.realised import Realised
 from hybridsim.outcome import Outcome
 from hybridsim.rng import address_seed
+from hybridsim.scenario.choices import Circuit
 
 
 class Driven(NamedTuple):
@@ -36,14 +40,27 @@ class Driven(NamedTuple):
     gain: Tensor | None
 
 
-def program(factor: Tensor, shift: Tensor, *, input_bits: int | None, device: Device) -> Outcome:
+def program(
+    factor: Tensor,
+    shift: Tensor,
+    *,
+    input_bits: int | None,
+    device: Device,
+    circuit: Circuit = "summing",
+    dual_rail: bool = False,
+) -> Outcome:
     """A = Â + shift I as the device builds it; see ``device.program``.
 
     Raises:
-        HybridsimError: the factor or the shift is not finite.
+        HybridsimError: the factor or the shift is not finite, or the circuit, one without
+            amplifiers, cannot hold it.
     """
     rounded, growth = conservative(factor, input_bits)
-    system = built_dense(rounded, float(shift), device)
+    if circuit == "summing":
+        system = built_dense(rounded, float(shift), device)
+    else:
+        network = passive if circuit == "passive" else capacitive
+        system = network(rounded, float(shift), device, dual_rail=dual_rail)
     return Outcome(system, {"diagonal_shift": growth, **system.facts()})
 
 
@@ -103,6 +120,8 @@ def settle(
         "noise_seeds": seeds,
     }  # Any: of three types
     moved, heat = system.settle(states, drives.columns, **run, ranges=ranges)
+    # in units of its column's largest entry: whatever a device answers to zeros is times zero
+    moved = torch.where(drives.b_fs > 0, moved, 0.0)
     return Outcome(*_shown(moved, heat, drives.b_fs, ranges))
 
 

@@ -110,9 +110,10 @@ class SpuWork:
         node, roots = spu.node, self.settings.upload == "activations"
         if _real(spu):
             drawn = {"device": spu.device}
+            network = {} if roots else {"circuit": node.circuit, "dual_rail": node.dual_rail}
             built_by = built.program_roots if roots else built.program
             return _Converters(
-                Computation(built_by, input_bits=node.input_bits, **drawn),
+                Computation(built_by, input_bits=node.input_bits, **drawn, **network),
                 Computation(built.convert, bias_bits=node.bias_bits, **drawn),
                 Computation(built.read, output_bits=node.output_bits, dtype=self.dtype, **drawn),
             )
@@ -293,8 +294,12 @@ class SpuWork:
 
 
 def _real(spu: Spu) -> bool:
-    """Whether anything of the device is not ideal, or its load current is asked for."""
-    return not spu.device.ideal or "load_current" in spu.node.imperfections
+    """Whether anything of the device is not ideal, its load current is asked for, or its circuit is
+    none of summing amplifiers.
+    """
+    node = spu.node
+    loaded = "load_current" in node.imperfections
+    return not spu.device.ideal or loaded or node.circuit != "summing"
 
 
 def after(payload: Ref, *others: Ref) -> Ref:
