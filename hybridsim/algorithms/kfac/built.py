@@ -78,15 +78,22 @@ def program_roots(
 
 
 def convert(
-    columns: Tensor, peak: Tensor | None, *, bias_bits: int | None, device: Device
+    columns: Tensor,
+    peak: Tensor | None,
+    *,
+    bias_bits: int | None,
+    device: Device,
+    auto_zero: bool = False,
 ) -> Outcome:
     """Right-hand sides (n, k) through the DACs, and the range of x.
 
-    ``peak``: largest |x|/b_fs of the solve before, 0-dim; None, or one that was not finite: this
-    one finds its range.
+    ``auto_zero``: a column of zeros comes last. ``peak``: largest |x|/b_fs of the solve before,
+    0-dim; None, or one that was not finite: this one finds its range.
     """
     b = columns.double()
     b_fs = b.abs().amax(dim=0)
+    if auto_zero:
+        b, b_fs = torch.cat([b, 0 * b[:, :1]], dim=1), torch.cat([b_fs, torch.ones_like(b_fs[:1])])
     scales = torch.where(b_fs > 0, b_fs, 1.0)
     b = bowed(quantized(b, scales, bias_bits), scales, bias_bits, device, "dac")
     return Outcome(Driven(b, b_fs, _range(peak, device)))
@@ -102,15 +109,19 @@ def settle(
     noise_seed: int,
     first: int = 0,
     device: Device,
+    auto_zero: bool = False,
 ) -> Outcome:
-    """All columns over ``tau`` RC each, from rest.
+    """All columns over ``tau`` RC each, from rest; ``auto_zero``: the last of them is of zeros.
 
     Returns:
-        Outcome({"x": (n, k), "x_fs": (k,), "peak": largest |x|/b_fs that shows}, facts).
+        Outcome({"x": (n, k), "x_fs": (k,), "b_fs": (k,), "peak": largest |x|/b_fs that shows},
+        facts).
     """
-    numbers = range(first, first + drives.columns.shape[1])
-    noisy = kappa0 > 0 or device.thermal > 0
-    seeds = [address_seed(noise_seed, "column", number) for number in numbers] if noisy else None
+    numbers = range(first, first + drives.columns.shape[1] - auto_zero)
+    noisy, seeds = kappa0 > 0 or device.thermal > 0, None
+    if noisy:
+        seeds = [address_seed(noise_seed, "column", number) for number in numbers]
+        seeds += [address_seed(noise_seed, "zero", first)] * auto_zero
     ranges = Ranges()
     if drives.gain is not None:
         ranges = Ranges(drives.gain * torch.where(drives.b_fs > 0, drives.b_fs, 1.0), drives.b_fs)
@@ -120,8 +131,6 @@ def settle(
         "noise_seeds": seeds,
     }  # Any: of three types
     moved, heat = system.settle(states, drives.columns, **run, ranges=ranges)
-    # in units of its column's largest entry: whatever a device answers to zeros is times zero
-    moved = torch.where(drives.b_fs > 0, moved, 0.0)
     return Outcome(*_shown(moved, heat, drives.b_fs, ranges))
 
 
@@ -154,12 +163,25 @@ def sample(
 
 
 def read(
-    settled: dict[str, Tensor], *, output_bits: int | None, dtype: Dtype = "float32", device: Device
+    settled: dict[str, Tensor],
+    *,
+    output_bits: int | None,
+    dtype: Dtype = "float32",
+    device: Device,
+    auto_zero: bool = False,
 ) -> Outcome:
-    """Solutions (n, k) through the ADCs, whose range is that of x, in the GPU's type."""
-    x, x_fs = settled["x"], settled["x_fs"]
-    seen = bowed(x, x_fs, output_bits, device, "adc")
-    return Outcome(quantized(seen, x_fs, output_bits).to(DTYPES[dtype]))
+    """Solutions (n, k) through the ADCs, whose range is that of x, in the GPU's type.
+
+    ``auto_zero``: the last column, in units of its range, is taken off the others, in units of
+    theirs; by registers and subtractors behind the ADCs, which cost nothing here.
+    """
+    x, x_fs, b_fs = settled["x"], settled["x_fs"], settled["b_fs"]
+    seen = quantized(bowed(x, x_fs, output_bits, device, "adc"), x_fs, output_bits)
+    if auto_zero:
+        seen = (seen - seen[:, -1:] * (x_fs / x_fs[-1]))[:, :-1]
+        b_fs = b_fs[:-1]
+    # in units of its column's largest entry: whatever a device answers to zeros is times zero
+    return Outcome(torch.where(b_fs > 0, seen, 0.0).to(DTYPES[dtype]))
 
 
 def _range(peak: Tensor | None, device: Device) -> Tensor | None:
@@ -183,4 +205,4 @@ def _shown(
         **heat.facts(),
         "nonfinite": (~moved.isfinite()).sum(),
     }
-    return {"x": moved, "x_fs": x_fs, "peak": peaks.amax()}, facts
+    return {"x": moved, "x_fs": x_fs, "b_fs": b_fs, "peak": peaks.amax()}, facts

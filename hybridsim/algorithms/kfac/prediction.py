@@ -58,9 +58,10 @@ class Predictor:
         if settings.method == "solves":
             messages.append(job.size * job.columns * spu.bits("bias"))
         tau, driven = settings.settle_tau, settings.method != "noise"
+        columns = job.columns + settings.auto_zero
         if not driven:
             tau = (tau + (job.columns - 1) * settings.covariance.spacing_tau) / job.columns
-        device_ps = spu.service_ps(load, job.columns, tau, driven=driven)
+        device_ps = spu.service_ps(load, columns, tau, driven=driven)
         sent_ps = sum(up.occupancy_ps(bits) + up.latency_ps for bits in messages)
         read_ps = down.occupancy_ps(job.size * job.columns * spu.bits("output")) + down.latency_ps
         return Prediction(device_ps, sent_ps + read_ps)
