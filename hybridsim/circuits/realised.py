@@ -37,6 +37,7 @@ from hybridsim.circuits.quadrature import instants, panel_edges
 from hybridsim.circuits.rails import Ranges, Stage, held_at_rails
 from hybridsim.rng import address_seed
 
+_ACCURATE = 10.0  # margin of bandwidth from which on integrals need not resolve the lag
 _STEPS_PER_RATE, _FEWEST, _MOST = 8, 128, 8192  # of a column that clips
 
 
@@ -206,15 +207,17 @@ class Realised(System[Tensor | None]):
         reach = self.drive_gain if self.drive_gain.ndim == 2 else torch.diag(self.drive_gain)
         scaled = None if given is None else reach @ given
         right = self.basis.right
-        flow, spread = self._flow(state, scaled, h), 3 * self._spread(h, kappa0)
-        x_fs = full_scale(None, flow.peak(right) + spread) if ranges.x is None else ranges.x
+        flow, spread, x_fs = None, 3 * self._spread(h, kappa0), ranges.x
+        if x_fs is None:
+            flow = self._flow(state, scaled, h)
+            x_fs = full_scale(None, flow.peak(right) + spread)
         x_fs = x_fs.expand(count)
         b_fs = torch.maximum(b_peak, x_fs) if ranges.b is None else ranges.b.expand(count)
         gain = b_fs / x_fs if given is not None else none
         if bool(self.noise.offset.any() | self.noise.input_offset.any()):
             offset = self._offset(x_fs, gain)
-            scaled = offset if scaled is None else scaled + offset
-            flow = self._flow(state, scaled, h)
+            scaled, flow = offset if scaled is None else scaled + offset, None
+        flow = self._flow(state, scaled, h) if flow is None else flow
         total = self.drive_gain.new_zeros(len(right), count) if scaled is None else scaled
         at, moved = total.new_tensor(h), torch.zeros_like(self.basis.rates)[:, None]
         for signal in flow.signals:
@@ -224,13 +227,15 @@ class Realised(System[Tensor | None]):
         if ranges.x is None:
             x_fs = torch.maximum(x_fs, peaks["x"])  # offsets are in the signal as well
         scales = {"x": x_fs, "b": b_fs}
-        energies, charges = {}, {}
-        for name, stage in self.stages.items():
-            outputs, form = self._outputs[name], self._forms[name]
-            energies[name] = flow.integral(form)
-            charges[name] = flow.charge(outputs, stage.weights)
-            if stage.outputs is not None and self.active:
-                peaks["u"], scales["u"] = flow.peak(outputs), stage.ratio * x_fs
+        energies = {name: flow.integral(form) for name, form in self._forms.items()}
+        charges, known = {}, dict[int, Tensor]()
+        for name, stage in self.stages.items() if self.active else ():
+            outputs, which = self._outputs[name], id(stage.outputs)
+            if which not in known:
+                known[which] = flow.magnitudes(outputs)
+                if stage.outputs is not None:
+                    peaks["u"], scales["u"] = flow.peak(outputs), stage.ratio * x_fs
+            charges[name] = stage.weights @ known[which]
         if ranges.x is not None and self.active:
             clips = peaks["x"] > x_fs * (1 + 1e-9)
             if bool(clips.any()):
@@ -282,7 +287,8 @@ class Realised(System[Tensor | None]):
 
     def _flow(self, state: Tensor | None, drive: Tensor | None, h: float) -> Flow:
         left = self.basis.left
-        rate = float(self.loop.roots.abs().amax())
+        quick = self.loop.margin >= _ACCURATE  # what is left of the lag is small, and soon over
+        rate = float((self.loop.rates if quick else self.loop.roots).abs().amax())
         t, weights = (
             p.to(self.drive_gain)
             for p in (instants(h, rate) if h > 0 else (torch.zeros(1), torch.zeros(1)))
@@ -317,14 +323,9 @@ class Realised(System[Tensor | None]):
         rate = float(self.basis.rates.abs().amax())
         number = min(max(round(_STEPS_PER_RATE * rate * h), _FEWEST), _MOST)
         kept, moved = self._maps(drive.new_tensor(h / number))
+        pushed, step_tau = moved @ drive, h / number
         x, parts = held_at_rails(
-            state,
-            kept,
-            moved @ drive,
-            x_fs=x_fs,
-            step_tau=h / number,
-            number=number,
-            stages=self.stages,
+            state, kept, pushed, x_fs=x_fs, step_tau=step_tau, number=number, stages=self.stages
         )
         for name, (energy, charge) in parts.items():
             energies[name] = energies[name].clone().index_put_((columns,), energy)
@@ -371,12 +372,9 @@ class Realised(System[Tensor | None]):
             drawn = noise.thermal**0.5 * course.x_fs * (root @ z)
         strength = kappa0 + self.active * noise.thermal * course.x_fs**2 * course.gain
         if bool((strength > 0).any()):
-            own = kappa0 > 0 and not shared
-            z = (
-                normal_columns(seeds, like)
-                if own
-                else torch.randn(like.shape, generator=generator, dtype=like.dtype)
-            )
+            z = torch.randn(like.shape, generator=generator, dtype=like.dtype)
+            if kappa0 > 0 and not shared:
+                z = normal_columns(seeds, like)
             root = self.covariances.root(noise.injected, h)
             drawn = drawn + strength.sqrt() * (root @ z)
         return drawn
