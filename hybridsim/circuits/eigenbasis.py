@@ -146,6 +146,10 @@ class Loop:
 
 def _roots(rates: Tensor, lags: tuple[float, ...]) -> Tensor:
     """Roots (n, m + 1) of s (1 + s τ_1) ... + μ, equal ones moved apart."""
+    if len(lags) == 1:
+        whole = 1 + torch.sqrt(1 - 4 * lags[0] * rates)
+        pair = torch.stack([-2 * rates / whole, -whole / (2 * lags[0])], dim=1)
+        return _apart(pair)
     polynomial = [1.0]  # of (1 + s τ_1) ..., lowest power first
     for lag in lags:
         shifted = [0.0, *(lag * c for c in polynomial)]
@@ -163,11 +167,12 @@ def _roots(rates: Tensor, lags: tuple[float, ...]) -> Tensor:
             value = value + c * s**power
             slope = slope + power * c * s ** (power - 1)
         s = s - torch.where(slope.abs() > _NUDGE, value / slope, 0.0)
-    if _touching(s):
-        s = s * (1 + _NUDGE * torch.arange(order, dtype=torch.float64))
-    return s
+    return _apart(s)
 
 
-def _touching(s: Tensor) -> bool:
+def _apart(s: Tensor) -> Tensor:
+    """Roots of which no two of a mode are equal."""
     gaps = [(s - s.roll(k, dims=1)).abs().amin() for k in range(1, s.shape[1])]
-    return bool(torch.stack(gaps).amin() < _NUDGE * s.abs().amax())
+    if bool(torch.stack(gaps).amin() < _NUDGE * s.abs().amax()):
+        s = s * (1 + _NUDGE * torch.arange(s.shape[1], dtype=torch.float64))
+    return s

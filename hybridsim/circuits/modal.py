@@ -275,19 +275,19 @@ class Flow:
             total = total + (1 if i == j else 2) * (left * weighted).sum(dim=0).real
         return total
 
-    def charge(self, outputs: Tensor, weights: Tensor) -> Tensor:
-        """Time integral of sum_i w_i |o_i| (k,) of the means o = M y, M (m, n): a signal that keeps
-        its sign within a panel is integrated exactly, one that changes it is taken too small.
+    def magnitudes(self, outputs: Tensor) -> Tensor:
+        """Time integrals of |o| (m, k) of the means o = M y, M (m, n): a signal that keeps its sign
+        within a panel is integrated exactly, one that changes it is taken too small.
         """
-        total = self.weights.new_zeros(self.count)
+        total = self.weights.new_zeros(len(outputs), self.count)
         for first in range(1, len(self.weights) - 1, NODES):
             panel = slice(first, first + NODES)
-            swung = sum(
+            swung = [
                 (s.values[:, panel] @ self.weights[panel].to(s.values))[:, None] * s.columns
                 for s in self.signals
-            )
-            if self.signals:
-                total = total + weights @ (outputs @ swung).abs()
+            ]
+            if swung:
+                total += (outputs @ torch.stack(swung).sum(dim=0)).abs()
         return total
 
     def peak(self, outputs: Tensor) -> Tensor:

@@ -23,14 +23,15 @@ class Noise(NamedTuple):
         thermal: variance of a cell at equilibrium with its resistor.
         array: D (n, n), all resistors but the input's.
         offset: constant drive (n,) that the same resistors make of the amplifiers' offsets.
-        input_gain: (n,): of current into the nodes; the input resistors add g_in input_gain² to D.
+        injected: D (n, n), or (n,) where it is diagonal, of noise current of strength 1 into every
+            node: kappa0's, and g_in times that of the input resistors.
         input_offset: (n,), g_in times this is added to ``offset``.
     """
 
     thermal: float
     array: Tensor
     offset: Tensor
-    input_gain: Tensor
+    injected: Tensor
     input_offset: Tensor
 
 

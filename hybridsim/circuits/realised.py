@@ -1,9 +1,9 @@
 """A system as a device realises it: not symmetric, of amplifiers with offsets, noise and lags,
 which clip at their full scale. All of it in float64, all columns at once.
 
-In units of RC and of x, with d_i the drive that reaches node i of what is meant to:
+In units of RC and of x:
 
-    c_i (1 + s τ) dx_i/dτ = -(M x - b)_i + offset_i + noise        M = P diag(μ) P⁻¹
+    (1 + s τ) dx/dτ = -M x + gain b + offset + noise        M = P diag(μ) P⁻¹
 
 A column is exact, mode by mode, as long as it stays inside its full scale. One that does not is
 followed in small exact steps and held at the rails after each (order 1 in the step), its lags and
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -28,6 +28,7 @@ from hybridsim.circuits.base import (
     Load,
     System,
     check_interval,
+    full_scale,
 )
 from hybridsim.circuits.eigenbasis import Eigenbasis, Loop
 from hybridsim.circuits.modal import Flow, Signal, normal_columns, quadratic_form
@@ -36,6 +37,7 @@ from hybridsim.circuits.quadrature import instants, panel_edges
 from hybridsim.circuits.rails import Ranges, Stage, held_at_rails
 from hybridsim.rng import address_seed
 
+_ACCURATE = 10.0  # margin of bandwidth from which on integrals need not resolve the lag
 _STEPS_PER_RATE, _FEWEST, _MOST = 8, 128, 8192  # of a column that clips
 
 
@@ -46,12 +48,14 @@ class Realised(System[Tensor | None]):
     Attributes:
         basis: of M.
         loop: what its modes do.
-        drive_gain: (n,), what reaches the nodes of b.
+        drive_gain: (n,), or (n, n) where nodes share it: what reaches them of b.
         noise: see :class:`Noise`.
         stages: sets of resistors by name.
         largest: of the sets that no range enters, in units of 1/R.
         slowdown: s >= 1: conductances are 1/s of what the numbers say, and so is the time's worth.
         parts: what it occupies.
+        active: its nodes are amplifiers, which clip, and b comes through input resistors; else it
+            is a passive network, and b comes from current sources.
     """
 
     basis: Eigenbasis
@@ -62,6 +66,7 @@ class Realised(System[Tensor | None]):
     largest: dict[str, Tensor]
     slowdown: float
     parts: Load
+    active: bool = True
 
     @property
     def load(self) -> Load:
@@ -149,7 +154,7 @@ class Realised(System[Tensor | None]):
         end = course.end if tau > 0 or state is None else state.double()
         if tau > 0 and (kappa0 > 0 or self.noise.thermal > 0):
             end = end + self._drawn(course, tau / self.slowdown, kappa0, noise_seeds)
-            if ranges.x is not None:
+            if ranges.x is not None and self.active:
                 end = end.clamp(-ranges.x, ranges.x)
         return end, course.heat
 
@@ -166,13 +171,12 @@ class Realised(System[Tensor | None]):
         """See ``System``; each sample a transition of its own, clipped at the range."""
         check_interval(settle_tau, kappa0)
         check_interval(spacing_tau, kappa0)
-        x_fs = ranges.x
-        if x_fs is None:
-            x_fs = 3 * self._spread(settle_tau / self.slowdown, kappa0)
+        spread = 3 * self._spread(settle_tau / self.slowdown, kappa0)
+        x_fs = spread if ranges.x is None else ranges.x
         seeds = (address_seed(noise_seed, "sample", 0), address_seed(noise_seed, "sample", 1))
-        one = self.drive_gain.new_empty(len(self.drive_gain), 1)
-        course = _Course(one, self._offset(x_fs, 0 * x_fs), x_fs, 0 * x_fs, _NOTHING)
-        found, last = [], torch.zeros_like(one)
+        last = self.full(None)
+        course = _Course(last, self._offset(x_fs, 0 * x_fs), x_fs, 0 * x_fs, _NOTHING)
+        found = []
         for tau, count, seed in (
             (settle_tau, 1, seeds[0]),
             (spacing_tau, samples - 1, seeds[1]),
@@ -180,11 +184,11 @@ class Realised(System[Tensor | None]):
             h = self.drive_gain.new_tensor(tau / self.slowdown)
             kept, moved = self._maps(h)
             drift = moved @ course.drive
-            wide = course._replace(end=one.expand(-1, count))
+            wide = course._replace(end=last.expand(-1, count))
             noise = self._drawn(wide, float(h), kappa0, [seed] * count, shared=True)
             for column in noise.unbind(1):
                 last = kept @ last + drift + column[:, None]
-                if ranges.x is not None:
+                if ranges.x is not None and self.active:
                     last = last.clamp(-x_fs, x_fs)
                 found.append(last)
         return torch.cat(found, dim=1)
@@ -200,37 +204,39 @@ class Realised(System[Tensor | None]):
         count = self.full(state if given is None else given).shape[1]
         none = self.drive_gain.new_zeros(count)
         b_peak = none if given is None else given.abs().amax(dim=0)
-        scaled = None if given is None else self.drive_gain[:, None] * given
+        reach = self.drive_gain if self.drive_gain.ndim == 2 else torch.diag(self.drive_gain)
+        scaled = None if given is None else reach @ given
         right = self.basis.right
-        flow = self._flow(state, scaled, h)
-        x_fs = ranges.x
+        flow, spread, x_fs = None, 3 * self._spread(h, kappa0), ranges.x
         if x_fs is None:
-            peak = flow.peak(right) + 3 * self._spread(h, kappa0)
-            x_fs = torch.where(peak > 0, peak, 1.0)
+            flow = self._flow(state, scaled, h)
+            x_fs = full_scale(None, flow.peak(right) + spread)
         x_fs = x_fs.expand(count)
         b_fs = torch.maximum(b_peak, x_fs) if ranges.b is None else ranges.b.expand(count)
         gain = b_fs / x_fs if given is not None else none
         if bool(self.noise.offset.any() | self.noise.input_offset.any()):
             offset = self._offset(x_fs, gain)
-            scaled = offset if scaled is None else scaled + offset
-            flow = self._flow(state, scaled, h)
+            scaled, flow = offset if scaled is None else scaled + offset, None
+        flow = self._flow(state, scaled, h) if flow is None else flow
         total = self.drive_gain.new_zeros(len(right), count) if scaled is None else scaled
         at, moved = total.new_tensor(h), torch.zeros_like(self.basis.rates)[:, None]
         for signal in flow.signals:
             moved = moved + signal.function(moved, at) * signal.columns
         end = (right @ moved).real.expand(-1, count)
-        peaks = {"x": flow.peak(right) + 3 * self._spread(h, kappa0), "b": b_peak}
+        peaks = {"x": flow.peak(right) + spread, "b": b_peak}
         if ranges.x is None:
             x_fs = torch.maximum(x_fs, peaks["x"])  # offsets are in the signal as well
         scales = {"x": x_fs, "b": b_fs}
-        energies, charges = {}, {}
-        for name, stage in self.stages.items():
-            outputs, form = self._outputs[name], self._forms[name]
-            energies[name] = flow.integral(form)
-            charges[name] = flow.charge(outputs, stage.weights)
-            if stage.outputs is not None:
-                peaks["u"], scales["u"] = flow.peak(outputs), stage.ratio * x_fs
-        if ranges.x is not None:
+        energies = {name: flow.integral(form) for name, form in self._forms.items()}
+        charges, known = {}, dict[int, Tensor]()
+        for name, stage in self.stages.items() if self.active else ():
+            outputs, which = self._outputs[name], id(stage.outputs)
+            if which not in known:
+                known[which] = flow.magnitudes(outputs)
+                if stage.outputs is not None:
+                    peaks["u"], scales["u"] = flow.peak(outputs), stage.ratio * x_fs
+            charges[name] = stage.weights @ known[which]
+        if ranges.x is not None and self.active:
             clips = peaks["x"] > x_fs * (1 + 1e-9)
             if bool(clips.any()):
                 first = None if state is None else state.double()[:, clips]
@@ -240,23 +246,27 @@ class Realised(System[Tensor | None]):
                 end = end.clone()
                 end[:, clips] = found
         if kappa0 > 0:
-            injected = kappa0 * self.noise.input_gain.square()
-            for name, found in self._covariances.energies(injected, h, self._forms).items():
+            injected = kappa0 * self.noise.injected
+            for name, found in self.covariances.energies(injected, h, self._forms).items():
                 energies[name] = energies[name] + found
         energies = {
             name: found / (self.stages[name].ratio * x_fs**2) for name, found in energies.items()
         }
         b2, b1 = (none, none) if given is None else (given.square().sum(0), given.abs().sum(0))
-        energies["input"] = h * b2 / (b_fs * x_fs).clamp(min=torch.finfo(torch.float64).tiny)
-        charges = {name: found / x_fs for name, found in charges.items()} | {"input": h * b1 / x_fs}
+        supplied = {"input": h * b1 / x_fs}
+        conductances = {}
+        if self.active:
+            energies["input"] = h * b2 / (b_fs * x_fs).clamp(min=torch.finfo(torch.float64).tiny)
+            supplied |= {name: found / x_fs for name, found in charges.items()}
+            conductances = {"input": gain / self.slowdown}
         saturation = {name: peak / scales[name] for name, peak in peaks.items()}
         saturation["b"] = torch.where(b_fs > 0, saturation["b"], 0.0)
-        conductances = {"input": gain / self.slowdown}
-        heat = Dissipation(energies, scales, saturation, conductances, charges)
+        heat = Dissipation(energies, scales, saturation, conductances, supplied)
         return _Course(end, total, x_fs, gain, heat)
 
     @cached_property
-    def _covariances(self) -> Covariances:
+    def covariances(self) -> Covariances:
+        """Of noise in its modes."""
         return Covariances(self.basis)
 
     @cached_property
@@ -277,19 +287,20 @@ class Realised(System[Tensor | None]):
 
     def _flow(self, state: Tensor | None, drive: Tensor | None, h: float) -> Flow:
         left = self.basis.left
-        rate = float(self.loop.roots.abs().amax())
+        quick = self.loop.margin >= _ACCURATE  # what is left of the lag is small, and soon over
+        rate = float((self.loop.rates if quick else self.loop.roots).abs().amax())
         t, weights = (
             p.to(self.drive_gain)
             for p in (instants(h, rate) if h > 0 else (torch.zeros(1), torch.zeros(1)))
         )
         pairs = ((state, self.loop.decay), (drive, self.loop.response))
         signals = tuple(
-            Signal(left @ x.to(left), partial(_at, function), function(t))
+            Signal(left @ x.to(left), _of_time(function), function(t))
             for x, function in pairs
             if x is not None
         )
         edges = panel_edges(h, rate) if h > 0 else [0.0]
-        return Flow.between(self.drive_gain[:, None], signals, t, weights, edges)
+        return Flow.between(weights.new_zeros(len(left), 1), signals, t, weights, edges)
 
     def _maps(self, h: Tensor) -> tuple[Tensor, Tensor]:
         """Transition and response over h without lags, (n, n) each."""
@@ -312,14 +323,9 @@ class Realised(System[Tensor | None]):
         rate = float(self.basis.rates.abs().amax())
         number = min(max(round(_STEPS_PER_RATE * rate * h), _FEWEST), _MOST)
         kept, moved = self._maps(drive.new_tensor(h / number))
+        pushed, step_tau = moved @ drive, h / number
         x, parts = held_at_rails(
-            state,
-            kept,
-            moved @ drive,
-            x_fs=x_fs,
-            step_tau=h / number,
-            number=number,
-            stages=self.stages,
+            state, kept, pushed, x_fs=x_fs, step_tau=step_tau, number=number, stages=self.stages
         )
         for name, (energy, charge) in parts.items():
             energies[name] = energies[name].clone().index_put_((columns,), energy)
@@ -337,7 +343,7 @@ class Realised(System[Tensor | None]):
         """Largest standard deviation that kappa0 gives a node (0-dim); thermal noise is small."""
         if kappa0 == 0:
             return self.drive_gain.new_zeros(())
-        widest = self._covariances.after(self.noise.input_gain.square(), h).diagonal().amax()
+        widest = self.covariances.after(self.noise.injected, h).diagonal().amax()
         return (kappa0 * widest.clamp(min=0)).sqrt()
 
     def _drawn(
@@ -362,34 +368,30 @@ class Realised(System[Tensor | None]):
         drawn = torch.zeros_like(like)
         if noise.thermal > 0:
             z = torch.randn(like.shape, generator=generator, dtype=like.dtype)
-            root = self._covariances.root(noise.array, h)
+            root = self.covariances.root(noise.array, h)
             drawn = noise.thermal**0.5 * course.x_fs * (root @ z)
-        strength = noise.thermal * course.x_fs**2 * course.gain + kappa0
+        strength = kappa0 + self.active * noise.thermal * course.x_fs**2 * course.gain
         if bool((strength > 0).any()):
-            own = kappa0 > 0 and not shared
-            z = (
-                normal_columns(seeds, like)
-                if own
-                else torch.randn(like.shape, generator=generator, dtype=like.dtype)
-            )
-            root = self._covariances.root(noise.input_gain.square(), h)
+            z = torch.randn(like.shape, generator=generator, dtype=like.dtype)
+            if kappa0 > 0 and not shared:
+                z = normal_columns(seeds, like)
+            root = self.covariances.root(noise.injected, h)
             drawn = drawn + strength.sqrt() * (root @ z)
         return drawn
 
 
+def _of_time(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
+    return lambda rates, h: function(h)  # a loop knows its rates
+
+
 class _Course(NamedTuple):
-    """Where columns end without noise, what drives them, their full scales, and their heat."""
+    """Where columns end without noise, by what, within what, and at what cost."""
 
     end: Tensor
     drive: Tensor
     x_fs: Tensor
     gain: Tensor
     heat: Dissipation
-
-
-def _at(function: Callable[[Tensor], Tensor], rates: Tensor, h: Tensor) -> Tensor:
-    """A loop's function knows its rates."""
-    return function(h)
 
 
 _NOTHING = Dissipation({}, {}, {})

@@ -94,6 +94,7 @@ else:
     _GpuBase, _LinkBase, _SpuBase = (_with_constants(kind) for kind in ("gpu", "link", "spu"))
 
 _Buffering = Literal["single", "double"]
+Circuit = Literal["summing", "passive", "capacitive"]
 NVLINKS = {
     "v100-sxm2-32gb": "nvlink2",
     "a100-sxm4-80gb": "nvlink3",
@@ -213,6 +214,16 @@ class SpuChoice(_SpuBase):
         "single",
         description="single: integrators are held while resistors are written; double: a second "
         "set, swapped",
+    )
+    circuit: Circuit = Field(
+        "summing",
+        description="summing: amplifiers, any matrix; passive: resistors alone, diagonally "
+        "dominant matrices with off-diagonals <= 0; capacitive: the matrix in capacitors, which "
+        "only noise sees",
+    )
+    dual_rail: bool = Field(
+        False,
+        description="passive, capacitive: every node has a complement, for positive off-diagonals",
     )
     imperfections: Annotated[Imperfections, Short("base")] = Field(
         IDEAL, description="what it does otherwise than an ideal one"

@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from hybridsim.scenario.choices import (
+    Circuit,
     Edge,
     GpuChoice,
     GpusChoice,
@@ -58,6 +59,8 @@ class SpuSpec(NodeSpec):
     instance: int = 0
     area_limit_m2: float | None = None
     sized_by: Datasheet | None = None
+    circuit: Circuit = "summing"
+    dual_rail: bool = False
 
     @property
     def sizes(self) -> Datasheet:
@@ -281,6 +284,12 @@ class Machine(Strict):
                 expected = f"tdp >= idle ({idle})" if key == "tdp" else f"idle <= tdp ({tdp})"
                 yield Complaint((*path, key), expected, tdp if key == "tdp" else idle)
 
+    def spu_choices(self) -> dict[tuple[str | int, ...], SpuChoice]:
+        """What is said of SPUs, by where."""
+        if self.nodes is None:
+            return {} if self.spus is None else {("spus",): self.spus}
+        return {("nodes", n): c for n, c in self.nodes.items() if isinstance(c, SpuChoice)}
+
     def expand(self) -> MachineSpec:
         """Named nodes and edges with resolved datasheets.
 
@@ -345,8 +354,16 @@ class Machine(Strict):
 
     def _spu(self, name: str, choice: SpuChoice) -> SpuSpec:
         acting, sheet = choice.imperfections.acting, choice.sheet(self.constants)
-        limit_m2 = choice.area_limit_m2
-        return SpuSpec(name, sheet, choice.buffering, acting, choice.instance, limit_m2)
+        return SpuSpec(
+            name,
+            sheet,
+            choice.buffering,
+            acting,
+            choice.instance,
+            choice.area_limit_m2,
+            circuit=choice.circuit,
+            dual_rail=choice.dual_rail,
+        )
 
     def _edge(self, a: str, b: str, link: LinkChoice | None) -> EdgeSpec:
         if link is None:

@@ -10,6 +10,7 @@ from pydantic import Field, PrivateAttr, field_validator, model_validator
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
+from hybridsim.scenario.circuits import circuit_complaints
 from hybridsim.scenario.document import Node
 from hybridsim.scenario.emit import emit
 from hybridsim.scenario.fields import Complaint, Scalar, Short, Strict, Text, complain, wrong
@@ -158,6 +159,11 @@ class Scenario(Strict):
         if algorithm.needs_spu and not self.machine.expand().usable_spus():
             expected = f"at least one SPU that the GPU reaches, for algorithm '{algorithm.kind}'"
             complain([Complaint(("machine",), expected, "none")])
+        return self
+
+    @model_validator(mode="after")
+    def _circuits(self) -> Scenario:
+        complain(list(circuit_complaints(self.machine, self.training.algorithm)))
         return self
 
     @model_validator(mode="after")

@@ -1,6 +1,7 @@
 """What an SPU that is not ideal computes for K-FAC: as ``device``, with the device as a setting.
 
-The range of the DACs is each column's own, which is known before it is sent. The range of x, in
+The range of the DACs is each column's own, which is known before it is sent: columns are solved in
+units of their largest entry. The range of x, in
 units of it, is one for all columns of a piece: the last solve's largest peak of the same factor on
 the same SPU, times the headroom, up to a gain that the device has. ``Device.headroom`` 0: what each
 column itself asks for.
@@ -16,9 +17,11 @@ from torch import Tensor
 
 from hybridsim.algorithms.kfac.device import DTYPES, Dtype
 from hybridsim.circuits.base import Dissipation, FullScales
+from hybridsim.circuits.capacitive import capacitive
 from hybridsim.circuits.imperfections.arrays import built_dense, built_roots, gain_above
 from hybridsim.circuits.imperfections.converters import bowed, quantized
 from hybridsim.circuits.imperfections.device import Device
+from hybridsim.circuits.passive import passive
 from hybridsim.circuits.precision import conservative, quantize
 from hybridsim.circuits.rails import Ranges
 from hybridsim.circuits.random_rounding import (
@@ -29,6 +32,7 @@ from hybridsim.circuits.random_rounding import (
 from hybridsim.circuits.realised import Realised
 from hybridsim.outcome import Outcome
 from hybridsim.rng import address_seed
+from hybridsim.scenario.choices import Circuit
 
 
 class Driven(NamedTuple):
@@ -48,19 +52,26 @@ def program(
     input_bits: int | None,
     device: Device,
     rounding_seed: int | None = None,
+    circuit: Circuit = "summing",
+    dual_rail: bool = False,
 ) -> Outcome:
     """A = Â + shift I as the device builds it; see ``device.program``.
 
     Raises:
-        HybridsimError: the factor or the shift is not finite.
+        HybridsimError: the factor or the shift is not finite, or the circuit, one without
+            amplifiers, cannot hold it.
     """
-    if rounding_seed is not None:
+    facts = {}
+    if rounding_seed is None:
+        rounded, facts["diagonal_shift"] = conservative(factor, input_bits)
+    else:
         rounded = round_symmetric_randomly(factor, input_bits, rounding_seed)
+    if circuit == "summing":
         system = built_dense(rounded, float(shift), device)
-        return Outcome(system, system.facts())
-    rounded, growth = conservative(factor, input_bits)
-    system = built_dense(rounded, float(shift), device)
-    return Outcome(system, {"diagonal_shift": growth, **system.facts()})
+    else:
+        network = passive if circuit == "passive" else capacitive
+        system = network(rounded, float(shift), device, dual_rail=dual_rail)
+    return Outcome(system, facts | system.facts())
 
 
 def program_roots(
@@ -91,16 +102,19 @@ def convert(
     bias_bits: int | None,
     device: Device,
     rounding_seed: int | None = None,
+    auto_zero: bool = False,
 ) -> Outcome:
     """Right-hand sides (n, k) through the DACs, and the range of x.
 
-    ``peak``: largest |x|/b_fs of the solve before, 0-dim; None, or one that was not finite: this
-    one finds its range.
+    ``auto_zero``: a column of zeros comes last. ``peak``: largest |x|/b_fs of the solve before,
+    0-dim; None, or one that was not finite: this one finds its range.
     """
     b = columns.double()
     if rounding_seed is not None:  # to the levels of the converters, which change it no more
         b = round_columns_randomly(b, bias_bits, rounding_seed)
     b_fs = b.abs().amax(dim=0)
+    if auto_zero:
+        b, b_fs = torch.cat([b, 0 * b[:, :1]], dim=1), torch.cat([b_fs, torch.ones_like(b_fs[:1])])
     scales = torch.where(b_fs > 0, b_fs, 1.0)
     b = bowed(quantized(b, scales, bias_bits), scales, bias_bits, device, "dac")
     return Outcome(Driven(b, b_fs, _range(peak, device)))
@@ -116,15 +130,19 @@ def settle(
     noise_seed: int,
     first: int = 0,
     device: Device,
+    auto_zero: bool = False,
 ) -> Outcome:
-    """All columns over ``tau`` RC each, from rest.
+    """All columns over ``tau`` RC each, from rest; ``auto_zero``: the last of them is of zeros.
 
     Returns:
-        Outcome({"x": (n, k), "x_fs": (k,), "peak": largest |x|/b_fs that shows}, facts).
+        Outcome({"x": (n, k), "x_fs": (k,), "b_fs": (k,), "peak": largest |x|/b_fs that shows},
+        facts).
     """
-    numbers = range(first, first + drives.columns.shape[1])
-    noisy = kappa0 > 0 or device.thermal > 0
-    seeds = [address_seed(noise_seed, "column", number) for number in numbers] if noisy else None
+    numbers = range(first, first + drives.columns.shape[1] - auto_zero)
+    noisy, seeds = kappa0 > 0 or device.thermal > 0, None
+    if noisy:
+        seeds = [address_seed(noise_seed, "column", number) for number in numbers]
+        seeds += [address_seed(noise_seed, "zero", first)] * auto_zero
     ranges = Ranges()
     if drives.gain is not None:
         ranges = Ranges(drives.gain * torch.where(drives.b_fs > 0, drives.b_fs, 1.0), drives.b_fs)
@@ -166,12 +184,25 @@ def sample(
 
 
 def read(
-    settled: dict[str, Tensor], *, output_bits: int | None, dtype: Dtype = "float32", device: Device
+    settled: dict[str, Tensor],
+    *,
+    output_bits: int | None,
+    dtype: Dtype = "float32",
+    device: Device,
+    auto_zero: bool = False,
 ) -> Outcome:
-    """Solutions (n, k) through the ADCs, whose range is that of x, in the GPU's type."""
-    x, x_fs = settled["x"], settled["x_fs"]
-    seen = bowed(x, x_fs, output_bits, device, "adc")
-    return Outcome(quantized(seen, x_fs, output_bits).to(DTYPES[dtype]))
+    """Solutions (n, k) through the ADCs, whose range is that of x, in the GPU's type.
+
+    ``auto_zero``: the last column, in units of its range, is taken off the others, in units of
+    theirs; by registers and subtractors behind the ADCs, which cost nothing here.
+    """
+    x, x_fs, b_fs = settled["x"], settled["x_fs"], settled["b_fs"]
+    seen = quantized(bowed(x, x_fs, output_bits, device, "adc"), x_fs, output_bits)
+    if auto_zero:
+        seen = (seen - seen[:, -1:] * (x_fs / x_fs[-1]))[:, :-1]
+        b_fs = b_fs[:-1]
+    # in units of its column's largest entry: whatever a device answers to zeros is times zero
+    return Outcome(torch.where(b_fs > 0, seen, 0.0).to(DTYPES[dtype]))
 
 
 def _range(peak: Tensor | None, device: Device) -> Tensor | None:
@@ -195,4 +226,4 @@ def _shown(
         **heat.facts(),
         "nonfinite": (~moved.isfinite()).sum(),
     }
-    return {"x": moved, "x_fs": x_fs, "peak": peaks.amax()}, facts
+    return {"x": moved, "x_fs": x_fs, "b_fs": b_fs, "peak": peaks.amax()}, facts

@@ -10,10 +10,11 @@ from itertools import pairwise
 from typing import Any, NamedTuple, Protocol
 
 from hybridsim.algorithms.kfac.layers import Block
-from hybridsim.circuits import dense, roots
+from hybridsim.circuits import capacitive, dense, passive, roots
 from hybridsim.circuits.base import Load
 from hybridsim.errors import CapacityError
 from hybridsim.hardware.spu import Spu
+from hybridsim.scenario.choices import Circuit
 from hybridsim.scenario.settings.kfac import Kfac as Settings
 from hybridsim.units import to_s
 
@@ -25,7 +26,7 @@ class Job(NamedTuple):
 
     ``rows``: of the raw activations or gradients in the array, 0 where the factor itself is.
     ``divisible``: the columns may be solved in several places; samples of one noise trajectory may
-    not.
+    not. ``circuit``, ``rails``: of the SPUs.
     """
 
     block: str
@@ -34,6 +35,8 @@ class Job(NamedTuple):
     columns: int
     rows: int = 0
     divisible: bool = True
+    circuit: Circuit = "summing"
+    rails: int = 1
 
     @property
     def place(self) -> tuple[str, str]:
@@ -42,7 +45,11 @@ class Job(NamedTuple):
 
     @property
     def load(self) -> Load:
-        """One array for the factor, or two for its raw rows (TKFAC: 2bn)."""
+        """One array for the factor, or two for its raw rows (TKFAC: 2bn); or a network."""
+        if self.circuit == "passive":
+            return passive.load(self.size, self.rails)
+        if self.circuit == "capacitive":
+            return capacitive.load(self.size, self.rails)
         return roots.load(self.rows, self.size) if self.rows else dense.load(self.size)
 
 
@@ -91,7 +98,11 @@ class Costs(Protocol):
 
 
 def jobs_of(
-    blocks: Sequence[Block], settings: Settings, rows: dict[str, tuple[int, int]]
+    blocks: Sequence[Block],
+    settings: Settings,
+    rows: dict[str, tuple[int, int]],
+    circuit: Circuit = "summing",
+    rails: int = 1,
 ) -> dict[str, dict[str, Job]]:
     """The solves that each block takes on SPUs, by side; a diagonal A is divided by on the GPU.
 
@@ -111,7 +122,14 @@ def jobs_of(
             ]
             height = rows[block.name][side == "g"] if rows else 0
             found[block.name][side] = Job(
-                block.name, side, size, columns, height, divisible=settings.method != "noise"
+                block.name,
+                side,
+                size,
+                columns,
+                height,
+                divisible=settings.method != "noise",
+                circuit=circuit,
+                rails=rails,
             )
     return found
 

@@ -66,10 +66,11 @@ class Predictor:
         if settings.method == "solves":
             messages.append(job.size * columns * spu.bits("bias"))
         columns *= len(times_tau)
+        zeros = settings.auto_zero * (1 + settings.refinement) * len(times_tau)
         tau, driven = sum(times_tau) / len(times_tau), settings.method != "noise"
         if not driven:
             tau = (tau + (job.columns - 1) * settings.covariance.spacing_tau) / job.columns
-        device_ps = spu.service_ps(load, columns, tau, driven=driven)
+        device_ps = spu.service_ps(load, columns + zeros, tau, driven=driven)
         sent_ps = sum(up.occupancy_ps(bits) + up.latency_ps for bits in messages)
         read_ps = down.occupancy_ps(job.size * columns * spu.bits("output")) + down.latency_ps
         once = Prediction(device_ps, sent_ps + read_ps)

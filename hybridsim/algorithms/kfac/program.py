@@ -76,7 +76,9 @@ class Kfac(Algorithm[Settings]):
             if self.settings.inversion.direct:
                 return Digital(self.settings, self.owner)
             return GroupedInverses(self.session, self.blocks, self.owner)
-        jobs = jobs_of(self.blocks, self.settings, rows)
+        node = self.machine.spus[0].node  # the scenario has one circuit
+        rails = 2 if node.dual_rail else 1
+        jobs = jobs_of(self.blocks, self.settings, rows, node.circuit, rails)
         self.owner = owners_of_solves(self.machine, jobs, self.settings)
         found = Thermodynamic(self.session, jobs, self.owner)
         self.session.notes["placement"] = rows_of(found.placement)

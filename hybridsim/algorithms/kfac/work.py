@@ -121,13 +121,17 @@ class SpuWork(Solving):
     def _computations(self, spu: Spu) -> _Converters:
         """Made once: the token of a computation takes as long as an event of the simulation."""
         node, roots = spu.node, self.settings.upload == "activations"
-        if _real(spu):
+        if self._real(spu):
             drawn = {"device": spu.device}
+            zero = {"auto_zero": self.settings.auto_zero}
+            network = {} if roots else {"circuit": node.circuit, "dual_rail": node.dual_rail}
             built_by = built.program_roots if roots else built.program
             return _Converters(
-                Computation(built_by, input_bits=node.input_bits, **drawn),
-                Computation(built.convert, bias_bits=node.bias_bits, **drawn),
-                Computation(built.read, output_bits=node.output_bits, dtype=self.dtype, **drawn),
+                Computation(built_by, input_bits=node.input_bits, **drawn, **network),
+                Computation(built.convert, bias_bits=node.bias_bits, **drawn, **zero),
+                Computation(
+                    built.read, output_bits=node.output_bits, dtype=self.dtype, **drawn, **zero
+                ),
             )
         written = device.program_roots if roots else device.program
         return _Converters(
@@ -185,20 +189,21 @@ class SpuWork(Solving):
     ) -> Process[Ref]:
         """Right-hand sides in, relaxations in a row, solutions out."""
         spu, system, count, first = piece.spu, held.system, piece.columns, piece.first
+        solved = count + self.settings.auto_zero
         assert system is not None, "written just now or before"
         convert = self._rounded(at, self._converters[spu.name].convert)
         relaxation = self._relaxation(at, spu, first, tau)
         with (yield from spu.integrators.hold(issuer)):
             for past in self._ranges(at, spu, first):
                 drive = yield from spu.convert_input(
-                    issuer, at.label("convert"), convert, (columns, *past()), at.job.size, count
+                    issuer, at.label("convert"), convert, (columns, *past()), at.job.size, solved
                 )
                 label, size = at.label("discharge"), at.job.size
-                drive = yield from spu.preset(issuer, label, drive, size, count)
+                drive = yield from spu.preset(issuer, label, drive, size, solved)
                 spu.install(system, drive, self._nothing, at.job.load)
-                state = yield from spu.settle(issuer, at.label("settle"), tau, relaxation, count)
+                state = yield from spu.settle(issuer, at.label("settle"), tau, relaxation, solved)
                 self._remember(at, spu, first, state)
-            return (yield from self._read(at, spu, state, count, issuer))
+            return (yield from self._read(at, spu, state, count, solved, issuer))
 
     def _ranges(self, at: Address, spu: Spu, first: int) -> list[Callable[[], tuple[Ref, ...]]]:
         """For each pass of a solve, where it finds what its ranges are chosen from.
@@ -206,7 +211,7 @@ class SpuWork(Solving):
         One pass; two where nothing is known of the factor on this SPU yet and ranges are chosen
         from the past: the first finds the range, and is paid as any.
         """
-        if not _real(spu):
+        if not self._real(spu):
             return [tuple]
 
         def past() -> tuple[Ref, ...]:
@@ -216,7 +221,7 @@ class SpuWork(Solving):
         return [past] if known or spu.device.headroom == 0 else [past, past]
 
     def _remember(self, at: Address, spu: Spu, first: int, state: Ref) -> None:
-        if _real(spu) and spu.device.headroom > 0:
+        if self._real(spu) and spu.device.headroom > 0:
             peak = self.session.backend.pick(state, "peak")
             self._peaks[self._solve_of(at, spu, first)] = peak
 
@@ -229,8 +234,9 @@ class SpuWork(Solving):
         """How columns from ``first`` on settle; without noise alike in every step and block."""
         settings, seed = self.settings, self._noise_seed(at, spu)
         run = {"tau": tau, "kappa0": settings.noise, "noise_seed": seed}
-        if _real(spu):
-            return Computation(built.settle, **run, first=first, device=spu.device)
+        if self._real(spu):
+            zero = {"auto_zero": settings.auto_zero}
+            return Computation(built.settle, **run, first=first, device=spu.device, **zero)
         if (first, tau) in self._relaxations:
             return self._relaxations[first, tau]
         found = Computation(device.settle, **run, first=first)
@@ -278,7 +284,7 @@ class SpuWork(Solving):
         }
         relaxation = (
             Computation(built.sample, **run, device=spu.device)
-            if _real(spu)
+            if self._real(spu)
             else Computation(device.sample, **run)
         )
         tau = settings.settle_tau + (sampling.samples - 1) * sampling.spacing_tau
@@ -290,13 +296,19 @@ class SpuWork(Solving):
                 spu.install(system, drive, nothing, at.job.load)
                 state = yield from spu.settle(issuer, at.label("settle"), tau, relaxation)
                 self._remember(at, spu, 0, state)
-            return (yield from self._read(at, spu, state, sampling.samples, issuer))
+            number = sampling.samples
+            return (yield from self._read(at, spu, state, number, number, issuer))
 
-    def _read(self, at: Address, spu: Spu, state: Ref, count: int, issuer: Issuer) -> Process[Ref]:
+    def _read(
+        self, at: Address, spu: Spu, state: Ref, count: int, read_out: int, issuer: Issuer
+    ) -> Process[Ref]:
+        """``count`` answers from ``read_out`` columns."""
         read = self._converters[spu.name].read
         shape, size = self._shape(at.job.size, count), at.job.size
         return (
-            yield from spu.measure(issuer, at.label("measure"), read, (state,), size, count, shape)
+            yield from spu.measure(
+                issuer, at.label("measure"), read, (state,), size, read_out, shape
+            )
         )
 
     def _noise_seed(self, at: Address, spu: Spu) -> int:
@@ -304,17 +316,21 @@ class SpuWork(Solving):
             return 0
         return self.session.noise_seed("columns", *at.place, *at.solve)
 
+    def _real(self, spu: Spu) -> bool:
+        """Whether anything of the device is not ideal, or is asked of it that ideal ones do not do:
+        its load current, a circuit without summing amplifiers, a column of zeros.
+        """
+        node = spu.node
+        loaded = "load_current" in node.imperfections
+        special = node.circuit != "summing" or self.settings.auto_zero
+        return not spu.device.ideal or loaded or special
+
     def _shape(self, size: int, count: int) -> torch.Tensor:
         """What stands for an answer where nothing is computed."""
         if (size, count) not in self._shapes:
             empty = torch.empty(size, count, dtype=getattr(torch, self.dtype), device="meta")
             self._shapes[size, count] = self.session.backend.shapes.meta(empty)
         return self._shapes[size, count]
-
-
-def _real(spu: Spu) -> bool:
-    """Whether anything of the device is not ideal, or its load current is asked for."""
-    return not spu.device.ideal or "load_current" in spu.node.imperfections
 
 
 def after(payload: Ref, *others: Ref) -> Ref:

@@ -34,35 +34,15 @@ from hybridsim.circuits import dense, roots
 from hybridsim.circuits.base import Load
 from hybridsim.circuits.eigenbasis import Loop, eigenbasis
 from hybridsim.circuits.imperfections.device import Device
-from hybridsim.circuits.imperfections.patterns import normal_pattern
+from hybridsim.circuits.imperfections.nodes import Nodes
 from hybridsim.circuits.modal import check_finite
 from hybridsim.circuits.noise import Noise
 from hybridsim.circuits.rails import Stage
 from hybridsim.circuits.realised import Realised
 
 
-class _Nodes:
-    """What a device's n integrators are made of."""
-
-    def __init__(self, size: int, damping: float, device: Device) -> None:
-        self.device, self.size, self.nominal = device, size, damping
-        self.alive = self.part("dead") >= _quantile(device.dead_share)
-        self.damping = damping * self.relative("damping")
-        self.input = self.relative("input") * self.alive
-        self.capacitors = self.relative("capacitor")
-        self.offsets = device.offset * self.part("offset") * self.alive
-
-    def part(self, name: str, *shape: int) -> Tensor:
-        """ε of a kind of part; without a shape one for each node."""
-        return normal_pattern(
-            self.device.instance, name, *(shape or (self.size,)), dtype=torch.float64
-        )
-
-    def relative(self, name: str, *shape: int) -> Tensor:
-        """1 + σ ε; no part is negative."""
-        if self.device.mismatch == 0:
-            return torch.ones(shape or (self.size,), dtype=torch.float64)
-        return (1 + self.device.mismatch * self.part(name, *shape)).clamp(min=0)
+class _Integrators(Nodes):
+    """Nodes that are amplifiers, with a capacitor for feedback."""
 
     def slowdown(self, largest: float) -> float:
         """How much smaller (>= 1) conductances that end in integrators have to be."""
@@ -101,7 +81,7 @@ class _Nodes:
             noise = noise + (d * alive)[:, None] * before[1] * (d * alive)
             lags.append(lag)
         slowed = tuple(lag / slowdown for lag in lags) if device.amplifier_tau > 0 else ()
-        every = Noise(device.thermal, noise, d * offset, d * alive, d * self.offsets)
+        every = Noise(device.thermal, noise, d * offset, (d * alive).square(), d * self.offsets)
         stages["damping"] = Stage(self.damping)
         largest = largest | {"damping": d.new_tensor(self.nominal)}
         fixed = {
@@ -124,7 +104,7 @@ def built_dense(matrix: Tensor, damping: float, device: Device) -> Realised:
         HybridsimError: the matrix or the damping is not finite.
     """
     check_finite("a finite matrix and damping", matrix, damping)
-    nodes = _Nodes(len(matrix), damping, device)
+    nodes = _Integrators(len(matrix), damping, device)
     largest = matrix.abs().amax()
     slowdown = nodes.slowdown(float(largest))
     held = nodes.array(matrix, "array", 1 / slowdown) * nodes.alive * nodes.alive[:, None]
@@ -147,7 +127,7 @@ def built_roots(rows: Tensor, damping: float, device: Device) -> Realised:
     """
     check_finite("finite rows and damping", rows, damping)
     count, size = rows.shape
-    nodes = _Nodes(size, damping, device)
+    nodes = _Integrators(size, damping, device)
     ratio = gain_above(float(rows.abs().sum(dim=1).amax()), device.gain_step)
     largest = rows.abs().amax()
     slowdown = nodes.slowdown(float(largest) * ratio)
@@ -181,8 +161,3 @@ def gain_above(value: float, step: float) -> float:
     if value <= 0:
         return 1.0
     return value if step <= 1 else step ** math.ceil(math.log(value) / math.log(step) - 1e-9)
-
-
-def _quantile(share: float) -> float:
-    """Below it lies this share of standard normal numbers."""
-    return float(torch.special.ndtri(torch.tensor(share, dtype=torch.float64)))

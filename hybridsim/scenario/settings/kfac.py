@@ -130,6 +130,11 @@ class Kfac(AnalogSettings):
     tiling: bool = Field(
         False, description="factors larger than an SPU are solved in blocks (Schur complements)"
     )
+    auto_zero: bool = Field(
+        False,
+        description="a column without a drive settles and is read with every piece of work, and is "
+        "taken off the others' answers: offsets cancel",
+    )
     update: Update = Field(
         "nesterov",
         validate_default=True,
@@ -178,6 +183,9 @@ class Kfac(AnalogSettings):
             complaints.append(Complaint(("inverses_every",), expected, str(self.inverses_every)))
         if self.method == "noise" and self.noise == 0:
             complaints.append(Complaint(("noise",), "more than 0 under method: noise", "0"))
+        if self.auto_zero and self.method in ("digital", "noise"):
+            expected = f"false under method: {self.method} (no columns)"
+            complaints.append(Complaint(("auto_zero",), expected, "True"))
         if self.upload == "activations":
             complaints += self._complaints_of_activations()
         if self.method == "noise" and self.tiling:

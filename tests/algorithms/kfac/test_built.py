@@ -105,3 +105,47 @@ def test_a_range_that_was_too_small_clips_and_then_grows() -> None:
     assert ranges == pytest.approx([0.2, 0.4, 0.8])
     lost = built.convert(b, torch.tensor(torch.inf), bias_bits=None, device=parts).value
     assert lost.gain is None, "nothing is known of a solve that ran away"
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 2**31), st.integers(1, 6), st.sampled_from(["factor", "rows"]))
+def test_a_column_of_zeros_takes_offsets_off(seed, n, form) -> None:
+    """Exactly, where one range serves all columns; columns of zeros answer zero in any case."""
+    g = torch.Generator().manual_seed(seed)
+    rows = torch.randn(n + 1, n, generator=g, dtype=torch.float64)
+    b = torch.randn(n, 3, generator=g, dtype=torch.float64) * torch.tensor([1.0, 1e-3, 0.0])
+    shift, peak = torch.tensor(0.3, dtype=torch.float64), torch.tensor(50.0, dtype=torch.float64)
+    made = built.program if form == "factor" else built.program_roots
+    held = rows.T @ rows if form == "factor" else rows
+    answers = {}
+    for offset, zero in ((0.0, False), (0.01, False), (0.01, True)):
+        parts = Device(instance=seed, offset=offset, headroom=2.0, mismatch=0.05)
+        run = {"device": parts, "auto_zero": zero}
+        system = made(held, shift, input_bits=None, device=parts).value
+        driven = built.convert(b, peak, bias_bits=None, **run).value
+        times = {"tau": 4.0, "kappa0": 0.0, "noise_seed": 0}
+        settled = built.settle(system, None, driven, **times, **run).value
+        read = built.read(settled, output_bits=None, dtype="float64", **run).value
+        answers[offset, zero] = read
+        assert read.shape == (n, 3) and not bool(read[:, 2].any())
+    exact = answers[0.0, False]
+    torch.testing.assert_close(answers[0.01, True], exact, rtol=1e-8, atol=1e-10)
+    assert float((answers[0.01, False] - exact).abs().max()) > 1e-6
+
+
+def test_a_column_of_zeros_is_settled_and_read_as_any() -> None:
+    spans = {}
+    for zero in (False, True):
+        machine = {"spus": {**IDEAL, "count": 1}}
+        made = document({**KFAC, "auto_zero": zero}, machine=machine, steps=1)
+        done, sink = execute(made, True, False)
+        length = {
+            kind: sum(r["end_ps"] - r["start_ps"] for r in sink.spans if r["kind"].startswith(kind))
+            for kind in ("settle", "measure", "download")
+        }
+        spans[zero] = length, done.theta.value
+    per_column_ps, pieces = 10 * 10**6, 4  # 10 RC; G and A of two layers
+    assert spans[True][0]["settle"] - spans[False][0]["settle"] == pieces * per_column_ps
+    assert spans[True][0]["measure"] > spans[False][0]["measure"]
+    assert spans[True][0]["download"] == spans[False][0]["download"]
+    torch.testing.assert_close(spans[True][1], spans[False][1], rtol=1e-5, atol=1e-6)
