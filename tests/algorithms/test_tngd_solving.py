@@ -155,7 +155,7 @@ OFFSETS = {"base": "ideal", "offset": True}
 @pytest.mark.parametrize("imperfections", [OFFSETS, {**OFFSETS, "full_scales": True}])
 def test_a_calibration_takes_the_offsets_off(imperfections):
     there = machine()
-    there["spus"]["imperfections"] = imperfections
+    there["spus"] |= {"imperfections": imperfections, "offset": "1 mV"}
     still = answer({})[2]
     calibrated = answer({"calibration_every": 1}, machine=there)
     off = (answer({}, machine=there)[2] - still).norm() / still.norm()
