@@ -95,7 +95,12 @@ class Flow:
         at_damping = torch.stack([modes.decay(damping, t), modes.response(damping, t)])
         basis, loop = system.basis, system.loop
         seen = basis.components(system.middle(ends.outputs))
-        z = -basis.combined(seen[:, :1] * loop.state_slope(t) + seen[:, 1:] * loop.drive_slope(t))
+
+        def linear(t: Tensor) -> Tensor:
+            """Components of z (r, T) if nothing clips."""
+            return -(seen[:, :1] * loop.state_slope(t) + seen[:, 1:] * loop.drive_slope(t))
+
+        z = basis.combined(linear(t))
 
         def amplified(nodes: Tensor, clip: bool) -> tuple[Tensor, Tensor]:
             """U and w from J₂ x (r, k)."""
@@ -111,16 +116,18 @@ class Flow:
         if integrator == SPLIT:
             w_fs = run.full_scales.w if system.hessian else None
 
-            def residual(now: Tensor, z: Tensor) -> Tensor:
+            def missing(now: Tensor, z: Tensor) -> Tensor | None:
+                """Currents that clip over those of the linear loop, (r,)."""
                 outputs = ends.outputs @ torch.stack(
                     [modes.decay(damping, now), modes.response(damping, now)]
                 )
                 y = (outputs - system.cross @ z)[:, None]
-                put = clipped(amplified(y, clip=True)[1], w_fs) - shift
-                linear = system.middle(system.cross @ z[:, None])
-                return (put + linear)[:, 0]
+                u, w = amplified(y, clip=True)
+                if not (_over(u, run.full_scales.u) or _over(w, w_fs)):
+                    return None
+                return (clipped(w, w_fs) - amplified(y, clip=False)[1])[:, 0]
 
-            z = saturation.integrated(basis, damping, t, residual)
+            z = saturation.integrated(basis, damping, t, linear, missing)
             u, w = amplified(free - system.cross @ z, clip=True)
         return cls(system, run, ends, given, t, weights, at_damping, z, u, w, integrator)
 
