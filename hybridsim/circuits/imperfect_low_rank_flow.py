@@ -12,6 +12,7 @@ from torch import Tensor
 from hybridsim.circuits import modes, passes
 from hybridsim.circuits.base import Dissipation, FullScales, full_scale
 from hybridsim.circuits.imperfections import saturation
+from hybridsim.circuits.imperfections.loop import decay_slope
 from hybridsim.circuits.low_rank_moments import Input, Magnitudes, Moments, energies
 from hybridsim.circuits.precision import largest_magnitude
 from hybridsim.circuits.quadrature import instants
@@ -169,7 +170,7 @@ class Flow:
             perp[part] = drawn @ decay
             outputs += block @ drawn
         seen = system.basis.components(system.middle(outputs) * strength)
-        found = modes.decay_slope(system.basis.values[:, None], damping, t) * seen
+        found = decay_slope(system.basis.values[:, None], damping, t) * seen
         if thermal > 0:
             inner = system.hessian_times(at_u.sqrt()[:, None] * draw(system.rank, len(t)).double())
             inner = system.gain_w[:, None] * inner
@@ -282,7 +283,7 @@ class Flow:
         """
         system, basis = self.system, self.system.basis
         damping = weights.new_tensor(system.damping)
-        slope = modes.decay_slope(basis.values[:, None], damping, self.t)
+        slope = decay_slope(basis.values[:, None], damping, self.t)
         decay = modes.decay(damping, self.t)
         strength = 2 * self.run.kappa0 * weights
         mixed = basis.vectors * (slope @ (strength * decay).to(slope.dtype)) @ basis.dual
