@@ -9,6 +9,10 @@ import pytest
 import torch
 from harness import IDEAL, document, execute
 
+from hybridsim import load
+from hybridsim.algorithms.base import ANALOG_ASSUMPTIONS
+from hybridsim.algorithms.tngd.assumptions import analog_assumptions
+
 TNGD = {"kind": "tngd", "learning_rate": 0.1, "damping": 0.1, "settle": "20 tau"}
 ASYNCHRONOUS = {**TNGD, "mode": "asynchronous", "wait": "5 tau"}
 
@@ -80,3 +84,14 @@ def test_slow_amplifiers_are_an_event() -> None:
         machine = on({"base": "ideal", "bandwidth": True}, gain_bandwidth=speed)
         _, sink = execute(document(TNGD, machine=machine))
         assert ("slow amplifiers" in {event.kind for event in sink.events}) is expected
+
+
+def test_an_ideal_device_assumes_what_it_did() -> None:
+    """Word for word; each imperfection that acts takes an assumption away or states its own."""
+    for imperfections, expected in (("ideal", 4), ({"base": "ideal", "mismatch": True}, 5)):
+        spec = load(document(TNGD, machine=on(imperfections))).machine.expand()
+        found = analog_assumptions(spec)
+        assert len(found) == expected
+        assert (tuple(found) == ANALOG_ASSUMPTIONS) is (imperfections == "ideal")
+    whole = analog_assumptions(load(document(TNGD, machine=on("realistic"))).machine.expand())
+    assert not {ANALOG_ASSUMPTIONS[0], ANALOG_ASSUMPTIONS[3]} & set(whole)

@@ -17,7 +17,6 @@ readings are converted, the state being held meanwhile.
 from __future__ import annotations
 
 from hybridsim.algorithms.base import (
-    ANALOG_ASSUMPTIONS,
     Algorithm,
     Columns,
     Direction,
@@ -28,6 +27,7 @@ from hybridsim.algorithms.natural_gradient.exact import fidelity
 from hybridsim.algorithms.natural_gradient.linearization import linearize
 from hybridsim.algorithms.session import Session
 from hybridsim.algorithms.tngd import device
+from hybridsim.algorithms.tngd.assumptions import analog_assumptions
 from hybridsim.circuits import low_rank
 from hybridsim.circuits.base import Array, Load, rectangle
 from hybridsim.errors import InputError
@@ -83,7 +83,7 @@ class Tngd(Algorithm[Settings]):
         """Those of every algorithm, and of the analog part."""
         return [
             *super().assumptions(settings, spec, task),
-            *ANALOG_ASSUMPTIONS,
+            *analog_assumptions(spec),
             *ideal_bits(spec),
         ]
 
