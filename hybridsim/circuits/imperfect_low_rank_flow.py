@@ -14,7 +14,6 @@ from hybridsim.circuits.base import Dissipation, FullScales, full_scale
 from hybridsim.circuits.imperfections import saturation
 from hybridsim.circuits.imperfections.loop import decay_slope
 from hybridsim.circuits.low_rank_moments import Input, Magnitudes, Moments, energies
-from hybridsim.circuits.precision import largest_magnitude
 from hybridsim.circuits.quadrature import instants
 
 if TYPE_CHECKING:
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
 
 EXACT, SPLIT, LINEAR = 0, 1, 2
 """Integrators: exact; the exact linear part and steps of what clips; linear although it clips."""
+_GROWTH = 12.0  # exponent up to which a trajectory is followed as what it differs from the linear
 
 
 class Run(NamedTuple):
@@ -113,7 +113,8 @@ class Flow:
         u, w = amplified(free - system.cross @ z, clip=False)
         integrator = EXACT
         if _over(u, run.full_scales.u) or (system.hessian and _over(w, run.full_scales.w)):
-            integrator = LINEAR if float(loop.slowest) < 0 and system.lags else SPLIT
+            growth = -float(loop.slowest) * run.tau
+            integrator = SPLIT if growth < _GROWTH else LINEAR
         if integrator == SPLIT:
             w_fs = run.full_scales.w if system.hessian else None
 
@@ -191,7 +192,7 @@ class Flow:
         if not system.hessian:
             scales["w"] = scales["u"] / len(system.blocks)
         scales["b"] = full_scale(fixed.b, torch.maximum(b.peak, scales["x"]))
-        jt_array = largest_magnitude(system.transposed) * (scales["w"] / scales["x"])
+        jt_array = system.programmed[0] * (scales["w"] / scales["x"])
         found = energies(
             x,
             b,
