@@ -23,6 +23,7 @@ CHANGES_NUMBERS = ("mismatch", "thermal_noise", "finite_gain", "bandwidth", "off
 CHANGES_COSTS = ("load_current", "preset", "holding", "signs")
 LAST = 10
 BREAKS = 2.0
+CALIBRATED: Fields = {"training.algorithm.calibration_every": 1}
 DIGITS: dict[str, Fields] = {
     "tngd": {"training.steps": 60, "training.evaluate_every": 10},
     "kfac": {"training.steps": 100, "training.evaluate_every": 10},
@@ -33,14 +34,14 @@ SCENARIOS = {"tngd": "tngd-digits", "kfac": "kfac-digits"}
 def acting(*switches: str) -> Fields:
     """An ideal device with some imperfections."""
     return {f"{SPUS}.imperfections.base": "ideal"} | {
-        f"{SPUS}.imperfections.{name}": "true" for name in switches
+        f"{SPUS}.imperfections.{name}": True for name in switches
     }
 
 
 def lacking(*switches: str) -> Fields:
     """A realistic device without some imperfections."""
     return {f"{SPUS}.imperfections.base": "realistic"} | {
-        f"{SPUS}.imperfections.{name}": "false" for name in switches
+        f"{SPUS}.imperfections.{name}": False for name in switches
     }
 
 

@@ -24,6 +24,7 @@ def variants(steps: int, most: tuple[str, ...]) -> dict[str, sweep.Variant]:
     base = {"training.steps": steps, "training.evaluate_every": EVERY, **REDUCED}
     fields = {"ideal": device.acting(), "realistic": device.lacking()}
     fields |= {name: device.acting(name) for name in most}
+    fields["realistic, calibrated"] = device.lacking() | device.CALIBRATED
     return {name: sweep.Variant("mnist-tngd", base | own) for name, own in fields.items()}
 
 
