@@ -23,7 +23,9 @@ _SAID = {
     "full_scales": _Said(
         "Every stage of the SPU has a programmable gain that just fits each settling (automatic "
         "full scales).",
-        "Full scales are programmed from the last settle's peaks; a stage beyond its own clips.",
+        "The peak of every amplifier stage is known when a settle ends, and programs the next; the "
+        "first settle only finds the ranges. Cells are clipped where a settle ends, not while it "
+        "lasts.",
     ),
     "preset": _Said("Integrators are preset to a start state at no cost.", ""),
     "mismatch": _Said(
@@ -32,21 +34,35 @@ _SAID = {
         "are matched.",
     ),
     "thermal_noise": _Said(
-        "No Johnson noise.", "Johnson noise outside the range of J is its mean over the cells."
+        "No Johnson noise.",
+        "kT/C noise of the cells' own resistors has its mean strength at every cell.",
     ),
     "bandwidth": _Said(
         "Amplifiers follow at once: no finite bandwidth.",
-        "Amplifiers of a stage have one pole, that of the largest noise gain among them.",
+        "All amplifiers of a stage are as slow as the one of largest noise gain; they are settled "
+        "when a settle starts, and while a stage clips their lag is not followed.",
     ),
-    "finite_gain": _Said("Amplifiers have infinite gain.", ""),
+    "finite_gain": _Said(
+        "Amplifiers have infinite gain.",
+        "Integrators of finite gain leak by the mean over all cells.",
+    ),
     "offset": _Said("Amplifiers have no offset.", ""),
     "load_current": _Said(
         "Resistors are paid for by their heat alone, not by the current that rails supply.",
         "Amplifiers are class AB: rails supply the magnitude of the current that resistors draw.",
     ),
-    "conductances": _Said("A conductance out of the part's range is realised, and reported.", ""),
+    "conductances": _Said(
+        "A conductance out of the part's range is realised, and reported.",
+        "A conductance beyond the range scales all of them down: less is relaxed in the same time. "
+        "One below it is the smallest or off, whichever is nearer.",
+    ),
     "signs": _Said("A negative entry takes neither an amplifier nor a resistor more.", ""),
-    "converters": _Said("Converters are linear and range themselves.", ""),
+    "converters": _Said(
+        "Converters are linear and range themselves.", "Every cell has a converter of its own."
+    ),
+    "drift": _Said(
+        "", "Drift is taken at the age that the arrays have after the commanded settling."
+    ),
 }
 
 

@@ -52,6 +52,7 @@ class ImperfectLowRank(System[Vector]):
         jacobian: J₂ (r, N), driven by x.
         transposed: J₁ (r, N), driven by w.
         blocks: H̃ (b, d, d) float64; (r, 1, 1) of 1/b without an H array.
+        programmed: largest |J_ij| and |H_kl|/b as they are asked for.
         input_sums, output_sums: sums of |J₂| and |J₁| along rows (r,) and columns (N,), float64.
         hessian: there is an H array with amplifiers of its own.
         damping: λ and the mean leak of the integrators, dimensionless.
@@ -69,6 +70,7 @@ class ImperfectLowRank(System[Vector]):
     jacobian: Tensor
     transposed: Tensor
     blocks: Tensor
+    programmed: tuple[float, float]
     input_sums: tuple[Tensor, Tensor]
     output_sums: tuple[Tensor, Tensor]
     hessian: bool
@@ -131,14 +133,13 @@ class ImperfectLowRank(System[Vector]):
         return (self.basis.values + self.damping).abs().amax().clamp(min=self.damping)
 
     def conductances(self) -> dict[str, Tensor]:
-        """See ``System``: |J_ij|, |H_kl|/b and λ, as scaled into the device's range."""
-        found = {
-            "j_array": largest_magnitude(self.jacobian) / self.stretch,
-            "damping": self.cross.new_tensor(self.damping / self.stretch),
-        }
+        """See ``System``: |J_ij|, |H_kl|/b and λ as programmed, scaled into the range."""
+        found = {"j_array": self.programmed[0], "damping": self.damping}
         if self.hessian:
-            found["h_array"] = largest_magnitude(self.blocks) / self.stretch
-        return found
+            found["h_array"] = self.programmed[1]
+        return {
+            stage: self.cross.new_tensor(value / self.stretch) for stage, value in found.items()
+        }
 
     def facts(self) -> dict[str, Tensor]:
         """See ``System``; also the ``stretch``, and how far the amplifiers' bandwidth reaches.
@@ -325,11 +326,11 @@ def imperfect_lowrank(
     )
     scales = scales_of(jacobian, blocks, gradient, full_scales)
     x_fs, u_fs, w_fs, b_fs = scales
-    largest = largest_magnitude(jacobian).double()
-    loads: list[float | Tensor] = [largest, largest * (w_fs / x_fs), damping, b_fs / x_fs]
+    largest, of_h = float(largest_magnitude(jacobian)), float(largest_magnitude(blocks))
+    loads = [largest, largest * w_fs / x_fs, damping, b_fs / x_fs]
     if hessian is not None:
-        loads.append(largest_magnitude(blocks))
-    stretch = max(1.0, max(float(load) for load in loads) / device.largest_conductance)
+        loads.append(of_h)
+    stretch = max(1.0, max(loads) / device.largest_conductance)
     least = device.smallest_conductance * stretch
     driven = built(jacobian, device, "j array", smallest=least, age_tau=age_tau)
     driving = jacobian if transposed is None else transposed
@@ -353,6 +354,7 @@ def imperfect_lowrank(
         driven,
         driving,
         blocks,
+        (largest, of_h),
         input_sums,
         output_sums,
         hessian is not None,

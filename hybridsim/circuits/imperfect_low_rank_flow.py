@@ -12,8 +12,8 @@ from torch import Tensor
 from hybridsim.circuits import modes, passes
 from hybridsim.circuits.base import Dissipation, FullScales, full_scale
 from hybridsim.circuits.imperfections import saturation
+from hybridsim.circuits.imperfections.loop import decay_slope
 from hybridsim.circuits.low_rank_moments import Input, Magnitudes, Moments, energies
-from hybridsim.circuits.precision import largest_magnitude
 from hybridsim.circuits.quadrature import instants
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 EXACT, SPLIT, LINEAR = 0, 1, 2
 """Integrators: exact; the exact linear part and steps of what clips; linear although it clips."""
+_GROWTH = 12.0  # exponent up to which a trajectory is followed as what it differs from the linear
 
 
 class Run(NamedTuple):
@@ -95,7 +96,12 @@ class Flow:
         at_damping = torch.stack([modes.decay(damping, t), modes.response(damping, t)])
         basis, loop = system.basis, system.loop
         seen = basis.components(system.middle(ends.outputs))
-        z = -basis.combined(seen[:, :1] * loop.state_slope(t) + seen[:, 1:] * loop.drive_slope(t))
+
+        def linear(t: Tensor) -> Tensor:
+            """Components of z (r, T) if nothing clips."""
+            return -(seen[:, :1] * loop.state_slope(t) + seen[:, 1:] * loop.drive_slope(t))
+
+        z = basis.combined(linear(t))
 
         def amplified(nodes: Tensor, clip: bool) -> tuple[Tensor, Tensor]:
             """U and w from J₂ x (r, k)."""
@@ -107,20 +113,23 @@ class Flow:
         u, w = amplified(free - system.cross @ z, clip=False)
         integrator = EXACT
         if _over(u, run.full_scales.u) or (system.hessian and _over(w, run.full_scales.w)):
-            integrator = LINEAR if float(loop.slowest) < 0 and system.lags else SPLIT
+            growth = -float(loop.slowest) * run.tau
+            integrator = SPLIT if growth < _GROWTH else LINEAR
         if integrator == SPLIT:
             w_fs = run.full_scales.w if system.hessian else None
 
-            def residual(now: Tensor, z: Tensor) -> Tensor:
+            def missing(now: Tensor, z: Tensor) -> Tensor | None:
+                """Currents that clip over those of the linear loop, (r,)."""
                 outputs = ends.outputs @ torch.stack(
                     [modes.decay(damping, now), modes.response(damping, now)]
                 )
                 y = (outputs - system.cross @ z)[:, None]
-                put = clipped(amplified(y, clip=True)[1], w_fs) - shift
-                linear = system.middle(system.cross @ z[:, None])
-                return (put + linear)[:, 0]
+                u, w = amplified(y, clip=True)
+                if not (_over(u, run.full_scales.u) or _over(w, w_fs)):
+                    return None
+                return (clipped(w, w_fs) - amplified(y, clip=False)[1])[:, 0]
 
-            z = saturation.integrated(basis, damping, t, residual)
+            z = saturation.integrated(basis, damping, t, linear, missing)
             u, w = amplified(free - system.cross @ z, clip=True)
         return cls(system, run, ends, given, t, weights, at_damping, z, u, w, integrator)
 
@@ -162,7 +171,7 @@ class Flow:
             perp[part] = drawn @ decay
             outputs += block @ drawn
         seen = system.basis.components(system.middle(outputs) * strength)
-        found = modes.decay_slope(system.basis.values[:, None], damping, t) * seen
+        found = decay_slope(system.basis.values[:, None], damping, t) * seen
         if thermal > 0:
             inner = system.hessian_times(at_u.sqrt()[:, None] * draw(system.rank, len(t)).double())
             inner = system.gain_w[:, None] * inner
@@ -183,7 +192,7 @@ class Flow:
         if not system.hessian:
             scales["w"] = scales["u"] / len(system.blocks)
         scales["b"] = full_scale(fixed.b, torch.maximum(b.peak, scales["x"]))
-        jt_array = largest_magnitude(system.transposed) * (scales["w"] / scales["x"])
+        jt_array = system.programmed[0] * (scales["w"] / scales["x"])
         found = energies(
             x,
             b,
@@ -275,7 +284,7 @@ class Flow:
         """
         system, basis = self.system, self.system.basis
         damping = weights.new_tensor(system.damping)
-        slope = modes.decay_slope(basis.values[:, None], damping, self.t)
+        slope = decay_slope(basis.values[:, None], damping, self.t)
         decay = modes.decay(damping, self.t)
         strength = 2 * self.run.kappa0 * weights
         mixed = basis.vectors * (slope @ (strength * decay).to(slope.dtype)) @ basis.dual

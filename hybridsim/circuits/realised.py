@@ -204,8 +204,9 @@ class Realised(System[Tensor | None]):
         count = self.full(state if given is None else given).shape[1]
         none = self.drive_gain.new_zeros(count)
         b_peak = none if given is None else given.abs().amax(dim=0)
-        reach = self.drive_gain if self.drive_gain.ndim == 2 else torch.diag(self.drive_gain)
-        scaled = None if given is None else reach @ given
+        reach, scaled = self.drive_gain, None
+        if given is not None:
+            scaled = reach @ given if reach.ndim == 2 else reach[:, None] * given
         right = self.basis.right
         flow, spread, x_fs = None, 3 * self._spread(h, kappa0), ranges.x
         if x_fs is None:

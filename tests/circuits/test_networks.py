@@ -17,6 +17,7 @@ from hybridsim.circuits import passive as resistors
 from hybridsim.circuits.capacitive import capacitive
 from hybridsim.circuits.dense import dense
 from hybridsim.circuits.imperfections.device import Device
+from hybridsim.circuits.imperfections.patterns import normal_pattern
 from hybridsim.circuits.networks import network_of
 from hybridsim.circuits.passive import passive
 from hybridsim.errors import HybridsimError, InputError
@@ -48,12 +49,9 @@ def test_what_sources_supply_is_dissipated_or_stored(seed, n, tau, dual):
     run = {"tau": tau, "kappa0": 0.0, "noise_seeds": None}
     x, heat = system.settle(None, b, **run)
     x_fs, rails = float(heat.full_scales["x"]), 2 if dual else 1
-    # the network as it is, and its capacitors: C dx/dτ = -G x + b_in
     basis = system.basis
     rates = ((basis.right * basis.rates) @ basis.left).real
-    stage = system.stages["network"]
-    held = stage.outputs.T @ (stage.weights[:, None] * stage.outputs) / rails
-    c = (held.diagonal() / rates.diagonal()).numpy()
+    c = (1 + 0.1 * normal_pattern(seed, "capacitor", n, dtype=torch.float64)).numpy()
     drive = (system.drive_gain[:, None] * b).numpy()[:, 0]
     whole = np.zeros((n + 2, n + 2))
     whole[:n, :n], whole[:n, n] = -rates.numpy(), drive

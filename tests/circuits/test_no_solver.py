@@ -11,6 +11,8 @@ from forbid import NoSolver, SolverUsed
 
 import hybridsim.circuits
 from hybridsim.circuits.dense import dense
+from hybridsim.circuits.imperfect_low_rank import imperfect_lowrank
+from hybridsim.circuits.imperfections.device import Device
 from hybridsim.circuits.low_rank import lowrank
 
 A = torch.eye(4, dtype=torch.float64) * 2 + 0.1
@@ -57,6 +59,18 @@ def test_the_path_of_tngd_solves_nothing(no_solver: None) -> None:
     assert system.dissipation(state, drive, tau=1.0, kappa0=0.1).total > 0
 
 
+def test_the_path_of_a_real_device_solves_nothing() -> None:
+    """Once a system is programmed: its modes are a change of basis, which knows no drive."""
+    jacobian = torch.randn(6, 20)
+    device = Device(mismatch=0.01, thermal=1e-9, amplifier_tau=1e-4, offset=1e-4)
+    hessian = torch.eye(3, dtype=torch.float64).expand(2, 3, 3)
+    system = imperfect_lowrank(jacobian, hessian, 2, 0.1, jacobian[0], device)
+    drive = system.vector(torch.randn(20), torch.randn(6))
+    with NoSolver():
+        state, heat = system.settle(drive, drive, tau=3.0, kappa0=0.1, noise_seeds=[1])
+    assert system.full(state).isfinite().all() and heat.total > 0
+
+
 def test_the_path_of_kfac_solves_nothing(no_solver: None) -> None:
     system = dense(A, 0.1)
     state = system.relax(B, B, tau=1.0, kappa0=0.1, noise_seeds=[1, 2])
@@ -74,7 +88,7 @@ def test_no_source_file_names_a_solver() -> None:
         "inverse",
         "lu_solve",
     }
-    for file in Path(hybridsim.circuits.__path__[0]).glob("*.py"):
+    for file in Path(hybridsim.circuits.__path__[0]).rglob("*.py"):
         tree = ast.parse(file.read_text())
         used = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
         assert not used & words, (file.name, used & words)

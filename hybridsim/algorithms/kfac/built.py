@@ -202,7 +202,8 @@ def read(
         seen = (seen - seen[:, -1:] * (x_fs / x_fs[-1]))[:, :-1]
         b_fs = b_fs[:-1]
     # in units of its column's largest entry: whatever a device answers to zeros is times zero
-    return Outcome(torch.where(b_fs > 0, seen, 0.0).to(DTYPES[dtype]))
+    answers = torch.where(b_fs > 0, seen, 0.0).to(DTYPES[dtype])
+    return Outcome(answers, {"clipped": (x.abs() > x_fs * (1 + 1e-9)).sum()})
 
 
 def _range(peak: Tensor | None, device: Device) -> Tensor | None:

@@ -85,6 +85,7 @@ class Tngd(Solving):
         self.fidelity = Computation(fidelity, damping=settings.damping)
         self.asked: Ref  # the linearization that the SPU was last given
         self.sent: Ref  # the same, once it has arrived
+        self.seen: Ref | None = None  # the last state that had relaxed: gains are chosen from it
         self.read_ps = self.switched_ps = 0
         self.sender = Issuer()  # the thread of an upload in flight
         self.upload_in_flight: simpy.Process | None = None
@@ -213,9 +214,8 @@ class Tngd(Solving):
         """See ``Solving``."""
         if packed is None:
             packed = yield from self._pack(step)
-        first = self.spu.state is None
         self._switch(step, *(yield from self._pose(step, packed, self.issuer)))
-        if first and self.spu.device.headroom > 0:
+        if self.seen is None and self.spu.device.headroom > 0:
             yield from self._find_ranges(step)
 
     def _find_ranges(self, step: int) -> Process[None]:
@@ -225,9 +225,9 @@ class Tngd(Solving):
         """
         spu, load, tau = self.spu, self.spu.load, self.settings.settle_tau
         relaxation = self._relaxation(tau, step, "ranging")
-        seen = yield from spu.settle(self.issuer, Label("find ranges", step), tau, relaxation)
+        self.seen = yield from spu.settle(self.issuer, Label("find ranges", step), tau, relaxation)
         system = yield from spu.program(
-            self.issuer, Label("set gains", step), self.upload, (self.sent, seen), Load()
+            self.issuer, Label("set gains", step), self.upload, (self.sent, self.seen), Load()
         )
         drive = yield from self._convert(step, system, load, self.issuer)
         spu.state = None
@@ -256,8 +256,9 @@ class Tngd(Solving):
         ]
         route = self.machine.route(self.gpu.name, spu.name)
         self.sent = yield from route.transfer(issuer, messages, packed)
-        past = (spu.state,) if spu.device.headroom > 0 and spu.state is not None else ()
-        args = (self.sent, *past)
+        args: tuple[Ref, ...] = (self.sent,)
+        if spu.device.headroom > 0 and self.seen is not None:
+            args = (self.sent, self.seen)
         system = yield from spu.program(issuer, Label("program", step), self.upload, args, load)
         return system, (yield from self._convert(step, system, load, issuer)), load
 
@@ -339,7 +340,8 @@ class Tngd(Solving):
     def _settle(self, step: int, tau: float, reading: int) -> Process[Ref]:
         relaxation = self._relaxation(tau, step, f"reading {reading}")
         self._moved(tau)
-        return (yield from self.spu.settle(self.issuer, Label("settle", step), tau, relaxation))
+        self.seen = yield from self.spu.settle(self.issuer, Label("settle", step), tau, relaxation)
+        return self.seen
 
     def _relax(self, step: int, phase: str, tau: float | None) -> None:
         """Move the state by the time that has passed, or by a commanded one.
@@ -349,7 +351,8 @@ class Tngd(Solving):
         elapsed = self.spu.elapsed_tau() if tau is None else tau
         self._moved(elapsed)
         if elapsed > 0:
-            self.spu.relax(Label("relax", step), self._relaxation(elapsed, step, phase), tau)
+            relaxation = self._relaxation(elapsed, step, phase)
+            self.seen = self.spu.relax(Label("relax", step), relaxation, tau)
 
     def _moved(self, tau: float) -> None:
         """The state relaxes for the system in force, if time passes at all."""

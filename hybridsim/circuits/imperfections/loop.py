@@ -49,7 +49,7 @@ class Loop(NamedTuple):
 
     def state_slope(self, t: Tensor) -> Tensor:
         """-∫ e^{-λ (t - s)} w(s) ds after a unit state, (r, T) at instants (T,)."""
-        return self._sum(self.of_state, _decay_slope, t)
+        return self._sum(self.of_state, decay_slope, t)
 
     def drive_slope(self, t: Tensor) -> Tensor:
         """-∫ e^{-λ (t - s)} w(s) ds under a unit drive, (r, T)."""
@@ -98,14 +98,19 @@ def response_slope(s: Tensor, damping: Tensor, t: Tensor) -> Tensor:
     near = total.abs() < damping / 2
     divisor = torch.where(near, damping.to(s.dtype), total)
     rest = torch.where(near, modes.response(total, t), modes.response(damping, t).to(s.dtype))
-    difference = rest + _decay_slope(s, damping, t)
+    difference = rest + decay_slope(s, damping, t)
     small = (divisor.abs() * t < _SERIES).expand(difference.shape)
     exact = -difference / torch.where(small, 1.0, divisor)
     return torch.where(small, modes.response_slope_series(damping * t, total * t) * t**2, exact)
 
 
-def _decay_slope(s: Tensor, damping: Tensor, t: Tensor) -> Tensor:
-    return modes.decay_slope(s, damping, t)
+def decay_slope(s: Tensor, damping: Tensor, t: Tensor) -> Tensor:
+    """``modes.decay_slope`` for complex s: it is symmetric in λ and λ + s, and starts from the
+    slower one, which alone may grow.
+    """
+    ahead = s.real >= 0
+    first, distance = torch.where(ahead, damping, s + damping), torch.where(ahead, s, -s)
+    return -modes.decay(first, t) * modes.response(distance, t)
 
 
 def _polynomial(s: Tensor, damping: Tensor, lags: tuple[float, ...]) -> tuple[Tensor, Tensor]:

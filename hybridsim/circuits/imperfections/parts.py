@@ -23,11 +23,14 @@ def built(
         array: what is programmed, any shape.
         device: σ and δ; ε and ε' are its own.
         part: names the array among those of the device.
-        smallest: an entry below it is off.
+        smallest: of a resistor that is on; an entry below it is that or off, whichever is nearer.
         age_tau: time since the array was written, in RC; below one RC nothing has drifted.
     """
     decades = math.log10(max(age_tau, 1.0))
-    found = array if smallest <= 0 else torch.where(array.abs() < smallest, 0.0, array)
+    found = array
+    if smallest > 0:
+        nearest = torch.where(array.abs() < smallest / 2, 0.0, smallest * array.sign())
+        found = torch.where(array.abs() < smallest, nearest, array)
     errors = ((device.mismatch, part), (device.drift * decades, f"drift of {part}"))
     for size, name in errors:
         if size > 0:
