@@ -36,7 +36,7 @@ def variants() -> dict[str, sweep.Variant]:
     found: dict[str, sweep.Fields] = {}
     real = device.lacking()
     for k in ITERATIONS:
-        mine = {f"{ALGORITHM}.refinement": k}
+        mine: sweep.Fields = {f"{ALGORITHM}.refinement": k}
         found |= {f"{kind} refinement {k}": real | mine for kind in device.SCENARIOS}
         found[f"kfac rram-16 {k}"] = real | RRAM | mine
     for number in SPUS:
