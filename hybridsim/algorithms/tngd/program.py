@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import simpy
 
-from hybridsim.algorithms.assumptions import analog_assumptions
+from hybridsim.algorithms.assumptions import analog_assumptions, use_assumptions
 from hybridsim.algorithms.base import (
     Columns,
     Direction,
@@ -105,7 +105,8 @@ class Tngd(Solving):
     @classmethod
     def assumptions(cls, settings: Settings, spec: MachineSpec, task: Task) -> list[str]:
         """Those of every algorithm, and of the analog part."""
-        return [*super().assumptions(settings, spec, task), *analog_assumptions(spec)]
+        found = [*super().assumptions(settings, spec, task), *analog_assumptions(spec)]
+        return found + use_assumptions(settings)
 
     @classmethod
     def assumptions_of_gpus(cls, gpus: int) -> list[str]:

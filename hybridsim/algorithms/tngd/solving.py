@@ -52,10 +52,16 @@ def residual(
     solution: Tensor,
     *,
     curvature: Curvature,
+    fixed: bool = False,
 ) -> Outcome:
-    """What x leaves, g - (A + λI) x (N,), scaled (``refinement.scaled``)."""
+    """What x leaves, g - (A + λI) x (N,), scaled (``refinement.scaled``).
+
+    A residual may lie where A is small, and its answer reach max |r|/λ. Where the device's ranges
+    are ``fixed`` by what it has seen, it is scaled to no more than λ max |x|, so that its answer
+    stays within that of x.
+    """
     left = products.residual(task, theta, batch, damping, gradient, solution, curvature=curvature)
-    return scaled(left, gradient)
+    return scaled(left, gradient, damping * solution.abs().amax() if fixed else None)
 
 
 def offset(forward: Tensor, backward: Tensor) -> Outcome:
@@ -103,7 +109,8 @@ class Solving(Algorithm[Settings]):
         super().__init__(session)
         settings, theta = self.settings, session.theta.value
         self.place, self.solve = place, ""
-        self._residual = Computation(residual, curvature=settings.curvature)
+        fixed = self.machine.spus[place].device.headroom > 0
+        self._residual = Computation(residual, curvature=settings.curvature, fixed=fixed)
         damping = torch.tensor(settings.damping, dtype=theta.dtype, device=theta.device)
         self._damping = session.backend.root(damping, "damping", settings.damping)
         self._columns: Columns = {}  # of the step's line of the learning curve
@@ -273,8 +280,8 @@ class Solving(Algorithm[Settings]):
     def _drive(self, step: int, vector: Ref, *solve: int) -> Process[None]:
         """Send a vector to drive the system that is in force; the state starts at rest."""
         spu, size = self.spu, self.session.task.layout.size
-        system, load, bits = spu.system, spu.load, spu.bits("bias")
-        assert system is not None, "it was solved just now"
+        system, state, load, bits = spu.system, spu.state, spu.load, spu.bits("bias")
+        assert system is not None and state is not None, "it was solved just now"
         sending = [(rectangle("residual", size), bits)]
         (packed,) = yield from self.gpu.pack(
             self.issuer, Label("pack residual", step), (vector,), sending,
@@ -294,7 +301,7 @@ class Solving(Algorithm[Settings]):
             load.cells,
         )
         drive = yield from spu.preset(self.issuer, Label("discharge", step), drive, load.cells)
-        rest = self.session.backend.evaluate(_REST, (system,), exact=True)
+        rest = self.session.backend.evaluate(_REST, (system, state), exact=True)
         spu.install(system, drive, rest, load)
 
     def _compute(self, step: int, kind: str, computation: Computation, *args: Ref) -> Process[Ref]:
