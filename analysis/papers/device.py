@@ -8,12 +8,14 @@ twice the late loss of the ideal device's with its seed.
 from __future__ import annotations
 
 import argparse
+import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from analysis.papers import sweep
 from analysis.papers.paired import mean_interval, ratio
+from analysis.papers.record import short
 from analysis.papers.sweep import Fields, Made, Variant
 
 Row = dict[str, Any]  # Any: goes to JSON
@@ -60,7 +62,9 @@ def rows(
             name: Variant(v.scenario, v.fields | {f"{SPUS}.instance": seed * 100})
             for name, v in variants.items()
         }
-        found += [row(made) for made in sweep.made(given, mine, [seed])]
+        for made in sweep.made(given, mine, [seed]):
+            found.append(row(made))
+            print(json.dumps(short(found[-1])), flush=True)
     return found
 
 
