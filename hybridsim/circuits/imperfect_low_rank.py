@@ -307,8 +307,8 @@ def imperfect_lowrank(
         device: how its parts differ.
         full_scales: all fixed, or AUTOMATIC.
         age_tau: time after which the arrays' drift is taken, in RC.
-        transposed: what is programmed into the Jᵀ array (r, N), where it was rounded apart; None:
-            J itself.
+        transposed: what the Jᵀ array holds (r, N), where it was rounded apart, or still holds,
+            where J has been written alone; None: J itself.
 
     Raises:
         ValueError: the damping is negative.
