@@ -201,6 +201,7 @@ class ImperfectLowRank(System[Vector]):
 
         kT/C noise enters as isotropic noise of the mean strength of the cells' own resistors,
         and through the u and w amplifiers; of the loop without lags, unclipped, at the end.
+        Injected noise is scaled with the conductances: kappa0 is per stretched RC.
 
         Raises:
             ValueError: as ``System.relax``.
