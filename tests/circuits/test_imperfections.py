@@ -191,3 +191,19 @@ def test_one_array_written_while_the_other_stands_runs_away(seed: int) -> None:
     assert math.isfinite(
         float(alone.dissipation(*[alone.vector(new[0])] * 2, tau=50.0, kappa0=0.0).total)
     )
+
+
+def test_peaks_are_what_the_amplifiers_put_out() -> None:
+    """Of the start already, and the largest over several settles; no more than a full scale."""
+    system = circuit(3, Device(gain=1e6))
+    state = system.vector(normal(5, 30))
+    at_once = system.relax(state, system.rest(), tau=0.0, kappa0=0.0, noise_seeds=None)
+    u = system.gain_u * (system.jacobian @ system.full(state))
+    expected = torch.stack([system.full(state).abs().amax(), u.abs().amax()])
+    torch.testing.assert_close(at_once.peaks[:2], expected)
+    later = system.relax(at_once, system.rest(), tau=3.0, kappa0=0.0, noise_seeds=None)
+    torch.testing.assert_close(later.peaks, at_once.peaks)
+    tight = circuit(3, Device(), FullScales(0.5, 2.0, 1.0, 1.0))
+    clipped = tight.relax(state, tight.rest(), tau=3.0, kappa0=0.0, noise_seeds=None)
+    assert (clipped.peaks <= torch.tensor([0.5, 2.0, 1.0, 1.0]) + 1e-12).all()
+    assert float(tight.full(clipped).abs().amax()) <= 0.5 + 1e-12
