@@ -168,6 +168,9 @@ class Spu(Part):
         self._conductance = 0.0
         self._amplifiers = 0
         self.since_ps = 0
+        self._share = 1.0
+        self._crossings = 0
+        self._crossing_rate = 0.0
 
     def duration_ps(self, tau: float) -> int:
         """Clock time of ``tau`` time constants."""
@@ -197,38 +200,65 @@ class Spu(Part):
 
         def start() -> tuple[Ref, Quote]:
             self._check_capacity(load, label)
-            backend = self.context.backend
-            key = backend.key(computation, args)
-            system = known.get(key) if known is not None else None
-            if system is None:
-                system = backend.evaluate(computation, args, exact=True)
-            if known is not None:
-                known[key] = system
+            system = self._evaluated(computation, args, known)
             self._report(system, label)
             return system, self.prices.quote(Write(load.written, self.bits("input")))
 
         return (yield from self._array.serve(issuer, label, args, start))
 
-    def install(self, system: Ref, drive: Ref, state: Ref, load: Load) -> None:
-        """Put a system, its drive and a state in force, atomically and now."""
+    def install(
+        self,
+        system: Ref,
+        drive: Ref,
+        state: Ref,
+        load: Load,
+        *,
+        share: float = 1.0,
+        crossings: int = 0,
+    ) -> None:
+        """Put a system, its drive and a state in force, atomically and now.
+
+        Of a system that several devices hold together (``SpuGroup``) ``load`` is this one's,
+        ``share`` that of the dissipation, ``crossings`` the lines that it drives to others.
+        """
         self.system, self.drive, self.state, self.load = system, drive, state, load
         self._amplifiers = max(self._amplifiers, load.amplifiers)
+        self._share, self._crossings = share, max(self._crossings, crossings)
         self.resume()
+
+    def crossed(self, rate: float, label: Label) -> None:
+        """Lines to other devices must follow changes at ``rate`` per RC; else it is an event."""
+        self._crossing_rate = max(self._crossing_rate, rate)
+        over = rate / self._crossing_bandwidth()
+        if over > 1:
+            self._event("slow lines", label, over, "rate of the fastest mode over the lines' limit")
+
+    def _crossing_bandwidth(self) -> float:
+        """Rate per RC that a line follows."""
+        bandwidth_hz = self.sheet.value("crossing_bandwidth_hz")
+        return 2 * math.pi * bandwidth_hz * self.rc_ps * 1e-12
 
     def resume(self) -> None:
         """Connect the integrators: the state relaxes from now on."""
         self.since_ps = int(self.context.env.now)
 
     def settle(
-        self, issuer: Issuer, label: Label, tau: float, relaxation: Computation, count: int = 1
+        self,
+        issuer: Issuer,
+        label: Label,
+        tau: float,
+        relaxation: Computation,
+        count: int = 1,
+        *,
+        known: dict[bytes, Ref] | None = None,
     ) -> Process:
         """Relax for a commanded ``tau`` and wait; ``count`` systems of equal size in a row."""
         args = self._arguments()
 
         def start() -> tuple[Ref, Quote]:
-            state = self.context.backend.evaluate(relaxation, args, exact=True)
+            state = self._evaluated(relaxation, args, known)
             self._report(state, label)
-            heat = state.facts.get("dissipation")
+            heat = self._dissipation(state)
             return state, self._quote(Settle(tau, self.load.resistors, heat, count))
 
         self.state = yield from self._core.serve(issuer, label, args, start)
@@ -236,7 +266,12 @@ class Spu(Part):
         return self.state
 
     def relax(
-        self, label: Label, relaxation: Computation, commanded_tau: float | None = None
+        self,
+        label: Label,
+        relaxation: Computation,
+        commanded_tau: float | None = None,
+        *,
+        known: dict[bytes, Ref] | None = None,
     ) -> Ref:
         """Move the state by the time since it last moved: a background span, nobody's parent.
 
@@ -244,9 +279,9 @@ class Spu(Part):
         """
         now, trace, start = int(self.context.env.now), self.context.trace, self.since_ps
         args = self._arguments()
-        state = self.context.backend.evaluate(relaxation, args, exact=True)
+        state = self._evaluated(relaxation, args, known)
         self._report(state, label)
-        heat, resistors = state.facts.get("dissipation"), self.load.resistors
+        heat, resistors = self._dissipation(state), self.load.resistors
         if commanded_tau is None:
             quote = self._quote(Drift(now - start, resistors, heat))
         else:
@@ -267,11 +302,13 @@ class Spu(Part):
         args: tuple[Ref, ...],
         cells: int,
         count: int = 1,
+        *,
+        known: dict[bytes, Ref] | None = None,
     ) -> Process:
         """Digital to analog: the drive of ``count`` systems of ``cells`` values."""
 
         def start() -> tuple[Ref, Quote]:
-            drive = self.context.backend.evaluate(computation, args, exact=True)
+            drive = self._evaluated(computation, args, known)
             self._report(drive, label)
             return drive, self.prices.quote(Convert(cells, self.bits("bias"), count))
 
@@ -286,6 +323,8 @@ class Spu(Part):
         cells: int,
         count: int = 1,
         shape: Any = None,  # Any: what stands for the reading, a meta tensor or a tree of them
+        *,
+        known: dict[bytes, Ref] | None = None,
     ) -> Process:
         """Sample, hold and convert the state; the relaxation is not disturbed.
 
@@ -293,26 +332,36 @@ class Spu(Part):
         """
 
         def start() -> tuple[Ref, Quote]:
-            reading = self.context.backend.evaluate(computation, args, shape, exact=True)
+            reading = self._evaluated(computation, args, known, shape)
             self._report(reading, label)
             return reading, self.prices.quote(Measure(cells, self.bits("output"), count))
 
         return (yield from self._adc.serve(issuer, label, args, start))
 
     def standing(self) -> list[Standing]:
-        """The amplifiers of the largest system in force; unused ones are taken to be gated off."""
-        if not self._amplifiers:
-            return []
-        return [Standing("amplifiers", "amplifier_power_w", self._amplifiers)]
+        """The amplifiers of the largest system in force, and its lines to other devices; unused
+        ones are taken to be gated off.
+        """
+        rows = [
+            Standing("amplifiers", "amplifier_power_w", self._amplifiers),
+            Standing("lines to other SPUs", "crossing_power_w", self._crossings),
+        ]
+        return [row for row in rows if row.number]
 
     def limits(self) -> list[Limit]:
-        """Cells, resistors, and the largest conductance in units of 1/R (of tensors only)."""
+        """Cells, resistors, the largest conductance in units of 1/R, and the rate per RC that lines
+        to other devices have to follow (the last two of tensors only).
+        """
         value, largest = self.sheet.value, self._largest
-        resistors = self.set_count * largest.resistors
+        resistors, found = self.set_count * largest.resistors, list[Limit]()
+        if self._crossings:
+            available = self._crossing_bandwidth()
+            found = [Limit(self.name, "crossing_rate", self._crossing_rate, available)]
         return [
             Limit(self.name, "cells", largest.cells, value("cells")),
             Limit(self.name, "resistors", resistors, value("resistors")),
             Limit(self.name, "conductance_range", self._conductance, value("conductance_range")),
+            *found,
         ]
 
     def lacking(self, load: Load) -> list[tuple[str, int, float]]:
@@ -343,6 +392,28 @@ class Spu(Part):
     def bits(self, which: str) -> int:
         """Resolution of an end (input, bias, output); an ideal one is an unquantized number's."""
         return self._bits[which]
+
+    def _evaluated(
+        self,
+        computation: Computation,
+        args: tuple[Ref, ...],
+        known: dict[bytes, Ref] | None,
+        shape: Any = None,  # Any: as of ``measure``
+    ) -> Ref:
+        """What the device computes; once for all that share ``known``, which collects by key."""
+        backend = self.context.backend
+        key = backend.key(computation, args)
+        found = known.get(key) if known is not None else None
+        if found is None:
+            found = backend.evaluate(computation, args, shape, exact=True)
+        if known is not None:
+            known[key] = found
+        return found
+
+    def _dissipation(self, state: Ref) -> float | None:
+        """This device's share of what a relaxation dissipated; None without numbers."""
+        heat: float | None = state.facts.get("dissipation")
+        return heat if heat is None or self._share == 1.0 else heat * self._share
 
     def _arguments(self) -> tuple[Ref, Ref, Ref]:
         assert self.system is not None and self.state is not None and self.drive is not None

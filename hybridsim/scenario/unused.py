@@ -46,16 +46,19 @@ def unused_fields(scenario: Scenario, timing_only: bool = False) -> list[str]:
         paths += [f"training.tf32.{name} ({reason})" for name in names]
     if not algorithm.needs_spu:
         return paths + list(unused_parts.of_digital(machine, algorithm))
-    if isinstance(algorithm, Tngd):
-        paths += unused_parts.of_one_spu(machine, algorithm)
     spec = machine.expand()
+    first_alone = isinstance(algorithm, Tngd) and algorithm.spus == "first"
+    if first_alone:
+        paths += unused_parts.of_one_spu(machine)
+    elif isinstance(algorithm, Tngd) and len(spec.usable_spus()) == 1:
+        paths.append("training.algorithm.spus (one SPU holds everything)")
     if (
         isinstance(algorithm, Kfac)
         and len(spec.usable_spus()) == 1
         and _differs(algorithm, "placement")
     ):
         paths.append("training.algorithm.placement (one SPU solves everything)")
-    one_spu = isinstance(algorithm, Tngd) or (machine.spus is not None and machine.spus.count == 1)
+    one_spu = first_alone or (machine.spus is not None and machine.spus.count == 1)
     return paths + list(_machine(machine, one_spu, _buffering_matters(scenario), timing_only))
 
 

@@ -24,6 +24,8 @@ state being held meanwhile.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import simpy
 
 from hybridsim.algorithms.base import (
@@ -34,16 +36,17 @@ from hybridsim.algorithms.base import (
     Process,
     ideal_bits,
 )
+from hybridsim.algorithms.group import Refs
 from hybridsim.algorithms.natural_gradient.exact import fidelity
+from hybridsim.algorithms.natural_gradient.linearization import GRADIENT, joined
 from hybridsim.algorithms.natural_gradient.linearizer import Linearizer
 from hybridsim.algorithms.session import Session
 from hybridsim.algorithms.tngd import device
-from hybridsim.circuits import low_rank
-from hybridsim.circuits.base import Array, Load, rectangle
+from hybridsim.algorithms.tngd.transport import Transport
 from hybridsim.errors import InputError
 from hybridsim.hardware.gpu import Gpu
 from hybridsim.hardware.lane import Issuer, Label
-from hybridsim.hardware.link import Message
+from hybridsim.hardware.spu_group import Loads, SpuGroup
 from hybridsim.operations.ref import Computation, Ref, Token
 from hybridsim.scenario.machine import MachineSpec
 from hybridsim.scenario.settings.base import OptimizerSettings
@@ -51,16 +54,40 @@ from hybridsim.scenario.settings.tngd import Tngd as Settings
 from hybridsim.tasks.task import Task
 
 
+SPLIT_ASSUMPTION = (
+    "SPUs that hold one system together relax as one large one: the lines between neighbours are "
+    "ideal within their bandwidth, and the imperfections are those of one device. What the "
+    "resistors dissipate is attributed to the SPUs by their number."
+)
+
+
+class _Packed(NamedTuple):
+    """What is sent: each GPU's share, all of it as one, what it takes on each SPU."""
+
+    shares: Refs
+    whole: Ref
+    loads: Loads
+
+
+class _Posed(NamedTuple):
+    """What is written and converted, and not yet in force."""
+
+    system: Ref
+    drive: Ref
+    loads: Loads
+
+
 class Tngd(Algorithm[Settings]):
-    """One GPU and the first SPU of the machine; further ones stay idle."""
+    """All GPUs; of the SPUs the first, or all together (``spus``)."""
 
     waits_for_answer = True
 
     def __init__(self, session: Session[Settings]) -> None:
         super().__init__(session)
-        self.gpu, self.spu = self.group.gpus[0], self.machine.spus[0]
-        self.issuer = self.group.issuers[0]
-        settings, node = self.settings, self.spu.node
+        self.issuer, settings, spus = self.group.issuers[0], self.settings, self.machine.spus
+        self.spu = SpuGroup(spus if settings.spus == "split" else spus[:1])
+        self.transport = Transport(session, self.group, self.spu)
+        node = self.spu.node
         self.asynchronous = settings.mode == "asynchronous"
         self._check_delay()
         self._check_buffers()
@@ -75,11 +102,14 @@ class Tngd(Algorithm[Settings]):
         self.read = Computation(device.read, output_bits=node.output_bits)
         self.mean = Computation(device.mean)
         self.fidelity = Computation(fidelity, damping=settings.damping)
-        self.asked: Ref  # the linearization that the SPU was last given
+        self.join = Computation(joined)
+        self.shares: Refs  # the last linearization, of each GPU's share of the batch
+        self.asked: Ref  # of all of it: what the SPU was last given
+        self.loss: Token
         self.read_ps = self.switched_ps = 0
         self.sender = Issuer()  # the thread of an upload in flight
         self.upload_in_flight: simpy.Process | None = None
-        self.in_flight_bytes = self._packed_bytes() if settings.pipeline == "upload" else 0
+        self.loads_in_flight: Loads = self._loads() if settings.pipeline == "upload" else ()
         self.read_taken: simpy.Event | None = None  # the step's state may change from then on
         self.in_force = self.relaxed_for = 0  # updates before the parameters of these systems
         self.ages: list[int] = []  # of the readings of a step, in updates
@@ -92,27 +122,35 @@ class Tngd(Algorithm[Settings]):
     @classmethod
     def assumptions(cls, settings: Settings, spec: MachineSpec, task: Task) -> list[str]:
         """Those of every algorithm, and of the analog part."""
+        split = settings.spus == "split" and len(spec.usable_spus()) > 1
         return [
             *super().assumptions(settings, spec, task),
             *ANALOG_ASSUMPTIONS,
+            *([SPLIT_ASSUMPTION] if split else []),
             *ideal_bits(spec),
         ]
 
     @classmethod
     def assumptions_of_gpus(cls, gpus: int) -> list[str]:
-        """Only the first is used."""
-        return ["TNGD computes on the first GPU; the others draw idle power."]
+        """Rows are sent by who has them."""
+        return [
+            *super().assumptions_of_gpus(gpus),
+            "Every GPU sends its own rows of J and H to the SPUs; answers go round the ring.",
+        ]
 
     def resident_bytes(self, gpu: Gpu) -> int:
         """With what is packed and still on its way while the next system is made."""
-        return super().resident_bytes(gpu) + self.in_flight_bytes
+        found = super().resident_bytes(gpu)
+        if self.loads_in_flight:
+            found += self.transport.packed_bytes(gpu, self.loads_in_flight)
+        return found
 
-    def _packed_bytes(self) -> int:
-        """Memory of a system as it is sent, from shapes alone."""
-        computation, args = self.linearizer.computation, self.linearizer.operands(1, self.theta[0])
-        shapes = Ref(self.session.backend.work(computation, args)[1], b"")
-        sending = self._sending(self._load(shapes))
-        return -(-sum(min(a.sent, a.entries) * bits for a, bits in sending) // 8)
+    def _loads(self) -> Loads:
+        """What a system takes, from the shapes of one GPU's share alone."""
+        share = self.linearizer.operands(1, self.theta[0], (0, self.group.size))
+        work = self.session.backend.work
+        shapes = Ref(work(self.linearizer.computation, share)[1], b"")
+        return self.transport.loads(shapes.value, self.group.size)
 
     def _check_delay(self) -> None:
         delay_tau, spread_tau = self.settings.delay_tau, self._spread_tau()
@@ -123,12 +161,12 @@ class Tngd(Algorithm[Settings]):
             )
 
     def _check_buffers(self) -> None:
-        buffering = self.spu.node.buffering
-        if self.settings.pipeline == "upload" and buffering != "double":
+        node = self.spu.node
+        if self.settings.pipeline == "upload" and node.buffering != "double":
             raise InputError(
                 "training.algorithm.pipeline: upload: expected a double-buffered SPU (the state "
                 f"relaxes while the next system is written), got {self.spu.name} with "
-                f"'{buffering}'"
+                f"'{node.buffering}'"
             )
 
     # ---------------------------------------------------------------- steps
@@ -136,7 +174,7 @@ class Tngd(Algorithm[Settings]):
     def prepare(self) -> Process[None]:
         """An SPU that never stops has its first system before the first step."""
         if self.asynchronous:
-            self.asked = yield from self._linearize(1)
+            yield from self._linearize(1)
             yield from self._give(1)
 
     def direction(self, step: int) -> Process[Direction]:
@@ -144,21 +182,21 @@ class Tngd(Algorithm[Settings]):
         if self.asynchronous:
             yield from self._wait(step)
         else:
-            self.asked = yield from self._linearize(step)
+            yield from self._linearize(step)
             yield from self._give(step)
             yield from self._settle(step, self.settings.settle_tau, reading=0)
-        answer = yield from self._read(step)
-        found = self.session.diagnose(step, self.fidelity, (self.asked, answer))
+        loss, answers = self.loss, (yield from self._read(step))
+        found = self.session.diagnose(step, self.fidelity, (self.asked, answers[0]))
         stale = sum(self.ages) / len(self.ages)
         columns: Columns = {"staleness_steps": stale, "delay_ps": 0, **found}
-        return Direction([answer], self.asked, columns)
+        return Direction(answers, loss, columns)
 
     def finish(self, step: int) -> Process[Columns]:
         """Asynchronous: answer the reading with a new system, which takes over when it is there."""
         if not self.asynchronous:
             return {}
         if step < self.session.steps:
-            self.asked = yield from self._linearize(step + 1)
+            yield from self._linearize(step + 1)
             if self.settings.pipeline == "upload":
                 return {"delay_ps": (yield from self._answer_in_flight(step))}
             yield from self._answer(step)
@@ -181,59 +219,47 @@ class Tngd(Algorithm[Settings]):
 
     # ---------------------------------------------------------------- phases
 
-    def _linearize(self, step: int) -> Process[Ref]:
-        label, args = Label("linearize", step), self.linearizer.operands(step, self.theta[0])
-        computation = self.linearizer.computation
-        result = yield from self.gpu.execute(self.issuer, label, computation, args)
-        self.session.check_loss(step, result)
-        return result
-
-    def _load(self, linearization: Ref) -> Load:
-        """What the circuit takes for a linearization, from its shapes."""
-        jacobian, hessian, *_ = linearization.value
-        rows, size = jacobian.shape
-        return low_rank.load(
-            size,
-            rows,
-            outputs=0 if hessian is None else hessian.shape[-1],
-            full_hessian=self.settings.hessian_upload == "full",
-            copies=1 if self.settings.jacobian_upload == "once" else 2,
-        )
+    def _linearize(self, step: int) -> Process[None]:
+        """Each GPU its share of the batch; their gradients are averaged."""
+        group, backend = self.group, self.session.backend
+        args = [
+            self.linearizer.operands(step, theta, (k, group.size))
+            for k, theta in enumerate(self.theta)
+        ]
+        label = Label("linearize", step)
+        self.shares = yield from group.each(label, self.linearizer.computation, args)
+        self.loss = group.loss(self.shares)
+        self.session.check_loss(step, self.loss)
+        self.asked = self.shares[0]
+        if group.size > 1:
+            gradients = [backend.pick(share, GRADIENT) for share in self.shares]
+            bits = self._size() * group.number_bits
+            label = Label("all-reduce gradient", step)
+            gradients = yield from group.all_reduce(label, gradients, bits)
+            parts = (gradients[0], *self.shares)
+            shape = backend.work(self.join, parts)[1]
+            self.asked = backend.evaluate(self.join, parts, shape, exact=True)
 
     def _give(self, step: int) -> Process[None]:
         """Give the SPU the system that was asked last, and put it in force."""
         packed = yield from self._pack(step)
-        self._switch(step, *(yield from self._pose(step, packed, self.issuer)))
+        self._switch(step, (yield from self._pose(step, packed, self.issuer)))
 
-    def _sending(self, load: Load) -> list[tuple[Array, int]]:
-        """The arrays that are sent, with the bits of their numbers."""
-        found = [(array, self.spu.bits("input")) for array in load.arrays]
-        return [*found, (rectangle("gradient", load.cells), self.spu.bits("bias"))]
+    def _pack(self, step: int) -> Process[_Packed]:
+        """Round and pack the arrays on the GPUs."""
+        loads = self.transport.loads(self.shares[0].value, self.group.size)
+        shares = yield from self.transport.pack(step, self.shares, loads)
+        return _Packed(shares, self.asked, loads)
 
-    def _pack(self, step: int) -> Process[Ref]:
-        """Round and pack the arrays on the GPU."""
-        sending = self._sending(self._load(self.asked))
-        element_bytes = self.group.number_bits // 8
-        (packed,) = yield from self.gpu.pack(
-            self.issuer, Label("pack", step), (self.asked,), sending, element_bytes
-        )
-        return packed
-
-    def _pose(self, step: int, packed: Ref, issuer: Issuer) -> Process[tuple[Ref, Ref, Load]]:
-        """Send the arrays back to back, write the resistors, convert the drive."""
-        spu, load = self.spu, self._load(packed)
-        messages = [
-            Message(Label(f"upload {array.name}", step), array.sent * bits)
-            for array, bits in self._sending(load)
-        ]
-        route = self.machine.route(self.gpu.name, spu.name)
-        sent = yield from route.transfer(issuer, messages, packed)
+    def _pose(self, step: int, packed: _Packed, issuer: Issuer) -> Process[_Posed]:
+        """Send the arrays, write the resistors, convert the drive."""
+        spu, loads = self.spu, packed.loads
+        sent = yield from self.transport.upload(step, packed.shares, packed.whole, loads, issuer)
         label = Label("program", step)
-        system = yield from spu.program(issuer, label, self.upload, (sent,), load)
-        label = Label("convert gradient", step)
-        args = (system, sent)
-        drive = yield from spu.convert_input(issuer, label, self.drive, args, load.cells)
-        return system, drive, load
+        system = yield from spu.program(issuer, label, self.upload, (sent,), loads)
+        label, args = Label("convert gradient", step), (system, sent)
+        drive = yield from spu.convert_input(issuer, label, self.drive, args, loads)
+        return _Posed(system, drive, loads)
 
     def _answer(self, step: int) -> Process[None]:
         """Upload while the SPU goes on (held meanwhile without a second buffer); switch over."""
@@ -241,17 +267,17 @@ class Tngd(Algorithm[Settings]):
         packed = yield from self._pack(step + 1)
         if delay is None and spu.node.buffering == "single":
             self._relax(step, "until held", None)
-        system, drive, load = yield from self._pose(step + 1, packed, self.issuer)
+        posed = yield from self._pose(step + 1, packed, self.issuer)
         if delay is not None:
             left_tau = delay - self._spread_tau()
             left_ps = spu.since_ps + spu.duration_ps(left_tau) - self.session.now_ps()
-            system = yield from self.machine.pause(
-                self.issuer, Label("forced delay", step), spu.name, left_ps, system, drive
-            )
+            label, after = Label("forced delay", step), (posed.system, posed.drive)
+            system = yield from self.machine.pause(self.issuer, label, spu.name, left_ps, *after)
+            posed = posed._replace(system=system)
             self._relax(step, "until switched", left_tau)
         elif spu.node.buffering == "double":
             self._relax(step, "until switched", None)
-        self._switch(step + 1, system, drive, load)
+        self._switch(step + 1, posed)
 
     def _answer_in_flight(self, step: int) -> Process[int | None]:
         """Hand a new system to the link once the upload before is in force; returns how long that
@@ -262,26 +288,29 @@ class Tngd(Algorithm[Settings]):
         if before is not None:
             delay_ps = yield before
             if self.session.now_ps() > ready_ps:
-                self.issuer.last = self.sender.last
+                for issuer in self.group.issuers:
+                    issuer.last = self.sender.last
         self.read_taken = self.env.event()
         replacing = self._replace(step + 1, packed, self.read_taken, self.read_ps)
         self.upload_in_flight = self.env.process(replacing)
         return delay_ps
 
     def _replace(
-        self, step: int, packed: Ref, read_taken: simpy.Event, since_ps: int
+        self, step: int, packed: _Packed, read_taken: simpy.Event, since_ps: int
     ) -> Process[int]:
         """Upload the system of a step and put it in force when its step has read the one before."""
-        system, drive, load = yield from self._pose(step, packed, self.sender)
+        posed = yield from self._pose(step, packed, self.sender)
         yield read_taken
         self._relax(step - 1, "until switched", None)
-        self._switch(step, system, drive, load)
+        self._switch(step, posed)
         return self.session.now_ps() - since_ps
 
-    def _switch(self, step: int, system: Ref, drive: Ref, load: Load) -> None:
+    def _switch(self, step: int, posed: _Posed) -> None:
         """Put the system of a step in force."""
         starts = self.settings.state == "reset" or self.spu.system is None
-        self.spu.install(system, drive, self._start_state(system, drive), load)
+        start = self._start_state(posed.system, posed.drive)
+        rows = len(self.shares[0].value.jacobian) * self.group.size
+        self.spu.install(posed.system, posed.drive, start, posed.loads, rows)
         self.in_force, self.switched_ps = step - 1, self.session.now_ps()
         if starts:
             self.relaxed_for = self.in_force
@@ -320,8 +349,8 @@ class Tngd(Algorithm[Settings]):
         seed = self.session.noise_seed("relaxation", step, phase) if kappa0 > 0 else 0
         return Computation(device.settle, tau=tau, kappa0=kappa0, noise_seed=seed)
 
-    def _read(self, step: int) -> Process[Ref]:
-        """Measure, once or as the mean of several readings, and send the result to the GPU."""
+    def _read(self, step: int) -> Process[Refs]:
+        """Measure, once or as the mean of several readings, and send the result to the GPUs."""
         samples, self.ages = self.settings.readout.samples, []
         readings = [(yield from self._measure(step))]
         for index in range(1, samples):
@@ -333,14 +362,10 @@ class Tngd(Algorithm[Settings]):
         if len(readings) > 1:
             shape = self.theta[0].value
             average = self.session.backend.evaluate(self.mean, tuple(readings), shape)
-            result = average.at(readings[-1].spans[0])
+            result = average._replace(spans=readings[-1].spans)
         # The mean of S readings of B bits needs B + log2 S bits.
-        amount = self._size() * (self.spu.bits("output") + (samples - 1).bit_length())
-        return (
-            yield from self.machine.transfer(
-                self.issuer, Label("download", step), self.spu.name, self.gpu.name, result, amount
-            )
-        )
+        bits = self.spu.bits("output") + (samples - 1).bit_length()
+        return (yield from self.transport.download(step, result, bits, self.spu.loads))
 
     def _space(self, step: int, index: int) -> Process[None]:
         """Let the state move on by the spacing of two readings.
@@ -367,9 +392,7 @@ class Tngd(Algorithm[Settings]):
         assert spu.system is not None and spu.state is not None, "installed before it is read"
         args, label, shape = (spu.system, spu.state), Label("measure", step), self.theta[0].value
         self.ages.append(step - 1 - self.relaxed_for)
-        return (
-            yield from spu.measure(self.issuer, label, self.read, args, self._size(), shape=shape)
-        )
+        return (yield from spu.measure(self.issuer, label, self.read, args, shape))
 
     def _wait_tau(self) -> float:
         """Time between a switch and the next reading.

@@ -73,6 +73,11 @@ class Tngd(AlgorithmSettings):
         description="what of the loss Hessian crosses the link: its blocks, or the full array; "
         "every entry, as the paper counts",
     )
+    spus: Literal["first", "split"] = Field(
+        "first",
+        description="first: the others stay idle; split: all hold one system together, each its "
+        "share of the parameters, with analog lines between neighbours",
+    )
     noise: Noise = 0.0
     readout: Readout = Field(
         default_factory=lambda: Readout.model_validate({}), description="what one measurement is"
@@ -99,11 +104,6 @@ class Tngd(AlgorithmSettings):
     @property
     def needs_spu(self) -> bool:
         """Always: the direction is the answer of an SPU."""
-        return True
-
-    @property
-    def one_gpu(self) -> bool:
-        """Always the first."""
         return True
 
     @property
