@@ -24,8 +24,6 @@ state being held meanwhile.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import simpy
 
 from hybridsim.algorithms.base import (
@@ -38,11 +36,10 @@ from hybridsim.algorithms.base import (
 )
 from hybridsim.algorithms.group import Refs
 from hybridsim.algorithms.natural_gradient.exact import fidelity
-from hybridsim.algorithms.natural_gradient.linearization import GRADIENT, joined
-from hybridsim.algorithms.natural_gradient.linearizer import Linearizer
+from hybridsim.algorithms.natural_gradient.linearizer import Linearized, Linearizer
 from hybridsim.algorithms.session import Session
 from hybridsim.algorithms.tngd import device
-from hybridsim.algorithms.tngd.transport import Transport
+from hybridsim.algorithms.tngd.transport import SPLIT_ASSUMPTION, Packed, Posed, Transport
 from hybridsim.errors import InputError
 from hybridsim.hardware.gpu import Gpu
 from hybridsim.hardware.lane import Issuer, Label
@@ -52,29 +49,6 @@ from hybridsim.scenario.machine import MachineSpec
 from hybridsim.scenario.settings.base import OptimizerSettings
 from hybridsim.scenario.settings.tngd import Tngd as Settings
 from hybridsim.tasks.task import Task
-
-
-SPLIT_ASSUMPTION = (
-    "SPUs that hold one system together relax as one large one: the lines between neighbours are "
-    "ideal within their bandwidth, and the imperfections are those of one device. What the "
-    "resistors dissipate is attributed to the SPUs by their number."
-)
-
-
-class _Packed(NamedTuple):
-    """What is sent: each GPU's share, all of it as one, what it takes on each SPU."""
-
-    shares: Refs
-    whole: Ref
-    loads: Loads
-
-
-class _Posed(NamedTuple):
-    """What is written and converted, and not yet in force."""
-
-    system: Ref
-    drive: Ref
-    loads: Loads
 
 
 class Tngd(Algorithm[Settings]):
@@ -102,10 +76,7 @@ class Tngd(Algorithm[Settings]):
         self.read = Computation(device.read, output_bits=node.output_bits)
         self.mean = Computation(device.mean)
         self.fidelity = Computation(fidelity, damping=settings.damping)
-        self.join = Computation(joined)
-        self.shares: Refs  # the last linearization, of each GPU's share of the batch
-        self.asked: Ref  # of all of it: what the SPU was last given
-        self.loss: Token
+        self.asked: Linearized  # what the SPU was last given
         self.read_ps = self.switched_ps = 0
         self.sender = Issuer()  # the thread of an upload in flight
         self.upload_in_flight: simpy.Process | None = None
@@ -174,7 +145,7 @@ class Tngd(Algorithm[Settings]):
     def prepare(self) -> Process[None]:
         """An SPU that never stops has its first system before the first step."""
         if self.asynchronous:
-            yield from self._linearize(1)
+            self.asked = yield from self.linearizer.linearize(1, self.group, self.theta)
             yield from self._give(1)
 
     def direction(self, step: int) -> Process[Direction]:
@@ -182,11 +153,11 @@ class Tngd(Algorithm[Settings]):
         if self.asynchronous:
             yield from self._wait(step)
         else:
-            yield from self._linearize(step)
+            self.asked = yield from self.linearizer.linearize(step, self.group, self.theta)
             yield from self._give(step)
             yield from self._settle(step, self.settings.settle_tau, reading=0)
-        loss, answers = self.loss, (yield from self._read(step))
-        found = self.session.diagnose(step, self.fidelity, (self.asked, answers[0]))
+        loss, answers = self.asked.loss, (yield from self._read(step))
+        found = self.session.diagnose(step, self.fidelity, (self.asked.whole, answers[0]))
         stale = sum(self.ages) / len(self.ages)
         columns: Columns = {"staleness_steps": stale, "delay_ps": 0, **found}
         return Direction(answers, loss, columns)
@@ -196,7 +167,7 @@ class Tngd(Algorithm[Settings]):
         if not self.asynchronous:
             return {}
         if step < self.session.steps:
-            yield from self._linearize(step + 1)
+            self.asked = yield from self.linearizer.linearize(step + 1, self.group, self.theta)
             if self.settings.pipeline == "upload":
                 return {"delay_ps": (yield from self._answer_in_flight(step))}
             yield from self._answer(step)
@@ -219,47 +190,27 @@ class Tngd(Algorithm[Settings]):
 
     # ---------------------------------------------------------------- phases
 
-    def _linearize(self, step: int) -> Process[None]:
-        """Each GPU its share of the batch; their gradients are averaged."""
-        group, backend = self.group, self.session.backend
-        args = [
-            self.linearizer.operands(step, theta, (k, group.size))
-            for k, theta in enumerate(self.theta)
-        ]
-        label = Label("linearize", step)
-        self.shares = yield from group.each(label, self.linearizer.computation, args)
-        self.loss = group.loss(self.shares)
-        self.session.check_loss(step, self.loss)
-        self.asked = self.shares[0]
-        if group.size > 1:
-            gradients = [backend.pick(share, GRADIENT) for share in self.shares]
-            bits = self._size() * group.number_bits
-            label = Label("all-reduce gradient", step)
-            gradients = yield from group.all_reduce(label, gradients, bits)
-            parts = (gradients[0], *self.shares)
-            shape = backend.work(self.join, parts)[1]
-            self.asked = backend.evaluate(self.join, parts, shape, exact=True)
-
     def _give(self, step: int) -> Process[None]:
         """Give the SPU the system that was asked last, and put it in force."""
         packed = yield from self._pack(step)
         self._switch(step, (yield from self._pose(step, packed, self.issuer)))
 
-    def _pack(self, step: int) -> Process[_Packed]:
+    def _pack(self, step: int) -> Process[Packed]:
         """Round and pack the arrays on the GPUs."""
-        loads = self.transport.loads(self.shares[0].value, self.group.size)
-        shares = yield from self.transport.pack(step, self.shares, loads)
-        return _Packed(shares, self.asked, loads)
+        asked = self.asked
+        loads = self.transport.loads(asked.shares[0].value, self.group.size)
+        shares = yield from self.transport.pack(step, asked.shares, loads)
+        return Packed(shares, asked.whole, loads)
 
-    def _pose(self, step: int, packed: _Packed, issuer: Issuer) -> Process[_Posed]:
+    def _pose(self, step: int, packed: Packed, issuer: Issuer) -> Process[Posed]:
         """Send the arrays, write the resistors, convert the drive."""
         spu, loads = self.spu, packed.loads
-        sent = yield from self.transport.upload(step, packed.shares, packed.whole, loads, issuer)
+        sent = yield from self.transport.upload(step, packed, issuer)
         label = Label("program", step)
         system = yield from spu.program(issuer, label, self.upload, (sent,), loads)
         label, args = Label("convert gradient", step), (system, sent)
         drive = yield from spu.convert_input(issuer, label, self.drive, args, loads)
-        return _Posed(system, drive, loads)
+        return Posed(system, drive, loads)
 
     def _answer(self, step: int) -> Process[None]:
         """Upload while the SPU goes on (held meanwhile without a second buffer); switch over."""
@@ -296,7 +247,7 @@ class Tngd(Algorithm[Settings]):
         return delay_ps
 
     def _replace(
-        self, step: int, packed: _Packed, read_taken: simpy.Event, since_ps: int
+        self, step: int, packed: Packed, read_taken: simpy.Event, since_ps: int
     ) -> Process[int]:
         """Upload the system of a step and put it in force when its step has read the one before."""
         posed = yield from self._pose(step, packed, self.sender)
@@ -305,11 +256,11 @@ class Tngd(Algorithm[Settings]):
         self._switch(step, posed)
         return self.session.now_ps() - since_ps
 
-    def _switch(self, step: int, posed: _Posed) -> None:
+    def _switch(self, step: int, posed: Posed) -> None:
         """Put the system of a step in force."""
         starts = self.settings.state == "reset" or self.spu.system is None
         start = self._start_state(posed.system, posed.drive)
-        rows = len(self.shares[0].value.jacobian) * self.group.size
+        rows = len(self.asked.shares[0].value.jacobian) * self.group.size
         self.spu.install(posed.system, posed.drive, start, posed.loads, rows)
         self.in_force, self.switched_ps = step - 1, self.session.now_ps()
         if starts:

@@ -9,6 +9,8 @@ download.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from hybridsim.algorithms.base import Process
 from hybridsim.algorithms.group import Group, Refs
 from hybridsim.algorithms.natural_gradient.linearization import Linearization
@@ -26,6 +28,29 @@ from hybridsim.scenario.settings.tngd import Tngd as Settings
 
 Sending = list[tuple[Array, int]]
 """Arrays, with the bits of their numbers."""
+
+
+SPLIT_ASSUMPTION = (
+    "SPUs that hold one system together relax as one large one: the lines between neighbours are "
+    "ideal within their bandwidth, and the imperfections are those of one device. What the "
+    "resistors dissipate is attributed to the SPUs by their number."
+)
+
+
+class Packed(NamedTuple):
+    """What is sent: each GPU's share, all of it as one, what it takes on each SPU."""
+
+    shares: Refs
+    whole: Ref
+    loads: Loads
+
+
+class Posed(NamedTuple):
+    """What is written and converted, and not yet in force."""
+
+    system: Ref
+    drive: Ref
+    loads: Loads
 
 
 class Transport:
@@ -66,13 +91,12 @@ class Transport:
         running = [one(*trio) for trio in zip(group.gpus, group.issuers, shares, strict=True)]
         return (yield from group.together(running))
 
-    def upload(
-        self, step: int, packed: Refs, whole: Ref, loads: Loads, issuer: Issuer
-    ) -> Process[Ref]:
-        """Send every block to its SPU, back to back on each route; ``whole`` as it lies there."""
+    def upload(self, step: int, packed: Packed, issuer: Issuer) -> Process[Ref]:
+        """Send every block to its SPU, back to back on each route; all of it as it lies there."""
+        loads = packed.loads
         pairs = [
             (gpu, ref, place)
-            for gpu, ref in zip(self.group.gpus, packed, strict=True)
+            for gpu, ref in zip(self.group.gpus, packed.shares, strict=True)
             for place in range(len(self.spus.spus))
         ]
         issuers = [issuer.fork() for _ in pairs]
@@ -88,7 +112,7 @@ class Transport:
         running = [one(own, *pair) for own, pair in zip(issuers, pairs, strict=True)]
         found = yield from side_by_side(self._env, issuers, running)
         issuer.last = issuers[0].last
-        return whole._replace(spans=_spans(found))
+        return packed.whole._replace(spans=_spans(found))
 
     def download(self, step: int, answer: Ref, number_bits: int, loads: Loads) -> Process[Refs]:
         """Send the answer to every GPU, each SPU its part to its own first."""
