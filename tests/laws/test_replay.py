@@ -27,11 +27,14 @@ CHOICES: dict[str, list[Any]] = {
     "machine.link.chunk": ["1 KiB"],
     "machine.spus.part": ["rc-100ns"],
     "machine.spus.buffering": ["single", "double"],
+    "machine.spus.imperfections.base": ["ideal"],
     "training.precision": ["float64"],
     "training.algorithm.mode": ["synchronous", "asynchronous"],
     "training.algorithm.state": ["reset", "kept"],
     "training.algorithm.update.kind": ["sgd", "adam", "nadamw", "muon", "soap"],
-    "training.algorithm.curvature": ["ggn", "empirical_fisher"],
+    "training.algorithm.curvature": ["ggn", "empirical_fisher", "sampled_fisher"],
+    "training.algorithm.pipeline": ["none", "upload"],
+    "training.algorithm.spus": ["first", "split"],
     "training.algorithm.jacobian_upload": ["twice"],
     "training.algorithm.hessian_upload": ["full"],
     "training.algorithm.damping_rule": ["plain", "exact"],
@@ -67,7 +70,7 @@ VARIED = (
         "covariance.samples",
     "covariance.spacing", "fisher", "fisher_samples", "update.beta1", "damping_rule", "update.kind",
     "iterations", "tolerance", "warm_start", "curvature", "damping", "levenberg_marquardt",
-    "levenberg_marquardt.every",
+    "levenberg_marquardt.every", "pipeline", "spus",
 )  # fmt: skip
 """What is changed of the variants of K-FAC, and of NGD, beside the number of parts; all fields are
 changed of ``kfac`` itself."""
@@ -77,6 +80,8 @@ READ_BY = {
     ".damping": ["kfac-digital", "ngd-cg", "ngd-cholesky", "ngd-woodbury"],
 }
 """Of the variants, those that such a field matters to."""
+LIKE_OTHERS = ("kfac-", "ngd-", "tngd-split-2-gpus", "tngd-asynchronous-pipelined")
+"""Programs of which only these are changed."""
 ONCE = ["name", "host.threads"]
 """Of one program."""
 VARIANTS = ("kfac-", "ngd-", "tngd-")
@@ -143,7 +148,7 @@ def cases() -> list[Any]:
         if name == "ngd-cg":
             fields["training.algorithm.levenberg_marquardt"] = None
         for path, value in fields.items():
-            if path in SKIPPED or (name.startswith(("kfac-", "ngd-")) and not varied(path, name)):
+            if path in SKIPPED or (name.startswith(LIKE_OTHERS) and not varied(path, name)):
                 continue
             if path in ONCE and name != "tngd":
                 continue

@@ -64,7 +64,6 @@ class Tngd(Algorithm[Settings]):
         node = self.spu.node
         self.asynchronous = settings.mode == "asynchronous"
         self._check_delay()
-        self._check_buffers()
         drawn = settings.curvature == "sampled_fisher"  # the gradient lies outside of the range
         exact = node.input_bits is None and node.bias_bits is None and not drawn
         self.linearizer = Linearizer(session, settings.curvature, settings.fisher_samples)
@@ -131,15 +130,6 @@ class Tngd(Algorithm[Settings]):
                 f"the readings are spread, got {delay_tau:g} tau"
             )
 
-    def _check_buffers(self) -> None:
-        node = self.spu.node
-        if self.settings.pipeline == "upload" and node.buffering != "double":
-            raise InputError(
-                "training.algorithm.pipeline: upload: expected a double-buffered SPU (the state "
-                f"relaxes while the next system is written), got {self.spu.name} with "
-                f"'{node.buffering}'"
-            )
-
     # ---------------------------------------------------------------- steps
 
     def prepare(self) -> Process[None]:
@@ -169,7 +159,9 @@ class Tngd(Algorithm[Settings]):
         if step < self.session.steps:
             self.asked = yield from self.linearizer.linearize(step + 1, self.group, self.theta)
             if self.settings.pipeline == "upload":
-                return {"delay_ps": (yield from self._answer_in_flight(step))}
+                delay_ps = yield from self._answer_in_flight(step)
+                self._relax(step, "until the step's end", None)
+                return {"delay_ps": delay_ps}
             yield from self._answer(step)
             return {"delay_ps": self.session.now_ps() - self.read_ps}
         if self.settings.delay_tau is None:
