@@ -138,8 +138,14 @@ class Transport:
         return group.everywhere(answer._replace(spans=_spans(gathered)))
 
     def _sent_by(self, gpu: Gpu, loads: Loads) -> Sending:
-        blocks = (self._block(gpu, place, load) for place, load in enumerate(loads))
-        return [row for block in blocks for row in block]
+        """What a GPU sends to all SPUs, each array as one: it is packed in one go."""
+        found: dict[str, tuple[Array, int]] = {}
+        for place, load in enumerate(loads):
+            for array, bits in self._block(gpu, place, load):
+                before = found[array.name][0][1:] if array.name in found else (0, 0, 0)
+                counts = (one + other for one, other in zip(before, array[1:], strict=True))
+                found[array.name] = (Array(array.name, *counts), bits)
+        return list(found.values())
 
     def _block(self, gpu: Gpu, place: int, load: Load) -> Sending:
         """What a GPU sends to an SPU: its rows of each array, and the gradient to its own."""
