@@ -19,15 +19,21 @@ def loads(
     parts: int,
     full_hessian: bool = False,
     copies: int = 1,
+    own_hessian: bool = False,
 ) -> list[Load]:
     """The circuit of ``low_rank.load`` over some devices: each has its columns of J and of Jᵀ.
 
     The first also has the H array and the amplifiers of u and w; the others drive w to their own
     columns, r amplifiers each. Cells, resistors and numbers that are sent add up to those of one
-    device.
+    device. ``own_hessian``: each has an H array, and its amplifiers, of its own.
     """
-    first, *others = cells_of(size, parts)
     return [
-        low_rank.load(first, rows, outputs=outputs, full_hessian=full_hessian, copies=copies),
-        *(low_rank.load(cells, rows, outputs=0, copies=copies) for cells in others),
+        low_rank.load(
+            cells,
+            rows,
+            outputs=outputs if place == 0 or own_hessian else 0,
+            full_hessian=full_hessian,
+            copies=copies,
+        )
+        for place, cells in enumerate(cells_of(size, parts))
     ]

@@ -81,6 +81,8 @@ def _tngd(algorithm: Tngd) -> Iterator[str]:
     forced = algorithm.delay_tau is not None
     if algorithm.readout.samples == 1 and _differs(algorithm.readout, "spacing_tau"):
         yield "readout.spacing"
+    if algorithm.spus != "iterated" and _differs(algorithm, "sweeps"):
+        yield "sweeps"
     if algorithm.curvature != "ggn" and _differs(algorithm, "hessian_upload"):
         yield "hessian_upload"
     if algorithm.mode == "asynchronous" and not forced and _differs(algorithm, "settle_tau"):

@@ -34,7 +34,7 @@ CHOICES: dict[str, list[Any]] = {
     "training.algorithm.update.kind": ["sgd", "adam", "nadamw", "muon", "soap"],
     "training.algorithm.curvature": ["ggn", "empirical_fisher", "sampled_fisher"],
     "training.algorithm.pipeline": ["none", "upload"],
-    "training.algorithm.spus": ["first", "split"],
+    "training.algorithm.spus": ["first", "split", "iterated"],
     "training.algorithm.jacobian_upload": ["twice"],
     "training.algorithm.hessian_upload": ["full"],
     "training.algorithm.damping_rule": ["plain", "exact"],

@@ -39,6 +39,7 @@ from hybridsim.algorithms.natural_gradient.exact import fidelity
 from hybridsim.algorithms.natural_gradient.linearizer import Linearized, Linearizer
 from hybridsim.algorithms.session import Session
 from hybridsim.algorithms.tngd import device
+from hybridsim.algorithms.tngd.iterated import Iterated
 from hybridsim.algorithms.tngd.transport import SPLIT_ASSUMPTION, Packed, Posed, Transport
 from hybridsim.errors import InputError
 from hybridsim.hardware.gpu import Gpu
@@ -59,7 +60,7 @@ class Tngd(Algorithm[Settings]):
     def __init__(self, session: Session[Settings]) -> None:
         super().__init__(session)
         self.issuer, settings, spus = self.group.issuers[0], self.settings, self.machine.spus
-        self.spu = SpuGroup(spus if settings.spus == "split" else spus[:1])
+        self.spu = SpuGroup(spus[:1] if settings.spus == "first" else spus)
         self.transport = Transport(session, self.group, self.spu)
         node = self.spu.node
         self.asynchronous = settings.mode == "asynchronous"
@@ -70,6 +71,10 @@ class Tngd(Algorithm[Settings]):
         self.upload = Computation(
             device.upload, damping=settings.damping, input_bits=node.input_bits
         )
+        self.iterated: Iterated | None = None
+        if settings.spus == "iterated":
+            self.iterated = Iterated(session, self.spu, self.group.gpus[0])
+            self.upload = self.iterated.upload
         self.drive = Computation(device.drive, bias_bits=node.bias_bits, exact=exact)
         self.carry = Computation(device.carry)
         self.read = Computation(device.read, output_bits=node.output_bits)
@@ -145,7 +150,11 @@ class Tngd(Algorithm[Settings]):
         else:
             self.asked = yield from self.linearizer.linearize(step, self.group, self.theta)
             yield from self._give(step)
-            yield from self._settle(step, self.settings.settle_tau, reading=0)
+            if self.iterated is None:
+                yield from self._settle(step, self.settings.settle_tau, reading=0)
+            else:
+                self._moved(self.settings.settle_tau)
+                yield from self.iterated.solve(step, self._rows(), self.issuer)
         loss, answers = self.asked.loss, (yield from self._read(step))
         found = self.session.diagnose(step, self.fidelity, (self.asked.whole, answers[0]))
         stale = sum(self.ages) / len(self.ages)
@@ -252,8 +261,8 @@ class Tngd(Algorithm[Settings]):
         """Put the system of a step in force."""
         starts = self.settings.state == "reset" or self.spu.system is None
         start = self._start_state(posed.system, posed.drive)
-        rows = len(self.asked.shares[0].value.jacobian) * self.group.size
-        self.spu.install(posed.system, posed.drive, start, posed.loads, rows)
+        lines = self._rows() if self.settings.spus == "split" else 0
+        self.spu.install(posed.system, posed.drive, start, posed.loads, lines)
         self.in_force, self.switched_ps = step - 1, self.session.now_ps()
         if starts:
             self.relaxed_for = self.in_force
@@ -346,6 +355,10 @@ class Tngd(Algorithm[Settings]):
         if settings.delay_tau is None:
             return settings.wait_tau
         return settings.settle_tau - settings.delay_tau
+
+    def _rows(self) -> int:
+        """Rows of J, of the whole batch."""
+        return len(self.asked.shares[0].value.jacobian) * self.group.size
 
     def _size(self) -> int:
         return self.session.task.layout.size

@@ -2,9 +2,9 @@
 
 Every GPU has the rows of its share of the batch, every SPU the columns of its share of the
 parameters: each pair exchanges one block of J, over the route between them. H goes to the first
-SPU. The gradient, which the GPUs average, and the answer go between an SPU and the GPU that it
-belongs to; the GPUs then pass the answer round. With one of each this is one upload and one
-download.
+SPU, or to all that have an H array. The gradient, which the GPUs average, and the answer go between
+an SPU and the GPU that it belongs to; the GPUs then pass the answer round. With one of each this is
+one upload and one download.
 """
 
 from __future__ import annotations
@@ -72,6 +72,7 @@ class Transport:
             parts=len(self.spus.spus),
             full_hessian=self.settings.hessian_upload == "full",
             copies=1 if self.settings.jacobian_upload == "once" else 2,
+            own_hessian=self.settings.spus == "iterated",
         )
 
     def packed_bytes(self, gpu: Gpu, loads: Loads) -> int:

@@ -73,10 +73,14 @@ class Tngd(AlgorithmSettings):
         description="what of the loss Hessian crosses the link: its blocks, or the full array; "
         "every entry, as the paper counts",
     )
-    spus: Literal["first", "split"] = Field(
+    spus: Literal["first", "split", "iterated"] = Field(
         "first",
         description="first: the others stay idle; split: all hold one system together, each its "
-        "share of the parameters, with analog lines between neighbours",
+        "share of the parameters, with analog lines between neighbours; iterated: without such "
+        "lines, each solves the block of its share in turn (Gauss-Seidel over the link)",
+    )
+    sweeps: int = Field(
+        4, ge=1, le=100_000, description="iterated: how often every SPU solves, settle each time"
     )
     noise: Noise = 0.0
     readout: Readout = Field(
@@ -128,6 +132,12 @@ class Tngd(AlgorithmSettings):
             )
         if self.mode == "synchronous" and self.wait_tau:
             complaints.append(self._complaint("wait", "no wait in synchronous mode", self.wait_tau))
+        if self.spus == "iterated" and self.mode == "asynchronous":
+            expected = "synchronous under spus: iterated"
+            complaints.append(Complaint(("mode",), expected, "'asynchronous'"))
+        if self.spus == "iterated" and self.readout.samples > 1:
+            expected, got = "1 under spus: iterated", str(self.readout.samples)
+            complaints.append(Complaint(("readout", "samples"), expected, got))
         if self.mode == "synchronous" and self.pipeline != "none":
             complaints.append(Complaint(("pipeline",), "none in synchronous mode", "'upload'"))
         if self.delay_tau is not None and self.pipeline != "none":
