@@ -75,14 +75,19 @@ class Tngd(AnalogSettings):
         description="what of the loss Hessian crosses the link: its blocks, or the full array; "
         "every entry, as the paper counts",
     )
+    spus: Literal["first", "ensemble", "split", "iterated"] = Field(
+        "first",
+        description="first: the others stay idle; ensemble: every SPU solves the same system, the "
+        "answers are averaged on the GPU; split: all hold one system together, each its share of "
+        "the parameters, with analog lines between neighbours; iterated: without such lines, each "
+        "solves the block of its share in turn (Gauss-Seidel over the link)",
+    )
+    sweeps: int = Field(
+        4, ge=1, le=100_000, description="iterated: how often every SPU solves, settle each time"
+    )
     noise: Noise = 0.0
     readout: Readout = Field(
         default_factory=lambda: Readout.model_validate({}), description="what one measurement is"
-    )
-    spus: Literal["first", "ensemble"] = Field(
-        "first",
-        description="first: the others stay idle; ensemble: every SPU solves the same system, the "
-        "answers are averaged on the GPU",
     )
     calibration_every: int | None = Field(
         None,
@@ -116,11 +121,6 @@ class Tngd(AnalogSettings):
         return True
 
     @property
-    def one_gpu(self) -> bool:
-        """Always the first."""
-        return True
-
-    @property
     def reads_clock(self) -> bool:
         """An SPU that never stops relaxes for as long as the others take."""
         return self.mode == "asynchronous"
@@ -138,8 +138,8 @@ class Tngd(AnalogSettings):
         complaints = self.complaints_of_programmes()
         if self.mode == "asynchronous":
             complaints += self.complaints_of_use("in asynchronous mode")
-            if self.spus != "first":
-                expected = "first in asynchronous mode"
+            if self.spus == "ensemble":
+                expected = "first or split in asynchronous mode"
                 complaints.append(Complaint(("spus",), expected, repr(self.spus)))
         elif self.state == "kept" and (self.refinement or self.calibration_every):
             by = "refinement" if self.refinement else "calibration_every"
@@ -162,6 +162,8 @@ class Tngd(AnalogSettings):
             )
         if self.mode == "synchronous" and self.wait_tau:
             complaints.append(self._complaint("wait", "no wait in synchronous mode", self.wait_tau))
+        if self.spus == "iterated":
+            complaints += self._complaints_of_iterated()
         if self.mode == "synchronous" and self.pipeline != "none":
             complaints.append(Complaint(("pipeline",), "none in synchronous mode", "'upload'"))
         if self.delay_tau is not None and self.pipeline != "none":
@@ -173,6 +175,32 @@ class Tngd(AnalogSettings):
             complaints.append(self._complaint("delay", expected, self.delay_tau))
         complain(complaints)
         return self
+
+    def complaints_of_gpus(self, gpus: int) -> list[Complaint]:
+        """What is done on one GPU alone."""
+        found = []
+        if self.spus == "ensemble":
+            expected = f"first or split with {gpus} GPUs (an ensemble solves what one GPU sends)"
+            found.append(Complaint(("spus",), expected, "'ensemble'"))
+        if self.refinement:
+            expected = f"0 with {gpus} GPUs (residuals of shares are not averaged)"
+            found.append(Complaint(("refinement",), expected, str(self.refinement)))
+        return found
+
+    def _complaints_of_iterated(self) -> list[Complaint]:
+        """What blocks that relax in turn do not serve."""
+        found, where = [], "under spus: iterated"
+        if self.mode == "asynchronous":
+            found.append(Complaint(("mode",), f"synchronous {where}", "'asynchronous'"))
+        else:
+            found += self.complaints_of_use(where)
+        if self.calibration_every and self.mode == "synchronous":
+            got = str(self.calibration_every)
+            found.append(Complaint(("calibration_every",), f"never {where}", got))
+        if self.readout.samples > 1:
+            samples = str(self.readout.samples)
+            found.append(Complaint(("readout", "samples"), f"1 {where}", samples))
+        return found
 
     @staticmethod
     def _complaint(key: str, expected: str, value_tau: float) -> Complaint:
