@@ -8,12 +8,14 @@ twice the late loss of the ideal device's with its seed.
 from __future__ import annotations
 
 import argparse
+import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from analysis.papers import sweep
 from analysis.papers.paired import mean_interval, ratio
+from analysis.papers.record import short
 from analysis.papers.sweep import Fields, Made, Variant
 
 Row = dict[str, Any]  # Any: goes to JSON
@@ -23,6 +25,7 @@ CHANGES_NUMBERS = ("mismatch", "thermal_noise", "finite_gain", "bandwidth", "off
 CHANGES_COSTS = ("load_current", "preset", "holding", "signs")
 LAST = 10
 BREAKS = 2.0
+CALIBRATED: Fields = {"training.algorithm.calibration_every": 1}
 DIGITS: dict[str, Fields] = {
     "tngd": {"training.steps": 60, "training.evaluate_every": 10},
     "kfac": {"training.steps": 100, "training.evaluate_every": 10},
@@ -33,14 +36,14 @@ SCENARIOS = {"tngd": "tngd-digits", "kfac": "kfac-digits"}
 def acting(*switches: str) -> Fields:
     """An ideal device with some imperfections."""
     return {f"{SPUS}.imperfections.base": "ideal"} | {
-        f"{SPUS}.imperfections.{name}": "true" for name in switches
+        f"{SPUS}.imperfections.{name}": True for name in switches
     }
 
 
 def lacking(*switches: str) -> Fields:
     """A realistic device without some imperfections."""
     return {f"{SPUS}.imperfections.base": "realistic"} | {
-        f"{SPUS}.imperfections.{name}": "false" for name in switches
+        f"{SPUS}.imperfections.{name}": False for name in switches
     }
 
 
@@ -59,7 +62,9 @@ def rows(
             name: Variant(v.scenario, v.fields | {f"{SPUS}.instance": seed * 100})
             for name, v in variants.items()
         }
-        found += [row(made) for made in sweep.made(given, mine, [seed])]
+        for made in sweep.made(given, mine, [seed]):
+            found.append(row(made))
+            print(json.dumps(short(found[-1])), flush=True)
     return found
 
 

@@ -62,9 +62,11 @@ def summarise(found: list[device.Row]) -> dict[str, Any]:
 
 def main() -> None:
     """Run and write."""
-    given = sweep.parser(__doc__).parse_args()
+    parser = sweep.parser(__doc__)
+    parser.add_argument("--seeds", type=int, default=len(SEEDS), help="how many seeds")
+    given = parser.parse_args()
     sides = {name: v for kind in device.SCENARIOS for name, v in variants(kind).items()}
-    found = device.rows(given, sides, SEEDS)
+    found = device.rows(given, sides, range(given.seeds))
     setting = {kind: device.DIGITS[kind] for kind in device.SCENARIOS}
     save(given.out, "device_bits", setting, summarise(found), found)
 

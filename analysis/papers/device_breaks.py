@@ -14,15 +14,15 @@ from analysis.papers import device, sweep
 from analysis.papers.record import save
 
 SEEDS = (0, 1)
-SIZES: dict[str, tuple[str, tuple[str, ...]]] = {
-    "mismatch": ("mismatch", ("0.003", "0.01", "0.03", "0.1", "0.3")),
+SIZES: dict[str, tuple[str, tuple[float | str, ...]]] = {
+    "mismatch": ("mismatch", (0.003, 0.01, 0.03, 0.1, 0.3)),
     "thermal_noise": ("full_scale", ("0.1 V", "10 mV", "1 mV", "0.1 mV", "10 uV")),
-    "finite_gain": ("amplifier_gain", ("10000", "1000", "300", "100", "30")),
+    "finite_gain": ("amplifier_gain", (10_000, 1_000, 300, 100, 30)),
     "bandwidth": ("gain_bandwidth", ("1 GHz", "300 MHz", "100 MHz", "30 MHz", "10 MHz")),
-    "offset": ("offset", ("0.1 mV", "1 mV", "3 mV", "10 mV", "30 mV")),
-    "converters": ("nonlinearity", ("0.5", "5", "50", "200", "1000")),
-    "dead_cells": ("dead_share", ("0.001", "0.01", "0.05", "0.2", "0.5")),
-    "conductances": ("conductance_range", ("100", "10", "1", "0.1", "0.01")),
+    "offset": ("offset", ("1 uV", "3 uV", "10 uV", "30 uV", "0.1 mV")),
+    "converters": ("nonlinearity", (0.5, 5, 50, 200, 1_000)),
+    "dead_cells": ("dead_share", (0.001, 0.01, 0.05, 0.2, 0.5)),
+    "conductances": ("conductance_range", (100, 10, 1, 0.1, 0.01)),
 }
 """By imperfection: the constant that sizes it, and its values, the mildest first."""
 
@@ -58,9 +58,11 @@ def summarise(found: list[device.Row]) -> dict[str, Any]:
 
 def main() -> None:
     """Run and write."""
-    given = sweep.parser(__doc__).parse_args()
+    parser = sweep.parser(__doc__)
+    parser.add_argument("--seeds", type=int, default=len(SEEDS), help="how many seeds")
+    given = parser.parse_args()
     sides = {name: v for kind in device.SCENARIOS for name, v in variants(kind).items()}
-    found = device.rows(given, sides, SEEDS)
+    found = device.rows(given, sides, range(given.seeds))
     setting = {kind: device.DIGITS[kind] for kind in device.SCENARIOS}
     save(given.out, "device_breaks", setting, summarise(found), found)
 

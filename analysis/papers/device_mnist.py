@@ -24,6 +24,7 @@ def variants(steps: int, most: tuple[str, ...]) -> dict[str, sweep.Variant]:
     base = {"training.steps": steps, "training.evaluate_every": EVERY, **REDUCED}
     fields = {"ideal": device.acting(), "realistic": device.lacking()}
     fields |= {name: device.acting(name) for name in most}
+    fields["realistic, calibrated"] = device.lacking() | device.CALIBRATED
     return {name: sweep.Variant("mnist-tngd", base | own) for name, own in fields.items()}
 
 
@@ -38,8 +39,10 @@ def main() -> None:
     parser = sweep.parser(__doc__)
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--most", nargs="+", default=MOST, help="imperfections")
+    parser.add_argument("--seeds", type=int, default=len(SEEDS), help="how many seeds")
     given = parser.parse_args()
-    found = device.rows(given, variants(given.steps, tuple(given.most)), SEEDS)
+    sides = variants(given.steps, tuple(given.most))
+    found = device.rows(given, sides, range(given.seeds))
     setting = {"steps": given.steps, "most": list(given.most), **REDUCED}
     save(given.out, "device_mnist", setting, summarise(found), found)
 

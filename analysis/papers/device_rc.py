@@ -3,7 +3,7 @@
 The capacitor alone changes, from 10 nF to 10 pF at 1 kOhm, on ``tngd-digits`` with a realistic
 device. Either the amplifiers' gain-bandwidth product grows as 1/RC, so that the loop keeps its
 margin and every amplifier draws more; or it stays at 1 GHz, and the loop of a fast part loses its
-margin. Three seeds, each on a device of its own (``device``).
+margin. Offsets are measured in every step. Three seeds, each on a device of its own (``device``).
 
     python -m analysis.papers.device_rc --out analysis/papers/results/device_rc.json
 """
@@ -25,7 +25,8 @@ def variants() -> dict[str, sweep.Variant]:
     """Every capacitance under both rules, and the ideal device to compare with."""
     fields = {"ideal": device.acting()}
     for farads in CAPACITANCES_PF:
-        own = device.lacking() | {f"{device.SPUS}.capacitance": f"{farads} pF"}
+        own = device.lacking() | device.CALIBRATED
+        own |= {f"{device.SPUS}.capacitance": f"{farads} pF"}
         follows = GAIN_BANDWIDTH_GHZ * 1000 / farads
         gbw = f"{device.SPUS}.gain_bandwidth"
         fields[f"{FOLLOWS}, {farads} pF"] = own | {gbw: f"{follows:g} GHz"}

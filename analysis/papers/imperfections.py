@@ -2,7 +2,8 @@
 
 Thermodynamic natural gradient descent (60 steps) and K-FAC (100 steps) on the shipped scenarios.
 Each imperfection acts alone on a device that is ideal otherwise; then all act; then all but one.
-Four seeds, each on a device of its own (``device``).
+TNGD also with offsets measured in every step and subtracted (``calibration_every``). Every seed has
+a device of its own (``device``).
 
     python -m analysis.papers.imperfections --out analysis/papers/results/imperfections.json
 """
@@ -24,6 +25,9 @@ def variants(kind: str) -> dict[str, sweep.Variant]:
     alone = (*device.CHANGES_NUMBERS, *device.CHANGES_COSTS)
     fields |= {f"{kind} {name}": device.acting(name) for name in alone}
     fields |= {f"{kind} without {name}": device.lacking(name) for name in WITHOUT}
+    if kind == "tngd":
+        fields["tngd realistic, calibrated"] = device.lacking() | device.CALIBRATED
+        fields["tngd offset, calibrated"] = device.acting("offset") | device.CALIBRATED
     return {name: device.on_digits(kind, found) for name, found in fields.items()}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from hybridsim.scenario.machine import MachineSpec, SpuSpec
+from hybridsim.scenario.settings.analog import AnalogSettings
 
 
 class _Said(NamedTuple):
@@ -73,6 +74,26 @@ def analog_assumptions(spec: MachineSpec) -> list[str]:
         acting = {name in spu.imperfections for spu in spus}
         found += [said.ideal] * (False in acting) + [said.acting] * (True in acting)
     return [text for text in found if text] + _ideal_bits(spus)
+
+
+def use_assumptions(settings: AnalogSettings) -> list[str]:
+    """What is assumed of how SPUs are used."""
+    found = []
+    if settings.settling.rule == "agreement":
+        found.append("Without tensors no two readings agree: every solve settles to its bound.")
+    if settings.settling.rule == "bits":
+        found.append(
+            "Settling to bits rests on the damping alone: that no mode is slower is for the device "
+            "to keep. K-FAC without tensors knows no damping of a factor and settles to the bound."
+        )
+    if settings.refinement:
+        found.append(
+            "Without tensors refinement takes all its iterations; else it ends where residuals no "
+            "longer shrink."
+        )
+    if settings.rounding == "stochastic":
+        found.append("Rounding at random costs the GPU what rounding to nearest costs.")
+    return found
 
 
 def _ideal_bits(spus: list[SpuSpec]) -> list[str]:

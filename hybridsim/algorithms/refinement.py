@@ -16,15 +16,18 @@ from hybridsim.operations.ref import Ref
 from hybridsim.outcome import Outcome
 
 
-def scaled(residual: Tensor, given: Tensor) -> Outcome:
+def scaled(residual: Tensor, given: Tensor, largest: Tensor | None = None) -> Outcome:
     """A residual (n,) or (n, k) in the range of what was ``given``, column by column.
+
+    ``largest``: it is to become no larger than this, 0-dim or (k,).
 
     Returns:
         Outcome((s · residual, s), {"residual"}): s = max |given|/max |residual|, 0-dim or (k,), 1
         where either is zero; and ‖residual‖/‖given‖.
     """
-    peak, range_of_given = residual.abs().amax(dim=0), given.abs().amax(dim=0)
-    scale = torch.where((peak == 0) | (range_of_given == 0), 1.0, range_of_given / peak)
+    peak, reach = residual.abs().amax(dim=0), given.abs().amax(dim=0)
+    reach = reach if largest is None else torch.minimum(reach, largest)
+    scale = torch.where((peak == 0) | (reach == 0), 1.0, reach / peak)
     size = torch.linalg.vector_norm(given)
     left = torch.where(size == 0, 0.0, torch.linalg.vector_norm(residual) / size)
     return Outcome((residual * scale, scale), {"residual": left})

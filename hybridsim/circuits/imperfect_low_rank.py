@@ -201,6 +201,7 @@ class ImperfectLowRank(System[Vector]):
 
         kT/C noise enters as isotropic noise of the mean strength of the cells' own resistors,
         and through the u and w amplifiers; of the loop without lags, unclipped, at the end.
+        Injected noise is scaled with the conductances: kappa0 is per stretched RC.
 
         Raises:
             ValueError: as ``System.relax``.
@@ -208,8 +209,12 @@ class ImperfectLowRank(System[Vector]):
         check_interval(tau, kappa0)
         flow, scales = self._flow(state, drive, tau, kappa0)
         heat = flow.dissipation(charge=charge)
+        peaks = [heat.saturation[s].clamp(max=1) * heat.full_scales[s] for s in "xuwb"]
+        seen = torch.stack(peaks)
+        if state.peaks is not None:
+            seen = torch.maximum(state.peaks, seen)
         if tau == 0:
-            return state, heat
+            return state._replace(peaks=seen), heat
         perp, coeff = flow.end()
         if kappa0 > 0 or self.device.thermal > 0:
             if noise_seeds is None or len(noise_seeds) != 1:
@@ -217,10 +222,6 @@ class ImperfectLowRank(System[Vector]):
                 raise ValueError(f"expected 1 noise seeds, got {got}")
             isotropic, inner = flow.noise(scales, _normals(noise_seeds[0], self.jacobian))
             perp, coeff = perp + isotropic, coeff + inner
-        peaks = [heat.saturation[s].clamp(max=1) * heat.full_scales[s] for s in "xuwb"]
-        seen = torch.stack(peaks)
-        if state.peaks is not None:
-            seen = torch.maximum(state.peaks, seen)
         moved = self.vector(perp, coeff)._replace(peaks=seen)
         x_fs = self.full_scales.x
         if x_fs is not None and float(heat.saturation["x"]) > 1:
@@ -307,8 +308,8 @@ def imperfect_lowrank(
         device: how its parts differ.
         full_scales: all fixed, or AUTOMATIC.
         age_tau: time after which the arrays' drift is taken, in RC.
-        transposed: what is programmed into the Jᵀ array (r, N), where it was rounded apart; None:
-            J itself.
+        transposed: what the Jᵀ array holds (r, N), where it was rounded apart, or still holds,
+            where J has been written alone; None: J itself.
 
     Raises:
         ValueError: the damping is negative.

@@ -290,18 +290,17 @@ class Realised(System[Tensor | None]):
         left = self.basis.left
         quick = self.loop.margin >= _ACCURATE  # what is left of the lag is small, and soon over
         rate = float((self.loop.rates if quick else self.loop.roots).abs().amax())
-        t, weights = (
-            p.to(self.drive_gain)
-            for p in (instants(h, rate) if h > 0 else (torch.zeros(1), torch.zeros(1)))
-        )
-        pairs = ((state, self.loop.decay), (drive, self.loop.response))
-        signals = tuple(
-            Signal(left @ x.to(left), _of_time(function), function(t))
-            for x, function in pairs
-            if x is not None
-        )
-        edges = panel_edges(h, rate) if h > 0 else [0.0]
-        return Flow.between(weights.new_zeros(len(left), 1), signals, t, weights, edges)
+        nowhen = torch.zeros(1), torch.zeros(1)
+        t, weights = (p.to(left.real) for p in (instants(h, rate) if h > 0 else nowhen))
+        edges, signals = panel_edges(h, rate) if h > 0 else [0.0], []
+        at, nodes = torch.cat([t, t.new_tensor(edges)]), len(t)
+        for x, function in ((state, self.loop.decay), (drive, self.loop.response)):
+            if x is not None:
+                values = function(at)
+                known = _looked_up(values[:, nodes:], edges)
+                signals.append(Signal(left @ x.to(left), known, values[:, :nodes]))
+        none = weights.new_zeros(len(left), 1)
+        return Flow.between(none, tuple(signals), t, weights, edges)
 
     def _maps(self, h: Tensor) -> tuple[Tensor, Tensor]:
         """Transition and response over h without lags, (n, n) each."""
@@ -358,6 +357,7 @@ class Realised(System[Tensor | None]):
     ) -> Tensor:
         """Noise (n, k) at the end: thermal, scaled by each column's range, and kappa0's.
 
+        The input's conductance is taken at the largest of the columns (ranges have one for all).
         ``shared``: all columns are drawn from the first seed, in a row.
         """
         like, noise = course.end, self.noise
@@ -369,20 +369,21 @@ class Realised(System[Tensor | None]):
         drawn = torch.zeros_like(like)
         if noise.thermal > 0:
             z = torch.randn(like.shape, generator=generator, dtype=like.dtype)
-            root = self.covariances.root(noise.array, h)
-            drawn = noise.thermal**0.5 * course.x_fs * (root @ z)
-        strength = kappa0 + self.active * noise.thermal * course.x_fs**2 * course.gain
-        if bool((strength > 0).any()):
+            form = noise.array
+            if self.active:
+                form = form + course.gain.amax() * torch.diag(noise.injected)
+            drawn = noise.thermal**0.5 * course.x_fs * (self.covariances.root(form, h) @ z)
+        if kappa0 > 0:
             z = torch.randn(like.shape, generator=generator, dtype=like.dtype)
-            if kappa0 > 0 and not shared:
+            if not shared:
                 z = normal_columns(seeds, like)
-            root = self.covariances.root(noise.injected, h)
-            drawn = drawn + strength.sqrt() * (root @ z)
+            drawn = drawn + kappa0**0.5 * (self.covariances.root(noise.injected, h) @ z)
         return drawn
 
 
-def _of_time(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
-    return lambda rates, h: function(h)  # a loop knows its rates
+def _looked_up(values: Tensor, edges: list[float]) -> Callable[[Tensor, Tensor], Tensor]:
+    """A signal's function at edges, from its values there (n, edges)."""
+    return lambda rates, h: values[:, edges.index(float(h)), None]
 
 
 class _Course(NamedTuple):

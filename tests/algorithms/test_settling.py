@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from harness import document
+from harness import IDEAL, document
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,6 +15,7 @@ from hybridsim.algorithms.refinement import correct, scaled
 from hybridsim.algorithms.settling import compare, cut_bits, readings_tau
 from hybridsim.errors import InputError
 from hybridsim.scenario.settings.tngd import Tngd
+from hybridsim.scenario.unused import unused_fields
 
 
 def rule(**settling):
@@ -89,3 +90,25 @@ KFAC = {"kind": "kfac", "learning_rate": 0.1, "damping": 0.1}
 def test_what_does_not_go_together_is_refused(algorithm, text):
     with pytest.raises(InputError, match=text):
         hybridsim.load(document(algorithm))
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "count", "expected"),
+    [
+        ({"kind": "tngd", "settling": {"rule": "budget", "bits": 6}}, 1, {"settling.bits"}),
+        ({"kind": "tngd", "settling": {"rule": "agreement", "first": "2 tau"}}, 1, set()),
+        ({"kind": "tngd", "spus": "ensemble"}, 1, {"spus (there is one SPU)"}),
+        ({"kind": "tngd", "spus": "ensemble"}, 2, set()),
+        ({**KFAC, "method": "digital", "refinement": 2}, 0, {"refinement"}),
+        ({**KFAC, "method": "digital", "settling": "bits"}, 0, {"settling"}),
+        (
+            {"kind": "tngd", "rounding": "stochastic"},
+            1,
+            {"rounding (input_bits and bias_bits are ideal: nothing is rounded)"},
+        ),
+    ],
+)
+def test_what_changes_nothing_is_said(algorithm, count, expected):
+    machine = {"spus": {**IDEAL, "count": count}} if count else {"spus": None, "link": None}
+    found = unused_fields(hybridsim.load(document(algorithm, machine=machine)))
+    assert {path.removeprefix("training.algorithm.") for path in found} == expected

@@ -149,6 +149,17 @@ def test_refinement_on_arrays_that_differ_shrinks_the_error_by_what_was_built():
     assert errors[0].norm() > 0.03 * exact.norm() and errors[2].norm() < 0.3 * errors[0].norm()
 
 
+def test_corrections_fit_ranges_that_are_chosen_from_the_past():
+    """Nothing clips, also in the steps after: ranges come from all settles of the last system."""
+    there = machine(bias=8, output=8)
+    there["spus"]["imperfections"] = {"base": "ideal", "full_scales": True}
+    asked = {**TNGD, "damping": 0.1, "learning_rate": 0.1, "settle": "100 tau", "refinement": 3}
+    made, sink = execute(document(asked, steps=4, machine=there))
+    assert not sink.events
+    assert all(row["refinement_residual"] < 1e-4 for row in sink.steps)
+    assert sum(s["kind"] == "find ranges" for s in sink.spans) == 1
+
+
 OFFSETS = {"base": "ideal", "offset": True}
 
 

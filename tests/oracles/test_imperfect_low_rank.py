@@ -119,14 +119,13 @@ def test_bandwidth_against_the_loop_of_amplifiers(seed, fisher, speed, tau) -> N
     assert float(system.spectrum[0]) == pytest.approx(slowest, abs=1e-7 * np.abs(m).max())
 
 
-@pytest.mark.parametrize("sigma", [0.0, 0.1])
-@pytest.mark.parametrize("fisher", [False, True])
-def test_covariance_of_noise(sigma: float, fisher: bool) -> None:
+@pytest.mark.parametrize(("fisher", "sigma"), [(False, 0.1), (True, 0.0)])
+def test_covariance_of_noise(fisher: bool, sigma: float) -> None:
     """The map of all normal numbers, times its transpose, is the solution of the Lyapunov
     equation with the noise of every resistor."""
     scales = FullScales(2.0, 7.0, 3.0, 1.5)
     device, kappa0, tau = Device(mismatch=sigma, thermal=0.02), 0.3, 2.5
-    system, state, drive = case(5, device, fisher=fisher, size=12, full_scales=scales)
+    system, state, drive = case(5, device, fisher=fisher, size=8, full_scales=scales)
     j2, middle, j1, m = matrices(system)
     columns: list[np.ndarray] = []
     flow = system._flow(state, drive, tau, kappa0)[0]  # noqa: SLF001
@@ -144,18 +143,18 @@ def test_covariance_of_noise(sigma: float, fisher: bool) -> None:
     hessian = torch.block_diag(*system.blocks).numpy()
     at_u = x_fs * (x_fs * np.abs(j2).sum(1) + u_fs)
     at_w = 0 if fisher else u_fs * (u_fs * np.abs(hessian).sum(1) + w_fs)
-    cells = x_fs * (system.damping * x_fs + b_fs + w_fs * np.abs(j1).sum() / 12)
+    cells = x_fs * (system.damping * x_fs + b_fs + w_fs * np.abs(j1).sum() / 8)
     gain, inner = system.gain_w.numpy(), hessian @ np.diag(at_u) @ hessian.T
     inner = gain[:, None] * inner * gain + (0 if fisher else np.diag(at_w))
     d = j1.T @ inner @ j1
-    d = 0.02 * (d + cells * np.eye(12)) + kappa0 * np.eye(12)
+    d = 0.02 * (d + cells * np.eye(8)) + kappa0 * np.eye(8)
     stationary = scipy.linalg.solve_continuous_lyapunov(m, 2 * d)
     e = scipy.linalg.expm(-m * tau)
     expected = stationary - e @ stationary @ e.T
     np.testing.assert_allclose(covariance, expected, atol=1e-6 * np.abs(expected).max())
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(st.integers(0, 2**31), st.booleans(), st.sampled_from([0.0, 0.2]))
 def test_nothing_imperfect_is_the_ideal_circuit(seed: int, fisher: bool, kappa0: float) -> None:
     """State, energy by stage and the amplifiers' charge, of a device whose errors vanish."""
@@ -212,6 +211,38 @@ def test_variances_of_a_drift_that_is_not_symmetric() -> None:
         assert float(noisy[stage] - quiet[stage]) == pytest.approx(value, rel=1e-6), stage
 
 
+def test_charge_is_every_resistors_current() -> None:
+    """|I| = G |V| of each resistor and feedback, integrated over means by expm, in V_fs C."""
+    system, state, drive = case(9, Device(mismatch=0.1), size=10)
+    fs, tau = {"x": 90.0, "u": 300.0, "w": 70.0, "b": 9.0}, 3.0
+    run = {"tau": tau, "kappa0": 0.0, "full_scales": FullScales(*fs.values())}
+    got = system.dissipation(state, drive, **run).charge
+    j2, middle, j1, m = matrices(system)
+    x, b = system.full(state).numpy(), system.full(drive).numpy()
+    hessian = torch.block_diag(*system.blocks).numpy()
+    nodes, weights = np.polynomial.legendre.leggauss(400)  # |.| has kinks
+    expected = dict.fromkeys(got, 0.0)
+    for t, weight in zip(tau * (1 + nodes) / 2, weights * tau / 2, strict=True):
+        mean = expected_mean(m, x, b, t)
+        u = system.gain_u.numpy() * (j2 @ mean)
+        v = {"x": mean / fs["x"], "u": u / fs["u"], "w": middle @ (j2 @ mean) / fs["w"]}
+        size = {stage: np.abs(value) for stage, value in v.items()}
+        power = {
+            "j_array": np.abs(j2).sum(0) @ size["x"],
+            "damping": system.damping * size["x"].sum(),
+            "input": fs["b"] / fs["x"] * np.abs(b / fs["b"]).sum(),
+            "feedback_u": fs["u"] / fs["x"] * size["u"].sum(),
+            "h_array": np.abs(hessian).sum(0) @ size["u"],
+            "feedback_w": fs["w"] / fs["u"] * size["w"].sum(),
+            "jt_array": fs["w"] / fs["x"] * np.abs(j1).sum(1) @ size["w"],
+        }
+        for stage, value in power.items():
+            expected[stage] += weight * value
+    assert set(power) == set(got)
+    for stage, value in expected.items():
+        assert float(got[stage]) == pytest.approx(value, rel=5e-3), stage
+
+
 def clipped_run(  # noqa: ANN201
     system: ImperfectLowRank, x: np.ndarray, b: np.ndarray, tau: float, steps: int
 ):
@@ -238,17 +269,16 @@ def clipped_run(  # noqa: ANN201
     return x
 
 
-@pytest.mark.parametrize("fisher", [False, True])
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize(("seed", "fisher"), [(1, True), (2, False)])
 def test_saturation_against_a_fine_integration(seed: int, fisher: bool) -> None:
     scales = FullScales(1e3, 2.0, 0.15, 1e3)
     device = Device(mismatch=0.05, offset=1e-5)
     system, state, drive = case(seed, device, fisher=fisher, full_scales=scales)
-    tau, x = 6.0, system.full(state).numpy()
+    tau, x = 4.0, system.full(state).numpy()
     b = system.full(drive).numpy() + system.offsets(system.full_scales)[0].numpy()
     moved, heat = system.settle(state, drive, tau=tau, kappa0=0.0, noise_seeds=None)
     assert int(heat.further["integrator"]) == SPLIT and float(heat.saturation["u"]) > 1
-    expected = clipped_run(system, x, b, tau, 6000)
+    expected = clipped_run(system, x, b, tau, 1500)
     linear = replace(system, full_scales=FAR).relax(
         state, drive, tau=tau, kappa0=0.0, noise_seeds=None
     )
@@ -257,7 +287,7 @@ def test_saturation_against_a_fine_integration(seed: int, fisher: bool) -> None:
     assert np.abs(got - expected).max() < 2e-3 * far, (np.abs(got - expected).max(), far)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(st.integers(0, 2**31))
 def test_far_rails_are_no_rails(seed: int) -> None:
     system, state, drive = case(seed, Device(mismatch=0.05))

@@ -15,7 +15,7 @@ from typing import Literal
 
 import simpy
 
-from hybridsim.algorithms.assumptions import analog_assumptions
+from hybridsim.algorithms.assumptions import analog_assumptions, use_assumptions
 from hybridsim.algorithms.base import (
     Algorithm,
     Columns,
@@ -103,6 +103,7 @@ class Kfac(Algorithm[Settings]):
             return found
         found += [
             *analog_assumptions(spec),
+            *use_assumptions(settings),
             "A factor is sent as its triangle, n (n + 1)/2 numbers, to every SPU that solves its "
             "columns, also over a shared wire; its damping and unit columns cost no transfer.",
         ]

@@ -176,9 +176,9 @@ def drive_reversed(
     )
 
 
-def rest(system: System) -> Outcome:
-    """Discharged capacitors."""
-    return Outcome(system.matrix.rest())
+def rest(system: System, state: Vector) -> Outcome:
+    """Discharged capacitors; what was seen of the system, from which ranges are chosen, stays."""
+    return Outcome(system.matrix.rest()._replace(peaks=state.peaks))
 
 
 def carry(old: System, state: Vector, new: System) -> Outcome:

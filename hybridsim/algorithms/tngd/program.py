@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import simpy
 
-from hybridsim.algorithms.assumptions import analog_assumptions
+from hybridsim.algorithms.assumptions import analog_assumptions, use_assumptions
 from hybridsim.algorithms.base import Columns, Direction, Process
 from hybridsim.algorithms.group import Refs
 from hybridsim.algorithms.natural_gradient.exact import fidelity
@@ -84,6 +84,7 @@ class Tngd(Solving):
         return [
             *super().assumptions(settings, spec, task),
             *analog_assumptions(spec),
+            *use_assumptions(settings),
             *([SPLIT_ASSUMPTION] if split else []),
         ]
 

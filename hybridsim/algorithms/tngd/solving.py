@@ -50,10 +50,16 @@ def residual(
     solution: Tensor,
     *,
     curvature: Curvature,
+    fixed: bool = False,
 ) -> Outcome:
-    """What x leaves, g - (A + λI) x (N,), scaled (``refinement.scaled``)."""
+    """What x leaves, g - (A + λI) x (N,), scaled (``refinement.scaled``).
+
+    A residual may lie where A is small, and its answer reach max |r|/λ. Where the device's ranges
+    are ``fixed`` by what it has seen, it is scaled to no more than λ max |x|, so that its answer
+    stays within that of x.
+    """
     left = products.residual(task, theta, batch, damping, gradient, solution, curvature=curvature)
-    return scaled(left, gradient)
+    return scaled(left, gradient, damping * solution.abs().amax() if fixed else None)
 
 
 def offset(forward: Tensor, backward: Tensor) -> Outcome:
@@ -83,7 +89,8 @@ class Solving(Phases):
     def __init__(self, session: Session[Settings], place: int = 0) -> None:
         super().__init__(session, place)
         settings, theta = self.settings, session.theta.value
-        self._residual = Computation(residual, curvature=settings.curvature)
+        fixed = self.spu.device.headroom > 0
+        self._residual = Computation(residual, curvature=settings.curvature, fixed=fixed)
         damping = torch.tensor(settings.damping, dtype=theta.dtype, device=theta.device)
         self._damping = session.backend.root(damping, "damping", settings.damping)
         self._columns: Columns = {}  # of the step's line of the learning curve
@@ -229,15 +236,15 @@ class Solving(Phases):
 
     def _drive(self, step: int, vector: Ref, *solve: int) -> Process[None]:
         """Send a vector to drive the system that is in force; the state starts at rest."""
-        spu, system, loads = self.spu, self.spu.system, self.spu.loads
-        assert system is not None, "it was solved just now"
+        spu, loads, system, state = self.spu, self.spu.loads, self.spu.system, self.spu.state
+        assert system is not None and state is not None, "it was solved just now"
         sent = yield from self.transport.send(step, "residual", vector, loads)
         settings = {name: s for name, s in self.drive.settings.items() if name != "exact"}
         driving = self._rounded(Computation(device.drive_vector, **settings), step, *solve)
         label, args = Label("convert residual", step), (system, self.asked.whole, sent)
         drive = yield from spu.convert_input(self.issuer, label, driving, args, loads)
         drive = yield from spu.preset(self.issuer, Label("discharge", step), drive, loads)
-        rest = self.session.backend.evaluate(_REST, (system,), exact=True)
+        rest = self.session.backend.evaluate(_REST, (system, state), exact=True)
         self._install(system, drive, rest, loads)
 
     def _compute(
