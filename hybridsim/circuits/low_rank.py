@@ -116,6 +116,11 @@ class LowRank(System[Vector]):
         weights = self.unrooted(vector.coeff[:, None])[:, 0]
         return passes.transposed_times(self.jacobian, weights, vector.perp)
 
+    def displaced(self, state: Vector, change: Tensor) -> Vector:
+        """See ``System``; what lies in the span of J̃ᵀ stays exact."""
+        perp = state.perp.double() + change
+        return Vector(perp.to(state.perp.dtype), state.coeff)
+
     def vector(self, perp: Tensor | None = None, coeff: Tensor | None = None) -> Vector:
         """A vector of this system; a part left out is zero."""
         if perp is None:
@@ -360,7 +365,13 @@ def _blocks_times(blocks: Tensor | None, rows: Tensor) -> Tensor:
 
 
 def load(
-    size: int, rows: int, *, outputs: int, full_hessian: bool = False, copies: int = 1
+    size: int,
+    rows: int,
+    *,
+    outputs: int,
+    full_hessian: bool = False,
+    copies: int = 1,
+    on_site: bool = False,
 ) -> Load:
     """What TNGD's circuit takes: two arrays for J, one for H_L, an amplifier per row of each stage.
 
@@ -373,10 +384,13 @@ def load(
         outputs: d_z, 0 for the empirical Fisher.
         full_hessian: all of the H array is sent and written, not its blocks alone.
         copies: how often J is sent; once serves both arrays.
+        on_site: a non-linear element in every cell, counted with the resistors and never written.
     """
     arrays, written = [rectangle("jacobian", rows * size, copies)], 2 * rows * size
+    elements = size if on_site else 0
     if not outputs:
-        return Load(size, 2 * rows * size, size + rows, written, tuple(arrays))
+        return Load(size, written + elements, size + rows, written, tuple(arrays))
     hessian = rows * (rows if full_hessian else outputs)
     arrays.append(Array("hessian", hessian, hessian, rows))
-    return Load(size, rows * (rows + 2 * size), size + 2 * rows, written + hessian, tuple(arrays))
+    resistors = rows * (rows + 2 * size) + elements
+    return Load(size, resistors, size + 2 * rows, written + hessian, tuple(arrays))

@@ -56,6 +56,9 @@ STEP_MEANINGS = {
     "test_accuracy": "at evaluations: share of the test set that is correct",
     "solver_cosine": "at evaluations: cosine of the analog answer with the exact one",
     "solver_relative_error": "at evaluations: norm of their difference over the exact one's",
+    "splitting_error": "quartic regularisation: estimate of the splitting's error over the "
+    "norm of the state",
+    "splitting_steps": "quartic regularisation: linear steps of the last settle",
     "cg_iterations": "natural gradient by conjugate gradients: iterations of the step's solve",
     "cg_residual": "norm of the residual of the iterate that is taken, over the gradient's",
     "reduction_ratio": "Levenberg-Marquardt: reduction of the batch's loss over the predicted one",

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from hybridsim.algorithms.natural_gradient.linearization import Linearization, range_coordinates
+from hybridsim.circuits import quartic
 from hybridsim.circuits.low_rank import LowRank, Vector, lowrank
 from hybridsim.circuits.precision import conservative, quantize
 from hybridsim.outcome import Outcome
@@ -65,6 +66,26 @@ def settle(
     run = {"tau": tau, "kappa0": kappa0}
     moved, heat = system.matrix.settle(state, drive, **run, noise_seeds=[noise_seed])
     return Outcome(moved, {"dissipation": heat.total, **heat.facts()})
+
+
+def settle_quartic(
+    system: System,
+    state: Vector,
+    drive: Vector,
+    *,
+    tau: float,
+    kappa0: float,
+    noise_seed: int,
+    strength: float,
+) -> Outcome:
+    """``settle`` with a current ``strength`` x³ in every cell: towards the minimum of ½ xᵀAx - gᵀx
+    + ¼ strength Σ x_j⁴, by splitting (:mod:`hybridsim.circuits.quartic`).
+    """
+    element = quartic.Quartic(strength)
+    moved, heat, split = quartic.settle(
+        system.matrix, element, state, drive, tau=tau, kappa0=kappa0, noise_seeds=[noise_seed]
+    )
+    return Outcome(moved, {"dissipation": heat.total, **heat.facts(), **split})
 
 
 def read(system: System, state: Vector, *, output_bits: int | None) -> Outcome:

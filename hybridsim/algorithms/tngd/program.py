@@ -24,7 +24,7 @@ from hybridsim.algorithms.base import (
     Process,
     ideal_bits,
 )
-from hybridsim.algorithms.natural_gradient.exact import fidelity
+from hybridsim.algorithms.natural_gradient.exact import fidelity, quartic_fidelity
 from hybridsim.algorithms.natural_gradient.linearization import linearize
 from hybridsim.algorithms.session import Session
 from hybridsim.algorithms.tngd import device
@@ -38,6 +38,11 @@ from hybridsim.scenario.machine import MachineSpec
 from hybridsim.scenario.settings.base import OptimizerSettings
 from hybridsim.scenario.settings.tngd import Tngd as Settings
 from hybridsim.tasks.task import Task
+
+SPLITTING = ("splitting_error", "splitting_steps")
+QUARTIC_ASSUMPTION = (
+    "A cell's quartic element draws exactly q x³ at no static power, the same in every cell."
+)
 
 
 class Tngd(Algorithm[Settings]):
@@ -62,6 +67,9 @@ class Tngd(Algorithm[Settings]):
         self.read = Computation(device.read, output_bits=node.output_bits)
         self.mean = Computation(device.mean)
         self.fidelity = Computation(fidelity, damping=settings.damping)
+        if settings.strength > 0:
+            run = {"damping": settings.damping, "strength": settings.strength}
+            self.fidelity = Computation(quartic_fidelity, **run)
         self.asked: Ref  # the linearization that the SPU was last given
         self.read_ps = 0
         self.in_force = self.relaxed_for = 0  # updates before the parameters of these systems
@@ -79,6 +87,7 @@ class Tngd(Algorithm[Settings]):
             *super().assumptions(settings, spec, task),
             *ANALOG_ASSUMPTIONS,
             *ideal_bits(spec),
+            *([QUARTIC_ASSUMPTION] if settings.strength > 0 else []),
         ]
 
     @classmethod
@@ -114,6 +123,9 @@ class Tngd(Algorithm[Settings]):
         found = self.session.diagnose(step, self.fidelity, (self.asked, answer))
         stale = sum(self.ages) / len(self.ages)
         columns: Columns = {"staleness_steps": stale, "delay_ps": 0, **found}
+        if self.settings.strength > 0:
+            assert self.spu.state is not None, "it was read"
+            columns |= {name: self.spu.state.facts.get(name) for name in SPLITTING}
         return Direction([answer], self.asked, columns)
 
     def finish(self, step: int) -> Process[Columns]:
@@ -160,6 +172,7 @@ class Tngd(Algorithm[Settings]):
             outputs=0 if hessian is None else hessian.shape[-1],
             full_hessian=self.settings.hessian_upload == "full",
             copies=1 if self.settings.jacobian_upload == "once" else 2,
+            on_site=self.settings.strength > 0,
         )
 
     def _give(self, step: int) -> Process[None]:
@@ -257,7 +270,10 @@ class Tngd(Algorithm[Settings]):
     def _relaxation(self, tau: float, step: int, phase: str) -> Computation:
         kappa0 = self.settings.noise
         seed = self.session.noise_seed("relaxation", step, phase) if kappa0 > 0 else 0
-        return Computation(device.settle, tau=tau, kappa0=kappa0, noise_seed=seed)
+        run = {"tau": tau, "kappa0": kappa0, "noise_seed": seed}
+        if self.settings.strength > 0:
+            return Computation(device.settle_quartic, **run, strength=self.settings.strength)
+        return Computation(device.settle, **run)
 
     def _read(self, step: int) -> Process[Ref]:
         """Measure, once or as the mean of several readings, and send the result to the GPU."""

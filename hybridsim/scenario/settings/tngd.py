@@ -21,6 +21,15 @@ class Readout(Strict):
     spacing_tau: Tau = Field(1.0, alias="spacing", description="time between two of them")
 
 
+class Regularisation(Strict):
+    """What is added to the quadratic model, by a non-linear element in every cell."""
+
+    kind: Literal["quartic"] = Field(
+        description="1/4 q sum x_j^4: a current q x^3 in every cell (arXiv 2502.08603, appendix A)"
+    )
+    strength: float = Field(gt=0, description="q, in the units in which A and x are given")
+
+
 def _without_default(schema: dict[str, Raw]) -> None:
     """The default depends on another field."""
     schema.pop("default", None)
@@ -67,6 +76,10 @@ class Tngd(AlgorithmSettings):
         description="what of the loss Hessian crosses the link: its blocks, or the full array; "
         "every entry, as the paper counts",
     )
+    regularisation: Regularisation | None = Field(
+        None,
+        description="the step minimises 1/2 x'Ax - g'x and this; default: nothing, a linear system",
+    )
     noise: Noise = 0.0
     readout: Readout = Field(
         default_factory=lambda: Readout.model_validate({}), description="what one measurement is"
@@ -83,6 +96,11 @@ class Tngd(AlgorithmSettings):
         description="asynchronous: time between the swap to a new system and the measurement; "
         "under a forced delay it is settle - delay",
     )
+
+    @property
+    def strength(self) -> float:
+        """Strength q of the quartic term, 0 without."""
+        return 0.0 if self.regularisation is None else self.regularisation.strength
 
     @property
     def needs_spu(self) -> bool:
