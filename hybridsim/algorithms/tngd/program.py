@@ -27,7 +27,7 @@ from hybridsim.algorithms.base import (
 from hybridsim.algorithms.natural_gradient.exact import fidelity, quartic_fidelity
 from hybridsim.algorithms.natural_gradient.linearization import linearize
 from hybridsim.algorithms.session import Session
-from hybridsim.algorithms.tngd import device
+from hybridsim.algorithms.tngd import device, diagnosis
 from hybridsim.circuits import low_rank
 from hybridsim.circuits.base import Array, Load, rectangle
 from hybridsim.errors import InputError
@@ -74,6 +74,9 @@ class Tngd(Algorithm[Settings]):
         self.read_ps = 0
         self.in_force = self.relaxed_for = 0  # updates before the parameters of these systems
         self.ages: list[int] = []  # of the readings of a step, in updates
+        self.began: Ref  # the state with which the system in force began
+        self.moved_tau = 0.0  # since then
+        self.readings: list[tuple[float, Ref]] = []  # of a step: when and what
 
     @property
     def update(self) -> OptimizerSettings:
@@ -121,12 +124,32 @@ class Tngd(Algorithm[Settings]):
             yield from self._settle(step, self.settings.settle_tau, reading=0)
         answer = yield from self._read(step)
         found = self.session.diagnose(step, self.fidelity, (self.asked, answer))
+        found |= self._split_error(step, answer)
         stale = sum(self.ages) / len(self.ages)
         columns: Columns = {"staleness_steps": stale, "delay_ps": 0, **found}
         if self.settings.strength > 0:
             assert self.spu.state is not None, "it was read"
             columns |= {name: self.spu.state.facts.get(name) for name in SPLITTING}
         return Direction([answer], self.asked, columns)
+
+    def _split_error(self, step: int, answer: Ref) -> Columns:
+        """What of an imperfect device's error is due to what."""
+        spu, settings = self.spu, self.settings
+        if spu.device.ideal:
+            return {}
+        assert spu.system is not None and spu.drive is not None, "it was read"
+        split = Computation(
+            diagnosis.diagnose,
+            damping=settings.damping,
+            taus=tuple(tau for tau, _ in self.readings),
+            input_bits=spu.node.input_bits,
+            bias_bits=spu.node.bias_bits,
+            reset=settings.state == "reset",
+            strength=settings.strength,
+        )
+        states = (state for _, state in self.readings)
+        args = (self.asked, answer, spu.system, spu.drive, self.began, *states)
+        return self.session.diagnose(step, split, args)
 
     def finish(self, step: int) -> Process[Columns]:
         """Asynchronous: answer the reading with a new system, which takes over when it is there."""
@@ -234,6 +257,8 @@ class Tngd(Algorithm[Settings]):
         """Put the system of a step in force."""
         starts = self.settings.state == "reset" or self.spu.system is None
         self.spu.install(system, drive, self._start_state(system, drive), load)
+        assert self.spu.state is not None, "installed now"
+        self.began, self.moved_tau = self.spu.state, 0.0
         self.in_force = step - 1
         if starts:
             self.relaxed_for = self.in_force
@@ -264,6 +289,7 @@ class Tngd(Algorithm[Settings]):
 
     def _moved(self, tau: float) -> None:
         """The state relaxes for the system in force, if time passes at all."""
+        self.moved_tau += tau
         if tau > 0:
             self.relaxed_for = self.in_force
 
@@ -277,7 +303,7 @@ class Tngd(Algorithm[Settings]):
 
     def _read(self, step: int) -> Process[Ref]:
         """Measure, once or as the mean of several readings, and send the result to the GPU."""
-        samples, self.ages = self.settings.readout.samples, []
+        samples, self.ages, self.readings = self.settings.readout.samples, [], []
         readings = [(yield from self._measure(step))]
         for index in range(1, samples):
             yield from self._space(step, index)
@@ -320,6 +346,7 @@ class Tngd(Algorithm[Settings]):
         assert spu.system is not None and spu.state is not None, "installed before it is read"
         args, label, shape = (spu.system, spu.state), Label("measure", step), self.theta[0].value
         self.ages.append(step - 1 - self.relaxed_for)
+        self.readings.append((self.moved_tau, spu.state))
         return (
             yield from spu.measure(self.issuer, label, self.read, args, self._size(), shape=shape)
         )
