@@ -59,7 +59,8 @@ STEP_MEANINGS = {
     "solver_error_settling": "of an imperfect answer's error, over the exact one's norm: "
     "an ideal device's, which did not settle for longer",
     "solver_error_rounding": "what levels of resistors and of the drive's converters add to it",
-    "solver_error_device": "what else the device's parts add (mismatch, gain, offsets)",
+    "solver_error_device": "what else the device's parts add (mismatch, gain, offsets); K-FAC: and "
+    "noise, after the converters",
     "solver_error_noise": "what noise adds",
     "solver_error_readout": "what the output's converters add",
     "solver_cosine_settling": "cosine with the exact answer, with settling alone",

@@ -1,4 +1,4 @@
-"""TNGD's error split by effect: each alone is the whole, together they bound it."""
+"""The error of answers split by effect: each alone is the whole, together they bound it."""
 
 from __future__ import annotations
 
@@ -47,6 +47,27 @@ def test_an_effect_by_itself_is_the_whole_error(effect):
         assert own[effect] > 1e-3
         assert own[effect] == pytest.approx(row["solver_relative_error"], rel=1e-3)
         assert sum(own.values()) - own[effect] < 2e-5
+
+
+KFAC = {
+    "settling": ({}, {}),
+    "rounding": ({"settle": REST}, {"input_bits": 8, "bias_bits": 8}),
+    "device": ({"settle": REST, "noise": 1e-4}, {}),
+    "readout": ({"settle": REST}, {"output_bits": 6}),
+}
+
+
+@pytest.mark.parametrize("upload", ["factors", "activations"])
+@pytest.mark.parametrize("effect", KFAC)
+def test_an_effect_by_itself_is_the_whole_error_of_kfac(effect, upload):
+    algorithm, bits = KFAC[effect]
+    ema = {"ema": 0.0} if upload == "activations" else {}
+    _, found = rows({"kind": "kfac", "upload": upload, **ema, **algorithm}, bits)
+    row = found[0]
+    own = {name: row[f"solver_error_{name}"] for name in KFAC}
+    assert own[effect] > 1e-3
+    assert own[effect] == pytest.approx(row["solver_relative_error"], rel=1e-3)
+    assert sum(own.values()) - own[effect] < 2e-5
 
 
 @settings(max_examples=3, deadline=None, phases=[Phase.generate])
