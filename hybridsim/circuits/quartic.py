@@ -181,7 +181,7 @@ def _dissipated(
 ) -> Dissipation:
     """By parts of the way: the linear circuit's under the drive less what the elements draw on
     average of a part's ends; the elements' own as if they changed exponentially. Right at rest
-    however long a part is; up to a fifth off where the elements draw most of the drive.
+    however long a part is; off by up to a fifth, rarely a half, where elements draw most of it.
 
     With noise the elements hold no fluctuation back: too much where q kappa0 is not small against
     the square of the smallest rate.
