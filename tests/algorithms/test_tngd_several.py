@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import hybridsim
 from hybridsim.algorithms.session import Session
-from hybridsim.circuits import low_rank, low_rank_parts
+from hybridsim.circuits import low_rank_parts
 from hybridsim.errors import CapacityError, InputError
 from hybridsim.units import to_ps
 
@@ -100,7 +100,7 @@ def test_spus_that_share_a_system_are_one_large_spu(spus, gpus, mode, sharing):
 )
 def test_shares_of_a_circuit_add_up(size, rows, outputs, parts, copies):
     """All but the amplifiers: every further device needs r of its own to drive w."""
-    whole = low_rank.load(size, rows, outputs=outputs, copies=copies)
+    whole = low_rank_parts.load(size, rows, outputs=outputs, copies=copies)
     found = low_rank_parts.loads(size, rows, outputs=outputs, copies=copies, parts=parts)
     for name in ("cells", "resistors", "written"):
         assert sum(getattr(load, name) for load in found) == getattr(whole, name)

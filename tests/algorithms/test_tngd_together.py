@@ -16,6 +16,7 @@ TNGD = {"kind": "tngd", "learning_rate": 0.1, "damping": 0.1, "settle": "20 tau"
 SPLIT = {**TNGD, "spus": "split"}
 BUILT = {"imperfections": {"base": "ideal", **dict.fromkeys(SWITCHES, True)}, "input_bits": 10}
 AGREEMENT = {"settling": {"rule": "agreement", "tolerance": 0.1, "first": "1 tau"}}
+QUARTIC = {"regularisation": {"kind": "quartic", "strength": 10.0}}
 PROGRAMMES = {"rounding": "stochastic", "programmes": 2}
 
 
@@ -83,6 +84,21 @@ def test_several_gpus_use_a_device_as_one_does(use: dict[str, Any], spus: dict[s
         assert gpus.count("gpu0") == gpus.count("gpu1")
 
 
+def test_a_split_quartic_step_is_one_large_ones() -> None:
+    alone, one = run({**TNGD, **QUARTIC})
+    several, memory = run({**SPLIT, **QUARTIC}, 2, 3)
+    moved = (alone.theta.value - alone.parameters().value).norm()
+    assert (several.theta.value - alone.theta.value).norm() <= 1e-9 * moved
+    assert joules(memory, "settle") == pytest.approx(joules(one, "settle"), rel=1e-6)
+    resistors = sum(spu.load.resistors for spu in several.machine.spus)
+    assert resistors == alone.machine.spus[0].load.resistors
+
+
+def test_a_quartic_step_is_for_ideal_devices() -> None:
+    with pytest.raises(InputError, match="regularisation: expected imperfections: ideal, got spu0"):
+        run({**TNGD, **QUARTIC}, live=False, **BUILT)
+
+
 @pytest.mark.parametrize(
     ("changes", "gpus", "message"),
     [
@@ -92,6 +108,8 @@ def test_several_gpus_use_a_device_as_one_does(use: dict[str, Any], spus: dict[s
         ({"spus": "iterated", "refinement": 1}, 1, "refinement: expected 0 under spus: iterated"),
         ({"spus": "iterated", **PROGRAMMES}, 1, "programmes: expected 1 under spus: iterated"),
         ({"spus": "iterated", **AGREEMENT}, 1, "settling: expected fixed under spus: iterated"),
+        ({"spus": "iterated", **QUARTIC}, 1, "regularisation: expected nothing under spus: iter"),
+        ({**QUARTIC, "refinement": 1}, 1, "refinement: expected 0 under regularisation"),
         ({"spus": "iterated", "calibration_every": 1}, 1, "every: expected never under spus: ite"),
     ],
 )

@@ -58,6 +58,7 @@ CHOICES: dict[str, list[Any]] = {
     "training.amp": ["bf16"],
     "training.algorithm.kl_clip": [1e-3],
     "training.algorithm.delay": ["3 tau"],
+    "training.algorithm.regularisation": [{"kind": "quartic", "strength": 3.0}],
     "training.algorithm.schedule.kind": ["linear", "constant"],
     "training.algorithm.grafting": ["none", "adagrad"],
     "training.target": [{"test_accuracy": 0.2}, {"test_loss": 2.0}],
@@ -149,7 +150,9 @@ def cases() -> list[Any]:
                 "training.batch_size": 7,
             }  # the next is 8 = 2 * 4
         if name == "tngd-asynchronous":
-            fields["training.algorithm.delay"] = None
+            fields |= dict.fromkeys(
+                ("training.algorithm.delay", "training.algorithm.regularisation")
+            )
         if name == "ngd-cg":
             fields["training.algorithm.levenberg_marquardt"] = None
         for path, value in fields.items():

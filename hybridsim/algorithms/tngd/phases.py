@@ -38,10 +38,14 @@ class Phases(Algorithm[Settings]):
         in_force: updates before the parameters of the system in force.
         relaxed_for: updates before those of the system that the state last relaxed for.
         ages: of the readings of a step, in updates.
+        began: the state with which the system in force began.
+        moved_tau: RC since then.
+        readings: of a step: when, in RC since then, and what was read.
     """
 
     asked: Linearized
     sent: Ref
+    began: Ref
 
     def __init__(self, session: Session[Settings], place: int = 0) -> None:
         super().__init__(session)
@@ -72,6 +76,8 @@ class Phases(Algorithm[Settings]):
         self.read_taken: simpy.Event | None = None
         self.in_force = self.relaxed_for = 0
         self.ages: list[int] = []
+        self.moved_tau = 0.0
+        self.readings: list[tuple[float, Ref]] = []
 
     @property
     def issuer(self) -> Issuer:
@@ -135,6 +141,7 @@ class Phases(Algorithm[Settings]):
         starts = self._starts_anew()
         start = self._start_state(posed.system, posed.drive)
         self._install(posed.system, posed.drive, start, posed.loads)
+        self.began, self.moved_tau = start, 0.0
         self.in_force, self.switched_ps = step - 1, self.session.now_ps()
         if starts:
             self.relaxed_for = self.in_force
@@ -180,6 +187,7 @@ class Phases(Algorithm[Settings]):
 
     def _moved(self, tau: float) -> None:
         """The state relaxes for the system in force, if time passes at all."""
+        self.moved_tau += tau
         if tau > 0:
             self.relaxed_for = self.in_force
 
@@ -187,13 +195,16 @@ class Phases(Algorithm[Settings]):
         kappa0 = self.settings.noise
         noisy, address = kappa0 > 0 or self.spu.device.thermal > 0, (step, self.solve + phase)
         seed = self.session.noise_seed("relaxation", *address) if noisy else 0
-        return Computation(device.settle, tau=tau, kappa0=kappa0, noise_seed=seed, **self.charge)
+        run = {"tau": tau, "kappa0": kappa0, "noise_seed": seed}
+        if self.settings.strength > 0:
+            return Computation(device.settle_quartic, **run, strength=self.settings.strength)
+        return Computation(device.settle, **run, **self.charge)
 
     # ---------------------------------------------------------------- reading
 
     def _read(self, step: int) -> Process[Refs]:
         """Measure, once or as the mean of several readings, and send the result to the GPUs."""
-        samples, self.ages = self.settings.readout.samples, []
+        samples, self.ages, self.readings = self.settings.readout.samples, [], []
         readings = [(yield from self._measure(step))]
         for index in range(1, samples):
             yield from self._space(step, index)
@@ -229,6 +240,7 @@ class Phases(Algorithm[Settings]):
         assert spu.system is not None and spu.state is not None, "installed before it is read"
         args, label, shape = (spu.system, spu.state), Label("measure", step), self.theta[0].value
         self.ages.append(step - 1 - self.relaxed_for)
+        self.readings.append((self.moved_tau, spu.state))
         reading = yield from spu.measure(self.issuer, label, self.read, args, shape)
         if reading.facts.get("retaken"):  # on another range: the numbers are already the second's
             again = Label("measure again", step)

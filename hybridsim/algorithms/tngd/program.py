@@ -29,9 +29,10 @@ import simpy
 from hybridsim.algorithms.assumptions import analog_assumptions, use_assumptions
 from hybridsim.algorithms.base import Columns, Direction, Process
 from hybridsim.algorithms.group import Refs
-from hybridsim.algorithms.natural_gradient.exact import fidelity
+from hybridsim.algorithms.natural_gradient.exact import fidelity, quartic_fidelity
 from hybridsim.algorithms.natural_gradient.linearizer import Linearizer
 from hybridsim.algorithms.session import Session
+from hybridsim.algorithms.tngd import diagnosis
 from hybridsim.algorithms.tngd.iterated import Iterated
 from hybridsim.algorithms.tngd.solving import Solving
 from hybridsim.algorithms.tngd.transport import SPLIT_ASSUMPTION, Packed
@@ -44,6 +45,11 @@ from hybridsim.scenario.machine import MachineSpec
 from hybridsim.scenario.settings.base import OptimizerSettings
 from hybridsim.scenario.settings.tngd import Tngd as Settings
 from hybridsim.tasks.task import Task
+
+SPLITTING = ("splitting_error", "splitting_steps")
+QUARTIC_ASSUMPTION = (
+    "A cell's quartic element draws exactly q x³ at no static power, the same in every cell."
+)
 
 
 class Tngd(Solving):
@@ -64,6 +70,10 @@ class Tngd(Solving):
             self.iterated = Iterated(session, self.spu, self.group.gpus[0])
             self.upload = self.iterated.upload
         self.fidelity = Computation(fidelity, damping=settings.damping)
+        if settings.strength > 0:
+            self._check_cells()
+            run = {"damping": settings.damping, "strength": settings.strength}
+            self.fidelity = Computation(quartic_fidelity, **run)
         self.read_ps = 0
         self.sender = Issuer()  # the thread of an upload in flight
         self.upload_in_flight: simpy.Process | None = None
@@ -86,6 +96,7 @@ class Tngd(Solving):
             *analog_assumptions(spec),
             *use_assumptions(settings),
             *([SPLIT_ASSUMPTION] if split else []),
+            *([QUARTIC_ASSUMPTION] if settings.strength > 0 else []),
         ]
 
     @classmethod
@@ -118,6 +129,14 @@ class Tngd(Solving):
                 f"the readings are spread, got {delay_tau:g} tau"
             )
 
+    def _check_cells(self) -> None:
+        node = self.spu.node
+        if node.imperfections:
+            raise InputError(
+                "training.algorithm.regularisation: expected imperfections: ideal, got "
+                f"{node.name} with {', '.join(sorted(node.imperfections))}"
+            )
+
     # ---------------------------------------------------------------- steps
 
     def prepare(self) -> Process[None]:
@@ -136,10 +155,34 @@ class Tngd(Solving):
             answers = yield from self._answered(step)
         loss = self.asked.loss
         found = self.session.diagnose(step, self.fidelity, (self.asked.whole, answers[0]))
+        found |= self._split_error(step, answers[0])
         stale = sum(self.ages) / len(self.ages)
         columns: Columns = {"staleness_steps": stale, "delay_ps": 0, **found}
         columns |= self._solving_columns()
+        if self.settings.strength > 0:
+            assert self.spu.state is not None, "it was read"
+            columns |= {name: self.spu.state.facts.get(name) for name in SPLITTING}
         return Direction(answers, loss, columns)
+
+    def _split_error(self, step: int, answer: Ref) -> Columns:
+        """What of an imperfect device's error is due to what; nothing where an answer is made of
+        several settles, or belongs to an older system than the newest that was asked.
+        """
+        spu, settings = self.spu, self.settings
+        if spu.device.ideal or not settings.split_by_effect:
+            return {}
+        assert spu.system is not None and spu.drive is not None, "it was read"
+        split = Computation(
+            diagnosis.diagnose,
+            damping=settings.damping,
+            taus=tuple(tau for tau, _ in self.readings),
+            input_bits=spu.node.input_bits,
+            bias_bits=spu.node.bias_bits,
+            reset=settings.state == "reset",
+        )
+        states = (state for _, state in self.readings)
+        args = (self.asked.whole, answer, spu.system, spu.drive, self.began, *states)
+        return self.session.diagnose(step, split, args)
 
     def _answered(self, step: int) -> Process[Refs]:
         """The answer of a synchronous step, on every GPU."""

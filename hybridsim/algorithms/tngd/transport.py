@@ -74,6 +74,7 @@ class Transport:
             full_hessian=self.settings.hessian_upload == "full",
             copies=1 if self.settings.jacobian_upload == "once" else 2,
             own_hessian=self.settings.spus == "iterated",
+            on_site=self.settings.strength > 0,
         )
 
     def packed_bytes(self, gpu: Gpu, loads: Loads) -> int:

@@ -28,6 +28,15 @@ class Readout(Strict):
     spacing_tau: Tau = Field(1.0, alias="spacing", description="time between two of them")
 
 
+class Regularisation(Strict):
+    """What is added to the quadratic model, by a non-linear element in every cell."""
+
+    kind: Literal["quartic"] = Field(
+        description="1/4 q sum x_j^4: a current q x^3 in every cell (arXiv 2502.08603, appendix A)"
+    )
+    strength: float = Field(gt=0, description="q, in the units in which A and x are given")
+
+
 def _without_default(schema: dict[str, Raw]) -> None:
     """The default depends on another field."""
     schema.pop("default", None)
@@ -75,6 +84,10 @@ class Tngd(AnalogSettings):
         description="what of the loss Hessian crosses the link: its blocks, or the full array; "
         "every entry, as the paper counts",
     )
+    regularisation: Regularisation | None = Field(
+        None,
+        description="the step minimises 1/2 x'Ax - g'x and this; default: nothing, a linear system",
+    )
     spus: Literal["first", "ensemble", "split", "iterated"] = Field(
         "first",
         description="first: the others stay idle; ensemble: every SPU solves the same system, the "
@@ -116,6 +129,17 @@ class Tngd(AnalogSettings):
     )
 
     @property
+    def split_by_effect(self) -> bool:
+        """Whether an answer's error is: it is one settle's, of the newest system that was asked."""
+        alone = self.spus in ("first", "split") and self.calibration_every is None
+        return alone and self.one_settle and self.pipeline == "none"
+
+    @property
+    def strength(self) -> float:
+        """Strength q of the quartic term, 0 without."""
+        return 0.0 if self.regularisation is None else self.regularisation.strength
+
+    @property
     def needs_spu(self) -> bool:
         """Always: the direction is the answer of an SPU."""
         return True
@@ -153,6 +177,9 @@ class Tngd(AnalogSettings):
         if self.calibration_every and self.settling.rule == "agreement":
             expected = "another rule under calibration_every (offsets settle as long as answers)"
             complaints.append(Complaint(("settling",), expected, "'agreement'"))
+        if self.refinement and self.regularisation:
+            expected = "0 under regularisation (residuals are those of the linear system)"
+            complaints.append(Complaint(("refinement",), expected, str(self.refinement)))
         if self.refinement and self.curvature == "sampled_fisher":
             expected = "ggn or empirical_fisher under refinement (drawn labels have no products)"
             complaints.append(Complaint(("curvature",), expected, "'sampled_fisher'"))
@@ -197,6 +224,8 @@ class Tngd(AnalogSettings):
         if self.calibration_every and self.mode == "synchronous":
             got = str(self.calibration_every)
             found.append(Complaint(("calibration_every",), f"never {where}", got))
+        if self.regularisation:
+            found.append(Complaint(("regularisation",), f"nothing {where}", "'quartic'"))
         if self.readout.samples > 1:
             samples = str(self.readout.samples)
             found.append(Complaint(("readout", "samples"), f"1 {where}", samples))
