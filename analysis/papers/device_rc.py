@@ -3,7 +3,7 @@
 The capacitor alone changes, from 10 nF to 10 pF at 1 kOhm, on ``tngd-digits`` with a realistic
 device. Either the amplifiers' gain-bandwidth product grows as 1/RC, so that the loop keeps its
 margin and every amplifier draws more; or it stays at 1 GHz, and the loop of a fast part loses its
-margin. Offsets are measured in every step. Three seeds, each on a device of its own (``device``).
+margin. Offsets are measured in every step. 30 steps, two seeds, each on a device of its own (``device``).
 
     python -m analysis.papers.device_rc --out analysis/papers/results/device_rc.json
 """
@@ -15,8 +15,9 @@ from typing import Any
 from analysis.papers import device, sweep
 from analysis.papers.record import save
 
-SEEDS = (0, 1, 2)
-CAPACITANCES_PF = (10_000, 3_000, 1_000, 300, 100, 30, 10)
+SEEDS = (0, 1)
+STEPS = 30
+CAPACITANCES_PF = (10_000, 1_000, 300, 100, 30, 10)
 GAIN_BANDWIDTH_GHZ = 1.0  # at 1 nF
 FOLLOWS, FIXED = "GBW as 1/RC", "GBW 1 GHz"
 
@@ -31,7 +32,8 @@ def variants() -> dict[str, sweep.Variant]:
         gbw = f"{device.SPUS}.gain_bandwidth"
         fields[f"{FOLLOWS}, {farads} pF"] = own | {gbw: f"{follows:g} GHz"}
         fields[f"{FIXED}, {farads} pF"] = own | {gbw: f"{GAIN_BANDWIDTH_GHZ:g} GHz"}
-    return {name: device.on_digits("tngd", found) for name, found in fields.items()}
+    steps = {"training.steps": STEPS}
+    return {name: device.on_digits("tngd", found | steps) for name, found in fields.items()}
 
 
 def summarise(found: list[device.Row]) -> dict[str, Any]:
@@ -57,7 +59,7 @@ def main() -> None:
     """Run and write."""
     given = sweep.parser(__doc__).parse_args()
     found = device.rows(given, variants(), SEEDS)
-    setting = device.DIGITS["tngd"] | {"capacitances_pf": list(CAPACITANCES_PF)}
+    setting = {"steps": STEPS, "capacitances_pf": list(CAPACITANCES_PF)}
     save(given.out, "device_rc", setting, summarise(found), found)
 
 

@@ -66,4 +66,23 @@ class Imperfections(Strict):
 
 SWITCHES = tuple(name for name in Imperfections.model_fields if name != "base")
 """Names of the imperfections."""
+READ_WITH: dict[str, tuple[str, ...]] = {
+    "smallest_conductance": ("conductances",),
+    "temperature_k": ("thermal_noise",),
+    "noise_excess": ("thermal_noise",),
+    "mismatch": ("mismatch",),
+    "amplifier_gain": ("finite_gain",),
+    "gain_bandwidth_hz": ("bandwidth",),
+    "load_capacitance_f": ("bandwidth",),
+    "overdrive_v": ("bandwidth",),
+    "rail_v": ("bandwidth", "load_current"),
+    "offset_v": ("offset",),
+    "headroom": ("full_scales",),
+    "gain_step": ("full_scales",),
+    "preset_resistance_ohm": ("preset",),
+    "nonlinearity": ("converters",),
+    "dead_share": ("dead_cells",),
+    "drift_per_decade": ("drift",),
+}
+"""Constants of a datasheet that only imperfections read, and which."""
 IDEAL = Imperfections.model_validate({"base": "ideal"})

@@ -13,6 +13,7 @@ from small_studies import KFAC, MACHINE, adam, document, scenario, tngd
 
 import hybridsim
 from hybridsim.scenario.datasheets.constants import CONSTANTS, HOST_CONSTANTS
+from hybridsim.scenario.imperfections import READ_WITH
 from hybridsim.scenario.own_constants import part_choices
 from hybridsim.studies.collect.base import Settings
 from hybridsim.studies.collect.collector import Collector
@@ -96,10 +97,26 @@ def test_every_ranged_constant_is_there_and_shared_ones_once(two_sides):
             sheet = choice.sheet("realistic")
             for constant in CONSTANTS[sheet.kind]:
                 entry = sheet.constants[constant.name]
-                if entry.low < entry.high:
+                if entry.low < entry.high and constant.name not in READ_WITH:
                     owner = "host" if constant.name in HOST_CONSTANTS else sheet.name
                     expected.add(f"{owner}.{constant.key}")
     assert set(found) == expected
+
+
+def test_an_imperfection_that_acts_brings_its_constants_and_they_change_numbers():
+    """But those that set energies too, which are drawn for what they cost."""
+
+    def found(*sets: str) -> dict[str, bool]:
+        made = hybridsim.load("tngd-digits", list(sets))
+        return {one.name: one.numeric for one in ranged_constants({"a": made})}
+
+    ideal, acting = found(), "machine.spus.imperfections={base: ideal, %s: true}"
+    for switch, numeric in (("mismatch", True), ("offset", True), ("preset", False)):
+        new = {k: v for k, v in found(acting % switch).items() if k not in ideal}
+        mine = {name for name, read in READ_WITH.items() if switch in read}
+        assert len(new) == len(mine) == 1 and set(new.values()) == {numeric}
+    assert not any(found(acting % "bandwidth")[f"rc-1us.{k}"] for k in ("gain_bandwidth", "rail"))
+    assert not found(acting % "thermal_noise")["rc-1us.full_scale"]
 
 
 def test_a_value_of_the_scenario_has_no_range_and_stays(tmp_path):

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from hybridsim.scenario.datasheets.constants import CONSTANTS, HOST_CONSTANTS, ConstantSpec
 from hybridsim.scenario.datasheets.sheets import Constant, Datasheet, kind_of
+from hybridsim.scenario.imperfections import READ_WITH
 from hybridsim.scenario.machine import EdgeSpec, GpuSpec, MachineSpec, NodeSpec, SpuSpec
 from hybridsim.scenario.own_constants import part_choices
 from hybridsim.scenario.quantity import Raw, format_quantity
@@ -72,10 +73,15 @@ def is_numeric(constant: ConstantSpec, scenario: Scenario) -> bool:
     """
     if constant.resolution or constant.energy:
         return constant.resolution
-    nodes = scenario.machine.expand().nodes
-    acting = [node.imperfections for node in nodes if isinstance(node, SpuSpec)]
-    sizes = any(not one.isdisjoint(constant.numeric_with) for one in acting)
+    sizes = not _acting(scenario).isdisjoint(constant.numeric_with)
     return sizes or (scenario.training.algorithm.reads_clock and not constant.area)
+
+
+def _acting(scenario: Scenario) -> frozenset[str]:
+    """Imperfections of any SPU."""
+    nodes = scenario.machine.expand().nodes
+    acting = (node.imperfections for node in nodes if isinstance(node, SpuSpec))
+    return frozenset[str]().union(*acting)
 
 
 def owned(sides: Sides, side: str) -> list[Owned]:
@@ -102,11 +108,14 @@ def _owned(sides: Sides) -> dict[str, list[Owned]]:
 
 
 def _ranged(scenario: Scenario) -> list[Owned]:
-    """The ranged constants of a machine, each once."""
+    """The ranged constants of a machine, each once; those of imperfections that act."""
     found: dict[tuple[str, tuple[float, float, float]], Owned] = {}
+    acting = _acting(scenario)
     for sheet in sheets_of(scenario.machine.expand()).values():
         for spec in CONSTANTS[kind_of(sheet)]:
             entry = sheet.constants[spec.name]
+            if spec.name in READ_WITH and acting.isdisjoint(READ_WITH[spec.name]):
+                continue
             if entry.low < entry.high:
                 owner = _owner(sheet, spec)
                 one = Owned(f"{owner}.{spec.key}", owner, spec, entry)
