@@ -73,6 +73,40 @@ def _falls(summary: Summary) -> str:
     return f"test loss {means['5 tau']['mean']:.3f} at 5 τ, {means['50 tau']['mean']:.3f} at 50 τ"
 
 
+def _t7_cause(summary: Summary) -> str:
+    """The best delay lowers a kept state's loss by 5 % or more."""
+    found = summary["test_loss"]["delay over none, kept"].values()
+    return verdict(min(found, key=lambda ratio: float(ratio["mean"])), 0.0, 0.95)
+
+
+def _t7_factors(summary: Summary) -> str:
+    found = summary["test_loss"]
+    kept, delay = found["kept over reset, no delay"], found["delay over none, kept"]
+    return (
+        f"test loss, state kept over reset: {interval(kept)}; "
+        f"delay of 1 τ over none: {interval(delay['kept, delay 1 tau'])}"
+    )
+
+
+def _emerged(summary: Summary, share: str) -> list[float]:
+    return [100 * one["emerged"][share] for one in summary["schedules"].values()]
+
+
+def _t15(summary: Summary) -> str:
+    """Idle is read as more than 5 % of the step."""
+    words = []
+    for part, share in (("SPU", "spu held"), ("GPU", "gpu idle")):
+        busy = [idle <= 5 for idle in _emerged(summary, share)]
+        words.append(f"{part} {'holds' if all(busy) else 'at some' if any(busy) else 'does not'}")
+    return "; ".join(words)
+
+
+def _t15_shares(summary: Summary) -> str:
+    gpu = ", ".join(f"{share:.0f} %" for share in _emerged(summary, "gpu idle"))
+    taus = [one["emerged"]["delay_s"] * 1e6 for one in summary["schedules"].values()]
+    return f"GPU idle {gpu}; t = t_d = {', '.join(f'{tau:,.0f}' for tau in taus)} τ"
+
+
 def _limit(name: str) -> tuple[Text, Text]:
     return (
         lambda s: s[name]["verdict"],
@@ -402,6 +436,36 @@ CLAIMS = (
         "t6_settling",
         "t6",
         *_ratio_to_exact("1e9 tau"),
+    ),
+    Claim(
+        "T7a",
+        TNGD,
+        "Some delay helps, and can beat the exact solve",
+        "t7_delay",
+        "t7",
+        lambda s: s["test_loss"]["delayed beats exact"],
+        lambda s: (
+            "test loss over the exact solve's: "
+            + interval(s["test_loss"]["over exact"]["kept, delay 1 tau"])
+        ),
+    ),
+    Claim(
+        "T7b",
+        TNGD,
+        "… and it is the delay, not the state kept meanwhile, that does (5 % or more)",
+        "t7_delay",
+        "t7",
+        _t7_cause,
+        _t7_factors,
+    ),
+    Claim(
+        "T15",
+        TNGD,
+        "With t_d = t neither GPU nor SPU idles",
+        "t7_delay",
+        "t7",
+        _t15,
+        _t15_shares,
     ),
     Claim("T8a", TNGD, "t = 0 is SGD", "t8_limits", "t8", *_limit("0 tau against sgd")),
     Claim(

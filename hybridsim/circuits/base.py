@@ -169,6 +169,10 @@ class System(ABC, Generic[State]):
         """Node voltages (N,) or (n, k), dimensionless."""
 
     @abstractmethod
+    def displaced(self, state: State, change: Tensor) -> State:
+        """The state with ``change`` added to its node voltages, in the shape of ``full(state)``."""
+
+    @abstractmethod
     def relax(
         self,
         state: State,

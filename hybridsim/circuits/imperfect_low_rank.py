@@ -23,7 +23,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from hybridsim.circuits import low_rank, passes
+from hybridsim.circuits import low_rank_parts, passes
 from hybridsim.circuits.base import (
     AUTOMATIC,
     Dissipation,
@@ -117,11 +117,20 @@ class ImperfectLowRank(System[Vector]):
         """Node voltages (N,) in the type of J."""
         return passes.transposed_times(self.transposed, state.coeff, state.perp)
 
+    def displaced(self, state: Vector, change: Tensor) -> Vector:
+        """See ``System``; what was seen stays."""
+        perp = state.perp.double() + change
+        return state._replace(perp=perp.to(state.perp.dtype))
+
+    def quiet(self) -> ImperfectLowRank:
+        """The same device without noise of its own."""
+        return replace(self, device=replace(self.device, thermal=0.0))
+
     @property
     def load(self) -> Load:
         """See ``System``; the whole H array."""
         outputs = self.blocks.shape[-1] if self.hessian else 0
-        return low_rank.load(self.size, self.rank, outputs=outputs)
+        return low_rank_parts.load(self.size, self.rank, outputs=outputs)
 
     @property
     def spectrum(self) -> tuple[Tensor, Tensor]:

@@ -29,7 +29,6 @@ from torch import Tensor
 from hybridsim.circuits import modes, passes
 from hybridsim.circuits.base import (
     AUTOMATIC,
-    Array,
     Dissipation,
     FullScales,
     Load,
@@ -37,9 +36,9 @@ from hybridsim.circuits.base import (
     check_interval,
     full_scale,
     normal,
-    rectangle,
 )
 from hybridsim.circuits.low_rank_moments import Flow, energies
+from hybridsim.circuits.low_rank_parts import load
 from hybridsim.circuits.precision import largest_magnitude
 from hybridsim.errors import HybridsimError
 
@@ -119,6 +118,15 @@ class LowRank(System[Vector]):
         """
         weights = self.unrooted(vector.coeff[:, None])[:, 0]
         return passes.transposed_times(self.jacobian, weights, vector.perp)
+
+    def displaced(self, state: Vector, change: Tensor) -> Vector:
+        """See ``System``; what lies in the span of J̃ᵀ stays exact."""
+        perp = state.perp.double() + change
+        return Vector(perp.to(state.perp.dtype), state.coeff)
+
+    def quiet(self) -> LowRank:
+        """The same device without noise of its own: it has none."""
+        return self
 
     def vector(self, perp: Tensor | None = None, coeff: Tensor | None = None) -> Vector:
         """A vector of this system; a part left out is zero."""
@@ -367,27 +375,3 @@ def times_blocks(blocks: Tensor | None, rows: Tensor) -> Tensor:
     if blocks is None:
         return rows
     return (blocks @ rows.reshape(*blocks.shape[:2], -1)).reshape(rows.shape)
-
-
-def load(
-    size: int, rows: int, *, outputs: int, full_hessian: bool = False, copies: int = 1
-) -> Load:
-    """What TNGD's circuit takes: two arrays for J, one for H_L, an amplifier per row of each stage.
-
-    r (r + 2 N) programmable resistors and N + 2 r amplifiers, r = b d_z; with the empirical Fisher
-    there is no H array: 2 r N resistors, N + r amplifiers (TNGD, arXiv 2405.13817).
-
-    Args:
-        size: N.
-        rows: r.
-        outputs: d_z, 0 for the empirical Fisher.
-        full_hessian: all of the H array is sent and written, not its blocks alone.
-        copies: how often J is sent; once serves both arrays.
-    """
-    arrays, written = [rectangle("jacobian", rows * size, copies)], 2 * rows * size
-    if not outputs:
-        return Load(size, 2 * rows * size, size + rows, written, tuple(arrays), rows)
-    hessian = rows * (rows if full_hessian else outputs)
-    arrays.append(Array("hessian", hessian, hessian, rows))
-    resistors, amplifiers = rows * (rows + 2 * size), size + 2 * rows
-    return Load(size, resistors, amplifiers, written + hessian, tuple(arrays), rows)

@@ -58,6 +58,10 @@ class Diagonalised(System[Tensor | None]):
         """See ``System``: (n, k); one column of zeros at rest."""
         return self.eigenvalues.new_zeros(len(self.eigenvalues), 1) if state is None else state
 
+    def displaced(self, state: Tensor | None, change: Tensor) -> Tensor:
+        """See ``System``."""
+        return self.full(state) + change
+
     def relax(
         self,
         state: Tensor | None,

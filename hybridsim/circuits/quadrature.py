@@ -14,14 +14,14 @@ _RATIO = 4.0  # of the ends of neighbouring panels
 NODES = 8  # per panel: a decaying exponential is integrated to 1e-7 of itself, whatever its rate
 
 
-def panel_edges(tau: float, rate: float) -> list[float]:
-    """Edges 0, 1/rate, then growing by at most a factor 4 up to ``tau`` > 0; ``rate`` is the
-    fastest.
+def panel_edges(tau: float, rate: float, ratio: float = _RATIO) -> list[float]:
+    """Edges 0, 1/rate, then growing by at most a factor ``ratio`` up to ``tau`` > 0; ``rate`` is
+    the fastest.
     """
     first = tau if rate * tau <= 1 else 1 / rate
-    count = math.ceil(math.log(tau / first) / math.log(_RATIO) - 1e-9)
-    ratio = (tau / first) ** (1 / count) if count else 1.0
-    return [0.0, *(first * ratio**k for k in range(count)), tau]
+    count = math.ceil(math.log(tau / first) / math.log(ratio) - 1e-9)
+    growth = (tau / first) ** (1 / count) if count else 1.0
+    return [0.0, *(first * growth**k for k in range(count)), tau]
 
 
 def instants(tau: float, rate: float) -> tuple[Tensor, Tensor]:

@@ -95,6 +95,10 @@ class Realised(System[Tensor | None]):
         """See ``System``: (n, k); one column of zeros at rest."""
         return self.drive_gain.new_zeros(len(self.drive_gain), 1) if state is None else state
 
+    def displaced(self, state: Tensor | None, change: Tensor) -> Tensor:
+        """See ``System``."""
+        return self.full(state) + change
+
     def relax(
         self,
         state: Tensor | None,
@@ -174,13 +178,10 @@ class Realised(System[Tensor | None]):
         spread = 3 * self._spread(settle_tau / self.slowdown, kappa0)
         x_fs = spread if ranges.x is None else ranges.x
         seeds = (address_seed(noise_seed, "sample", 0), address_seed(noise_seed, "sample", 1))
-        last = self.full(None)
+        found, last = [], self.full(None)
         course = _Course(last, self._offset(x_fs, 0 * x_fs), x_fs, 0 * x_fs, _NOTHING)
-        found = []
-        for tau, count, seed in (
-            (settle_tau, 1, seeds[0]),
-            (spacing_tau, samples - 1, seeds[1]),
-        ):
+        runs = (settle_tau, 1, seeds[0]), (spacing_tau, samples - 1, seeds[1])
+        for tau, count, seed in runs:
             h = self.drive_gain.new_tensor(tau / self.slowdown)
             kept, moved = self._maps(h)
             drift = moved @ course.drive
@@ -299,8 +300,7 @@ class Realised(System[Tensor | None]):
                 values = function(at)
                 known = _looked_up(values[:, nodes:], edges)
                 signals.append(Signal(left @ x.to(left), known, values[:, :nodes]))
-        none = weights.new_zeros(len(left), 1)
-        return Flow.between(none, tuple(signals), t, weights, edges)
+        return Flow.between(weights.new_zeros(len(left), 1), tuple(signals), t, weights, edges)
 
     def _maps(self, h: Tensor) -> tuple[Tensor, Tensor]:
         """Transition and response over h without lags, (n, n) each."""

@@ -73,6 +73,10 @@ class Machine:
         """
         return [spu for spu in self.spus if self._owners[spu.name] == gpu.name]
 
+    def owner_of(self, spu: Spu) -> Gpu:
+        """The GPU that an SPU belongs to."""
+        return next(gpu for gpu in self.gpus if gpu.name == self._owners[spu.name])
+
     def route(self, source: str, target: str) -> Route:
         """The shortest route between two nodes.
 

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from hybridsim.circuits.base import Load
-from hybridsim.errors import CapacityError
+from hybridsim.hardware.crossings import Crossings
 from hybridsim.hardware.device import device_of
 from hybridsim.hardware.lane import (
     Cause,
@@ -23,7 +23,8 @@ from hybridsim.hardware.part import Limit, Part, Standing
 from hybridsim.hardware.price import Quote, Tariff
 from hybridsim.hardware.requests import Convert, Drift, Held, Measure, Preset, Settle, Write
 from hybridsim.hardware.resistor_sets import ResistorSets
-from hybridsim.hardware.size import too_large
+from hybridsim.hardware.spu_capacity import check_capacity, larger
+from hybridsim.hardware.spu_events import largest_conductance, what_went_wrong
 from hybridsim.hardware.spu_tariffs import (
     amplifier_power_w,
     bias_power_w,
@@ -45,26 +46,6 @@ from hybridsim.hardware.spu_tariffs import (
 from hybridsim.operations.ref import Computation, Ref
 from hybridsim.scenario.machine import SpuSpec
 from hybridsim.units import to_ps
-
-_FULL = 1 + 1e-9  # an automatic full scale is its own peak, but for rounding
-_EVENTS = {
-    "clipped": ("clipping", 0.0, "values beyond the converter's full scale"),
-    "saturation": ("saturation", _FULL, "largest voltage over full scale"),
-    "nonfinite": ("non-finite", 0.0, "values that are not finite"),
-    "smallest_eigenvalue": (
-        "runaway",
-        0.0,
-        "rate at which the fastest growing mode runs away, per RC",
-    ),
-    "bandwidth_margin": (
-        "slow amplifiers",
-        -10.0,
-        "minus the bandwidth over that at which the loop is unstable; accurate from 10 on",
-    ),
-}
-_MINIMA = ("smallest_eigenvalue", "bandwidth_margin")
-
-_CONDUCTANCE = "conductance_"
 
 
 class Spu(Part):
@@ -108,10 +89,11 @@ class Spu(Part):
         self.state: Ref | None = None
         self.load = Load()
         self.largest = Load()
-        self._conductance = 0.0
+        self._conductance, self._share = 0.0, 1.0
         self._amplifiers = 0
         self._held: Held | None = None
         self.since_ps = 0
+        self._crossings = Crossings(node.name, node.sheet)
 
     def duration_ps(self, tau: float) -> int:
         """Clock time of ``tau`` time constants."""
@@ -141,23 +123,32 @@ class Spu(Part):
 
         def start() -> tuple[Ref, Quote]:
             self._check_capacity(load, label)
-            backend = self.context.backend
-            key = backend.key(computation, args)
-            system = known.get(key) if known is not None else None
-            if system is None:
-                system = backend.evaluate(computation, args, exact=True)
-            if known is not None:
-                known[key] = system
+            system = self._evaluated(computation, args, known)
             self._report(system, label)
             written = self.realised(load).written
             return system, self.prices.quote(Write(written, self.bits("input")))
 
         return (yield from self._array.serve(issuer, label, args, start))
 
-    def install(self, system: Ref, drive: Ref, state: Ref, load: Load) -> None:
-        """Put a system, its drive and a state in force, atomically and now."""
+    def install(
+        self,
+        system: Ref,
+        drive: Ref,
+        state: Ref,
+        load: Load,
+        *,
+        share: float = 1.0,
+        crossings: int = 0,
+    ) -> None:
+        """Put a system, its drive and a state in force, atomically and now.
+
+        Of a system that several devices hold together (``SpuGroup``) ``load`` is this one's,
+        ``share`` that of the dissipation, ``crossings`` the lines that it drives to others.
+        """
         self.system, self.drive, self.state, self.load = system, drive, state, load
         self._amplifiers = max(self._amplifiers, self.realised(load).amplifiers)
+        self._crossings.drive(crossings)
+        self._share = share
         self.resume()
 
     def realised(self, load: Load) -> Load:
@@ -177,20 +168,33 @@ class Spu(Part):
 
         return (yield from self._core.serve(issuer, label, (ref,), start))
 
+    def crossed(self, rate: float, label: Label) -> None:
+        """Lines to other devices must follow changes at ``rate`` per RC; else it is an event."""
+        over = self._crossings.follow(rate)
+        if over > 1:
+            self._event("slow lines", label, over, "rate of the fastest mode over the lines' limit")
+
     def resume(self) -> None:
         """Connect the integrators: the state relaxes from now on."""
         self.since_ps = int(self.context.env.now)
 
     def settle(
-        self, issuer: Issuer, label: Label, tau: float, relaxation: Computation, count: int = 1
+        self,
+        issuer: Issuer,
+        label: Label,
+        tau: float,
+        relaxation: Computation,
+        count: int = 1,
+        *,
+        known: dict[bytes, Ref] | None = None,
     ) -> Process:
         """Relax for a commanded ``tau`` and wait; ``count`` systems of equal size in a row."""
         args = self._arguments()
 
         def start() -> tuple[Ref, Quote]:
-            state = self.context.backend.evaluate(relaxation, args, exact=True)
+            state = self._evaluated(relaxation, args, known)
             self._report(state, label)
-            heat, supply = state.facts.get("dissipation"), self._supply(state)
+            heat, supply = self._shared(state, "dissipation"), self._supply(state)
             self._hold(heat, *supply, tau * count)
             return state, self._quote(Settle(tau, self.load.resistors, heat, count, *supply))
 
@@ -199,7 +203,12 @@ class Spu(Part):
         return self.state
 
     def relax(
-        self, label: Label, relaxation: Computation, commanded_tau: float | None = None
+        self,
+        label: Label,
+        relaxation: Computation,
+        commanded_tau: float | None = None,
+        *,
+        known: dict[bytes, Ref] | None = None,
     ) -> Ref:
         """Move the state by the time since it last moved: a background span, nobody's parent.
 
@@ -207,9 +216,9 @@ class Spu(Part):
         """
         now, trace, start = int(self.context.env.now), self.context.trace, self.since_ps
         args = self._arguments()
-        state = self.context.backend.evaluate(relaxation, args, exact=True)
+        state = self._evaluated(relaxation, args, known)
         self._report(state, label)
-        heat, resistors = state.facts.get("dissipation"), self.load.resistors
+        heat, resistors = self._shared(state, "dissipation"), self.load.resistors
         supply = self._supply(state)
         self._hold(heat, *supply, (now - start) / self.rc_ps)
         if commanded_tau is None:
@@ -232,11 +241,13 @@ class Spu(Part):
         args: tuple[Ref, ...],
         cells: int,
         count: int = 1,
+        *,
+        known: dict[bytes, Ref] | None = None,
     ) -> Process:
         """Digital to analog: the drive of ``count`` systems of ``cells`` values."""
 
         def start() -> tuple[Ref, Quote]:
-            drive = self.context.backend.evaluate(computation, args, exact=True)
+            drive = self._evaluated(computation, args, known)
             self._report(drive, label)
             return drive, self.prices.quote(Convert(cells, self.bits("bias"), count))
 
@@ -251,6 +262,8 @@ class Spu(Part):
         cells: int,
         count: int = 1,
         shape: Any = None,  # Any: what stands for the reading, a meta tensor or a tree of them
+        *,
+        known: dict[bytes, Ref] | None = None,
     ) -> Process:
         """Sample, hold and convert the state; the relaxation is not disturbed.
 
@@ -258,7 +271,7 @@ class Spu(Part):
         """
 
         def start() -> tuple[Ref, Quote]:
-            reading = self.context.backend.evaluate(computation, args, shape, exact=True)
+            reading = self._evaluated(computation, args, known, shape)
             self._report(reading, label)
             request = Measure(cells, self.bits("output"), count, self._held)
             return reading, self._quote(request)
@@ -266,21 +279,24 @@ class Spu(Part):
         return (yield from self._adc.serve(issuer, label, args, start))
 
     def standing(self) -> list[Standing]:
-        """The amplifiers of the largest system in force; unused ones are taken to be gated off."""
-        if not self._amplifiers:
-            return []
+        """The amplifiers of the largest system in force, and its lines to other devices; unused
+        ones are taken to be gated off.
+        """
         paid = "bandwidth" in self.node.imperfections
         power_w = amplifier_power_w if paid else bias_power_w
-        return [Standing("amplifiers", power_w, self._amplifiers)]
+        amplifiers = Standing("amplifiers", power_w, self._amplifiers)
+        return [row for row in (amplifiers, self._crossings.standing()) if row.number]
 
     def limits(self) -> list[Limit]:
-        """Cells, resistors, and the largest conductance in units of 1/R (of tensors only)."""
+        """Cells, resistors, the largest conductance in units of 1/R, and the rate per RC that lines
+        to other devices have to follow (the last two of tensors only).
+        """
         value, largest = self.sheet.value, self.largest
-        resistors = self.set_count * largest.resistors
         return [
             Limit(self.name, "cells", largest.cells, value("cells")),
-            Limit(self.name, "resistors", resistors, value("resistors")),
+            Limit(self.name, "resistors", self.set_count * largest.resistors, value("resistors")),
             Limit(self.name, "conductance_range", self._conductance, value("conductance_range")),
+            *self._crossings.limits(),
         ]
 
     def lacking(self, load: Load) -> list[tuple[str, int, float]]:
@@ -316,6 +332,27 @@ class Spu(Part):
         """Resolution of an end (input, bias, output); an ideal one is an unquantized number's."""
         return self._bits[which]
 
+    def _evaluated(
+        self,
+        computation: Computation,
+        args: tuple[Ref, ...],
+        known: dict[bytes, Ref] | None,
+        shape: Any = None,  # Any: as of ``measure``
+    ) -> Ref:
+        """What the device computes; once for all that share ``known``, which collects by key."""
+        backend = self.context.backend
+        if known is None:
+            return backend.evaluate(computation, args, shape, exact=True)
+        key = backend.key(computation, args)
+        if key not in known:
+            known[key] = backend.evaluate(computation, args, shape, exact=True)
+        return known[key]
+
+    def _shared(self, state: Ref, fact: str) -> float | None:
+        """This device's share of what a relaxation took; None without numbers."""
+        found: float | None = state.facts.get(fact)
+        return found if found is None or self._share == 1.0 else found * self._share
+
     def _arguments(self) -> tuple[Ref, Ref, Ref]:
         assert self.system is not None and self.state is not None and self.drive is not None
         return self.system, self.state, self.drive
@@ -323,7 +360,7 @@ class Spu(Part):
     def _supply(self, state: Ref) -> tuple[float | None, bool]:
         """Charge that amplifiers deliver while a state relaxes, and whether their rails do."""
         supplied = "load_current" in self.node.imperfections
-        return state.facts.get("charge") if supplied else None, supplied
+        return self._shared(state, "charge") if supplied else None, supplied
 
     def _hold(
         self, dissipation: float | None, charge: float | None, supplied: bool, tau: float
@@ -332,59 +369,27 @@ class Spu(Part):
         if "holding" not in self.node.imperfections or tau == 0:
             self._held = None
             return
-        power, current = (
-            None if amount is None else amount / tau for amount in (dissipation, charge)
-        )
+        power, current = (None if x is None else x / tau for x in (dissipation, charge))
         self._held = Held(self.load.resistors, power, current, supplied)
 
     def _quote(self, request: Settle | Drift | Measure) -> Quote:
         """A price, remembered where it may come again: no two trajectories dissipate alike."""
-        if isinstance(request, Measure):
-            told: Settle | Drift | Held | None = request.held
-        else:
-            told = request
-        if isinstance(request, Drift):
+        told = request.held if isinstance(request, Measure) else request
+        known = told is not None and (told.dissipation, told.charge) != (None, None)
+        if known or isinstance(request, Drift):
             return self.prices.quote_once(request)
-        if told is None or told.dissipation is None is told.charge:
-            return self.prices.quote(request)
-        return self.prices.quote_once(request)
+        return self.prices.quote(request)
 
     def _check_capacity(self, load: Load, label: Label) -> None:
-        self.largest = Load(
-            cells=max(self.largest.cells, load.cells),
-            resistors=max(self.largest.resistors, load.resistors),
-            amplifiers=max(self.largest.amplifiers, load.amplifiers),
-            rows=max(self.largest.rows, load.rows),
-        )
-        layer = f" of layer '{label.layer}'" if label.layer else ""
-        for name, needed, available in self.lacking(load):
-            raise CapacityError(
-                f"{self.name}: '{label.operation}'{layer} needs {needed} {name}, and "
-                f"{self.sheet.name} has {available:.0f}; choose a larger part "
-                f"(machine.spus.{name}), a smaller workload or training.batch_size"
-            )
-        if reason := too_large(self.node, self.largest):
-            raise CapacityError(
-                f"{self.name}: with '{label.operation}'{layer} {reason}; choose a denser part or "
-                "fewer converters, a smaller workload or training.batch_size, or another "
-                "machine.spus.area_limit"
-            )
+        self.largest = larger(self.largest, load)
+        check_capacity(self.node, self.lacking(load), self.largest, label)
 
     def _report(self, result: Ref, label: Label) -> None:
         """Events of what went wrong, and the largest conductance so far."""
-        for fact, value in sorted(result.facts.items()):
-            if fact.startswith(_CONDUCTANCE):
-                self._conductance = max(self._conductance, value)
-                over = value / self.sheet.value("conductance_range")
-                if over > _FULL:
-                    where = fact.removeprefix(_CONDUCTANCE)
-                    note = f"largest conductance ({where}) over the range of the part"
-                    self._event("out of range", label, over, note)
-            elif fact in _EVENTS:
-                kind, limit, note = _EVENTS[fact]
-                measured = -value if fact in _MINIMA else value
-                if measured > limit:
-                    self._event(kind, label, measured, note)
+        self._conductance = max(self._conductance, largest_conductance(result.facts))
+        limit = self.sheet.value("conductance_range")
+        for kind, value, note in what_went_wrong(result.facts, limit):
+            self._event(kind, label, value, note)
 
     def _event(self, kind: str, label: Label, value: float, note: str) -> None:
         """Something went wrong now."""

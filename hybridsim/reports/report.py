@@ -18,6 +18,7 @@ from hybridsim.reports.units_text import percent, quantity
 from hybridsim.reports.verdict import head
 from hybridsim.results.keys import ENERGY_NAMES, operation
 from hybridsim.results.read import Run
+from hybridsim.results.solves import EFFECTS, dissipation_over_minimum
 
 
 def write_report(run: Run, path: Path | str) -> None:
@@ -74,9 +75,10 @@ def _fidelity(run: Run) -> str:
     """How well the analog answers solve what was asked; nothing for algorithms that ask for no
     solution.
     """
+    parts = [f"solver_error_{effect}" for effect in EFFECTS]
     names = [
         n
-        for n in ("solver_cosine", "solver_relative_error")
+        for n in ("solver_cosine", "solver_relative_error", *parts)
         if n in run.steps and run.steps[n].notna().any()
     ]
     if not names:
@@ -95,6 +97,12 @@ def _fidelity(run: Run) -> str:
         "asked for, nothing "
         "rounded. The rest of the difference is settling time, noise and rounding."
     )
+    ratio = dissipation_over_minimum(run.steps)
+    if ratio is not None:
+        note += (
+            f" A settle dissipates {ratio:.2g} times the least that moving its state so far in its "
+            "time takes (median; the resistors alone)."
+        )
     return page.section("Analog fidelity", page.paragraph(note, "note"), page.columns(*charts))
 
 

@@ -16,7 +16,13 @@ from hybridsim.reports.thresholds import missed_text
 from hybridsim.reports.units_text import band, percent, quantity
 from hybridsim.results.keys import operation
 from hybridsim.results.read import Run
-from hybridsim.results.solves import LEAST_COSINE, MOST_ERROR, best_value, solves
+from hybridsim.results.solves import (
+    LEAST_COSINE,
+    MOST_ERROR,
+    best_value,
+    error_by_effect,
+    solves,
+)
 from hybridsim.units import PS_PER_S
 
 Card = tuple[str, str, str, str]
@@ -103,6 +109,8 @@ def _solve(run: Run) -> list[Card]:
         f"relative error {_number(found.error)} in the median of {found.checked:,} readings, "
         f"{_number(found.highest_error)} at most; cosine {_number(found.cosine)}"
     )
+    if parts := error_by_effect(run.steps):
+        why += "; by effect: " + ", ".join(f"{n} {_number(v)}" for n, v in parts.items())
     above = f"{found.above:,} of {found.checked:,} above {MOST_ERROR:g}"
     if not found.solved:
         return [("Analog answers", "not a solve", f"{why}; {above}", "bad")]

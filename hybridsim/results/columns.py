@@ -56,6 +56,23 @@ STEP_MEANINGS = {
     "test_accuracy": "at evaluations: share of the test set that is correct",
     "solver_cosine": "at evaluations: cosine of the analog answer with the exact one",
     "solver_relative_error": "at evaluations: norm of their difference over the exact one's",
+    "solver_error_settling": "of an imperfect answer's error, over the exact one's norm: "
+    "an ideal device's, which did not settle for longer",
+    "solver_error_rounding": "what levels of resistors and of the drive's converters add to it",
+    "solver_error_device": "what else the device's parts add (mismatch, gain, offsets); K-FAC: and "
+    "noise, after the converters",
+    "solver_error_noise": "what noise adds",
+    "solver_error_readout": "what the output's converters add",
+    "solver_cosine_settling": "cosine with the exact answer, with settling alone",
+    "solver_cosine_rounding": "and with levels",
+    "solver_cosine_device": "and with the device's parts",
+    "solver_cosine_noise": "and with noise; with the output's converters: solver_cosine",
+    "settle_dissipation": "what the resistors dissipate from the system's start to the last "
+    "reading, without noise, in V_fs^2 C",
+    "minimum_dissipation": "the least that moving the state so far in that time takes, in V_fs^2 C",
+    "splitting_error": "quartic regularisation: estimate of the splitting's error over the "
+    "norm of the state",
+    "splitting_steps": "quartic regularisation: linear steps of the last settle",
     "cg_iterations": "natural gradient by conjugate gradients: iterations of the step's solve",
     "cg_residual": "norm of the residual of the iterate that is taken, over the gradient's",
     "reduction_ratio": "Levenberg-Marquardt: reduction of the batch's loss over the predicted one",

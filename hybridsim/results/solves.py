@@ -71,6 +71,29 @@ def solves(steps: pd.DataFrame) -> Solves | None:
     )
 
 
+EFFECTS = ("settling", "rounding", "device", "noise", "readout")
+"""What an analog answer's error is split into, in the order in which they add up."""
+
+
+def error_by_effect(steps: pd.DataFrame) -> dict[str, float]:
+    """Medians of ``solver_error_<effect>``; empty where no error was split."""
+    found = {effect: f"solver_error_{effect}" for effect in EFFECTS}
+    return {
+        effect: float(steps[name].median())
+        for effect, name in found.items()
+        if name in steps and steps[name].notna().any()
+    }
+
+
+def dissipation_over_minimum(steps: pd.DataFrame) -> float | None:
+    """Median of what settles dissipated over the least possible; None where it is not known."""
+    if "minimum_dissipation" not in steps:
+        return None
+    least = steps["minimum_dissipation"]
+    known = (steps["settle_dissipation"] / least)[least > 0]
+    return float(known.median()) if len(known) else None
+
+
 def best_value(steps: pd.DataFrame, target: Target) -> float | None:
     """The value of a target's metric that came nearest to its threshold; None if not evaluated."""
     if target["metric"] not in steps:

@@ -14,11 +14,12 @@ from hybridsim.scenario.circuits import circuit_complaints
 from hybridsim.scenario.document import Node
 from hybridsim.scenario.emit import emit
 from hybridsim.scenario.fields import Complaint, Scalar, Short, Strict, Text, complain, wrong
-from hybridsim.scenario.machine import GpuSpec, Machine
+from hybridsim.scenario.machine import GpuSpec, Machine, SpuSpec
 from hybridsim.scenario.nearest import one_of
 from hybridsim.scenario.quantity import Raw, describe
 from hybridsim.scenario.settings import Algorithm
 from hybridsim.scenario.settings.kfac import Kfac
+from hybridsim.scenario.settings.tngd import Tngd
 from hybridsim.scenario.thresholds import Thresholds
 
 _NOT_SHORTENED = "options"
@@ -199,6 +200,28 @@ class Scenario(Strict):
                     )
                 ]
             )
+        return self
+
+    @model_validator(mode="after")
+    def _second_buffer(self) -> Scenario:
+        """The state relaxes while the next system is on its way and written."""
+        algorithm, spec = self.training.algorithm, self.machine.expand()
+        if isinstance(algorithm, Tngd) and algorithm.pipeline == "upload":
+            spus = [node for node in spec.nodes if isinstance(node, SpuSpec)]
+            spus = [node for node in spus if node.name in spec.usable_spus()]
+            used = spus[:1] if algorithm.spus == "first" else spus
+            if any(node.buffering == "single" for node in used):
+                expected = "none without a second set of resistors (buffering: double)"
+                complain([Complaint(("training", "algorithm", "pipeline"), expected, "'upload'")])
+        return self
+
+    @model_validator(mode="after")
+    def _data_parallel(self) -> Scenario:
+        gpus, algorithm = len(self.machine.expand().usable_gpus()), self.training.algorithm
+        if gpus > 1 and isinstance(algorithm, Tngd):
+            where = ("training", "algorithm")
+            found = algorithm.complaints_of_gpus(gpus)
+            complain([Complaint((*where, *c.path), c.expected, c.got) for c in found])
         return self
 
     @model_validator(mode="after")

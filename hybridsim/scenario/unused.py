@@ -50,10 +50,10 @@ def unused_fields(scenario: Scenario, timing_only: bool = False) -> list[str]:
     if not algorithm.needs_spu:
         return paths + list(unused_parts.of_digital(machine, algorithm))
     spec = machine.expand()
-    ensemble = isinstance(algorithm, Tngd) and algorithm.spus == "ensemble"
-    if isinstance(algorithm, Tngd):
-        paths += unused_parts.of_tngd(machine, algorithm, spec.usable_spus() if ensemble else None)
-    if ensemble and len(spec.usable_spus()) == 1:
+    first_alone = isinstance(algorithm, Tngd) and algorithm.spus == "first"
+    if first_alone:
+        paths += unused_parts.of_one_spu(machine)
+    elif isinstance(algorithm, Tngd) and len(spec.usable_spus()) == 1:
         paths.append("training.algorithm.spus (there is one SPU)")
     if (
         isinstance(algorithm, Kfac)
@@ -61,7 +61,6 @@ def unused_fields(scenario: Scenario, timing_only: bool = False) -> list[str]:
         and _differs(algorithm, "placement")
     ):
         paths.append("training.algorithm.placement (one SPU solves everything)")
-    first_alone = isinstance(algorithm, Tngd) and not ensemble
     one_spu = first_alone or (machine.spus is not None and machine.spus.count == 1)
     return paths + list(_machine(machine, one_spu, _buffering_matters(scenario), timing_only))
 
@@ -99,6 +98,8 @@ def _tngd(algorithm: Tngd) -> Iterator[str]:
     forced = algorithm.delay_tau is not None
     if algorithm.readout.samples == 1 and _differs(algorithm.readout, "spacing_tau"):
         yield "readout.spacing"
+    if algorithm.spus != "iterated" and _differs(algorithm, "sweeps"):
+        yield "sweeps"
     if algorithm.curvature != "ggn" and _differs(algorithm, "hessian_upload"):
         yield "hessian_upload"
     if algorithm.mode == "asynchronous" and not forced and _differs(algorithm, "settle_tau"):

@@ -4,9 +4,9 @@ them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
-from hybridsim.scenario.choices import GpuNode, SpuNode
+from hybridsim.scenario.choices import SpuNode
 from hybridsim.scenario.machine import EdgeSpec, Machine, MachineSpec
 from hybridsim.scenario.settings.base import AlgorithmSettings
 
@@ -40,24 +40,16 @@ def of_digital(machine: Machine, algorithm: AlgorithmSettings) -> Iterator[str]:
         )
 
 
-def of_tngd(
-    machine: Machine, algorithm: AlgorithmSettings, spus: Sequence[str] | None
-) -> Iterator[str]:
-    """What TNGD does not use: GPUs beside the first, SPUs beside those it takes (None: the first);
-    what lies on its way is used.
-    """
-    spec, first_gpu = machine.expand(), _FIRST_GPU.format(algorithm.kind)
-    taken = spec.usable_spus()[:1] if spus is None else spus
-    way = set().union(*(_ends(spec.shortest(spec.usable_gpus()[0], spu)) for spu in taken))
-    if machine.gpu is not None and machine.gpu.count > 1:
-        yield f"machine.gpu.count ({first_gpu})"
-    if spus is None and machine.spus is not None and machine.spus.count > 1:
+def of_one_spu(machine: Machine) -> Iterator[str]:
+    """SPUs beside the first, where the algorithm uses no other; what lies on its way is used."""
+    spec = machine.expand()
+    first = spec.usable_spus()[0]
+    way = {end for gpu in spec.usable_gpus() for end in _ends(spec.shortest(gpu, first))}
+    if machine.spus is not None and machine.spus.count > 1:
         yield "machine.spus.count"
     for name, node in (machine.nodes or {}).items():
         if name in spec.usable_spus() and name not in way and isinstance(node, SpuNode):
             yield f"machine.nodes.{name}"
-        if name in spec.usable_gpus() and name not in way and isinstance(node, GpuNode):
-            yield f"machine.nodes.{name} ({first_gpu})"
 
 
 def of_any(machine: Machine) -> Iterator[str]:

@@ -148,8 +148,8 @@ def test_what_a_pipeline_contradicts_is_refused(algorithm, field):
 
 
 def test_a_pipeline_needs_a_second_buffer():
-    with pytest.raises(InputError, match="expected a double-buffered SPU"):
-        execute(document(PIPELINED), live=False)
+    with pytest.raises(InputError, match="pipeline: expected none without a second set"):
+        hybridsim.load(document(PIPELINED))
 
 
 def test_what_is_in_flight_takes_memory_of_the_gpu():

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hybridsim.circuits import dense as dense_circuit
-from hybridsim.circuits import low_rank
+from hybridsim.circuits import low_rank_parts
 from hybridsim.circuits.base import FullScales
 from hybridsim.circuits.dense import dense
 from hybridsim.circuits.low_rank import lowrank
@@ -18,14 +18,14 @@ from hybridsim.circuits.quadrature import instants, panel_edges
 @given(st.integers(1, 64), st.integers(1, 20), st.integers(1, 10**6))
 def test_part_counts(b: int, d: int, n: int) -> None:
     """b d_z (b d_z + 2N) resistors (claim T11)."""
-    load = low_rank.load(n, b * d, outputs=d)
+    load = low_rank_parts.load(n, b * d, outputs=d)
     assert load[:3] == (n, b * d * (b * d + 2 * n), n + 2 * b * d)
     assert load.written == 2 * b * d * n + b * d * d
-    whole = low_rank.load(n, b * d, outputs=d, full_hessian=True, copies=2)
+    whole = low_rank_parts.load(n, b * d, outputs=d, full_hessian=True, copies=2)
     sent = [[(array.name, array.sent) for array in found.arrays] for found in (load, whole)]
     assert sent[0] == [("jacobian", b * d * n), ("hessian", b * d * d)]
     assert sent[1] == [("jacobian", 2 * b * d * n), ("hessian", (b * d) ** 2)]
-    assert low_rank.load(n, b, outputs=0)[:4] == (n, 2 * b * n, n + b, 2 * b * n)
+    assert low_rank_parts.load(n, b, outputs=0)[:4] == (n, 2 * b * n, n + b, 2 * b * n)
     assert dense_circuit.load(n)[:4] == (n, n * n, n, n * n)
     assert [array.sent for array in dense_circuit.load(n).arrays] == [n * (n + 1) // 2]
 

@@ -61,6 +61,20 @@ PROGRAMS = {
         {**TNGD, "mode": "asynchronous", "state": "kept", "wait": "5 tau", "learning_rate": 0.05},
         {**MACHINE, "spus": {**SPUS, "buffering": "double"}},
     ),
+    "tngd-asynchronous-pipelined": document(
+        {
+            **TNGD,
+            "mode": "asynchronous",
+            "wait": "5 tau",
+            "pipeline": "upload",
+            "learning_rate": 0.05,
+        },
+        {**MACHINE, "spus": {**SPUS, "buffering": "double"}},
+    ),
+    "tngd-split-2-gpus": document(
+        {**TNGD, "spus": "split"},
+        {**MACHINE, "gpu": {**GPUS["gpu"], "count": 2}, "spus": {**SPUS, "count": 3}},
+    ),
     "kfac": document(KFAC, {**MACHINE, "spus": {**SPUS, "count": 4}}),
     "kfac-auto": document(
         {**KFAC, "placement": "auto"},

@@ -77,7 +77,7 @@ def test_wires_carry_the_same_bits_at_both_ends(program):
         sums = wires.groupby(["part", "lane"]).bits.sum()
         steps = document["training"]["steps"]
         assert set(sums) == {2 * 3 * piece * steps} and len(sums) == 2 * 4
-    if not name.startswith("tngd"):
+    if not name.startswith("tngd") or "split" in name:
         return
     size, rows, outputs = 64 * 6 + 6 + 6 * 10 + 10, 4 * 10, 10
     by_kind = wires.groupby("kind").bits.agg(["min", "max"])
@@ -176,6 +176,8 @@ def test_scaling_a_constant_scales_its_spans_and_no_others(program, tmp_path, wh
         matching = to_spus
     if name == "kfac-auto":
         return  # what is faster gets more to do
+    if name == "tngd-split-2-gpus" and what == "bandwidth":
+        return  # a route over several links holds all of them for as long as the slowest
     other = simulate(changed(document, path, value(k)), tmp_path / "scaled", backend="timing")
     order = ["step", "part", "lane", "kind", "layer", "count", "start_ps"]
     before, after = (serving(r.spans).sort_values(order, ignore_index=True) for r in (run, other))

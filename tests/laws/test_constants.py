@@ -22,6 +22,7 @@ from hybridsim.hardware.requests import (
     Compute,
     Convert,
     Drift,
+    Held,
     Measure,
     Propagate,
     Settle,
@@ -119,6 +120,8 @@ def test_check_tries_the_constants_that_a_scenario_or_a_sheet_of_its_own_sets(tm
     assert "machine.gpu.launch_interval (" not in found
 
 
+AMOUNT = st.none() | st.floats(0, 1e6)
+"""Of heat or charge."""
 REQUESTS = {
     "gpu": st.builds(
         lambda flop, moved, precision, special, count, waits, graph: Compute(
@@ -153,12 +156,17 @@ REQUESTS = {
     "spu": st.one_of(
         st.builds(Write, st.integers(0, 10**9), st.integers(2, 16)),
         st.builds(Convert, st.integers(1, 10**6), st.integers(2, 16), st.integers(1, 99)),
-        st.builds(Measure, st.integers(1, 10**6), st.integers(2, 16), st.integers(1, 99)),
         st.builds(
-            Settle, st.floats(0, 1e4), st.integers(0, 10**9), st.none() | st.floats(0, 1e6),
-            st.integers(1, 99),
+            Measure, st.integers(1, 10**6), st.integers(2, 16), st.integers(1, 99),
+            st.none() | st.builds(Held, st.integers(0, 10**9), AMOUNT, AMOUNT, st.booleans()),
         ),
-        st.builds(Drift, st.integers(0, 10**12), st.integers(0, 10**9), st.none()),
+        st.builds(
+            Settle, st.floats(0, 1e4), st.integers(0, 10**9), AMOUNT, st.integers(1, 99), AMOUNT,
+            st.booleans(),
+        ),
+        st.builds(
+            Drift, st.integers(0, 10**12), st.integers(0, 10**9), AMOUNT, AMOUNT, st.booleans()
+        ),
     ),
 }  # fmt: skip
 

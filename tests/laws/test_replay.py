@@ -34,10 +34,10 @@ CHOICES: dict[str, list[Any]] = {
     "training.algorithm.state": ["reset", "kept"],
     "training.algorithm.settling.rule": ["bits", "agreement", "budget"],
     "training.algorithm.rounding": ["stochastic"],
-    "training.algorithm.spus": ["ensemble"],
     "training.algorithm.update.kind": ["sgd", "adam", "nadamw", "muon", "soap"],
     "training.algorithm.curvature": ["ggn", "empirical_fisher", "sampled_fisher"],
     "training.algorithm.pipeline": ["none", "upload"],
+    "training.algorithm.spus": ["first", "ensemble", "split", "iterated"],
     "training.algorithm.jacobian_upload": ["twice"],
     "training.algorithm.hessian_upload": ["full"],
     "training.algorithm.damping_rule": ["plain", "exact"],
@@ -58,6 +58,7 @@ CHOICES: dict[str, list[Any]] = {
     "training.amp": ["bf16"],
     "training.algorithm.kl_clip": [1e-3],
     "training.algorithm.delay": ["3 tau"],
+    "training.algorithm.regularisation": [{"kind": "quartic", "strength": 3.0}],
     "training.algorithm.schedule.kind": ["linear", "constant"],
     "training.algorithm.grafting": ["none", "adagrad"],
     "training.target": [{"test_accuracy": 0.2}, {"test_loss": 2.0}],
@@ -66,6 +67,7 @@ CHOICES: dict[str, list[Any]] = {
 SKIPPED = {
     "training.algorithm.kind": "another kind is another program, and has tests of its own",
     "training.tf32.convolution": "these networks have none",
+    "machine.spus.circuit": "others serve some factors only, and have tests of their own",
     "host.device": "the other device is not present on every machine",
 }
 VARIED = (
@@ -73,7 +75,7 @@ VARIED = (
         "covariance.samples",
     "covariance.spacing", "fisher", "fisher_samples", "update.beta1", "damping_rule", "update.kind",
     "iterations", "tolerance", "warm_start", "curvature", "damping", "levenberg_marquardt",
-    "levenberg_marquardt.every",
+    "levenberg_marquardt.every", "pipeline", "spus",
 )  # fmt: skip
 """What is changed of the variants of K-FAC, and of NGD, beside the number of parts; all fields are
 changed of ``kfac`` itself."""
@@ -83,6 +85,8 @@ READ_BY = {
     ".damping": ["kfac-digital", "ngd-cg", "ngd-cholesky", "ngd-woodbury"],
 }
 """Of the variants, those that such a field matters to."""
+LIKE_OTHERS = ("kfac-", "ngd-", "tngd-split-2-gpus", "tngd-asynchronous-pipelined")
+"""Programs of which only these are changed."""
 ONCE = ["name", "host.threads", "training.algorithm.rounding"]
 ONCE += [f"training.algorithm.settling.{field}" for field in ("bits", "tolerance", "first")]
 """Of one program."""
@@ -146,11 +150,13 @@ def cases() -> list[Any]:
                 "training.batch_size": 7,
             }  # the next is 8 = 2 * 4
         if name == "tngd-asynchronous":
-            fields["training.algorithm.delay"] = None
+            fields |= dict.fromkeys(
+                ("training.algorithm.delay", "training.algorithm.regularisation")
+            )
         if name == "ngd-cg":
             fields["training.algorithm.levenberg_marquardt"] = None
         for path, value in fields.items():
-            if path in SKIPPED or (name.startswith(("kfac-", "ngd-")) and not varied(path, name)):
+            if path in SKIPPED or (name.startswith(LIKE_OTHERS) and not varied(path, name)):
                 continue
             if path in ONCE and name != "tngd":
                 continue

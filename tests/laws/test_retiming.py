@@ -24,7 +24,7 @@ _HELD = {
     "number_bits", "input_bits", "bias_bits", "output_bits",
     "cells", "resistors", "memory_capacity_byte", "conductance_range",
 }  # fmt: skip
-_NEVER_ALIKE = {"tngd-asynchronous", "kfac-digital-4-gpus"}
+_NEVER_ALIKE = {"tngd-asynchronous", "tngd-asynchronous-pipelined", "kfac-digital-4-gpus"}
 """The clock decides; four GPUs that are alike ask for links at the same instant."""
 
 

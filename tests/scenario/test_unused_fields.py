@@ -161,9 +161,6 @@ SEVERAL = {
     "far": "gpu",
 }
 PAIRS = [["a", "x"], ["x", "b"], ["a", "y"], ["x", "s"], ["b", "t"]]
-FIRST = (
-    "tngd computes on the first GPU: the others draw idle power, what connects them carries nothing"
-)
 
 
 def test_several_gpus_use_what_lies_between_them() -> None:
@@ -173,8 +170,8 @@ def test_several_gpus_use_what_lies_between_them() -> None:
     ]
 
 
-def test_tngd_uses_one_gpu_and_one_spu() -> None:
-    found = [f"machine.nodes.b ({FIRST})", "machine.nodes.t", "machine.nodes.far"]
+def test_tngd_uses_all_gpus_and_one_spu() -> None:
+    found = ["machine.nodes.t", "machine.nodes.far"]
     assert on_nodes("tngd-digits", SEVERAL, PAIRS) == found
     # with the SPU beyond the second GPU, that one is on the way
     assert on_nodes("tngd-digits", SEVERAL, [["a", "x"], ["x", "b"], ["b", "t"], ["b", "y"]]) == [
@@ -199,7 +196,7 @@ def test_tngd_uses_one_gpu_and_one_spu() -> None:
             "count: 2, interconnect: {number_bits: 8}",
             ["machine.gpu.interconnect.number_bits"],
         ),
-        ("tngd-digits", "count: 4", [f"machine.gpu.count ({FIRST})"]),
+        ("tngd-digits", "count: 4", []),
         ("tngd-digits", "interconnect: pcie5", ["machine.gpu.interconnect"]),
     ],
 )
@@ -282,3 +279,12 @@ def test_settings_of_kfac_that_say_nothing(algorithm, machine, expected) -> None
     assert sorted(unused_fields(load(document))) == [
         f"training.algorithm.{path}" for path in expected
     ]
+
+
+def test_what_tngd_does_with_several_spus() -> None:
+    several = ["machine.spus.count=3", "machine.link.sharing=shared"]
+    assert "machine.spus.count" in unused_fields(load("tngd-digits", several))
+    split = "training.algorithm.spus=split"
+    assert unused_fields(load("tngd-digits", [*several, split])) == []
+    alone = unused_fields(load("tngd-digits", [split]))
+    assert alone == ["training.algorithm.spus (there is one SPU)"]

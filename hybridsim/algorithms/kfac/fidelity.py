@@ -23,8 +23,8 @@ def preconditioning_fidelity(*operands: Tensor, form: str) -> Outcome:
     """
     sums = torch.zeros(4, dtype=torch.float64, device=operands[0].device)
     for a, g, shift_a, shift_g, d, u in zip(*(operands[k::6] for k in range(6)), strict=True):
-        left = _damped_solve(g, shift_g, d.double(), form)
-        exact, given = _damped_solve(a, shift_a, left.T, form).T, u.double()
+        left = damped_solve(g, shift_g, d.double(), form)
+        exact, given = damped_solve(a, shift_a, left.T, form).T, u.double()
         sums += torch.stack(
             [f.sum() for f in (given * exact, given**2, exact**2, (given - exact) ** 2)]
         )
@@ -38,7 +38,8 @@ def preconditioning_fidelity(*operands: Tensor, form: str) -> Outcome:
     )
 
 
-def _damped_solve(factor: Tensor, shift: Tensor, columns: Tensor, form: str) -> Tensor:
+def damped_solve(factor: Tensor, shift: Tensor, columns: Tensor, form: str) -> Tensor:
+    """(factor + shift I)⁻¹ columns in float64; NaN where it is singular."""
     matrix = factor.double()
     if factor.ndim == 1:
         return columns / (matrix + shift)[:, None]

@@ -25,6 +25,7 @@ from hybridsim.algorithms.base import (
 from hybridsim.algorithms.group import Refs
 from hybridsim.algorithms.kfac import algebra
 from hybridsim.algorithms.kfac.blocks import Algebra, Answer, Parts, Prepared, results
+from hybridsim.algorithms.kfac.diagnosis import error_split
 from hybridsim.algorithms.kfac.digital import Digital
 from hybridsim.algorithms.kfac.factors import factors, gradient_parts
 from hybridsim.algorithms.kfac.fidelity import preconditioning_fidelity
@@ -61,6 +62,7 @@ class Kfac(Algorithm[Settings]):
             form=form,
         )
         self.gradient = Computation(gradient_parts, sharing=settings.sharing)
+        self.form = form
         self.fidelity = Computation(preconditioning_fidelity, form=form)
         self.average = Computation(algebra.average, decay=settings.ema)
         self.join = Computation(algebra.join, sharing=settings.sharing, kl_clip=settings.kl_clip)
@@ -313,7 +315,22 @@ class Kfac(Algorithm[Settings]):
         if not self.settings.thermodynamic:
             return {}
         operands = [ref for a in answers for ref in (*a.prepared.system, a.gradient, a.direction)]
-        return self.session.diagnose(step, self.fidelity, tuple(operands))
+        found = self.session.diagnose(step, self.fidelity, tuple(operands))
+        node, device = self.machine.spus[0].node, self.machine.spus[0].device
+        alike = self.settings.one_settle and self.settings.settling.rule == "fixed"
+        if self.settings.method == "solves" and alike and not device.ideal:
+            split = Computation(
+                error_split,
+                form=self.form,
+                tau=self.settings.settle_tau,
+                input_bits=node.input_bits,  # of the first SPU: what others round otherwise
+                bias_bits=node.bias_bits,  # counts as their devices'
+                output_bits=node.output_bits,
+                circuit=node.circuit,
+                dual_rail=node.dual_rail,
+            )
+            found |= self.session.diagnose(step, split, tuple(operands))
+        return found
 
     # ---------------------------------------------------------------- sizes
 

@@ -16,6 +16,8 @@ from hybridsim.tasks.task import Batch, Task, batch_loss
 
 Curvature = Literal["ggn", "empirical_fisher"]
 
+GRADIENT = 2
+"""Where a linearization has its gradient."""
 _FLOOR = 1e-16
 _EIGENVALUE_TOLERANCE = 1e-14
 
@@ -74,6 +76,26 @@ def linearize(task: Task, theta: Tensor, batch: Batch, *, curvature: Curvature =
     mean_gradient = residual.to(jacobian.dtype).reshape(-1) @ jacobian / len(residual)
     value = Linearization(jacobian, hessian, mean_gradient, residual, probabilities)
     return Outcome(value, {"train_loss": loss})
+
+
+def joined(gradient: Tensor, *shares: Linearization) -> Outcome:
+    """The linearization of a batch from those of equal shares of it, in order, and the mean of
+    their gradients.
+    """
+    first = shares[0]
+    rooted = first.hessian is not None
+    return Outcome(
+        Linearization(
+            torch.cat([share.jacobian for share in shares]),
+            torch.cat([s.hessian for s in shares if s.hessian is not None]) if rooted else None,
+            gradient,
+            torch.cat([share.residual for share in shares]),
+            None
+            if first.probabilities is None
+            else torch.cat([s.probabilities for s in shares if s.probabilities is not None]),
+            first.drawn,
+        )
+    )
 
 
 def output_residuals(task: Task, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:

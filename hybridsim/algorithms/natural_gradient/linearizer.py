@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-from hybridsim.algorithms.natural_gradient.linearization import linearize
+from hybridsim.algorithms.base import Process
+from hybridsim.algorithms.group import Group, Refs
+from hybridsim.algorithms.natural_gradient.linearization import GRADIENT, joined, linearize
 from hybridsim.algorithms.natural_gradient.sampled_fisher import sampled_fisher
 from hybridsim.algorithms.session import Session
-from hybridsim.operations.ref import Computation, Ref
+from hybridsim.hardware.lane import Label
+from hybridsim.operations.ref import Computation, Ref, Token
+
+JOIN = Computation(joined)
+
+
+class Linearized(NamedTuple):
+    """The linearization of each GPU's share of a batch, that of all of it, and the loss."""
+
+    shares: Refs
+    whole: Ref
+    loss: Token
 
 
 class Linearizer:
@@ -38,3 +51,23 @@ class Linearizer:
         if not self._draws:
             return found
         return (*found, session.draw(session.noise_seed("labels", step), shard))
+
+    def linearize(self, step: int, group: Group, theta: Refs) -> Process[Linearized]:
+        """Each GPU its share of the batch; their gradients are averaged.
+
+        Raises:
+            Diverged: the training loss is no number.
+        """
+        backend, computation = self._session.backend, self.computation
+        args = [self.operands(step, own, (k, group.size)) for k, own in enumerate(theta)]
+        shares = yield from group.each(Label("linearize", step), computation, args)
+        loss = group.loss(shares)
+        self._session.check_loss(step, loss)
+        if group.size == 1:
+            return Linearized(shares, shares[0], loss)
+        gradients = [backend.pick(share, GRADIENT) for share in shares]
+        bits = self._session.task.layout.size * group.number_bits
+        gradients = yield from group.all_reduce(Label("all-reduce gradient", step), gradients, bits)
+        parts = (gradients[0], *shares)
+        whole = backend.evaluate(JOIN, parts, backend.work(JOIN, parts)[1], exact=True)
+        return Linearized(shares, whole, loss)

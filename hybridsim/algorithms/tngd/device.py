@@ -14,6 +14,7 @@ from hybridsim.algorithms.natural_gradient.linearization import (
     hessian_root,
     range_coordinates,
 )
+from hybridsim.circuits import quartic
 from hybridsim.circuits.base import AUTOMATIC
 from hybridsim.circuits.imperfect_low_rank import ImperfectLowRank, imperfect_lowrank
 from hybridsim.circuits.imperfections.device import IDEAL, Device
@@ -204,6 +205,26 @@ def settle(
         state, drive, tau=tau, kappa0=kappa0, noise_seeds=[noise_seed], charge=charge
     )
     return Outcome(moved, {"dissipation": heat.total, **heat.facts()})
+
+
+def settle_quartic(
+    system: System,
+    state: Vector,
+    drive: Vector,
+    *,
+    tau: float,
+    kappa0: float,
+    noise_seed: int,
+    strength: float,
+) -> Outcome:
+    """``settle`` with a current ``strength`` x³ in every cell: towards the minimum of ½ xᵀAx - gᵀx
+    + ¼ strength Σ x_j⁴, by splitting (:mod:`hybridsim.circuits.quartic`).
+    """
+    element = quartic.Quartic(strength)
+    moved, heat, split = quartic.settle(
+        system.matrix, element, state, drive, tau=tau, kappa0=kappa0, noise_seeds=[noise_seed]
+    )
+    return Outcome(moved, {"dissipation": heat.total, **heat.facts(), **split})
 
 
 def read(

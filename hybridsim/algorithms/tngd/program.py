@@ -27,31 +27,33 @@ from __future__ import annotations
 import simpy
 
 from hybridsim.algorithms.assumptions import analog_assumptions, use_assumptions
-from hybridsim.algorithms.base import (
-    Columns,
-    Direction,
-    Process,
-)
-from hybridsim.algorithms.natural_gradient.exact import fidelity
+from hybridsim.algorithms.base import Columns, Direction, Process
+from hybridsim.algorithms.group import Refs
+from hybridsim.algorithms.natural_gradient.exact import fidelity, quartic_fidelity
 from hybridsim.algorithms.natural_gradient.linearizer import Linearizer
 from hybridsim.algorithms.session import Session
-from hybridsim.algorithms.tngd import device
+from hybridsim.algorithms.tngd import diagnosis
+from hybridsim.algorithms.tngd.iterated import Iterated
 from hybridsim.algorithms.tngd.solving import Solving
-from hybridsim.circuits import low_rank
-from hybridsim.circuits.base import Array, Load, rectangle
+from hybridsim.algorithms.tngd.transport import SPLIT_ASSUMPTION, Packed
 from hybridsim.errors import InputError
 from hybridsim.hardware.gpu import Gpu
 from hybridsim.hardware.lane import Issuer, Label
-from hybridsim.hardware.link import Message
-from hybridsim.operations.ref import Computation, Ref, Token
+from hybridsim.hardware.spu_group import Loads
+from hybridsim.operations.ref import Computation, Ref
 from hybridsim.scenario.machine import MachineSpec
 from hybridsim.scenario.settings.base import OptimizerSettings
 from hybridsim.scenario.settings.tngd import Tngd as Settings
 from hybridsim.tasks.task import Task
 
+SPLITTING = ("splitting_error", "splitting_steps")
+QUARTIC_ASSUMPTION = (
+    "A cell's quartic element draws exactly q x³ at no static power, the same in every cell."
+)
+
 
 class Tngd(Solving):
-    """One GPU and an SPU of the machine, the first unless ``place`` says otherwise.
+    """All GPUs; of the SPUs the one at ``place``, or all together (``spus: split``).
 
     Of an ensemble the first one's program leads: the others' solve what it asks.
     """
@@ -60,39 +62,22 @@ class Tngd(Solving):
 
     def __init__(self, session: Session[Settings], place: int = 0) -> None:
         super().__init__(session, place)
-        self.gpu, self.spu = self.group.gpus[0], self.machine.spus[place]
-        self.issuer = self.group.issuers[0]
-        settings, node = self.settings, self.spu.node
-        self.asynchronous = settings.mode == "asynchronous"
+        settings = self.settings
         self._check_delay()
-        self._check_buffers()
-        drawn = settings.curvature == "sampled_fisher"  # the gradient lies outside of the range
-        exact = node.input_bits is None and node.bias_bits is None and not drawn
-        # An ideal device is no setting: its keys are those of a computation that knows none.
-        built = {} if self.spu.device.ideal else {"device": self.spu.device}
-        written = {"age_tau": settings.settle_tau} if self.spu.device.drift > 0 else {}
-        self.charge = {"charge": True} if "load_current" in node.imperfections else {}
         self.linearizer = Linearizer(session, settings.curvature, settings.fisher_samples)
-        if settings.rounding == "stochastic" and settings.jacobian_upload == "twice":
-            written["apart"] = True
-        self.upload = Computation(
-            device.upload, damping=settings.damping, input_bits=node.input_bits, **built, **written
-        )
-        self.drive = Computation(device.drive, bias_bits=node.bias_bits, exact=exact, **built)
-        self.carry = Computation(device.carry)
-        self.read = Computation(device.read, output_bits=node.output_bits, **built)
-        self.mean = Computation(device.mean)
+        self.iterated: Iterated | None = None
+        if settings.spus == "iterated":
+            self.iterated = Iterated(session, self.spu, self.group.gpus[0])
+            self.upload = self.iterated.upload
         self.fidelity = Computation(fidelity, damping=settings.damping)
-        self.asked: Ref  # the linearization that the SPU was last given
-        self.sent: Ref  # the same, once it has arrived
-        self.seen: Ref | None = None  # the last state that had relaxed: gains are chosen from it
-        self.read_ps = self.switched_ps = 0
+        if settings.strength > 0:
+            self._check_cells()
+            run = {"damping": settings.damping, "strength": settings.strength}
+            self.fidelity = Computation(quartic_fidelity, **run)
+        self.read_ps = 0
         self.sender = Issuer()  # the thread of an upload in flight
         self.upload_in_flight: simpy.Process | None = None
-        self.in_flight_bytes = self._packed_bytes() if settings.pipeline == "upload" else 0
-        self.read_taken: simpy.Event | None = None  # the step's state may change from then on
-        self.in_force = self.relaxed_for = 0  # updates before the parameters of these systems
-        self.ages: list[int] = []  # of the readings of a step, in updates
+        self.loads_in_flight: Loads = self._loads() if settings.pipeline == "upload" else ()
         self.members: list[Solving] = [self]
         if settings.spus == "ensemble" and place == 0:
             self.members += [Tngd(session, k) for k in range(1, len(self.machine.spus))]
@@ -105,24 +90,36 @@ class Tngd(Solving):
     @classmethod
     def assumptions(cls, settings: Settings, spec: MachineSpec, task: Task) -> list[str]:
         """Those of every algorithm, and of the analog part."""
-        found = [*super().assumptions(settings, spec, task), *analog_assumptions(spec)]
-        return found + use_assumptions(settings)
+        split = settings.spus == "split" and len(spec.usable_spus()) > 1
+        return [
+            *super().assumptions(settings, spec, task),
+            *analog_assumptions(spec),
+            *use_assumptions(settings),
+            *([SPLIT_ASSUMPTION] if split else []),
+            *([QUARTIC_ASSUMPTION] if settings.strength > 0 else []),
+        ]
 
     @classmethod
     def assumptions_of_gpus(cls, gpus: int) -> list[str]:
-        """Only the first is used."""
-        return ["TNGD computes on the first GPU; the others draw idle power."]
+        """Rows are sent by who has them."""
+        return [
+            *super().assumptions_of_gpus(gpus),
+            "Every GPU sends its own rows of J and H to the SPUs; answers go round the ring.",
+        ]
 
     def resident_bytes(self, gpu: Gpu) -> int:
         """With what is packed and still on its way while the next system is made."""
-        return super().resident_bytes(gpu) + self.in_flight_bytes
+        found = super().resident_bytes(gpu)
+        if self.loads_in_flight:
+            found += self.transport.packed_bytes(gpu, self.loads_in_flight)
+        return found
 
-    def _packed_bytes(self) -> int:
-        """Memory of a system as it is sent, from shapes alone."""
-        computation, args = self.linearizer.computation, self.linearizer.operands(1, self.theta[0])
-        shapes = Ref(self.session.backend.work(computation, args)[1], b"")
-        sending = self._sending(self._load(shapes))
-        return -(-sum(min(a.sent, a.entries) * bits for a, bits in sending) // 8)
+    def _loads(self) -> Loads:
+        """What a system takes, from the shapes of one GPU's share alone."""
+        share = self.linearizer.operands(1, self.theta[0], (0, self.group.size))
+        work = self.session.backend.work
+        shapes = Ref(work(self.linearizer.computation, share)[1], b"")
+        return self.transport.loads(shapes.value, self.group.size)
 
     def _check_delay(self) -> None:
         delay_tau, spread_tau = self.settings.delay_tau, self._spread_tau()
@@ -132,13 +129,12 @@ class Tngd(Solving):
                 f"the readings are spread, got {delay_tau:g} tau"
             )
 
-    def _check_buffers(self) -> None:
-        buffering = self.spu.node.buffering
-        if self.settings.pipeline == "upload" and buffering != "double":
+    def _check_cells(self) -> None:
+        node = self.spu.node
+        if node.imperfections:
             raise InputError(
-                "training.algorithm.pipeline: upload: expected a double-buffered SPU (the state "
-                f"relaxes while the next system is written), got {self.spu.name} with "
-                f"'{buffering}'"
+                "training.algorithm.regularisation: expected imperfections: ideal, got "
+                f"{node.name} with {', '.join(sorted(node.imperfections))}"
             )
 
     # ---------------------------------------------------------------- steps
@@ -146,31 +142,67 @@ class Tngd(Solving):
     def prepare(self) -> Process[None]:
         """An SPU that never stops has its first system before the first step."""
         if self.asynchronous:
-            self.asked = yield from self._linearize(1)
+            self.asked = yield from self.linearizer.linearize(1, self.group, self.theta)
             yield from self._give(1)
 
     def direction(self, step: int) -> Process[Direction]:
         """Synchronous: linearize, upload, settle, read. Asynchronous: wait, then read."""
         if self.asynchronous:
             yield from self._wait(step)
-            answer = yield from self._read(step)
+            answers = yield from self._read(step)
         else:
-            self.asked = yield from self._linearize(step)
-            answer = yield from self._solved(step, self.members)
-        found = self.session.diagnose(step, self.fidelity, (self.asked, answer))
+            self.asked = yield from self.linearizer.linearize(step, self.group, self.theta)
+            answers = yield from self._answered(step)
+        loss = self.asked.loss
+        found = self.session.diagnose(step, self.fidelity, (self.asked.whole, answers[0]))
+        found |= self._split_error(step, answers[0])
         stale = sum(self.ages) / len(self.ages)
         columns: Columns = {"staleness_steps": stale, "delay_ps": 0, **found}
         columns |= self._solving_columns()
-        return Direction([answer], self.asked, columns)
+        if self.settings.strength > 0:
+            assert self.spu.state is not None, "it was read"
+            columns |= {name: self.spu.state.facts.get(name) for name in SPLITTING}
+        return Direction(answers, loss, columns)
+
+    def _split_error(self, step: int, answer: Ref) -> Columns:
+        """What of an imperfect device's error is due to what; nothing where an answer is made of
+        several settles, or belongs to an older system than the newest that was asked.
+        """
+        spu, settings = self.spu, self.settings
+        if spu.device.ideal or not settings.split_by_effect:
+            return {}
+        assert spu.system is not None and spu.drive is not None, "it was read"
+        split = Computation(
+            diagnosis.diagnose,
+            damping=settings.damping,
+            taus=tuple(tau for tau, _ in self.readings),
+            input_bits=spu.node.input_bits,
+            bias_bits=spu.node.bias_bits,
+            reset=settings.state == "reset",
+        )
+        states = (state for _, state in self.readings)
+        args = (self.asked.whole, answer, spu.system, spu.drive, self.began, *states)
+        return self.session.diagnose(step, split, args)
+
+    def _answered(self, step: int) -> Process[Refs]:
+        """The answer of a synchronous step, on every GPU."""
+        if self.iterated is None:
+            return (yield from self._solved(step, self.members))
+        yield from self._give(step)
+        self._moved(self.settings.settle_tau)
+        yield from self.iterated.solve(step, self._rows(), self.issuer)
+        return (yield from self._read(step))
 
     def finish(self, step: int) -> Process[Columns]:
         """Asynchronous: answer the reading with a new system, which takes over when it is there."""
         if not self.asynchronous:
             return {}
         if step < self.session.steps:
-            self.asked = yield from self._linearize(step + 1)
+            self.asked = yield from self.linearizer.linearize(step + 1, self.group, self.theta)
             if self.settings.pipeline == "upload":
-                return {"delay_ps": (yield from self._answer_in_flight(step))}
+                delay_ps = yield from self._answer_in_flight(step)
+                self._relax(step, "until the step's end", None)
+                return {"delay_ps": delay_ps}
             yield from self._answer(step)
             return {"delay_ps": self.session.now_ps() - self.read_ps}
         if self.settings.delay_tau is None:
@@ -189,87 +221,7 @@ class Tngd(Solving):
         forced = self.settings.delay_tau is not None
         self._relax(step, "before reading", wait_tau if forced else None)
 
-    # ---------------------------------------------------------------- phases
-
-    def _linearize(self, step: int) -> Process[Ref]:
-        label, args = Label("linearize", step), self.linearizer.operands(step, self.theta[0])
-        computation = self.linearizer.computation
-        result = yield from self.gpu.execute(self.issuer, label, computation, args)
-        self.session.check_loss(step, result)
-        return result
-
-    def _load(self, linearization: Ref) -> Load:
-        """What the circuit takes for a linearization, from its shapes."""
-        jacobian, hessian, *_ = linearization.value
-        rows, size = jacobian.shape
-        return low_rank.load(
-            size,
-            rows,
-            outputs=0 if hessian is None else hessian.shape[-1],
-            full_hessian=self.settings.hessian_upload == "full",
-            copies=1 if self.settings.jacobian_upload == "once" else 2,
-        )
-
-    def _give(self, step: int, packed: Ref | None = None) -> Process[None]:
-        """See ``Solving``."""
-        if packed is None:
-            packed = yield from self._pack(step)
-        self._switch(step, *(yield from self._pose(step, packed, self.issuer)))
-        if self.seen is None and self.spu.device.headroom > 0:
-            yield from self._find_ranges(step)
-
-    def _find_ranges(self, step: int) -> Process[None]:
-        """A device that has seen nothing settles once only to show how large its signals are.
-
-        Its gains are then set and it starts again.
-        """
-        spu, load, tau = self.spu, self.spu.load, self.settings.settle_tau
-        relaxation = self._relaxation(tau, step, "ranging")
-        self.seen = yield from spu.settle(self.issuer, Label("find ranges", step), tau, relaxation)
-        system = yield from spu.program(
-            self.issuer, Label("set gains", step), self.upload, (self.sent, self.seen), Load()
-        )
-        drive = yield from self._convert(step, system, load, self.issuer)
-        spu.state = None
-        self._switch(step, system, drive, load)
-
-    def _sending(self, load: Load) -> list[tuple[Array, int]]:
-        """The arrays that are sent, with the bits of their numbers."""
-        found = [(array, self.spu.bits("input")) for array in load.arrays]
-        return [*found, (rectangle("gradient", load.cells), self.spu.bits("bias"))]
-
-    def _pack(self, step: int) -> Process[Ref]:
-        """Round and pack the arrays on the GPU."""
-        sending = self._sending(self._load(self.asked))
-        element_bytes = self.group.number_bits // 8
-        (packed,) = yield from self.gpu.pack(
-            self.issuer, Label("pack", step), (self.asked,), sending, element_bytes
-        )
-        return packed
-
-    def _pose(self, step: int, packed: Ref, issuer: Issuer) -> Process[tuple[Ref, Ref, Load]]:
-        """Send the arrays back to back, write the resistors, convert the drive."""
-        spu, load = self.spu, self._load(packed)
-        messages = [
-            Message(Label(f"upload {array.name}", step), array.sent * bits)
-            for array, bits in self._sending(load)
-        ]
-        route = self.machine.route(self.gpu.name, spu.name)
-        self.sent = yield from route.transfer(issuer, messages, packed)
-        args: tuple[Ref, ...] = (self.sent,)
-        if spu.device.headroom > 0 and self.seen is not None:
-            args = (self.sent, self.seen)
-        system = yield from spu.program(issuer, Label("program", step), self.upload, args, load)
-        return system, (yield from self._convert(step, system, load, issuer)), load
-
-    def _convert(self, step: int, system: Ref, load: Load, issuer: Issuer) -> Process[Ref]:
-        """The gradient through the DAC, and onto the cells where they start from it."""
-        spu, args = self.spu, (system, self.sent)
-        label = Label("convert gradient", step)
-        drive = yield from spu.convert_input(issuer, label, self.drive, args, load.cells)
-        if self._starts_anew():
-            drive = yield from spu.preset(issuer, Label("preset", step), drive, load.cells)
-        return drive
+    # ---------------------------------------------------------------- asynchronous
 
     def _answer(self, step: int) -> Process[None]:
         """Upload while the SPU goes on (held meanwhile without a second buffer); switch over."""
@@ -277,17 +229,17 @@ class Tngd(Solving):
         packed = yield from self._pack(step + 1)
         if delay is None and spu.node.buffering == "single":
             self._relax(step, "until held", None)
-        system, drive, load = yield from self._pose(step + 1, packed, self.issuer)
+        posed = yield from self._pose(step + 1, packed, self.issuer)
         if delay is not None:
             left_tau = delay - self._spread_tau()
             left_ps = spu.since_ps + spu.duration_ps(left_tau) - self.session.now_ps()
-            system = yield from self.machine.pause(
-                self.issuer, Label("forced delay", step), spu.name, left_ps, system, drive
-            )
+            label, after = Label("forced delay", step), (posed.system, posed.drive)
+            system = yield from self.machine.pause(self.issuer, label, spu.name, left_ps, *after)
+            posed = posed._replace(system=system)
             self._relax(step, "until switched", left_tau)
         elif spu.node.buffering == "double":
             self._relax(step, "until switched", None)
-        self._switch(step + 1, system, drive, load)
+        self._switch(step + 1, posed)
 
     def _answer_in_flight(self, step: int) -> Process[int | None]:
         """Hand a new system to the link once the upload before is in force; returns how long that
@@ -298,127 +250,27 @@ class Tngd(Solving):
         if before is not None:
             delay_ps = yield before
             if self.session.now_ps() > ready_ps:
-                self.issuer.last = self.sender.last
+                for issuer in self.group.issuers:
+                    issuer.last = self.sender.last
         self.read_taken = self.env.event()
         replacing = self._replace(step + 1, packed, self.read_taken, self.read_ps)
         self.upload_in_flight = self.env.process(replacing)
         return delay_ps
 
     def _replace(
-        self, step: int, packed: Ref, read_taken: simpy.Event, since_ps: int
+        self, step: int, packed: Packed, read_taken: simpy.Event, since_ps: int
     ) -> Process[int]:
         """Upload the system of a step and put it in force when its step has read the one before."""
-        system, drive, load = yield from self._pose(step, packed, self.sender)
+        posed = yield from self._pose(step, packed, self.sender)
         yield read_taken
         self._relax(step - 1, "until switched", None)
-        self._switch(step, system, drive, load)
+        self._switch(step, posed)
         return self.session.now_ps() - since_ps
-
-    def _switch(self, step: int, system: Ref, drive: Ref, load: Load) -> None:
-        """Put the system of a step in force."""
-        starts = self._starts_anew()
-        self.spu.install(system, drive, self._start_state(system, drive), load)
-        self.in_force, self.switched_ps = step - 1, self.session.now_ps()
-        if starts:
-            self.relaxed_for = self.in_force
-
-    def _starts_anew(self) -> bool:
-        """The next system starts from the gradient, not from what the nodes hold."""
-        spu = self.spu
-        return self.settings.state == "reset" or spu.state is None or spu.system is None
-
-    def _start_state(self, system: Ref, drive: Ref) -> Ref:
-        """The state that a new system starts from: the gradient, or what the nodes hold."""
-        spu = self.spu
-        if self._starts_anew():
-            return drive
-        assert spu.state is not None and spu.system is not None
-        args = (spu.system, spu.state, system)
-        carried = self.session.backend.evaluate(self.carry, args, exact=True)
-        return Ref(carried.value, carried.key, spu.state.spans, carried.facts)
-
-    def _settle(self, step: int, tau: float, reading: int) -> Process[Ref]:
-        relaxation = self._relaxation(tau, step, f"reading {reading}")
-        self._moved(tau)
-        self.seen = yield from self.spu.settle(self.issuer, Label("settle", step), tau, relaxation)
-        return self.seen
-
-    def _relax(self, step: int, phase: str, tau: float | None) -> None:
-        """Move the state by the time that has passed, or by a commanded one.
-
-        With a commanded one the state is held for the rest.
-        """
-        elapsed = self.spu.elapsed_tau() if tau is None else tau
-        self._moved(elapsed)
-        if elapsed > 0:
-            relaxation = self._relaxation(elapsed, step, phase)
-            self.seen = self.spu.relax(Label("relax", step), relaxation, tau)
-
-    def _moved(self, tau: float) -> None:
-        """The state relaxes for the system in force, if time passes at all."""
-        if tau > 0:
-            self.relaxed_for = self.in_force
-
-    def _relaxation(self, tau: float, step: int, phase: str) -> Computation:
-        kappa0 = self.settings.noise
-        noisy, address = kappa0 > 0 or self.spu.device.thermal > 0, (step, self.solve + phase)
-        seed = self.session.noise_seed("relaxation", *address) if noisy else 0
-        return Computation(device.settle, tau=tau, kappa0=kappa0, noise_seed=seed, **self.charge)
-
-    def _read(self, step: int) -> Process[Ref]:
-        """Measure, once or as the mean of several readings, and send the result to the GPU."""
-        samples, self.ages = self.settings.readout.samples, []
-        readings = [(yield from self._measure(step))]
-        for index in range(1, samples):
-            yield from self._space(step, index)
-            readings.append((yield from self._measure(step)))
-        if self.read_taken is not None:
-            self.read_taken.succeed()
-        result = readings[0]
-        if len(readings) > 1:
-            shape = self.theta[0].value
-            average = self.session.backend.evaluate(self.mean, tuple(readings), shape)
-            result = average.at(readings[-1].spans[0])
-        # The mean of S readings of B bits needs B + log2 S bits.
-        amount = self._size() * (self.spu.bits("output") + (samples - 1).bit_length())
-        return (
-            yield from self.machine.transfer(
-                self.issuer, Label("download", step), self.spu.name, self.gpu.name, result, amount
-            )
-        )
-
-    def _space(self, step: int, index: int) -> Process[None]:
-        """Let the state move on by the spacing of two readings.
-
-        A free-running SPU never stops: its state moves by what the clock says, conversion included.
-        Otherwise it is held while a reading is converted, and moves by the commanded spacing.
-        """
-        spacing_tau = self.settings.readout.spacing_tau
-        if not self.asynchronous or self.settings.delay_tau is not None:
-            yield from self._settle(step, spacing_tau, reading=index)
-            return
-        left_ps = self.spu.since_ps + self.spu.duration_ps(spacing_tau) - self.session.now_ps()
-        label = Label("space readings", step)
-        yield from self.machine.pause(self.issuer, label, self.spu.name, left_ps, Token())
-        self._relax(step, f"before reading {index}", None)
 
     def _spread_tau(self) -> float:
         """Time between the first and the last reading of a measurement, as commanded."""
         readout = self.settings.readout
         return float((readout.samples - 1) * readout.spacing_tau)
-
-    def _measure(self, step: int) -> Process[Ref]:
-        spu = self.spu
-        assert spu.system is not None and spu.state is not None, "installed before it is read"
-        args, label, shape = (spu.system, spu.state), Label("measure", step), self.theta[0].value
-        self.ages.append(step - 1 - self.relaxed_for)
-        reading = yield from spu.measure(
-            self.issuer, label, self.read, args, self._size(), shape=shape
-        )
-        if reading.facts.get("retaken"):  # on another range: the numbers are already the second's
-            again, size = Label("measure again", step), self._size()
-            reading = yield from spu.measure(self.issuer, again, self.read, args, size, shape=shape)
-        return reading
 
     def _wait_tau(self) -> float:
         """Time between a switch and the next reading.
@@ -429,6 +281,3 @@ class Tngd(Solving):
         if settings.delay_tau is None:
             return settings.wait_tau
         return settings.settle_tau - settings.delay_tau
-
-    def _size(self) -> int:
-        return self.session.task.layout.size

@@ -1,9 +1,9 @@
 """How a synchronous step's system is solved: settling by a rule, iterative refinement, randomly
 rounded programmes, an ensemble of SPUs, calibration of offsets.
 
-What one SPU does of it, in terms of what the program knows to do once: give it a system, settle,
-read. Everything is priced as it happens; what the GPU decides by (two readings agree, a residual
-has grown) it computes first, from readings that were sent to it.
+What the SPUs that hold one system do of it, in terms of ``phases``: give, settle, read. Everything
+is priced as it happens; what the GPUs decide by (two readings agree, a residual has grown) they
+compute first, from readings that were sent to them: with several GPUs each of them, alike.
 
 Iterative refinement: x ← x + SPU(g - A x), A x by one product on the GPU (``refinement``).
 
@@ -13,26 +13,24 @@ Averaging over randomly rounded programmes takes the error of rounding from ε t
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
-from hybridsim.algorithms.base import Algorithm, Columns, Process
-from hybridsim.algorithms.group import MEAN
+from hybridsim.algorithms.base import Columns, Process
+from hybridsim.algorithms.group import MEAN, Refs
 from hybridsim.algorithms.natural_gradient import products
-from hybridsim.algorithms.natural_gradient.linearization import Curvature, Linearization
+from hybridsim.algorithms.natural_gradient.linearization import GRADIENT, Curvature
 from hybridsim.algorithms.refinement import Shrinking, correct, scaled
 from hybridsim.algorithms.session import Session
 from hybridsim.algorithms.settling import agree, compare, cut_bits, readings_tau
 from hybridsim.algorithms.tngd import device
-from hybridsim.circuits.base import rectangle
+from hybridsim.algorithms.tngd.phases import Phases
+from hybridsim.algorithms.tngd.transport import Packed
 from hybridsim.hardware import collective
-from hybridsim.hardware.gpu import Gpu
-from hybridsim.hardware.lane import Issuer, Label
-from hybridsim.hardware.spu import Spu
+from hybridsim.hardware.lane import Label
 from hybridsim.operations.ref import Computation, Ref
 from hybridsim.outcome import Outcome
 from hybridsim.scenario.settings.tngd import Tngd as Settings
@@ -85,72 +83,35 @@ _OFFSET = Computation(offset)
 _SUBTRACT = Computation(subtract)
 
 
-class Solving(Algorithm[Settings]):
-    """Solves of one SPU; ``place`` numbers it in an ensemble.
-
-    Attributes:
-        gpu: sends systems and takes readings.
-        issuer: its thread of control.
-        spu: relaxes.
-        asked: the linearization that the SPU is given.
-        upload: what the SPU makes of a system that it is sent.
-        drive: what it makes of the gradient.
-        solve: which of a step's solves this is, in the address of its noise.
-    """
-
-    gpu: Gpu
-    issuer: Issuer
-    spu: Spu
-    asked: Ref
-    upload: Computation
-    drive: Computation
+class Solving(Phases):
+    """Solves of the SPUs that hold one system; ``place`` numbers them in an ensemble."""
 
     def __init__(self, session: Session[Settings], place: int = 0) -> None:
-        super().__init__(session)
+        super().__init__(session, place)
         settings, theta = self.settings, session.theta.value
-        self.place, self.solve = place, ""
-        fixed = self.machine.spus[place].device.headroom > 0
+        fixed = self.spu.device.headroom > 0
         self._residual = Computation(residual, curvature=settings.curvature, fixed=fixed)
         damping = torch.tensor(settings.damping, dtype=theta.dtype, device=theta.device)
         self._damping = session.backend.root(damping, "damping", settings.damping)
         self._columns: Columns = {}  # of the step's line of the learning curve
-        self._offset: Ref | None = None  # as last calibrated
-
-    # ---------------------------------------------------------------- what a program knows to do
-
-    @abstractmethod
-    def _pack(self, step: int) -> Process[Ref]:
-        """Round and pack the system that was asked last on the GPU."""
-
-    @abstractmethod
-    def _give(self, step: int, packed: Ref | None = None) -> Process[None]:
-        """Give the SPU the system that was asked last, and put it in force; ``packed`` where that
-        is done.
-        """
-
-    @abstractmethod
-    def _settle(self, step: int, tau: float, reading: int) -> Process[Ref]:
-        """Relax for a commanded time."""
-
-    @abstractmethod
-    def _read(self, step: int) -> Process[Ref]:
-        """Measure, and send the result to the GPU."""
+        self._offset: Refs | None = None  # as last calibrated
 
     # ---------------------------------------------------------------- a step
 
-    def _solved(self, step: int, members: Sequence[Solving]) -> Process[Ref]:
-        """The answer of a step on the GPU: of one SPU, or the mean over an ensemble."""
+    def _solved(self, step: int, members: Sequence[Solving]) -> Process[Refs]:
+        """The answer of a step on the GPUs: of one system, or the mean over an ensemble."""
         self._columns, packed = {}, None
         if len(members) > 1 and self._alike(members):
             packed = yield from self._pack(step)
         for member in members[1:]:
-            member.asked, member.theta, member.issuer = self.asked, self.theta, self.issuer.fork()
+            member.asked, member.theta = self.asked, self.theta
+            member.group.issuers[:] = self.group.fork().issuers
         found = yield from collective.side_by_side(
             self.env,
             [member.issuer for member in members],
             [member._answers(step, packed) for member in members],
         )
-        answers = tuple(answer for one in found for answer in one)
+        answers = [answer for one in found for answer in one]
         if len(answers) == 1:
             return answers[0]
         return (yield from self._compute(step, "average answers", MEAN, *answers))
@@ -164,8 +125,8 @@ class Solving(Algorithm[Settings]):
         ends = {tuple(member.spu.bits(end) for end in ("input", "bias")) for member in members}
         return self.settings.rounding == "nearest" and len(ends) == 1
 
-    def _answers(self, step: int, packed: Ref | None) -> Process[list[Ref]]:
-        """The answers of one SPU, one for each programme."""
+    def _answers(self, step: int, packed: Packed | None) -> Process[list[Refs]]:
+        """The answers to one system, one for each programme."""
         found = []
         for programme in range(self.settings.programmes):
             self._round(step, programme)
@@ -200,8 +161,8 @@ class Solving(Algorithm[Settings]):
 
     # ---------------------------------------------------------------- settling
 
-    def _settled(self, step: int) -> Process[Ref]:
-        """Relax as long as the rule says; the last reading, on the GPU."""
+    def _settled(self, step: int) -> Process[Refs]:
+        """Relax as long as the rule says; the last reading, on the GPUs."""
         settings, first = self.settings, self.solve
         known = settings.damping
         times = readings_tau(settings, settings.settle_tau, known, settings.solves_of_each)
@@ -217,7 +178,7 @@ class Solving(Algorithm[Settings]):
             yield from self._settle(step, total - before, reading=0)
             reading = yield from self._read(step)
             compared = yield from self._compute(step, "compare readings", _COMPARE, answer, reading)
-            answer, apart = reading, compared.facts.get("disagreement")
+            answer, apart = reading, compared[0].facts.get("disagreement")
             if agree(settings, apart):
                 return answer
         if apart is not None:
@@ -227,26 +188,23 @@ class Solving(Algorithm[Settings]):
 
     # ---------------------------------------------------------------- calibration
 
-    def _calibrate(self, step: int, answer: Ref) -> Process[None]:
+    def _calibrate(self, step: int, answer: Refs) -> Process[None]:
         """Solve for the gradient with its sign reversed: the two answers differ by their signs but
         for what offsets make of them.
         """
-        spu, system, load = self.spu, self.spu.system, self.spu.load
+        spu, system, loads = self.spu, self.spu.system, self.spu.loads
         assert system is not None, "it was solved just now"
-        reverse, args = (
-            Computation(device.drive_reversed, **self.drive.settings),
-            (system, self.asked),
-        )
-        label = Label("convert reversed gradient", step)
-        drive = yield from spu.convert_input(self.issuer, label, reverse, args, load.cells)
-        drive = yield from spu.preset(self.issuer, Label("preset", step), drive, load.cells)
-        spu.install(system, drive, drive, load)
+        reverse = Computation(device.drive_reversed, **self.drive.settings)
+        label, args = Label("convert reversed gradient", step), (system, self.asked.whole)
+        drive = yield from spu.convert_input(self.issuer, label, reverse, args, loads)
+        drive = yield from spu.preset(self.issuer, Label("preset", step), drive, loads)
+        self._install(system, drive, drive, loads)
         self.solve += "reversed, "
         backward = yield from self._settled(step)
         self._offset = yield from self._compute(step, "find offset", _OFFSET, answer, backward)
-        self._columns["offset_share"] = self._offset.facts.get("offset")
+        self._columns["offset_share"] = self._offset[0].facts.get("offset")
 
-    def _calibrated(self, step: int, answer: Ref) -> Process[Ref]:
+    def _calibrated(self, step: int, answer: Refs) -> Process[Refs]:
         """An answer without the offset that was found last."""
         if self._offset is None:
             return answer
@@ -254,14 +212,13 @@ class Solving(Algorithm[Settings]):
 
     # ---------------------------------------------------------------- refinement
 
-    def _refined(self, step: int, programme: int, answer: Ref) -> Process[Ref]:
-        """Iterative refinement, as long as residuals shrink."""
+    def _refined(self, step: int, programme: int, answer: Refs) -> Process[Refs]:
+        """Iterative refinement on one GPU, as long as residuals shrink."""
         pick, watch, before = self.session.backend.pick, Shrinking(self.session.task.dtype), answer
-        operands = (self.session.task_ref, self.theta[0], self.session.batch(step))
-        gradient = pick(self.asked, Linearization._fields.index("gradient"))
+        fixed = (self.session.task_ref, *self.theta, self.session.batch(step), self._damping)
         for correction in range(1, self.settings.refinement + 1):
-            args = (*operands, self._damping, gradient, answer)
-            left = yield from self._compute(step, "residual", self._residual, *args)
+            operands = ([ref] for ref in (*fixed, pick(self.asked.whole, GRADIENT)))
+            (left,) = yield from self._compute(step, "residual", self._residual, *operands, answer)
             if not watch.shrinks(left):
                 if watch.note:
                     self._event("refinement ends", step, watch.left, watch.note)
@@ -271,7 +228,7 @@ class Solving(Algorithm[Settings]):
             self._enter(programme, correction)
             found = yield from self._settled(step)
             found = yield from self._calibrated(step, found)
-            scale = pick(left, 1)
+            scale = [pick(left, 1)]
             answer = yield from self._compute(
                 step, "add correction", _CORRECT, answer, found, scale
             )
@@ -279,37 +236,24 @@ class Solving(Algorithm[Settings]):
 
     def _drive(self, step: int, vector: Ref, *solve: int) -> Process[None]:
         """Send a vector to drive the system that is in force; the state starts at rest."""
-        spu, size = self.spu, self.session.task.layout.size
-        system, state, load, bits = spu.system, spu.state, spu.load, spu.bits("bias")
+        spu, loads, system, state = self.spu, self.spu.loads, self.spu.system, self.spu.state
         assert system is not None and state is not None, "it was solved just now"
-        sending = [(rectangle("residual", size), bits)]
-        (packed,) = yield from self.gpu.pack(
-            self.issuer, Label("pack residual", step), (vector,), sending,
-            self.group.number_bits // 8,
-        )  # fmt: skip
-        sent = yield from self.machine.transfer(
-            self.issuer, Label("upload residual", step), self.gpu.name, spu.name, packed,
-            size * bits,
-        )  # fmt: skip
+        sent = yield from self.transport.send(step, "residual", vector, loads)
         settings = {name: s for name, s in self.drive.settings.items() if name != "exact"}
         driving = self._rounded(Computation(device.drive_vector, **settings), step, *solve)
-        drive = yield from spu.convert_input(
-            self.issuer,
-            Label("convert residual", step),
-            driving,
-            (system, self.asked, sent),
-            load.cells,
-        )
-        drive = yield from spu.preset(self.issuer, Label("discharge", step), drive, load.cells)
+        label, args = Label("convert residual", step), (system, self.asked.whole, sent)
+        drive = yield from spu.convert_input(self.issuer, label, driving, args, loads)
+        drive = yield from spu.preset(self.issuer, Label("discharge", step), drive, loads)
         rest = self.session.backend.evaluate(_REST, (system, state), exact=True)
-        spu.install(system, drive, rest, load)
+        self._install(system, drive, rest, loads)
 
-    def _compute(self, step: int, kind: str, computation: Computation, *args: Ref) -> Process[Ref]:
-        """On the GPU, of what has come from an SPU."""
+    def _compute(
+        self, step: int, kind: str, computation: Computation, *args: Refs
+    ) -> Process[Refs]:
+        """On the GPUs, of what has come from SPUs."""
+        each = list(zip(*args, strict=True))
         return (
-            yield from self.gpu.execute(
-                self.issuer, Label(kind, step), computation, args, synchronous=True
-            )
+            yield from self.group.replicate(Label(kind, step), computation, each, synchronous=True)
         )
 
     def _event(self, kind: str, step: int, value: float, note: str) -> None:

@@ -363,6 +363,20 @@ _SPU = (
         positive=True,
         numeric_with=("conductances",),
     ),
+    _C(
+        "crossing_power_w",
+        "crossing_power",
+        "W",
+        "of driving one analog line to a neighbouring SPU",
+        energy=True,
+    ),
+    _C(
+        "crossing_bandwidth_hz",
+        "crossing_bandwidth",
+        "Hz",
+        "of an analog line to a neighbouring SPU",
+        positive=True,
+    ),
     *_IMPERFECTIONS,
     *_AREA,
     *(

@@ -71,6 +71,11 @@ class AnalogSettings(AlgorithmSettings):
         """Whether a programme's first reading is its answer."""
         return self.settling.rule != "agreement" and self.refinement == 0
 
+    @property
+    def one_settle(self) -> bool:
+        """Whether an answer is one settle's, of what was rounded to nearest levels."""
+        return self.single_reading and self.rounding == "nearest"
+
     def complaints_of_programmes(self) -> list[Complaint]:
         """Programmes that are all alike."""
         if self.rounding == "stochastic" or self.programmes == 1:

@@ -28,6 +28,15 @@ class Readout(Strict):
     spacing_tau: Tau = Field(1.0, alias="spacing", description="time between two of them")
 
 
+class Regularisation(Strict):
+    """What is added to the quadratic model, by a non-linear element in every cell."""
+
+    kind: Literal["quartic"] = Field(
+        description="1/4 q sum x_j^4: a current q x^3 in every cell (arXiv 2502.08603, appendix A)"
+    )
+    strength: float = Field(gt=0, description="q, in the units in which A and x are given")
+
+
 def _without_default(schema: dict[str, Raw]) -> None:
     """The default depends on another field."""
     schema.pop("default", None)
@@ -75,14 +84,23 @@ class Tngd(AnalogSettings):
         description="what of the loss Hessian crosses the link: its blocks, or the full array; "
         "every entry, as the paper counts",
     )
+    regularisation: Regularisation | None = Field(
+        None,
+        description="the step minimises 1/2 x'Ax - g'x and this; default: nothing, a linear system",
+    )
+    spus: Literal["first", "ensemble", "split", "iterated"] = Field(
+        "first",
+        description="first: the others stay idle; ensemble: every SPU solves the same system, the "
+        "answers are averaged on the GPU; split: all hold one system together, each its share of "
+        "the parameters, with analog lines between neighbours; iterated: without such lines, each "
+        "solves the block of its share in turn (Gauss-Seidel over the link)",
+    )
+    sweeps: int = Field(
+        4, ge=1, le=100_000, description="iterated: how often every SPU solves, settle each time"
+    )
     noise: Noise = 0.0
     readout: Readout = Field(
         default_factory=lambda: Readout.model_validate({}), description="what one measurement is"
-    )
-    spus: Literal["first", "ensemble"] = Field(
-        "first",
-        description="first: the others stay idle; ensemble: every SPU solves the same system, the "
-        "answers are averaged on the GPU",
     )
     calibration_every: int | None = Field(
         None,
@@ -111,13 +129,19 @@ class Tngd(AnalogSettings):
     )
 
     @property
-    def needs_spu(self) -> bool:
-        """Always: the direction is the answer of an SPU."""
-        return True
+    def split_by_effect(self) -> bool:
+        """Whether an answer's error is: it is one settle's, of the newest system that was asked."""
+        alone = self.spus in ("first", "split") and self.calibration_every is None
+        return alone and self.one_settle and self.pipeline == "none"
 
     @property
-    def one_gpu(self) -> bool:
-        """Always the first."""
+    def strength(self) -> float:
+        """Strength q of the quartic term, 0 without."""
+        return 0.0 if self.regularisation is None else self.regularisation.strength
+
+    @property
+    def needs_spu(self) -> bool:
+        """Always: the direction is the answer of an SPU."""
         return True
 
     @property
@@ -138,8 +162,8 @@ class Tngd(AnalogSettings):
         complaints = self.complaints_of_programmes()
         if self.mode == "asynchronous":
             complaints += self.complaints_of_use("in asynchronous mode")
-            if self.spus != "first":
-                expected = "first in asynchronous mode"
+            if self.spus == "ensemble":
+                expected = "first or split in asynchronous mode"
                 complaints.append(Complaint(("spus",), expected, repr(self.spus)))
         elif self.state == "kept" and (self.refinement or self.calibration_every):
             by = "refinement" if self.refinement else "calibration_every"
@@ -153,6 +177,9 @@ class Tngd(AnalogSettings):
         if self.calibration_every and self.settling.rule == "agreement":
             expected = "another rule under calibration_every (offsets settle as long as answers)"
             complaints.append(Complaint(("settling",), expected, "'agreement'"))
+        if self.refinement and self.regularisation:
+            expected = "0 under regularisation (residuals are those of the linear system)"
+            complaints.append(Complaint(("refinement",), expected, str(self.refinement)))
         if self.refinement and self.curvature == "sampled_fisher":
             expected = "ggn or empirical_fisher under refinement (drawn labels have no products)"
             complaints.append(Complaint(("curvature",), expected, "'sampled_fisher'"))
@@ -162,6 +189,8 @@ class Tngd(AnalogSettings):
             )
         if self.mode == "synchronous" and self.wait_tau:
             complaints.append(self._complaint("wait", "no wait in synchronous mode", self.wait_tau))
+        if self.spus == "iterated":
+            complaints += self._complaints_of_iterated()
         if self.mode == "synchronous" and self.pipeline != "none":
             complaints.append(Complaint(("pipeline",), "none in synchronous mode", "'upload'"))
         if self.delay_tau is not None and self.pipeline != "none":
@@ -173,6 +202,34 @@ class Tngd(AnalogSettings):
             complaints.append(self._complaint("delay", expected, self.delay_tau))
         complain(complaints)
         return self
+
+    def complaints_of_gpus(self, gpus: int) -> list[Complaint]:
+        """What is done on one GPU alone."""
+        found = []
+        if self.spus == "ensemble":
+            expected = f"first or split with {gpus} GPUs (an ensemble solves what one GPU sends)"
+            found.append(Complaint(("spus",), expected, "'ensemble'"))
+        if self.refinement:
+            expected = f"0 with {gpus} GPUs (residuals of shares are not averaged)"
+            found.append(Complaint(("refinement",), expected, str(self.refinement)))
+        return found
+
+    def _complaints_of_iterated(self) -> list[Complaint]:
+        """What blocks that relax in turn do not serve."""
+        found, where = [], "under spus: iterated"
+        if self.mode == "asynchronous":
+            found.append(Complaint(("mode",), f"synchronous {where}", "'asynchronous'"))
+        else:
+            found += self.complaints_of_use(where)
+        if self.calibration_every and self.mode == "synchronous":
+            got = str(self.calibration_every)
+            found.append(Complaint(("calibration_every",), f"never {where}", got))
+        if self.regularisation:
+            found.append(Complaint(("regularisation",), f"nothing {where}", "'quartic'"))
+        if self.readout.samples > 1:
+            samples = str(self.readout.samples)
+            found.append(Complaint(("readout", "samples"), f"1 {where}", samples))
+        return found
 
     @staticmethod
     def _complaint(key: str, expected: str, value_tau: float) -> Complaint:
