@@ -93,7 +93,7 @@ if TYPE_CHECKING:
 else:
     _GpuBase, _LinkBase, _SpuBase = (_with_constants(kind) for kind in ("gpu", "link", "spu"))
 
-_Buffering = Literal["single", "double"]
+_Buffering = Literal["single", "double", "row_pairs"]
 Circuit = Literal["summing", "passive", "capacitive"]
 NVLINKS = {
     "v100-sxm2-32gb": "nvlink2",
@@ -213,7 +213,8 @@ class SpuChoice(_SpuBase):
     buffering: _Buffering = Field(
         "single",
         description="single: integrators are held while resistors are written; double: a second "
-        "set, swapped",
+        "set, swapped; row_pairs: the circuit relaxes while rows of J and of its transpose are "
+        "written together, in four chunks (asynchronous TNGD on one SPU and one GPU)",
     )
     circuit: Circuit = Field(
         "summing",

@@ -54,7 +54,7 @@ class SpuSpec(NodeSpec):
 
     kind = "spu"
     sheet: Datasheet
-    buffering: Literal["single", "double"]
+    buffering: Literal["single", "double", "row_pairs"]
     imperfections: frozenset[str] = frozenset()
     instance: int = 0
     area_limit_m2: float | None = None
@@ -150,6 +150,11 @@ class MachineSpec:
     def usable_spus(self) -> list[str]:
         """SPUs that the first GPU reaches."""
         return self._near("spu")
+
+    def used_spus(self, first_alone: bool) -> list[SpuSpec]:
+        """The usable ones, or the first of them."""
+        usable = self.usable_spus()[: 1 if first_alone else None]
+        return [node for node in self.nodes if isinstance(node, SpuSpec) and node.name in usable]
 
     def owners(self) -> dict[str, str]:
         """The GPU that each usable SPU belongs to: the nearest in hops; where several are, they

@@ -14,7 +14,7 @@ from hybridsim.scenario.circuits import circuit_complaints
 from hybridsim.scenario.document import Node
 from hybridsim.scenario.emit import emit
 from hybridsim.scenario.fields import Complaint, Scalar, Short, Strict, Text, complain, wrong
-from hybridsim.scenario.machine import GpuSpec, Machine, SpuSpec
+from hybridsim.scenario.machine import GpuSpec, Machine
 from hybridsim.scenario.nearest import one_of
 from hybridsim.scenario.quantity import Raw, describe
 from hybridsim.scenario.settings import Algorithm
@@ -203,16 +203,26 @@ class Scenario(Strict):
         return self
 
     @model_validator(mode="after")
-    def _second_buffer(self) -> Scenario:
+    def _buffered(self) -> Scenario:
         """The state relaxes while the next system is on its way and written."""
         algorithm, spec = self.training.algorithm, self.machine.expand()
-        if isinstance(algorithm, Tngd) and algorithm.pipeline == "upload":
-            spus = [node for node in spec.nodes if isinstance(node, SpuSpec)]
-            spus = [node for node in spus if node.name in spec.usable_spus()]
-            used = spus[:1] if algorithm.spus == "first" else spus
-            if any(node.buffering == "single" for node in used):
-                expected = "none without a second set of resistors (buffering: double)"
-                complain([Complaint(("training", "algorithm", "pipeline"), expected, "'upload'")])
+        if not isinstance(algorithm, Tngd) or not algorithm.relaxes_while_written:
+            return self
+        spus = spec.used_spus(algorithm.spus == "first")
+        if algorithm.pipeline == "upload" and any(spu.buffering != "double" for spu in spus):
+            expected = "none without a second set of resistors (buffering: double)"
+            complain([Complaint(("training", "algorithm", "pipeline"), expected, "'upload'")])
+        gpus = len(spec.usable_gpus())
+        several = f"{gpus} GPUs" if gpus > 1 else f"{len(spus)} SPUs that hold one system together"
+        expected = f"single or double with {several} (rows are written in pairs from one to one)"
+        names = {"spus", *(spu.name for spu in spus)} if max(gpus, len(spus)) > 1 else set()
+        complain(
+            [
+                Complaint(("machine", *path, "buffering"), expected, "'row_pairs'")
+                for path, choice in self.machine.spu_choices().items()
+                if choice.buffering == "row_pairs" and path[-1] in names
+            ]
+        )
         return self
 
     @model_validator(mode="after")

@@ -62,7 +62,7 @@ def unused_fields(scenario: Scenario, timing_only: bool = False) -> list[str]:
     ):
         paths.append("training.algorithm.placement (one SPU solves everything)")
     one_spu = first_alone or (machine.spus is not None and machine.spus.count == 1)
-    return paths + list(_machine(machine, one_spu, _buffering_matters(scenario), timing_only))
+    return paths + list(_machine(machine, one_spu, _bufferings(scenario), timing_only))
 
 
 def _training(algorithm: AlgorithmSettings) -> Iterator[str]:
@@ -162,18 +162,18 @@ def _reads_the_gradient(algorithm: Tngd) -> bool:
     return waits and algorithm.mode == "asynchronous" and algorithm.state == "reset" and at_once
 
 
-def _buffering_matters(scenario: Scenario) -> bool:
+def _bufferings(scenario: Scenario) -> frozenset[str]:
+    """Those that do something else than the default."""
     algorithm = scenario.training.algorithm
-    if isinstance(algorithm, Kfac):
-        return algorithm.thermodynamic
-    return (
-        isinstance(algorithm, Tngd)
-        and algorithm.mode == "asynchronous"
-        and algorithm.delay_tau is None
-    )
+    if isinstance(algorithm, Kfac) and algorithm.thermodynamic:
+        return frozenset({"double"})
+    free = isinstance(algorithm, Tngd) and algorithm.relaxes_while_written
+    return frozenset({"double", "row_pairs"} if free else ())
 
 
-def _machine(machine: Machine, one_spu: bool, buffering: bool, timing_only: bool) -> Iterator[str]:
+def _machine(
+    machine: Machine, one_spu: bool, bufferings: frozenset[str], timing_only: bool
+) -> Iterator[str]:
     spus: dict[str, SpuChoice] = {
         f"machine.nodes.{n}": c for n, c in (machine.nodes or {}).items() if isinstance(c, SpuNode)
     }
@@ -182,7 +182,7 @@ def _machine(machine: Machine, one_spu: bool, buffering: bool, timing_only: bool
         if one_spu and machine.link is not None and _differs(machine.link, "sharing"):
             yield "machine.link.sharing"
     for path, choice in spus.items():
-        if not buffering and _differs(choice, "buffering"):
+        if choice.buffering not in bufferings and _differs(choice, "buffering"):
             yield f"{path}.buffering"
         if not timing_only and _differs(choice, "activity_factor"):
             yield f"{path}.activity_factor"

@@ -26,7 +26,7 @@ CHOICES: dict[str, list[Any]] = {
     "machine.link.sharing": ["private"],
     "machine.link.chunk": ["1 KiB"],
     "machine.spus.part": ["rc-100ns"],
-    "machine.spus.buffering": ["single", "double"],
+    "machine.spus.buffering": ["single", "double", "row_pairs"],
     "machine.spus.imperfections.base": ["ideal", "realistic"],
     "machine.spus.area_limit": ["500 mm2"],
     "training.precision": ["float64"],
@@ -92,6 +92,8 @@ ONCE += [f"training.algorithm.settling.{field}" for field in ("bits", "tolerance
 """Of one program."""
 VARIANTS = ("kfac-", "ngd-", "tngd-")
 """Of each field they take one of the other values, not all of them the same one."""
+ALL = [("tngd-asynchronous", "machine.spus.buffering")]
+"""Here every other value is another program."""
 ALGORITHM_ALONE = ("soap", "shampoo-four-gpus", "tngd-kept", "adam")
 """Their machines are those of others, where all of it is changed."""
 
@@ -163,7 +165,7 @@ def cases() -> list[Any]:
             if name in ALGORITHM_ALONE and not path.startswith("training.algorithm"):
                 continue
             others = [o for o in alternatives(path, value) if variant(name, path, o) is not None]
-            if name.startswith(VARIANTS) and others:
+            if name.startswith(VARIANTS) and others and (name, path) not in ALL:
                 others = [others[len(found) % len(others)]]
             for other in others:
                 found.append(pytest.param(name, path, other, id=f"{name}-{path}-{other}"))

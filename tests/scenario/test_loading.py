@@ -84,7 +84,7 @@ SHORT_MACHINES = st.fixed_dictionaries(
         "spus": optional(
             count=st.integers(1, 9),
             part=st.sampled_from(["rc-1us", "rc-10ns"]),
-            buffering=st.sampled_from(["single", "double"]),
+            buffering=st.sampled_from(["single", "double", "row_pairs"]),
             input_bits=BITS,
             output_bits=BITS,
             capacitance=positive.map(lambda v: format_quantity(v, "F")),

@@ -121,11 +121,15 @@ class Phases(Algorithm[Settings]):
         """Send the arrays, write the resistors, convert the drive."""
         spu, loads = self.spu, packed.loads
         self.sent = yield from self.transport.upload(step, packed, issuer)
-        args: tuple[Ref, ...] = (self.sent,)
-        if spu.device.headroom > 0 and self.seen is not None:
-            args = (self.sent, self.seen)
-        system = yield from spu.program(issuer, Label("program", step), self.upload, args, loads)
+        label, args = Label("program", step), self._with_seen(self.sent)
+        system = yield from spu.program(issuer, label, self.upload, args, loads)
         return Posed(system, (yield from self._convert(step, system, loads, issuer)), loads)
+
+    def _with_seen(self, *args: Ref) -> tuple[Ref, ...]:
+        """With the last state that had relaxed, where gains are chosen from it."""
+        if self.spu.device.headroom > 0 and self.seen is not None:
+            return (*args, self.seen)
+        return args
 
     def _convert(self, step: int, system: Ref, loads: Loads, issuer: Issuer) -> Process[Ref]:
         """The gradient through the DAC, and onto the cells where they start from it."""
@@ -160,10 +164,15 @@ class Phases(Algorithm[Settings]):
         spu = self.spu
         if self._starts_anew():
             return drive
-        assert spu.state is not None and spu.system is not None
-        args = (spu.system, spu.state, system)
+        assert spu.state is not None
+        return self._carried(spu.state, system)
+
+    def _carried(self, value: Ref, system: Ref) -> Ref:
+        """A state or drive of the system in force, as another one represents it."""
+        assert self.spu.system is not None
+        args = (self.spu.system, value, system)
         carried = self.session.backend.evaluate(self.carry, args, exact=True)
-        return Ref(carried.value, carried.key, spu.state.spans, carried.facts)
+        return Ref(carried.value, carried.key, value.spans, carried.facts)
 
     # ---------------------------------------------------------------- relaxing
 

@@ -19,7 +19,8 @@ as fresh as its gradient) and those that it moves, on average over the readings 
 answers it is in force; 0 where the SPU is held meanwhile, nothing at the last step (pipelined: of
 the reading of the step before, so nothing at the first). A forced delay is analog time from the
 first reading on; the clock shows more where GPU and link take longer or readings are converted, the
-state being held meanwhile.
+state being held meanwhile. Under ``buffering: row_pairs`` a circuit of some rows of either batch
+counts as the system before.
 """
 
 from __future__ import annotations
@@ -32,10 +33,11 @@ from hybridsim.algorithms.group import Refs
 from hybridsim.algorithms.natural_gradient.exact import fidelity, quartic_fidelity
 from hybridsim.algorithms.natural_gradient.linearizer import Linearizer
 from hybridsim.algorithms.session import Session
-from hybridsim.algorithms.tngd import diagnosis
+from hybridsim.algorithms.tngd import diagnosis, row_pairs
 from hybridsim.algorithms.tngd.iterated import Iterated
 from hybridsim.algorithms.tngd.solving import Solving
-from hybridsim.algorithms.tngd.transport import SPLIT_ASSUMPTION, Packed
+from hybridsim.algorithms.tngd.transport import SPLIT_ASSUMPTION, Packed, Posed
+from hybridsim.circuits.base import Load
 from hybridsim.errors import InputError
 from hybridsim.hardware.gpu import Gpu
 from hybridsim.hardware.lane import Issuer, Label
@@ -91,11 +93,15 @@ class Tngd(Solving):
     def assumptions(cls, settings: Settings, spec: MachineSpec, task: Task) -> list[str]:
         """Those of every algorithm, and of the analog part."""
         split = settings.spus == "split" and len(spec.usable_spus()) > 1
+        rows = settings.relaxes_while_written and any(
+            node.buffering == "row_pairs" for node in spec.used_spus(settings.spus == "first")
+        )
         return [
             *super().assumptions(settings, spec, task),
             *analog_assumptions(spec),
             *use_assumptions(settings),
             *([SPLIT_ASSUMPTION] if split else []),
+            *([row_pairs.ASSUMPTION] if rows else []),
             *([QUARTIC_ASSUMPTION] if settings.strength > 0 else []),
         ]
 
@@ -229,7 +235,10 @@ class Tngd(Solving):
         packed = yield from self._pack(step + 1)
         if delay is None and spu.node.buffering == "single":
             self._relax(step, "until held", None)
-        posed = yield from self._pose(step + 1, packed, self.issuer)
+        if delay is None and spu.node.buffering == "row_pairs":
+            posed = yield from self._pose_rows(step, packed)
+        else:
+            posed = yield from self._pose(step + 1, packed, self.issuer)
         if delay is not None:
             left_tau = delay - self._spread_tau()
             left_ps = spu.since_ps + spu.duration_ps(left_tau) - self.session.now_ps()
@@ -237,9 +246,30 @@ class Tngd(Solving):
             system = yield from self.machine.pause(self.issuer, label, spu.name, left_ps, *after)
             posed = posed._replace(system=system)
             self._relax(step, "until switched", left_tau)
-        elif spu.node.buffering == "double":
+        elif spu.node.buffering != "single":
             self._relax(step, "until switched", None)
         self._switch(step + 1, posed)
+
+    def _pose_rows(self, step: int, packed: Packed) -> Process[Posed]:
+        """As ``_pose`` of the next step, while the SPU relaxes for some rows of either batch."""
+        spu, issuer, old, loads = self.spu, self.issuer, self.sent, packed.loads
+        label = Label("program", step + 1)
+        for chunk in range(1, row_pairs.CHUNKS + 1):
+            part = packed._replace(loads=[row_pairs.sent(load, chunk) for load in loads])
+            new = yield from self.transport.upload(step + 1, part, issuer)
+            rows = Computation(row_pairs.upload_rows, chunks=chunk, **self.upload.settings)
+            written = [row_pairs.written(load, chunk) for load in loads]
+            mixed = yield from spu.program(issuer, label, rows, self._with_seen(old, new), written)
+            self._relax(step, f"until rows {chunk}", None)
+            assert spu.drive is not None and spu.state is not None, "in force"
+            drive, state = (self._carried(value, mixed) for value in (spu.drive, spu.state))
+            self._install(mixed, drive, state, loads)
+        rest = packed._replace(loads=[Load(cells=load.cells) for load in loads])
+        self.sent = yield from self.transport.upload(step + 1, rest, issuer)
+        nothing, args = [load._replace(written=0) for load in loads], self._with_seen(self.sent)
+        system = yield from spu.program(issuer, label, self.upload, args, nothing)
+        drive = yield from self._convert(step + 1, system, loads, issuer)
+        return Posed(system, drive, loads)
 
     def _answer_in_flight(self, step: int) -> Process[int | None]:
         """Hand a new system to the link once the upload before is in force; returns how long that

@@ -173,7 +173,7 @@ class Transport:
         """What a GPU sends to an SPU: its rows of each array, and the gradient to its own."""
         number, of = self.group.size, self.spus
         found = [(_share(array, number), of.bits("input")) for array in load.arrays]
-        if self._owners[place] is gpu:
+        if self._owners[place] is gpu and load.cells:
             found.append((rectangle("gradient", load.cells), of.bits("bias")))
         return found
 

@@ -149,6 +149,11 @@ class Tngd(AnalogSettings):
         """An SPU that never stops relaxes for as long as the others take."""
         return self.mode == "asynchronous"
 
+    @property
+    def relaxes_while_written(self) -> bool:
+        """Whether an SPU goes on, if it can, while its next system is on its way."""
+        return self.mode == "asynchronous" and self.delay_tau is None
+
     @model_validator(mode="before")
     @classmethod
     def _default_state(cls, value: Raw) -> Raw:
