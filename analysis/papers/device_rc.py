@@ -3,7 +3,8 @@
 The capacitor alone changes, from 10 nF to 10 pF at 1 kOhm, on ``tngd-digits`` with a realistic
 device. Either the amplifiers' gain-bandwidth product grows as 1/RC, so that the loop keeps its
 margin and every amplifier draws more; or it stays at 1 GHz, and the loop of a fast part loses its
-margin. Offsets are measured in every step. 30 steps, two seeds, each on a device of its own (``device``).
+margin. Offsets are measured in every step. 30 steps, two seeds, each on a device of its own
+(``device``).
 
     python -m analysis.papers.device_rc --out analysis/papers/results/device_rc.json
 """
