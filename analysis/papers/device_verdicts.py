@@ -106,4 +106,16 @@ CLAIMS = (
         _spared,
         _breaking,
     ),
+    Claim(
+        "Device-f",
+        OURS,
+        "A faster part is better at a fixed number of time constants",
+        "device_rc",
+        "devices",
+        lambda s: "does not" if s["GBW as 1/RC"]["inside"] else "holds",
+        lambda s: (
+            f"joules are least at {s['GBW as 1/RC']['least joules at, pF']:,} pF of "
+            "10 to 10,000 with amplifiers that keep up"
+        ),
+    ),
 )
