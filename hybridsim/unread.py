@@ -15,7 +15,7 @@ import torch
 
 from hybridsim.errors import HybridsimError
 from hybridsim.hardware.extent import Size
-from hybridsim.scenario.datasheets.constants import MOST_BITS, ConstantSpec
+from hybridsim.scenario.datasheets.constant import MOST_BITS, ConstantSpec
 from hybridsim.scenario.datasheets.sheets import Datasheet
 from hybridsim.scenario.machine import GpuSpec, MachineSpec, SpuSpec
 from hybridsim.scenario.own_constants import OwnConstants, own_constants

@@ -9,7 +9,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from analysis.papers.verdicts import CLAIMS, Claim
+from analysis.papers.claim import Claim
+from analysis.papers.verdicts import CLAIMS
 
 FOLDER = Path(__file__).parent
 UNKNOWN = "not noted"

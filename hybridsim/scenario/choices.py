@@ -8,12 +8,8 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import Field, create_model, field_validator, model_validator
 
 from hybridsim.errors import InputError
-from hybridsim.scenario.datasheets.constants import (
-    CONSTANTS,
-    DEFAULT_HOST,
-    ConstantSpec,
-    PartKind,
-)
+from hybridsim.scenario.datasheets.constant import ConstantSpec
+from hybridsim.scenario.datasheets.constants import CONSTANTS, DEFAULT_HOST, PartKind
 from hybridsim.scenario.datasheets.sheets import Datasheet, load_part
 from hybridsim.scenario.fields import (
     Bits,

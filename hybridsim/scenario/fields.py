@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaH
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from hybridsim.errors import Problem
-from hybridsim.scenario.datasheets.constants import FEWEST_BITS, MOST_BITS
+from hybridsim.scenario.datasheets.constant import FEWEST_BITS, MOST_BITS
 from hybridsim.scenario.quantity import (
     EXAMPLES,
     QuantityError,

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from hybridsim.scenario.choices import GpuChoice, LinkChoice, PartChoice, SpuChoice
-from hybridsim.scenario.datasheets.constants import CONSTANTS, ConstantSpec
+from hybridsim.scenario.datasheets.constant import ConstantSpec
+from hybridsim.scenario.datasheets.constants import CONSTANTS
 from hybridsim.scenario.machine import EdgeSpec, GpuSpec, NodeSpec, SpuSpec
 from hybridsim.scenario.schema import Scenario
 

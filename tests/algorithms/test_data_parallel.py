@@ -19,7 +19,6 @@ from hybridsim.hardware.kinds import price
 from hybridsim.hardware.lane import Issuer, Label
 from hybridsim.hardware.requests import Compute
 from hybridsim.operations import reductions as parallel
-from hybridsim.scenario.unused import unused_fields
 from hybridsim.tasks.task import batch_indices
 
 KINDS = ("sgd", "nesterov", "adam", "nadamw")
@@ -179,23 +178,3 @@ def test_a_batch_is_shared_equally_or_refused():
     assert [(p.path, p.expected) for p in caught.value.problems] == [
         ("training.batch_size", "a multiple of 3, the number of GPUs")
     ]
-
-
-def test_tngd_stays_on_the_first_gpu():
-    algorithm = {"kind": "tngd", "learning_rate": 0.1, "damping": 0.1, "settle": "20 tau"}
-    runs = []
-    for count in (1, 3):
-        made = document(algorithm)
-        made["machine"]["gpu"] = {"part": PART, "count": count}
-        done, memory = execute(made)
-        runs.append((done.theta.key, [row["end_ps"] for row in memory.steps]))
-        assert {span["part"] for span in memory.spans} & {
-            "gpu1",
-            "gpu2",
-            "fabric",
-            "gpu0-fabric",
-        } == set()
-    assert runs[0] == runs[1]
-    made["machine"]["gpu"]["count"] = 3
-    (found,) = unused_fields(hybridsim.load(made))
-    assert found.startswith("machine.gpu.count (tngd computes on the first GPU")

@@ -30,7 +30,8 @@ from hybridsim.hardware.requests import (
     Write,
     decode,
 )
-from hybridsim.scenario.datasheets.constants import CONSTANTS, PART_KINDS, ConstantSpec
+from hybridsim.scenario.datasheets.constant import ConstantSpec
+from hybridsim.scenario.datasheets.constants import CONSTANTS, PART_KINDS
 from hybridsim.scenario.datasheets.sheets import load_part, part_names, show
 from hybridsim.simulate import load_task
 from hybridsim.unread import unread_constants

@@ -9,13 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from hybridsim.errors import MOST_PROBLEMS, InputError, Problem
-from hybridsim.scenario.datasheets.constants import (
-    DEFAULT_HOST,
-    PART_KINDS,
-    ConstantSpec,
-    PartKind,
-    specs_by_key,
-)
+from hybridsim.scenario.datasheets.constant import ConstantSpec
+from hybridsim.scenario.datasheets.constants import DEFAULT_HOST, PART_KINDS, PartKind, specs_by_key
 from hybridsim.scenario.datasheets.sheets import STATUSES, Constant, Datasheet, part_path
 from hybridsim.scenario.document import BAD, DocumentError, Node, ascii_path, parse, read_file
 from hybridsim.scenario.nearest import one_of

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from hybridsim.scenario.datasheets.constants import CONSTANTS, HOST_CONSTANTS, ConstantSpec
+from hybridsim.scenario.datasheets.constant import ConstantSpec
+from hybridsim.scenario.datasheets.constants import CONSTANTS, HOST_CONSTANTS
 from hybridsim.scenario.datasheets.sheets import Constant, Datasheet, kind_of
 from hybridsim.scenario.imperfections import READ_WITH
 from hybridsim.scenario.machine import EdgeSpec, GpuSpec, MachineSpec, NodeSpec, SpuSpec
