@@ -13,7 +13,7 @@ from hybridsim.results.read import Run
 
 MOST_LISTED = 100
 """Parts, or lines of parts, that a page lists one by one; the run folder has all of them."""
-_OWN = ("name", "a", "b")
+_OWN = ("name", "a", "b", "instance")
 Row = Mapping[str, Any]  # a row of a run's summary or manifest
 
 
