@@ -35,6 +35,19 @@ class Eigenbasis(NamedTuple):
     left: Tensor
     error: float
 
+    def components(self, columns: Tensor) -> Tensor:
+        """P⁻¹ Y for Y (n, k) float64."""
+        return self.left @ columns.to(self.left.dtype)
+
+    def combined(self, components: Tensor) -> Tensor:
+        """P Z (n, k), real: of conjugate pairs only the sum counts."""
+        return (self.right @ components).real
+
+    def as_complex(self) -> Eigenbasis:
+        """The same in complex128, whatever its eigenvalues are."""
+        kind = torch.complex128
+        return Eigenbasis(self.rates.to(kind), self.right.to(kind), self.left.to(kind), self.error)
+
 
 def eigenbasis(matrix: Tensor) -> Eigenbasis:
     """Eigenvalues, right and left eigenvectors of M (n, n) float64; about 25 n³ FLOP.
@@ -45,8 +58,10 @@ def eigenbasis(matrix: Tensor) -> Eigenbasis:
     E. B. Davies, SIAM J. Matrix Anal. Appl. 29, 2007), and less than parts are made to.
 
     Raises:
-        HybridsimError: not even then.
+        HybridsimError: not even then, or M holds a NaN or an infinity.
     """
+    if not bool(torch.isfinite(matrix).all()):
+        raise HybridsimError("expected a finite programmed matrix, got NaN or infinity")
     found = _decomposed(matrix, matrix)
     if found.error <= _ACCURATE:
         return found

@@ -32,10 +32,10 @@ from hybridsim.circuits.base import (
     System,
     check_interval,
 )
+from hybridsim.circuits.eigenbasis import Eigenbasis, eigenbasis
 from hybridsim.circuits.imperfect_low_rank_flow import Ends, Flow, Run
 from hybridsim.circuits.imperfections.amplifiers import Amplifiers, Held, scales_of
 from hybridsim.circuits.imperfections.device import Device
-from hybridsim.circuits.imperfections.eigenbasis import Eigenbasis, eigenbasis
 from hybridsim.circuits.imperfections.loop import Loop, loop
 from hybridsim.circuits.imperfections.parts import alive, built, offsets
 from hybridsim.circuits.low_rank import Vector, times_blocks
@@ -139,7 +139,7 @@ class ImperfectLowRank(System[Vector]):
 
     @property
     def _largest(self) -> Tensor:
-        return (self.basis.values + self.damping).abs().amax().clamp(min=self.damping)
+        return (self.basis.rates + self.damping).abs().amax().clamp(min=self.damping)
 
     def conductances(self) -> dict[str, Tensor]:
         """See ``System``: |J_ij|, |H_kl|/b and λ as programmed, scaled into the range."""
@@ -357,7 +357,7 @@ def imperfect_lowrank(
     amplifiers = Amplifiers.of(device, held, scales, damping)
     cross = passes.cross_gram(driven, driving)
     inner = amplifiers.gain_w[:, None] * times_blocks(blocks, amplifiers.gain_u[:, None] * cross)
-    basis = eigenbasis(inner)
+    basis = eigenbasis(inner).as_complex()
     lags = tuple(lag / stretch for lag in amplifiers.lags)
     return ImperfectLowRank(
         device,
@@ -376,7 +376,7 @@ def imperfect_lowrank(
         working,
         cross,
         basis,
-        loop(basis.values, cross.new_tensor(amplifiers.damping), lags),
+        loop(basis.rates, cross.new_tensor(amplifiers.damping), lags),
         lags,
     )
 

@@ -171,12 +171,12 @@ class Flow:
             perp[part] = drawn @ decay
             outputs += block @ drawn
         seen = system.basis.components(system.middle(outputs) * strength)
-        found = decay_slope(system.basis.values[:, None], damping, t) * seen
+        found = decay_slope(system.basis.rates[:, None], damping, t) * seen
         if thermal > 0:
             inner = system.hessian_times(at_u.sqrt()[:, None] * draw(system.rank, len(t)).double())
             inner = system.gain_w[:, None] * inner
             inner = inner + at_w.sqrt()[:, None] * draw(system.rank, len(t)).double()
-            rates = system.basis.values[:, None] + damping
+            rates = system.basis.rates[:, None] + damping
             components = system.basis.components((2 * weights).sqrt() * inner)
             found = found + modes.decay(rates, t) * components
         return perp, system.basis.combined(found.sum(dim=1, keepdim=True))[:, 0]
@@ -284,13 +284,13 @@ class Flow:
         """
         system, basis = self.system, self.system.basis
         damping = weights.new_tensor(system.damping)
-        slope = decay_slope(basis.values[:, None], damping, self.t)
+        slope = decay_slope(basis.rates[:, None], damping, self.t)
         decay = modes.decay(damping, self.t)
         strength = 2 * self.run.kappa0 * weights
-        mixed = basis.vectors * (slope @ (strength * decay).to(slope.dtype)) @ basis.dual
+        mixed = basis.right * (slope @ (strength * decay).to(slope.dtype)) @ basis.left
         seen = basis.components(system.middle(system.middle(system.input_gram).T))
-        seen = (seen @ basis.dual.mH) * ((slope * strength) @ slope.mH)
-        inner = basis.vectors @ seen @ basis.vectors.mH
+        seen = (seen @ basis.left.mH) * ((slope * strength) @ slope.mH)
+        inner = basis.right @ seen @ basis.right.mH
         mixed = mixed.real @ system.middle(torch.eye(system.rank).to(strength))
         return strength @ decay.square(), _Inner(mixed, inner.real)
 

@@ -176,6 +176,8 @@ def test_scaling_a_constant_scales_its_spans_and_no_others(program, tmp_path, wh
         matching = to_spus
     if name == "kfac-auto":
         return  # what is faster gets more to do
+    if name == "tngd-asynchronous-pipelined":
+        return  # the link decides what is still in flight when the run ends
     if name == "tngd-split-2-gpus" and what == "bandwidth":
         return  # a route over several links holds all of them for as long as the slowest
     other = simulate(changed(document, path, value(k)), tmp_path / "scaled", backend="timing")

@@ -29,7 +29,7 @@ def bowed(x: Tensor, full_scales: Tensor, bits: int | None, device: Device, kind
         return x
     z = (x / full_scales).clamp(-1, 1)
     step = full_scales / levels(bits)
-    pattern = normal_pattern(device.instance, kind, len(x), dtype=torch.float64)
+    pattern = normal_pattern(device.instance, kind, len(x), dtype=torch.float64).to(x.device)
     return x + device.nonlinearity * pattern[:, None] * step * (_TOP * z * (1 - z.square()))
 
 

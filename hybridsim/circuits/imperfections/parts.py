@@ -7,11 +7,10 @@ import math
 import torch
 from torch import Tensor
 
+from hybridsim.circuits.imperfections.converters import bowed
 from hybridsim.circuits.imperfections.device import Device
 from hybridsim.circuits.imperfections.patterns import normal_pattern
-from hybridsim.circuits.precision import largest_magnitude, levels, quantize
-
-_BOW = 1.5 * math.sqrt(3)  # of v - v³, whose largest value on [0, 1] is then 1
+from hybridsim.circuits.precision import largest_magnitude, quantize
 
 
 def built(
@@ -58,10 +57,9 @@ def offsets(device: Device, part: str, amplifiers: int) -> Tensor:
 def converted(
     x: Tensor, bits: int | None, device: Device, part: str, full_scale: float | None
 ) -> tuple[Tensor, Tensor]:
-    """Quantize (n,) with one converter for each, whose integral nonlinearity is an odd bow.
+    """Quantize (n,) with one converter for each, whose integral nonlinearity is ``bowed``.
 
-    x_j + s_j step (3 √3/2)(v - v³) with v = x_j/full scale: no error at zero and at either end,
-    |s_j| steps where it is largest. Where few converters serve many cells this is an assumption.
+    Where few converters serve many cells this is an assumption.
 
     Returns:
         Values in the type of x, and the number that was clipped.
@@ -70,8 +68,6 @@ def converted(
     if bits is None or device.nonlinearity <= 0 or x.numel() == 0:
         return values, clipped
     reach = largest_magnitude(x) if full_scale is None else x.new_tensor(full_scale)
-    reach = torch.where(reach > 0, reach, 1.0)
-    bow = normal_pattern(device.instance, f"bow of {part}", x.numel(), dtype=x.dtype)
-    v = (values / reach).clamp(-1, 1)
-    size = device.nonlinearity * _BOW * reach / levels(bits)
-    return values + size * bow.to(x.device) * (v - v**3), clipped
+    reach = torch.where(reach > 0, reach, 1.0).double()
+    found = bowed(values.double()[:, None], reach[None], bits, device, part)
+    return found[:, 0].to(x.dtype), clipped

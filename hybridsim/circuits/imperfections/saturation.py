@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from hybridsim.circuits import modes
-from hybridsim.circuits.imperfections.eigenbasis import Eigenbasis
+from hybridsim.circuits.eigenbasis import Eigenbasis
 
 _TOLERANCE = 3e-4  # of a step, relative to the largest integrated current
 _SERIES = 1e-3
@@ -35,7 +35,7 @@ def integrated(
         missing: n (r,), what clipping takes from the currents at a time and z (r,); None where
             nothing clips.
     """
-    rates = (basis.values + damping)[:, None]
+    rates = (basis.rates + damping)[:, None]
 
     def at(now: Tensor, delta: Tensor) -> Tensor:
         return basis.combined(linear(now[None]) + delta)[:, 0]
