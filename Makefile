@@ -27,7 +27,7 @@ run: $(VENV)/.run
 	$(BIN)/hybridsim study one-fast-spu --out runs/one-fast-spu --force --workers 2
 
 test: lint
-	$(BIN)/pytest -n 2 --dist worksteal
+	$(BIN)/pytest -n 2
 
 quick: lint
 	$(BIN)/pytest -n 2 $(QUICK)

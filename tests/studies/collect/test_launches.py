@@ -70,7 +70,8 @@ def test_workers_that_die_lose_what_was_in_flight(study, expected, tmp_path, mon
     same = expected[expected["seed"] < 2].reset_index(drop=True)
     assert_same_points(good.assign(point=same["point"]), same)
     assert set(computed(tmp_path / "study").values()) == {1}
-    assert len(tries.read_text()) == 4  # two points, two tries
+    # two points, two tries; of one the worker may have been killed before it wrote
+    assert len(tries.read_text()) in (3, 4)
 
 
 def test_a_study_that_is_killed_goes_on_where_it_was(study, expected, tmp_path):
