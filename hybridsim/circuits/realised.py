@@ -133,7 +133,7 @@ class Realised(System[Tensor | None]):
         tau: float,
         kappa0: float,
         noise_seeds: Sequence[int] | None,
-        ranges: Ranges = Ranges(),  # noqa: B008 - immutable
+        ranges: Ranges = Ranges(),  # noqa: B008  # a named tuple: nothing can change it
     ) -> tuple[Tensor, Dissipation]:
         """Where ``tau`` RC lead, and what is dissipated on the way.
 
@@ -170,7 +170,7 @@ class Realised(System[Tensor | None]):
         spacing_tau: float,
         kappa0: float,
         noise_seed: int,
-        ranges: Ranges = Ranges(),  # noqa: B008 - immutable
+        ranges: Ranges = Ranges(),  # noqa: B008  # a named tuple: nothing can change it
     ) -> Tensor:
         """See ``System``; each sample a transition of its own, clipped at the range."""
         check_interval(settle_tau, kappa0)

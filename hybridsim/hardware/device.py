@@ -18,7 +18,8 @@ def device_of(node: SpuSpec) -> Device:
     """The sizes of a device's imperfections, dimensionless; ideal where they do not act.
 
     Raises:
-        InputError: voltages matter and the full scale is 0 V; it lies beyond the rails.
+        InputError: voltages matter and the full scale is 0 V; it lies beyond the rails; gains
+            step by less than 1.
     """
     on, volts = node.imperfections, node.sizes.value("full_scale_v")
     for name in ("thermal_noise", "offset"):
@@ -32,6 +33,9 @@ def device_of(node: SpuSpec) -> Device:
             f"{node.name}: imperfections.load_current: expected a full scale <= the rail "
             f"({rail_v:g} V), got {volts:g} V"
         )
+    step = node.sizes.value("gain_step")
+    if "full_scales" in on and step < 1:
+        raise InputError(f"{node.name}: gain_step: expected a ratio >= 1, got {step:g}")
     found = {name: size(node.sizes) for name, (switch, size) in _SIZES.items() if switch in on}
     return Device(instance=node.instance, **found)
 

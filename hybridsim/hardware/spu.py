@@ -24,7 +24,7 @@ from hybridsim.hardware.price import Quote, Tariff
 from hybridsim.hardware.requests import Convert, Drift, Held, Measure, Preset, Settle, Write
 from hybridsim.hardware.resistor_sets import ResistorSets
 from hybridsim.hardware.spu_capacity import check_capacity, larger
-from hybridsim.hardware.spu_events import largest_conductance, what_went_wrong
+from hybridsim.hardware.spu_events import check_energy, largest_conductance, what_went_wrong
 from hybridsim.hardware.spu_tariffs import (
     amplifier_power_w,
     bias_power_w,
@@ -387,9 +387,10 @@ class Spu(Part):
     def _report(self, result: Ref, label: Label) -> None:
         """Events of what went wrong, and the largest conductance so far."""
         self._conductance = max(self._conductance, largest_conductance(result.facts))
-        limit = self.sheet.value("conductance_range")
-        for kind, value, note in what_went_wrong(result.facts, limit):
-            self._event(kind, label, value, note)
+        for found in what_went_wrong(result.facts, self.sheet.value("conductance_range")):
+            self._event(found[0], label, *found[1:])
+        if not self.device.ideal:
+            check_energy(self.name, label, result.facts)
 
     def _event(self, kind: str, label: Label, value: float, note: str) -> None:
         """Something went wrong now."""

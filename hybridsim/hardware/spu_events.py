@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
+
+from hybridsim.errors import HybridsimError
+from hybridsim.hardware.lane import Label
 
 _FULL = 1 + 1e-9  # an automatic full scale is its own peak, but for rounding
 _EVENTS = {
@@ -52,3 +56,19 @@ def what_went_wrong(
             measured = -value if fact in _MINIMA else value
             if measured > limit:
                 yield kind, measured, note
+
+
+def check_energy(part: str, label: Label, facts: Mapping[str, float]) -> None:
+    """A circuit that runs away until its energy is no number ends the run: nothing after it could
+    be trusted.
+
+    Raises:
+        HybridsimError: names the part and the operation.
+    """
+    for name in ("dissipation", "charge"):
+        if not math.isfinite(facts.get(name, 0.0)):
+            raise HybridsimError(
+                f"{part}: step {label.step}: '{label.operation}' ran away: expected a finite "
+                f"{name}, got {facts[name]}; a mode grows (see the events runaway and slow "
+                "amplifiers): less mismatch, faster amplifiers or more damping"
+            )

@@ -81,6 +81,7 @@ def line_text(extent: Extent) -> str:
 
 def _areas(extent: Extent) -> str:
     """Area by kind of part."""
+    # keys of an Extent all of them, which a table of texts does not tell
     found = {name: float(extent[key]) for name, key in _AREAS.items()}  # type: ignore[literal-required]
     return ", ".join(f"{_number(area)} {name}" for name, area in found.items() if area > 0)
 

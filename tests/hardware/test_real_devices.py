@@ -9,9 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import hybridsim
-from hybridsim.errors import InputError
+from hybridsim.errors import HybridsimError, InputError
 from hybridsim.hardware.kinds import price
+from hybridsim.hardware.lane import Label
 from hybridsim.hardware.requests import Held, Measure, Preset, Settle, decode, encode
+from hybridsim.hardware.spu_events import check_energy
 from hybridsim.hardware.spu_tariffs import amplifier_power_w
 from hybridsim.scenario.datasheets.sheets import load_part
 
@@ -130,3 +132,18 @@ def test_a_full_scale_of_zero_or_beyond_the_rails_is_refused():
         made = scenario("tngd", full_scale=volts, imperfections={"base": "ideal", on: True})
         with pytest.raises(InputError, match=text):
             hybridsim.run(made, backend="timing")
+
+
+def test_gains_that_do_not_step_up_are_refused():
+    made = scenario("tngd", gain_step=0.5, imperfections={"base": "ideal", "full_scales": True})
+    with pytest.raises(InputError, match="ratio >= 1"):
+        hybridsim.run(made, backend="timing")
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("fact", ["dissipation", "charge"])
+def test_an_energy_that_is_no_number_ends_the_run_with_a_message(fact, value):
+    label = Label("settle", 3)
+    check_energy("spu0", label, {fact: 1.0, "saturation": math.inf})
+    with pytest.raises(HybridsimError, match=f"spu0: step 3: 'settle' ran away.* finite {fact}"):
+        check_energy("spu0", label, {fact: value})
