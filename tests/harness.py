@@ -24,6 +24,7 @@ IDEAL = {
     "input_bits": "ideal",
     "bias_bits": "ideal",
     "output_bits": "ideal",
+    "imperfections": "ideal",
 }
 
 

@@ -49,7 +49,7 @@ ALGORITHMS: dict[str, dict[str, Any]] = {  # Any: as a scenario file says it
     "ngd-woodbury": {"kind": "ngd", "method": "woodbury"},
     "tngd": {"kind": "tngd", "damping": 0.1, "settle": "1 tau"},
 }
-ANALOG = {"link": "paper-50gbps", "spus": {"count": 1, "part": "rc-1us"}}
+ANALOG = {"link": "paper-50gbps", "spus": {"count": 1, "part": "rc-1us", "imperfections": "ideal"}}
 STEPS = 3
 ONLY_ON = {"ngd": ("small vit", "small gnn"), "ngd-cg": ("cifar mlp",)}
 """Networks of which a curvature of N x N fits; of which forward-mode derivatives are priced."""

@@ -27,7 +27,11 @@ LAST = 10
 BREAKS = 2.0
 CALIBRATED: Fields = {"training.algorithm.calibration_every": 1}
 DIGITS: dict[str, Fields] = {
-    "tngd": {"training.steps": 60, "training.evaluate_every": 10},
+    "tngd": {
+        "training.steps": 60,
+        "training.evaluate_every": 10,
+        "training.algorithm.calibration_every": None,
+    },
     "kfac": {"training.steps": 100, "training.evaluate_every": 10},
 }
 SCENARIOS = {"tngd": "tngd-digits", "kfac": "kfac-digits"}

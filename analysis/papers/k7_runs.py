@@ -76,6 +76,7 @@ class Study:
 
 _KFAC: Fields = {
     "machine.spus.count": 1,
+    "machine.spus.imperfections": "ideal",
     "training.algorithm.fisher": "mc",
     SETTLE: LONG,
 }

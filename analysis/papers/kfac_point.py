@@ -131,8 +131,8 @@ def machine(
     gpu: str | dict[str, Any] = "a100-sxm4-80gb",
     **changes: Any,
 ) -> dict[str, Any]:
-    """A GPU and SPUs of 1 us, double-buffered, on private links; 0 SPUs: the GPU alone.
-    ``changes``: sharing, buffering.
+    """A GPU and ideal SPUs of 1 us, double-buffered, on private links; 0 SPUs: the GPU alone.
+    ``changes``: sharing, buffering, imperfections.
     """
     found: dict[str, Any] = {"constants": "realistic", "gpu": gpu}
     if not spus:
@@ -141,6 +141,7 @@ def machine(
     sharing, buffering = changes.get("sharing", "private"), changes.get("buffering", "double")
     found["link"] = {"part": "paper-50gbps", "bandwidth": bandwidth, "sharing": sharing}
     found["spus"] = {"count": spus, "part": "rc-1us", "buffering": buffering, **resolution}
+    found["spus"]["imperfections"] = changes.get("imperfections", "ideal")
     return found
 
 

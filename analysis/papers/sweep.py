@@ -25,7 +25,7 @@ class Variant(NamedTuple):
 
     def load(self, **more: Any) -> hybridsim.Scenario:
         """The scenario; ``more`` are fields of its top level."""
-        fields = self.fields | more
+        fields = {n: "null" if v is None else v for n, v in (self.fields | more).items()}
         return hybridsim.load(self.scenario, [f"{name}={value}" for name, value in fields.items()])
 
 

@@ -55,7 +55,9 @@ SOLVERS = {
     },
     **{
         f"spu {settle} tau": Solver(
-            "tngd-digits", {"kind": "tngd", "settle": f"{settle} tau"}, IDEAL
+            "tngd-digits",
+            {"kind": "tngd", "settle": f"{settle} tau", "calibration_every": None},
+            {**IDEAL, "machine.spus.imperfections": "ideal"},
         )
         for settle in SETTLES
     },

@@ -40,7 +40,10 @@ MACHINES = {
     "A100, graphs": {"part": "a100-sxm4-80gb", "launch": "graph"},
     "H100": {"part": "h100-sxm5-80gb"},
 }
-ANALOG: Fields = {"link": "paper-50gbps", "spus": {"count": 1, "part": "rc-1us"}}
+ANALOG: Fields = {
+    "link": "paper-50gbps",
+    "spus": {"count": 1, "part": "rc-1us", "imperfections": "ideal"},
+}
 FREE_LINK: Fields = {**ANALOG, "link": {"part": "paper-50gbps", "bandwidth": "1e9 Gb/s"}}
 TNGD, TNGD_FREE, ADAM = "TNGD", "TNGD, link for free", "Adam"
 NGD, CG, WOODBURY = "NGD", "NGD-CG", "NGD-Woodbury"

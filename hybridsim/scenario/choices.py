@@ -22,7 +22,7 @@ from hybridsim.scenario.fields import (
     Unit,
     complain,
 )
-from hybridsim.scenario.imperfections import IDEAL, Imperfections
+from hybridsim.scenario.imperfections import REALISTIC, Imperfections
 from hybridsim.scenario.quantity import Raw
 
 
@@ -223,7 +223,10 @@ class SpuChoice(_SpuBase):
         description="passive, capacitive: every node has a complement, for positive off-diagonals",
     )
     imperfections: Annotated[Imperfections, Short("base")] = Field(
-        IDEAL, description="what it does otherwise than an ideal one"
+        REALISTIC,
+        description="what it does otherwise than an ideal one; default: realistic, with "
+        "constants: paper ideal",
+        json_schema_extra=_without_default,
     )
     instance: int = Field(
         0,

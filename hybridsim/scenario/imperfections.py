@@ -85,4 +85,4 @@ READ_WITH: dict[str, tuple[str, ...]] = {
     "drift_per_decade": ("drift",),
 }
 """Constants of a datasheet that only imperfections read, and which."""
-IDEAL = Imperfections.model_validate({"base": "ideal"})
+REALISTIC = Imperfections.model_validate({})

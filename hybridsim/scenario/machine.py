@@ -205,6 +205,26 @@ class Machine(Strict):
             return {**value, "link": {}}
         return value
 
+    @model_validator(mode="before")
+    @classmethod
+    def _default_imperfections(cls, value: Any) -> Any:  # Any: not checked yet
+        """The papers count an ideal device."""
+        if not (isinstance(value, dict) and value.get("constants") == "paper"):
+            return value
+
+        def ideal(choice: Any) -> Any:
+            return {"imperfections": "ideal", **choice} if isinstance(choice, dict) else choice
+
+        found = dict(value)
+        if "spus" in value:
+            found["spus"] = ideal(value["spus"])
+        if isinstance(nodes := value.get("nodes"), dict):
+            found["nodes"] = {
+                name: ideal(node) if isinstance(node, dict) and node.get("kind") == "spu" else node
+                for name, node in nodes.items()
+            }
+        return found
+
     @model_validator(mode="after")
     def _consistent(self) -> Machine:
         complain(list(self._form()) or [*self._graph(), *self._power()])

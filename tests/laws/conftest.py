@@ -33,7 +33,14 @@ KFAC = {
 DIGITAL = {"kind": "kfac", "learning_rate": 0.05, "damping": 0.1, "method": "digital"}
 NGD = {"kind": "ngd", "learning_rate": 0.2, "damping": 0.1}
 GPUS = {"gpu": {"part": "a100-sxm4-80gb", "count": 4, "interconnect": "nvlink3"}}
-SPUS = {"count": 1, "part": "rc-1us", "input_bits": 8, "bias_bits": 10, "output_bits": 9}
+SPUS = {
+    "count": 1,
+    "part": "rc-1us",
+    "input_bits": 8,
+    "bias_bits": 10,
+    "output_bits": 9,
+    "imperfections": "ideal",
+}
 MACHINE = {
     "gpu": "a100-sxm4-80gb",
     "link": {"part": "paper-50gbps", "bandwidth": "50 Gb/s", "latency": "1 us"},
@@ -56,7 +63,10 @@ def document(algorithm: dict[str, Any], machine: dict[str, Any]) -> dict[str, An
 
 PROGRAMS = {
     "tngd": document(TNGD, MACHINE),
-    "tngd-kept": document({**TNGD, "state": "kept", "update": {"kind": "adam"}}, MACHINE),
+    "tngd-kept": document(
+        {**TNGD, "state": "kept", "update": {"kind": "adam"}},
+        {**MACHINE, "spus": {**SPUS, "imperfections": "realistic"}},
+    ),
     "tngd-asynchronous": document(
         {**TNGD, "mode": "asynchronous", "state": "kept", "wait": "5 tau", "learning_rate": 0.05},
         {**MACHINE, "spus": {**SPUS, "buffering": "double"}},
@@ -78,7 +88,10 @@ PROGRAMS = {
     "kfac": document(KFAC, {**MACHINE, "spus": {**SPUS, "count": 4}}),
     "kfac-auto": document(
         {**KFAC, "placement": "auto"},
-        {**MACHINE, "spus": {**SPUS, "count": 3, "buffering": "double"}},
+        {
+            **MACHINE,
+            "spus": {**SPUS, "count": 3, "buffering": "double", "imperfections": "realistic"},
+        },
     ),
     "kfac-inverse": document(
         {**KFAC, "method": "inverse", "placement": "columns", "inverses_every": 2, "stale": True},
