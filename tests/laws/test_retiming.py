@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import hybridsim
 from hybridsim.scenario.datasheets.constants import CONSTANTS
-from hybridsim.scenario.machine import MachineSpec
+from hybridsim.scenario.machine import MachineSpec, SpuSpec
 from hybridsim.studies.retiming import cost_signature, record, retime
 from hybridsim.studies.retiming.again import simulated
 from hybridsim.studies.retiming.evaluate import moments_of
@@ -49,7 +49,11 @@ def jittered(spec: MachineSpec, rng: np.random.Generator, spread: float, share: 
         return once[id(sheet)]
 
     def changed(part):
-        return dataclasses.replace(part, sheet=other(part.sheet)) if has_sheet(part) else part
+        if not has_sheet(part):
+            return part
+        # what sizes an imperfection is a number of the run, and stays
+        sized = {"sized_by": part.sheet} if isinstance(part, SpuSpec) else {}
+        return dataclasses.replace(part, sheet=other(part.sheet), **sized)
 
     def has_sheet(part):
         return getattr(part, "sheet", None) is not None

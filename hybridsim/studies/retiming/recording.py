@@ -231,8 +231,11 @@ def _fixed(found: Recording) -> Recording:
 def _of_one(request: Request) -> tuple[Request, float]:
     """A request for one unit of what its energy is proportional to, and how many units it is for.
 
-    Of a settle whose dissipation is known: its time does not depend on it.
+    Of a settle whose heat is known, or the charge where that is paid: its time depends on neither.
     """
-    if isinstance(request, Settle | Drift) and request.dissipation is not None:
-        return request._replace(dissipation=1.0), request.dissipation
-    return request, 1.0
+    if not isinstance(request, Settle | Drift):
+        return request, 1.0
+    amount = request.charge if request.supplied else request.dissipation
+    if amount is None:
+        return request, 1.0
+    return request._replace(dissipation=1.0, charge=1.0), amount
