@@ -38,7 +38,7 @@ ADAM = {"kind": "adam", "learning_rate": 0.01}
 MACHINE = {
     "gpu": "a100-sxm4-80gb",
     "link": "paper-50gbps",
-    "spus": {"count": 2, "part": "rc-1us"},
+    "spus": {"count": 2, "part": "rc-1us", "imperfections": "ideal"},
 }
 SLOW = """
 import time

@@ -18,7 +18,8 @@ _NOTE = (
     "settling), and on the link. Measured: what the SPU took for one round of all its solves, "
     "and its waits, on average. "
     "A factor that still stood in the SPU was not written again, so the measured time may be "
-    "shorter. Of SPUs alike the longest times, and the mean share in use."
+    "shorter; where full scales are chosen from the past the first solve is made twice, so it may "
+    "be longer. Of SPUs alike the longest times, and the mean share in use."
 )
 _HEADERS = (
     "SPU",

@@ -66,7 +66,8 @@ STEP_MEANINGS = {
     "solver_cosine_settling": "cosine with the exact answer, with settling alone",
     "solver_cosine_rounding": "and with levels",
     "solver_cosine_device": "and with the device's parts",
-    "solver_cosine_noise": "and with noise; with the output's converters: solver_cosine",
+    "solver_cosine_noise": "and with noise; TNGD: with the output's converters it is solver_cosine",
+    "solver_cosine_readout": "K-FAC: and with the output's converters",
     "settle_dissipation": "what the resistors dissipate from the system's start to the last "
     "reading, without noise, in V_fs^2 C",
     "minimum_dissipation": "the least that moving the state so far in that time takes, in V_fs^2 C",

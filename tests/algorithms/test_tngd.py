@@ -205,6 +205,7 @@ def test_no_solver_runs_while_an_spu_works(curvature, bits):
         "input_bits": bits,
         "bias_bits": bits,
         "output_bits": bits,
+        "imperfections": "ideal",
     }
     execute(document({**TNGD, "curvature": curvature, "noise": 1e-4}, machine={"spus": spus}))
 

@@ -20,7 +20,7 @@ SEEDS = st.integers(0, 10_000)
 
 def machine(count=1, **bits):
     ends = {f"{end}_bits": bits.get(end, "ideal") for end in ("input", "bias", "output")}
-    return {"spus": {"count": count, "part": "rc-1us", **ends}}
+    return {"spus": {"count": count, "part": "rc-1us", "imperfections": "ideal", **ends}}
 
 
 def answer(algorithm, seed=0, live=True, **changes):

@@ -25,7 +25,7 @@ def run(
 ) -> Any:
     machine = {
         "gpu": {"part": "a100-sxm4-80gb", "count": gpus},
-        "spus": {"part": "rc-1us", "count": spus, **constants},
+        "spus": {"part": "rc-1us", "count": spus, "imperfections": "ideal", **constants},
     }
     made = document(algorithm, machine=machine, batch_size=4, steps=2)
     made["training"]["precision"] = "float64"

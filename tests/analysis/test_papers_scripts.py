@@ -252,6 +252,7 @@ def test_only_a_long_settle_trains_like_the_exact_solve(settle):
         "training={batch_size: 6, steps: 4, evaluate_every: 2}",
         f"training.algorithm={{kind: tngd, learning_rate: 0.1, damping: 0.1, settle: {settle}}}",
         *(f"machine.spus.{side}_bits=ideal" for side in ("input", "bias", "output")),
+        "machine.spus.imperfections=ideal",
     ]
     scenario = hybridsim.load("tngd-digits", overrides)
     simulated = hybridsim.run(scenario).steps

@@ -168,7 +168,7 @@ def test_the_pointer_finds_long_and_short_operations_waits_and_bins(browser, rea
     traces = data_of(browser, 5)
     settle = next(trace for trace in traces if "settle g" in str(trace.get("text")))
     shown = point_at(browser, 5, settle["base"][0] + settle["x"][0] / 2, settle["y"][0])
-    assert "settle g" in shown and "energy" in shown and "–" in shown and "convert g #" in shown
+    assert "settle g" in shown and "energy" in shown and "–" in shown and "discharge g #" in shown
     strokes = next(trace for trace in traces if trace["type"] == "scatter")
     place = next(i for i, text in enumerate(strokes["customdata"]) if text.startswith("<b>program"))
     assert "resistors written" in point_at(browser, 5, strokes["x"][place], strokes["y"][place])

@@ -30,7 +30,7 @@ def scenario(kind: str, **spus):
             "name": "device",
             "workload": {"source": "digits_mlp", "options": {"hidden": 6, "depth": 1}},
             "training": {"batch_size": 4, "steps": 2, "algorithm": algorithm},
-            "machine": {"gpu": "a100-sxm4-80gb", "spus": {"count": 1, **spus}},
+            "machine": {"gpu": "a100-sxm4-80gb", "spus": {"imperfections": "ideal", **spus}},
         }
     )
 

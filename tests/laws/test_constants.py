@@ -57,7 +57,10 @@ def document(kind: str, name: str, constants: Mapping[str, Any] | None = None) -
         chosen = machine["gpu"]["interconnect"] = {"part": name}
         machine["gpu"]["count"] = 2
     elif not digital:
-        machine |= {"link": {"part": "paper-50gbps"}, "spus": {"count": 1, "part": "rc-1us"}}
+        machine |= {
+            "link": {"part": "paper-50gbps"},
+            "spus": {"count": 1, "imperfections": "ideal"},
+        }
         chosen = machine[{"link": "link", "spu": "spus"}[kind]]
         chosen["part"] = name
     chosen |= constants or {}

@@ -32,7 +32,7 @@ from hybridsim.work import Kernel, Work
 RISING = {
     "launch_interval", "synchronise", "graph_launch", "device_floor", "contraction_floor",
     "convolution_floor", "tile_prologue", "factorisation_block", "latency",
-    "resistance", "capacitance", "write_time",
+    "resistance", "capacitance", "write_time", "preset_resistance",
     *(f"{routine}_{term}" for term in ("floor", "step")
         for routine in ("cholesky", "inverse", "eigh", "lu", "qr", "triangular")),
 }  # fmt: skip

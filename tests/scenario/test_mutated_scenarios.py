@@ -46,6 +46,7 @@ def valid_documents() -> list[dict[str, Any]]:
         "update": ADAM,
         "mode": "asynchronous",
         "delay": "3 tau",
+        "calibration_every": None,
     }
     general["machine"] = GENERAL
     general["workload"] = {"source": "digits_mlp", "options": {"hidden": 8}}

@@ -25,7 +25,7 @@ def scenario(algorithm, **changes):
     machine = {
         "gpu": "a100-sxm4-80gb",
         "link": "paper-50gbps",
-        "spus": {"count": 1, "part": "rc-1us"},
+        "spus": {"count": 1, "part": "rc-1us", "imperfections": "ideal"},
     }
     training = {
         "batch_size": 4,

@@ -110,7 +110,10 @@ def test_an_imperfection_that_acts_brings_its_constants_and_they_change_numbers(
         made = hybridsim.load("tngd-digits", list(sets))
         return {one.name: one.numeric for one in ranged_constants({"a": made})}
 
-    ideal, acting = found(), "machine.spus.imperfections={base: ideal, %s: true}"
+    ideal, acting = (
+        found("machine.spus.imperfections=ideal"),
+        "machine.spus.imperfections={base: ideal, %s: true}",
+    )
     for switch, numeric in (("mismatch", True), ("offset", True), ("preset", False)):
         new = {k: v for k, v in found(acting % switch).items() if k not in ideal}
         mine = {name for name, read in READ_WITH.items() if switch in read}
@@ -154,7 +157,7 @@ def test_bits_are_run_live_and_costs_retimed_with_them(two_sides):
 
 
 def test_draws_out_of_order_are_simulated_up_to_the_budget(tmp_path):
-    machine = {**MACHINE, "spus": {"count": 3, "part": "rc-1us", "buffering": "double"}}
+    machine = {**MACHINE, "spus": {**MACHINE["spus"], "count": 3, "buffering": "double"}}
     file = scenario(tmp_path / "kfac.yaml", {**KFAC, "placement": "auto"}, machine)
     with lab_of(document({"kfac": file}), tmp_path / "study") as lab:
         rng = np.random.default_rng(1)

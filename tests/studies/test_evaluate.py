@@ -38,6 +38,13 @@ CASES = {
             {"field": "machine.spus.resistance", "grid": ["1 kohm", "3 kohm", "30 kohm"]},
         ],
     ),
+    "devices, which have errors": (
+        "kfac",
+        [
+            {"field": "machine.spus.imperfections", "grid": ["realistic", "ideal"]},
+            {"field": "machine.spus.adc_rate", "grid": ["1 MHz", "3 MHz"]},
+        ],
+    ),
     "bits, which are numerics": (
         "tngd",
         [

@@ -253,7 +253,8 @@ def unequal(cells=(200, 100, 70)):
         names = ("input_bits", "bias_bits", "output_bits")
         own = {name: b or "ideal" for name, b in zip(names, bits, strict=True)}
         part = ("rc-1us", "rc-100ns", "rc-1us")[k]
-        nodes[f"spu{k}"] = {"kind": "spu", "part": part, "cells": cells[k], **own}
+        spu = {"kind": "spu", "part": part, "cells": cells[k], "imperfections": "ideal"}
+        nodes[f"spu{k}"] = spu | own
     edges = [
         {"between": ["gpu0", name], "link": "paper-50gbps"} for name in nodes if name != "gpu0"
     ]
@@ -343,6 +344,9 @@ def cases(draw):
         "adc_channels": draw(st.sampled_from([0, 3])),
         "write_time": draw(st.sampled_from(["0 s", "3 ns"])),
         "write_channels": draw(st.sampled_from([0, 7])),
+        "imperfections": draw(
+            st.sampled_from(["ideal", {"base": "ideal", "preset": True, "signs": True}])
+        ),
     }
     link = {"part": "paper-50gbps", "sharing": draw(st.sampled_from(["shared", "private"]))}
     if draw(st.booleans()):
@@ -380,7 +384,9 @@ def test_every_piece_takes_what_was_predicted_and_carries_what_its_sizes_say(cas
     for place in {(row["layer"], row["factor"]) for row in made.notes["placement"]}:
         rows = [row for row in made.notes["placement"] if (row["layer"], row["factor"]) == place]
         spans = [
-            s for kind in ("program", "convert", "settle", "measure") for s in found[*place, kind]
+            s
+            for kind in ("program", "convert", "discharge", "settle", "measure")
+            for s in found[*place, kind]
         ]
         device_ps = sum(s["end_ps"] - s["start_ps"] for s in spans)
         assert abs(device_ps - 1e12 * sum(row["device_s"] for row in rows)) <= len(spans)

@@ -113,7 +113,8 @@ def test_auto_cuts_what_would_keep_the_others_waiting():
 def nodes(parts):
     """A GPU with SPUs of their own kinds, each on its own link."""
     found = {"gpu0": {"kind": "gpu", "part": "a100-sxm4-80gb"}}
-    found |= {f"spu{k}": {"kind": "spu", "part": "rc-1us", **part} for k, part in enumerate(parts)}
+    spu = {"kind": "spu", "part": "rc-1us", "imperfections": "ideal"}
+    found |= {f"spu{k}": spu | part for k, part in enumerate(parts)}
     edges = [
         {"between": ["gpu0", name], "link": "paper-50gbps"} for name in found if name != "gpu0"
     ]
@@ -209,6 +210,7 @@ def test_where_columns_are_solved_changes_no_number(noise):
             "buffering": buffering,
             "input_bits": 7,
             "output_bits": 9,
+            "imperfections": "ideal",  # others are other devices
         }
         made, _ = schedule(
             {"placement": rule, "noise": noise}, live=True, machine={"spus": spus}, steps=2

@@ -15,7 +15,7 @@ KFAC = {"kind": "kfac", "learning_rate": 1.0, "damping": 0.1, "settle": "100 tau
 
 def run(algorithm, live=True, bits="ideal", inputs="ideal", part=None, **changes):
     ends = {"input_bits": inputs, "bias_bits": bits, "output_bits": bits}
-    spus = {"count": 1, "part": "rc-1us", **ends, **(part or {})}
+    spus = {"count": 1, "part": "rc-1us", "imperfections": "ideal", **ends, **(part or {})}
     asked = document(
         {**KFAC, **algorithm}, steps=1, evaluate_every=1, machine={"spus": spus}, **changes
     )
