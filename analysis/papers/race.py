@@ -11,7 +11,8 @@ also under joint draws of both machines' constants.
 Whatever the folder of runs holds is not run again: after a change of datasheets alone the same
 command prices the stored numbers anew. A change of the program trains all again; with ``--settings
 analysis/papers/results/race_digits.json`` the settings stay those that the result chose, and the
-seeds of the race alone are trained.
+seeds of the race alone are trained. After a change of SPUs alone ``--kept`` takes the digital sides
+from a result: of them the best alone is trained, and must come to the digests that are kept.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ import hybridsim
 from analysis.papers import sweep
 from analysis.papers.digits_race import shares
 from analysis.papers.paired import ends, mean_interval, ratio
-from analysis.papers.record import save
+from analysis.papers.record import runs_of, save
 
 TASKS = ("digits", "mnist")
 MEASURES = ("step", "seconds", "joules")
@@ -132,6 +133,35 @@ def study_of(task: str, chosen: Settings | None) -> Row:
     return found
 
 
+def thermodynamic_of(task: str, kept: Row) -> Row:
+    """The study with thermodynamic sides, which tune, and of digital ones those that ``kept`` has
+    as best, with its settings.
+    """
+    best_ones = {kept["summary"][DRAWN_UNDER]["best digital"][measure] for measure in DRAWN}
+    choices = {row["side"]: row["choice"] for row in kept["setting"]["tuning"]}
+    found = study_of(task, None)
+    found["scenarios"] = {s: v for s, v in found["scenarios"].items() if s in {*ANALOG, *best_ones}}
+    for side in best_ones:
+        found["scenarios"][side]["set"] |= choices[side]
+    found["tuning"]["fields"] = {side: found["tuning"]["fields"][side] for side in ANALOG}
+    return found
+
+
+def with_kept(points: pd.DataFrame, kept: Row) -> pd.DataFrame:
+    """Thermodynamic sides from ``points``, digital ones from an earlier result.
+
+    Raises:
+        ValueError: a digital side that was trained is not what was kept.
+    """
+    before = pd.DataFrame(runs_of(kept))
+    digital = before[~before["side"].isin(ANALOG)]
+    again = points[~points["side"].isin(ANALOG)].drop_duplicates("point")
+    known = {(r.side, r.seed, r.digest) for r in digital.itertuples()}
+    if lost := [r for r in again.itertuples() if (r.side, r.seed, r.digest) not in known]:
+        raise ValueError(f"{lost[0].side}, seed {lost[0].seed}: expected the kept digest")
+    return pd.concat([digital, points[points["side"].isin(ANALOG)]], ignore_index=True)
+
+
 def settings_of(found: hybridsim.StudyResult) -> list[Row]:
     """How each side chose, as ``study.json`` says it, without the candidates."""
     said = json.loads((found.folder / "study.json").read_text())["tuning"]
@@ -143,25 +173,40 @@ def main() -> None:
     parser = sweep.parser(__doc__)
     parser.add_argument("task", choices=TASKS, help="what is trained")
     parser.add_argument("--settings", type=Path, help="an earlier result, whose settings to take")
+    parser.add_argument("--kept", type=Path, help="an earlier result, whose digital sides to take")
     given = parser.parse_args()
-    tuned: list[Row] | None = None
+    tuned: list[Row] = []
+    kept: Row | None = None
     if given.settings is not None:
         tuned = json.loads(given.settings.read_text())["setting"]["tuning"]
-    chosen = None if tuned is None else {row["side"]: row["choice"] for row in tuned}
-    found = sweep.study(given, study_of(given.task, chosen))
-    setting = {"study": f"race-{given.task}.yaml", "tuning": tuned or settings_of(found)}
-    summary = {
-        str(launch): standings(points)
-        for launch, points in found.points.groupby(LAUNCH, sort=False)
-    }
+    if given.kept is not None:
+        kept = json.loads(given.kept.read_text())
+        found = sweep.study(given, thermodynamic_of(given.task, kept))
+        points = with_kept(found.points, kept)
+        before = kept["setting"]["tuning"]
+        tuned = [row for row in before if row["side"] not in ANALOG] + settings_of(found)
+    else:
+        chosen = {row["side"]: row["choice"] for row in tuned} if tuned else None
+        found = sweep.study(given, study_of(given.task, chosen))
+        points = found.points
+    setting: Row = {"study": f"race-{given.task}.yaml", "tuning": tuned or settings_of(found)}
+    if kept is not None:
+        setting["digital sides"] = {name: kept[name] for name in ("version", "revision")}
+    summary = {str(launch): standings(own) for launch, own in points.groupby(LAUNCH, sort=False)}
     for side, rival, measures in duels(summary[DRAWN_UNDER]):
+        own = summary[DRAWN_UNDER]["sides"][side]["over the best digital"]
+        if kept is not None and side not in ANALOG:
+            same = kept["summary"][DRAWN_UNDER]["sides"][side]["over the best digital"]
+            own |= {m: own[m] | {"shares": same[m]["shares"]} for m in measures}
+            continue
         asked = duel(found.study.document(), (side, rival), measures)
         drawn = sweep.study(given, asked)
         assert drawn.answer is not None, "no shard"
-        own = summary[DRAWN_UNDER]["sides"][side]["over the best digital"]
         for measure, share in shares(drawn.answer.facts).items():
             own[measure]["shares"] = share
-    save(given.out, f"race {given.task}", setting, summary, list(sweep.rows(found)))
+    rows = points.drop_duplicates(["side", "seed", LAUNCH])[["side", "seed", LAUNCH, *sweep.KEPT]]
+    table = [{str(name): value for name, value in row.items()} for row in rows.to_dict("records")]
+    save(given.out, f"race {given.task}", setting, summary, table)
 
 
 if __name__ == "__main__":

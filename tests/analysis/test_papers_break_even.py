@@ -223,6 +223,7 @@ def test_the_trained_break_even_is_summed_up_from_both_studies(tmp_path):
                 axis["field"], [1, 2]
             )
         if document["question"]["kind"] == "uncertainty":
+            document["scenarios"]["thermodynamic"]["set"]["machine.spus.count"] = 2
             document["question"] |= {"draws": 10, "simulate": 0}
         found[name] = sweep.study(given, document)
     summary = break_even_trained.summarise(found)

@@ -116,9 +116,9 @@ PROGRAMS = {
     "kfac-activations": document(
         {**KFAC, "upload": "activations", "ema": 0.0}, {**MACHINE, "spus": {**SPUS, "count": 2}}
     ),
-    "kfac-64-spus": document(
+    "kfac-16-spus": document(
         {**KFAC, "placement": "columns"},
-        {**MACHINE, "spus": {**SPUS, "count": 64, "buffering": "double"}},
+        {**MACHINE, "spus": {**SPUS, "count": 16, "buffering": "double"}},
     ),
     "kfac-digital": document(
         {**DIGITAL, "damping_rule": "exact", "kl_clip": 1e-3}, {"gpu": "a100-sxm4-80gb"}

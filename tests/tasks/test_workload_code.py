@@ -68,16 +68,26 @@ def helper(folder, text, second=1_700_000_000):
     return path
 
 
-def fresh_key(folder):
-    """The key that a new process finds."""
+def fresh_keys(*folders):
+    """The keys of their ``mine.py`` that a new process finds for each, forked from one that has
+    loaded all but them.
+    """
     code = (
-        "import sys; from hybridsim.tasks.task import load_workload; "
-        "print(load_workload(sys.argv[1], {}).key)"
+        "import os, sys\n"
+        "from hybridsim.tasks.task import load_workload\n"
+        "load_workload('digits_mlp', {'hidden': 2, 'depth': 1}).key\n"
+        "for folder in sys.argv[1:]:\n"
+        "    if os.fork() == 0:\n"
+        "        sys.path.insert(0, folder)\n"
+        "        print(load_workload(folder + '/mine.py', {}).key, flush=True)\n"
+        "        os._exit(0)\n"
+        "    assert os.wait()[1] == 0\n"
     )
-    command = [sys.executable, "-c", code, str(folder / "mine.py")]
-    environment = os.environ | {"PYTHONPATH": str(folder)}
-    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    return run.stdout.strip()
+    command = [sys.executable, "-c", code, *map(str, folders)]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    keys = run.stdout.split()
+    assert len(keys) == len(folders)
+    return keys
 
 
 def outputs(task):
@@ -100,35 +110,38 @@ def test_an_edit_of_the_same_size_in_the_same_second_counts(folder):
 def test_the_key_is_the_same_in_another_process(folder):
     helper(folder, "SCALE = 2.0\n")
     path = write(folder, head="import own_helper", scale="own_helper.SCALE")
-    assert load_workload(str(path), {}).key == load_workload(str(path), {}).key == fresh_key(folder)
+    keys = [load_workload(str(path), {}).key for _ in range(2)]
+    assert [keys[0]] == keys[1:] == fresh_keys(folder)
     assert not (folder / "__pycache__").exists()
 
 
 LAZY = "__import__('importlib').import_module('own_helper').SCALE"
 
 
-@pytest.mark.parametrize(
-    ("head", "scale"),
-    [
-        (
-            "from own_helper import SCALE",
-            "1",
-        ),  # a comment in it changes no result and still changes the key
-        ("", "__import__('own_helper').SCALE"),
-        ("", LAZY),
-        ("import between", "between.SCALE"),
-    ],
-)
-def test_helper_modules_are_part_of_the_key(folder, head, scale):
-    (folder / "between.py").write_text(
-        "def late():\n    from own_helper import SCALE\n    return SCALE\nSCALE = late()\n"
-    )
-    write(folder, head=head, scale=scale)
-    keys = []
+IMPORTS = [
+    ("from own_helper import SCALE", "1"),  # a comment in it changes no result, yet the key
+    ("", "__import__('own_helper').SCALE"),
+    ("", LAZY),
+    ("import between", "between.SCALE"),
+]
+
+
+def test_helper_modules_are_part_of_the_key(tmp_path):
+    folders = []
+    for number, (head, scale) in enumerate(IMPORTS):
+        folders.append(tmp_path / str(number))
+        folders[-1].mkdir()
+        (folders[-1] / "between.py").write_text(
+            "def late():\n    from own_helper import SCALE\n    return SCALE\nSCALE = late()\n"
+        )
+        write(folders[-1], head=head, scale=scale)
+    found = []
     for text in ("SCALE = 2.0\n", "SCALE = 2.0 \n", "SCALE = 2.0\n"):
-        helper(folder, text)
-        keys.append(fresh_key(folder))
-    assert keys[0] == keys[2] != keys[1]
+        for one in folders:
+            helper(one, text)
+        found.append(fresh_keys(*folders))
+    for first, other, again in zip(*found, strict=True):
+        assert first == again != other
 
 
 @pytest.mark.parametrize("scale", ["own_helper.SCALE", LAZY])
