@@ -1,22 +1,21 @@
-"""The command line: check, run, study, calibrate, kineto, report, timeline, compare, parts,
-schema.
+"""The command line: check, run, study, calibrate, kineto, parts, schema; and what is done with run
+folders (``cli_folders``).
 """
 
 from __future__ import annotations
 
 import re
-import shutil
 import sys
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from hybridsim import __version__
+from hybridsim import __version__, cli_folders
 from hybridsim.errors import CapacityError, HybridsimError, InputError
 from hybridsim.exits import check_streams, message_and_code, stop
 from hybridsim.interrupt import EXIT_CODE, raised_when_interrupted
+from hybridsim.printing import print_rows
 
 if TYPE_CHECKING:
     from hybridsim.results.read import Run
@@ -312,85 +311,6 @@ def kineto(
 
 
 @app.command()
-def report(
-    folder: Annotated[Path, typer.Argument(help="A run folder, or the folder of a study's point.")],
-) -> None:
-    """Write the report of a run folder again (also of a run that was killed).
-
-    Of a point of a study: run it, from the study's facts where there are any, and write its report.
-    """
-    from hybridsim.reports.report import write_report
-    from hybridsim.results.read import Run
-    from hybridsim.studies.point_report import is_point, run_of_point
-
-    found = Run.open(folder) if not is_point(folder) else None
-    if found is None:
-        with raised_when_interrupted():
-            found = run_of_point(folder)
-    write_report(found, found.folder / "report.html")
-    print(found.folder / "report.html")
-
-
-@app.command()
-def timeline(
-    folder: Annotated[Path, typer.Argument(help="A run folder.")],
-    step: Annotated[
-        int | None, typer.Option(help="The step to draw (default: one in the middle).")
-    ] = None,
-    form: Annotated[
-        str, typer.Option("--format", help="html, perfetto (protobuf) or chrome (JSON).")
-    ] = "html",
-    out: Annotated[
-        Path | None, typer.Option(help="File to write (default: in the run folder).")
-    ] = None,
-) -> None:
-    """Draw utilisation over the run and one step as bars, or export all spans to a trace viewer."""
-    from hybridsim.reports.chrome_json import write_chrome_json
-    from hybridsim.reports.perfetto import write_perfetto
-    from hybridsim.reports.timeline import write_timeline
-    from hybridsim.results.read import Run
-
-    files = {"html": "timeline.html", "perfetto": "timeline.pftrace", "chrome": "timeline.json"}
-    if form not in files:
-        raise InputError(f"--format: expected {', '.join(files)}, got {form!r}")
-    result, path = Run.open(folder), out or folder / files[form]
-    if form == "html":
-        write_timeline(result, path, step)
-    elif step is not None:
-        raise InputError(f"--step: expected with --format html only, got it with {form}")
-    else:
-        (write_perfetto if form == "perfetto" else write_chrome_json)(result, path)
-    print(path)
-
-
-@app.command()
-def compare(
-    folders: Annotated[list[Path], typer.Argument(help="Run folders.")],
-    out: Annotated[Path, typer.Option(help="The page to write.")] = Path("comparison.html"),
-) -> None:
-    """What differs among runs and what came out; a page overlays their learning curves."""
-    from hybridsim.reports.compare import (
-        cells_of,
-        common,
-        groups_of,
-        method_note,
-        sentences,
-        write_comparison,
-    )
-    from hybridsim.results.read import Run
-
-    runs = [Run.open(folder) for folder in folders]
-    if not out.parent.is_dir():
-        raise InputError(f"--out: expected a file in an existing folder, got {out}")
-    write_comparison(runs, out)
-    groups = groups_of(runs)
-    _print_blocks(cells_of(groups))
-    for sentence in filter(None, (common(groups), method_note(groups), *sentences(groups))):
-        print(sentence)
-    print(out)
-
-
-@app.command()
 def parts(
     names: Annotated[
         list[str] | None,
@@ -406,14 +326,14 @@ def parts(
     )
 
     if not names:
-        return _print_rows(list_parts())
+        return print_rows(list_parts())
     if len(names) == 1:
         sheet = _part(names[0])
         for key, text in words_of(sheet).items():
             print(f"{key}: {text}")
-        return _print_rows(describe_part(sheet))
+        return print_rows(describe_part(sheet))
     if len(names) == 2:
-        return _print_rows(compare_parts(_part(names[0]), _part(names[1])))
+        return print_rows(compare_parts(_part(names[0]), _part(names[1])))
     raise InputError(f"parts: expected at most two names, got {len(names)}")
 
 
@@ -430,6 +350,10 @@ def schema(
     from hybridsim.scenario.schema import json_schema_text
 
     print(json_schema_text(), end="")
+
+
+for _command in cli_folders.COMMANDS:
+    app.command()(_command)
 
 
 def _unread(loaded: Scenario, task: Task, known: list[str]) -> list[str]:
@@ -465,35 +389,6 @@ def _text(path: Path) -> str:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
         raise InputError(f"{path}: expected a datasheet file, got: {error.strerror}") from error
-
-
-def _print_rows(rows: Sequence[Mapping[str, object]]) -> None:
-    """A plain table, as wide as its contents."""
-    texts = [{key: _cell(value) for key, value in row.items()} for row in rows]
-    widths = {key: max(len(key), *(len(row[key]) for row in texts)) for key in texts[0]}
-    for row in [{key: key for key in widths}, *texts]:
-        print("  ".join(row[key].ljust(width) for key, width in widths.items()).rstrip())
-
-
-def _print_blocks(rows: Sequence[Mapping[str, object]]) -> None:
-    """A table in blocks of columns that fit the terminal, each with the first column before it."""
-    first, *others = rows[0]
-    width = shutil.get_terminal_size((120, 24)).columns
-    widths = {key: 2 + max(len(key), *(len(_cell(row[key])) for row in rows)) for key in rows[0]}
-    while others:
-        fits, used = 0, widths[first]
-        while fits < len(others) and (not fits or used + widths[others[fits]] <= width + 2):
-            used += widths[others[fits]]
-            fits += 1
-        block, others = others[:fits], others[fits:]
-        _print_rows([{key: row[key] for key in (first, *block)} for row in rows])
-        print()
-
-
-def _cell(value: object) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _print_summary(result: Run) -> None:

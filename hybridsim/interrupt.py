@@ -1,4 +1,4 @@
-"""Ctrl-C, and a scheduler's SIGTERM: one line and exit code 130, whatever is going on.
+"""Ctrl-C, a scheduler's SIGTERM, a terminal's SIGHUP: one line and exit code 130, whatever goes on.
 
 During a simulation they raise KeyboardInterrupt, and what was found is kept. Anywhere else there is
 nothing to keep, and the process ends there: an exception would not do, since imports and
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 EXIT_CODE = 130
 before_end: list[Callable[[], None]] = []
 """What is done first when a signal ends the process. (This module imports nothing slow.)"""
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
 
 
 def end_when_interrupted() -> None:
@@ -37,6 +39,20 @@ def raised_when_interrupted() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def held_back_when_interrupted() -> Iterator[None]:
+    """Inside the block, which ends soon by itself, a signal waits: none of it is left half done."""
+    asked: list[int] = []
+    before = _set(lambda number, frame: asked.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if asked:
+        signal.raise_signal(asked[0])
 
 
 def _set(handler: Callable[[int, FrameType | None], object]) -> dict[signal.Signals, Any]:

@@ -20,10 +20,12 @@ from hybridsim.algorithms.catalogue import algorithm_of
 from hybridsim.algorithms.loop import train
 from hybridsim.algorithms.session import Line, Progress, Session
 from hybridsim.errors import HybridsimError, InputError, MissingFacts
+from hybridsim.files import DiskFailed
 from hybridsim.hardware.extent import Size
 from hybridsim.hardware.lane import Context
 from hybridsim.hardware.machine import Machine
 from hybridsim.hardware.part import Limit, StaticPower
+from hybridsim.interrupt import held_back_when_interrupted
 from hybridsim.operations.arithmetic import Arithmetic
 from hybridsim.operations.backend import (
     Backend,
@@ -36,6 +38,7 @@ from hybridsim.operations.backend import (
 )
 from hybridsim.operations.facts import FactStore
 from hybridsim.operations.keys import salt
+from hybridsim.results.keys import Json
 from hybridsim.results.manifest import manifest
 from hybridsim.results.read import Run
 from hybridsim.results.write import RunWriter, Superseded
@@ -248,14 +251,36 @@ def _attempt(setup: _Setup, folder: Path, force: bool, mode: str, missing: str) 
     }
     summary = _extras(setup.scenario) | ending | session.notes | used | {"host": host}
     ending |= {"last_key": session.theta.key.hex()}
-    try:
-        writer.finish(head | ending, writer.static_power(), summary)
-    except (OSError, Superseded) as error:
-        raise failure or RunFailed(
-            f"{folder}: the results could not be completed: {error}"
-        ) from error
+    _finish(writer, head | ending, summary, failure)
     if failure is not None:
         raise failure
+
+
+def _finish(
+    writer: RunWriter,
+    ending: dict[str, Json],
+    summary: dict[str, Json],
+    failure: BaseException | None,
+) -> None:
+    """Complete the folder, whatever signals come; where that fails its manifest says so.
+
+    Raises:
+        RunFailed: it could not be completed; or ``failure``, where there was one before.
+    """
+    try:
+        with held_back_when_interrupted():
+            writer.finish(ending, writer.static_power(), summary)
+    except Superseded as error:
+        raise failure or RunFailed(_incomplete(writer.folder, error)) from error
+    except (OSError, DiskFailed) as error:
+        text = _incomplete(writer.folder, error)
+        with contextlib.suppress(OSError, HybridsimError):  # it may be too full for that
+            writer.manifest(ending | {"status": "failed", "reason": text})
+        raise failure or RunFailed(text) from error
+
+
+def _incomplete(folder: Path, error: BaseException) -> str:
+    return f"{folder}: the results could not be completed: {error}"
 
 
 def _session(

@@ -22,7 +22,6 @@ import hybridsim
 from analysis.papers import device
 from analysis.papers.paired import mean_interval
 from analysis.papers.record import parser, save
-from hybridsim.errors import HybridsimError
 
 MISMATCH = (0.001, 0.003, 0.01, 0.03, 0.1)
 DAMPING = (0.005, 0.02, 0.05, 0.2, 1.0)
@@ -42,7 +41,7 @@ def margin(sigma: float, damping: float, seed: int, folder: Path) -> float:
     }
     store = folder / f"{sigma}-{damping}-{seed}.sqlite"
     scenario = device.on_digits("tngd", fields).load()
-    with suppress(HybridsimError):  # it ran away: what was settled before is kept
+    with suppress(hybridsim.HybridsimError):  # it ran away: what was settled before is kept
         hybridsim.run(scenario, folder / "run", facts=store, force=True)
     with closing(sqlite3.connect(store)) as db:
         kept = [json.loads(text) for (text,) in db.execute("SELECT facts FROM facts")]

@@ -89,7 +89,8 @@ def _head(run: Run, found: Activity) -> str:
     if run.status != "complete":
         reason = run.manifest.get("reason") or ""
         alarm = page.paragraph(
-            f"This run is {run.status}, not complete. {reason} The page shows what was stored.",
+            f"This run is not complete: {run.status_text}. {reason} The page shows what was "
+            "stored.",
             "alarm",
         )
     return f"<h1>{page.escape(run.name)}</h1>{page.paragraph(' · '.join(facts), 'meta')}{alarm}"

@@ -64,7 +64,7 @@ def _alarms(run: Run) -> Iterator[str]:
     if run.status != "complete":
         reason = run.manifest.get("reason")
         yield (
-            f"This run is {run.status}, not complete. {reason or ''} All figures cover what "
+            f"This run is not complete: {run.status_text}. {reason or ''} All figures cover what "
             "was stored."
         )
     if missed := missed_text(run):

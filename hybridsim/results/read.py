@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, cast
 import pandas as pd
 
 from hybridsim.errors import InputError
+from hybridsim.results.alive import is_gone
 from hybridsim.results.integrity import check_file, read_manifest, read_map
 from hybridsim.results.keys import Json, Summary
 from hybridsim.results.parts import Chunks
@@ -38,6 +39,7 @@ class Run:
         self.folder, self.manifest = folder, manifest
         self.temporary: Json = None
         self._checked: set[str] = set()
+        self._died = False
 
     @classmethod
     def open(cls, folder: Path | str) -> Run:
@@ -57,7 +59,16 @@ class Run:
             )
         if not manifest.is_file():
             raise InputError(f"{path}: expected a run folder, got a folder without manifest.json")
-        return cls(path, read_manifest(path))
+        found = cls(path, read_manifest(path))
+        if found._without_its_process():
+            found.manifest = read_manifest(path)  # it may have finished just now
+            found._died = found._without_its_process()
+        return found
+
+    def _without_its_process(self) -> bool:
+        process = self.manifest.get("process")
+        unfinished = self.manifest.get("status") == "running"
+        return unfinished and isinstance(process, dict) and is_gone(process) is True
 
     @property
     def name(self) -> str:
@@ -66,8 +77,17 @@ class Run:
 
     @property
     def status(self) -> str:
-        """``running``, ``complete``, ``interrupted`` or ``failed``."""
-        return str(self.manifest.get("status", "unknown"))
+        """``running``, ``complete``, ``interrupted``, ``failed``, or ``died``: its process ended
+        without a word.
+        """
+        return "died" if self._died else str(self.manifest.get("status", "unknown"))
+
+    @property
+    def status_text(self) -> str:
+        """The status, with the last step of a run that is not complete, of what was stored."""
+        if self.status == "complete":
+            return self.status
+        return f"{self.status} at step {len(self.steps):,}"
 
     @cached_property
     def scenario_text(self) -> str:

@@ -5,12 +5,14 @@ whole.
 from __future__ import annotations
 
 import json
+import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from hybridsim.errors import HybridsimError, InputError
 from hybridsim.files import write_whole
+from hybridsim.results.alive import this_process
 from hybridsim.results.columns import EVENTS, REQUESTS, SPANS, table_of_steps, table_of_tuples
 from hybridsim.results.digest import plain, run_digest
 from hybridsim.results.integrity import (
@@ -64,7 +66,7 @@ class RunWriter:
         self.folder = Path(folder)
         self.static_power: Callable[[], Sequence[Mapping[str, Json]]] = list
         self._parts = 0
-        self._run_id = uuid.uuid4().hex
+        self._run_id, self._process = uuid.uuid4().hex, this_process()
         self._manifest: dict[str, Json] = {}
         try:
             self._prepare(force)
@@ -116,7 +118,8 @@ class RunWriter:
     def manifest(self, content: Mapping[str, Json]) -> None:
         """Write manifest.json; a reader sees the old one or the new one, never half of it."""
         self._manifest = dict(content)
-        whole = {"format": FORMAT, "run_id": self._run_id, **plain(content)}
+        written = {"process": self._process, "heard_s": round(time.time(), 3)}
+        whole = {"format": FORMAT, "run_id": self._run_id, **written, **plain(content)}
         self._write_json("manifest.json", whole | {OWN: manifest_sha256(whole)})
 
     def scenario(self, text: str) -> None:

@@ -172,7 +172,7 @@ class Trace:
         sink: Sink,
         now: Callable[[], int],
         chunk_rows: int = CHUNK_ROWS,
-        chunk_s: float = 30.0,
+        chunk_s: float = 2.0,
     ) -> None:
         self._sink, self._now = sink, now
         self._chunk_rows, self._chunk_s = chunk_rows, chunk_s

@@ -235,9 +235,8 @@ def test_a_killed_run_leaves_readable_parts(tmp_path, monkeypatch, capsys):
     process.kill()
     process.wait()
     run = Run.open(tmp_path / "run")
-    assert run.status == "running"
-    assert len(run.spans) >= 50_000
-    assert len(run.steps) > 1_000
+    assert run.status == "died"
+    assert len(run.spans) > len(run.steps) > 100
     assert run.summary["energy"]["total"]["energy_j"] > 0
     assert call(monkeypatch, capsys, "report", tmp_path / "run")[0] == 0
 
@@ -250,5 +249,5 @@ def test_an_interrupted_run_says_so_and_keeps_its_results(tmp_path):
     assert "Traceback" not in err
     run = Run.open(tmp_path / "run")
     assert run.status == "interrupted"
-    assert run.summary["spans"] >= 50_000
+    assert run.summary["spans"] > 1_000
     assert len(run.spans) == run.summary["spans"]

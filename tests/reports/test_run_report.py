@@ -98,7 +98,7 @@ def test_an_unfinished_and_an_empty_run_have_reports(tmp_path):
     writer = RunWriter(tmp_path / "run")
     writer.write(Rows(rows))
     write_report(Run.open(tmp_path / "run"), tmp_path / "a.html")
-    assert "This run is running, not complete" in (tmp_path / "a.html").read_text()
+    assert "This run is not complete: running at step 0" in (tmp_path / "a.html").read_text()
     RunWriter(tmp_path / "empty").finish({"status": "failed", "reason": "it <broke>"}, [], {})
     write_report(Run.open(tmp_path / "empty"), tmp_path / "b.html")
     assert "it &lt;broke&gt;" in (tmp_path / "b.html").read_text()

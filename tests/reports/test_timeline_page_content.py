@@ -158,7 +158,7 @@ def test_runs_without_steps_or_spans_have_a_page(tmp_path):
     writer.write(Rows(simulate([Op(0, 0, 5), Op(1, 0, 20)])))
     write_timeline(Run.open(tmp_path / "running"), tmp_path / "page.html")
     text = (tmp_path / "page.html").read_text(encoding="utf-8")
-    assert "This run is running, not complete" in text and "The run so far" in text
+    assert "This run is not complete: running at step 0" in text and "The run so far" in text
     RunWriter(tmp_path / "empty").finish({"status": "failed", "reason": "no power"}, [], {})
     write_timeline(Run.open(tmp_path / "empty"), tmp_path / "empty.html")
     assert "Nothing was recorded" in (tmp_path / "empty.html").read_text(encoding="utf-8")

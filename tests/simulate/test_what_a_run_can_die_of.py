@@ -14,7 +14,9 @@ import pytest
 
 import hybridsim
 from hybridsim.errors import HybridsimError, InputError
+from hybridsim.results.listing import listed
 from hybridsim.results.read import Run
+from hybridsim.results.verify import verify
 from hybridsim.results.write import RunWriter, Superseded
 from hybridsim.trace.spans import Rows
 
@@ -163,7 +165,9 @@ def killed(tmp_path: Path, with_signal: int) -> subprocess.Popen[str]:
 def test_the_energy_of_a_killed_run_includes_static_power(tmp_path):
     killed(tmp_path, signal.SIGKILL)
     run = Run.open(tmp_path / "run")
-    assert run.status == "running"
+    assert run.status == "died" and run.status_text == f"died at step {len(run.steps):,}"
+    assert {row["status"] for row in listed(tmp_path)} == {"died"}
+    assert not any(verdict.wrong for verdict in verify(tmp_path / "run"))
     assert run.summary["energy"]["static_share"] > 0.5
     assert run.summary["energy"]["total"]["energy_j"] == pytest.approx(
         run.steps.energy_j.max(), rel=1e-3
