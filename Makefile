@@ -8,7 +8,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Tests of files and numbers that train nothing: what `make quick` runs.
 QUICK := tests/scenario tests/trace tests/results tests/docs/test_public_names.py
 
-.PHONY: run test quick coverage lint docs newest oldest bench fuzz clean
+.PHONY: run test quick coverage lint docs newest oldest bench fuzz soak clean
 
 $(VENV)/.run: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -63,6 +63,9 @@ bench: $(VENV)/.test
 
 fuzz: $(VENV)/.test
 	HYBRIDSIM_FUZZ=1500 $(BIN)/pytest tests/fuzz -s
+
+soak: $(VENV)/.test
+	$(BIN)/pytest tests/soak --override-ini norecursedirs= -n 2
 
 clean:
 	rm -rf $(VENV) .venv-newest .venv-oldest runs build dist *.egg-info

@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hybridsim.attempt import RunFailed as RunFailed
     from hybridsim.calibration.command import calibrate as calibrate
     from hybridsim.calibration.fit import Fit as Fit
     from hybridsim.calibration.fit import Fitted as Fitted
@@ -42,8 +43,8 @@ if TYPE_CHECKING:
     from hybridsim.scenario.datasheets.sheets import load_part as load_part
     from hybridsim.scenario.load import load as load
     from hybridsim.scenario.schema import Scenario as Scenario
-    from hybridsim.simulate import RunFailed as RunFailed
     from hybridsim.simulate import load_task as load_task
+    from hybridsim.simulate import resume as resume
     from hybridsim.simulate import run as run
     from hybridsim.studies.result import StudyResult as StudyResult
     from hybridsim.studies.run import study as study
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "hybridsim.attempt": ("RunFailed",),
     "hybridsim.calibration.fit": (
         "Fit",
         "Fitted",
@@ -83,7 +85,7 @@ _HOMES = {
     "hybridsim.scenario.datasheets.sheets": ("Datasheet", "load_part"),
     "hybridsim.scenario.load": ("load",),
     "hybridsim.scenario.schema": ("Scenario",),
-    "hybridsim.simulate": ("RunFailed", "load_task", "run"),
+    "hybridsim.simulate": ("load_task", "resume", "run"),
     "hybridsim.studies.result": ("StudyResult",),
     "hybridsim.studies.run": ("study",),
     "hybridsim.tasks.task": ("Task",),
@@ -122,6 +124,7 @@ __all__ = [
     "paired_difference",
     "paired_ratio",
     "predicted_s",
+    "resume",
     "run",
     "study",
     "time_steps",

@@ -1,5 +1,5 @@
-"""The command line: check, run, study, calibrate, kineto, parts, schema; and what is done with run
-folders (``cli_folders``).
+"""The command line: check, run, resume, study, calibrate, kineto, parts, schema; and what is done
+with run folders (``cli_folders``).
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from hybridsim.interrupt import EXIT_CODE, raised_when_interrupted
 from hybridsim.printing import print_rows
 
 if TYPE_CHECKING:
+    from hybridsim.attempt import Mode
     from hybridsim.results.read import Run
     from hybridsim.scenario.datasheets.sheets import Datasheet
     from hybridsim.scenario.schema import Scenario
-    from hybridsim.simulate import Mode
     from hybridsim.tasks.task import Task
 
 app = typer.Typer(
@@ -38,6 +38,11 @@ SetOption = Annotated[
     typer.Option(
         "--set", help='Override a field, e.g. machine.link.bandwidth="200 Gb/s"; repeatable.'
     ),
+]
+
+
+DataOption = Annotated[
+    Path | None, typer.Option(help="Folder of external data sets (default: HYBRIDSIM_DATA).")
 ]
 
 
@@ -142,8 +147,10 @@ def run(
     facts: Annotated[
         Path | None, typer.Option(help="Fact store (sqlite): filled by live runs, read by replays.")
     ] = None,
-    data: Annotated[
-        Path | None, typer.Option(help="Folder of external data sets (default: HYBRIDSIM_DATA).")
+    data: DataOption = None,
+    checkpoint: Annotated[
+        str | None,
+        typer.Option(help="How often to keep what resume needs: '50 steps', '30 s'."),
     ] = None,
 ) -> None:
     """Simulate a scenario; write the run folder and its report.
@@ -181,11 +188,42 @@ def run(
                 progress=reporter.step,
                 data=data,
                 task=task,
+                checkpoint=checkpoint,
             )
     except KeyboardInterrupt as error:
         raise Interrupted(str(error) or "interrupted") from None
     write_report(result, folder / "report.html")
     _print_summary(result)
+    _check_thresholds(result)
+
+
+@app.command()
+def resume(
+    folder: Annotated[Path, typer.Argument(help="The folder of a run that was left.")],
+    data: DataOption = None,
+) -> None:
+    """Go on with a run that died or was interrupted, from its last checkpoint, to the bit.
+
+    For runs that were started with --checkpoint. Exit codes: as of run.
+    """
+    from hybridsim.progress import Reporter
+    from hybridsim.reports.report import write_report
+    from hybridsim.results.read import Run
+    from hybridsim.simulate import resume as go_on
+
+    before = Run.open(folder)
+    steps = before.scenario.get("training", {}).get("steps", 0)
+    try:
+        with raised_when_interrupted(), Reporter(before.name, steps) as reporter:
+            result = go_on(folder, progress=reporter.step, data=data)
+    except KeyboardInterrupt as error:
+        raise Interrupted(str(error) or "interrupted") from None
+    write_report(result, folder / "report.html")
+    _print_summary(result)
+    _check_thresholds(result)
+
+
+def _check_thresholds(result: Run) -> None:
     lines = result.summary.get("thresholds", [])
     missed = [line["name"] for line in lines if not line["met"]]
     if missed:
@@ -218,9 +256,7 @@ def study(
     force: Annotated[
         bool, typer.Option(help="The folder may hold another study; equal points are kept.")
     ] = False,
-    data: Annotated[
-        Path | None, typer.Option(help="Folder of external data sets (default: HYBRIDSIM_DATA).")
-    ] = None,
+    data: DataOption = None,
     check: Annotated[bool, typer.Option("--check", help="Stop after the checks.")] = False,
 ) -> None:
     """Run a study: many scenarios, one question, an answer with its interval.

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 import torch
 
+from hybridsim.dry import DryRun, Recorded
 from hybridsim.errors import HybridsimError
 from hybridsim.hardware.extent import Size
 from hybridsim.scenario.datasheets.constant import MOST_BITS, ConstantSpec
@@ -21,7 +22,6 @@ from hybridsim.scenario.machine import GpuSpec, MachineSpec, SpuSpec
 from hybridsim.scenario.own_constants import OwnConstants, own_constants
 from hybridsim.scenario.schema import Scenario
 from hybridsim.scenario.workload_options import check_options
-from hybridsim.simulate import DryRun, Recorded
 from hybridsim.tasks import task as tasks
 from hybridsim.tasks.task import Task
 

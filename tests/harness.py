@@ -11,11 +11,11 @@ import hybridsim
 from hybridsim.algorithms.catalogue import algorithm_of
 from hybridsim.algorithms.loop import train
 from hybridsim.algorithms.session import Session
+from hybridsim.attempt import arithmetic_of
 from hybridsim.hardware.lane import Context
 from hybridsim.hardware.machine import Machine
 from hybridsim.operations.backend import Backend, ComputationRaised, Live, Timing, shapes_of
 from hybridsim.results.keys import operation
-from hybridsim.simulate import arithmetic_of
 from hybridsim.trace.spans import Rows, Trace
 
 IDEAL = {

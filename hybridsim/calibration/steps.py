@@ -10,15 +10,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
+from hybridsim.attempt import arithmetic_of
 from hybridsim.calibration.clock import Clock, clock_of
 from hybridsim.calibration.prediction import seconds_of
+from hybridsim.dry import run_on
 from hybridsim.errors import InputError
 from hybridsim.operations.backend import Backend, Live, Timing, shapes_of
 from hybridsim.operations.ref import Computation, Ref
 from hybridsim.outcome import Value
 from hybridsim.scenario.machine import GpuSpec
 from hybridsim.scenario.schema import Scenario
-from hybridsim.simulate import arithmetic_of, load_task, run_on
+from hybridsim.simulate import load_task
 from hybridsim.tasks.device import on_host
 from hybridsim.tasks.task import Task
 from hybridsim.work import Work

@@ -96,7 +96,7 @@ def all_reduce(
 
     def travel(issuer: Issuer, first: int) -> Steps[Ref]:
         # The numbers of a piece are never looked at: the sum is computed once, by ``combine``.
-        piece = Ref(numbers, _PIECE, start)
+        piece = Ref.of(numbers, _PIECE, start)
         for hop in range(2 * (size - 1)):
             here, there = gpus[(first + hop) % size], (first + hop + 1) % size
             piece = yield from machine.transfer(
@@ -114,7 +114,7 @@ def all_reduce(
     result = backend.evaluate(combine, tuple(payloads), backend.work(combine, tuple(payloads))[1])
     # it ends for all GPUs when its last piece has arrived, wherever that is
     ends = [{*spans, issuer.last} - {-1} for spans, issuer in zip(arrivals, issuers, strict=True)]
-    return [Ref(result.value, result.key, tuple(sorted(spans)), result.facts) for spans in ends]
+    return [result._replace(spans=tuple(sorted(spans))) for spans in ends]
 
 
 def all_gather(

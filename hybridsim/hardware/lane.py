@@ -188,7 +188,7 @@ class Lane:
         trace.finish(span)
         self.server.release(span)
         issuer.last = span
-        return Ref(result.value, result.key, (span,), result.facts)
+        return result.at(span)
 
 
 class Place(NamedTuple):

@@ -230,7 +230,7 @@ class Spu(Part):
         cause = Cause(span, tuple(sorted({s for a in args for s in a.spans})), -1, start)
         record_start(trace, cause, Place(self.name, "relax", "background"), label, start, quote)
         trace.finish(span)
-        self.state, self.since_ps = Ref(state.value, state.key, args[1].spans, state.facts), now
+        self.state, self.since_ps = state._replace(spans=args[1].spans), now
         return self.state
 
     def convert_input(

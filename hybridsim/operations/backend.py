@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 
 import torch
@@ -41,7 +41,7 @@ def _carried() -> Iterator[None]:
         raise ComputationRaised(error) from error
 
 
-_OVERFLOWED = "overflowed"
+OVERFLOWED = "overflowed"
 """The fact of how many operands of its products FP16 did not hold."""
 _MOST_COUNTS = 2_000
 """Counts that are kept for further runs; settings that vary from run to run would add up."""
@@ -131,7 +131,7 @@ class Backend(ABC):
     def root(self, value: Value, *identity: object) -> Ref:
         """A reference to an input of the run, named by what determines it."""
         key = digest(self.salt, *(str(i).encode() for i in identity))
-        return Ref(value if self.tensors else self.shapes.meta(value), key)
+        return Ref.of(value if self.tensors else self.shapes.meta(value), key)
 
     def key(self, computation: Computation, args: tuple[Ref, ...]) -> bytes:
         """Key of the outcome: the salt, the computation and the keys of its arguments."""
@@ -147,7 +147,7 @@ class Backend(ABC):
     def pick(self, ref: Ref, index: int | str) -> Ref:
         """One component of a tuple or dict value; costs nothing."""
         part = None if ref.value is None else ref.value[index]
-        return Ref(part, digest(ref.key, b"pick", repr(index).encode()), ref.spans)
+        return Ref.of(part, digest(ref.key, b"pick", repr(index).encode()), ref.spans)
 
     def columns(self, ref: Ref, first: int, last: int) -> Ref:
         """Columns ``first`` to ``last`` of a matrix; costs nothing."""
@@ -156,7 +156,7 @@ class Backend(ABC):
         shapes = self.shapes
         value = ref.value[:, first:last] if self.tensors else shapes.columns(ref.value, first, last)
         key = digest(ref.key, f"columns {first}:{last}".encode())
-        return Ref(value, key, ref.spans)
+        return Ref.of(value, key, ref.spans)
 
     @abstractmethod
     def evaluate(
@@ -192,18 +192,25 @@ class Live(Backend):
         exact: bool = False,
     ) -> Ref:
         """Call the function and keep its facts."""
-        started = time.perf_counter()
-        with _carried(), rounding(IEEE if exact else self.arithmetic) as mode:
-            outcome = computation.function(*(a.value for a in args), **computation.settings)
-            facts = {name: _plain(fact) for name, fact in outcome.facts.items()}
-        if mode is not None and mode.overflowed:
-            facts[_OVERFLOWED] = mode.overflowed
-            self.overflowed += mode.overflowed
-        self.numeric_s += time.perf_counter() - started
+        value, facts = self.computed(computation, [a.value for a in args], exact)
+        self.overflowed += facts.get(OVERFLOWED, 0)
         key = self.key(computation, args)
         if self.store is not None:
             self.store.put(key, facts)
-        return Ref(outcome.value, key, (), facts)
+        return Ref.of(value, key, (), facts)
+
+    def computed(
+        self, computation: Computation, values: Sequence[Value], exact: bool
+    ) -> tuple[Value, dict[str, Value]]:
+        """The outcome of these values: a value, and facts."""
+        started = time.perf_counter()
+        with _carried(), rounding(IEEE if exact else self.arithmetic) as mode:
+            outcome = computation.function(*values, **computation.settings)
+            facts = {name: _plain(fact) for name, fact in outcome.facts.items()}
+        if mode is not None and mode.overflowed:
+            facts[OVERFLOWED] = mode.overflowed
+        self.numeric_s += time.perf_counter() - started
+        return outcome.value, facts
 
 
 class Timing(Backend):
@@ -220,7 +227,7 @@ class Timing(Backend):
         exact: bool = False,
     ) -> Ref:
         """A reference with shapes and no facts."""
-        return Ref(shape, self.key(computation, args))
+        return Ref.of(shape, self.key(computation, args))
 
 
 class Replay(Backend):
@@ -251,8 +258,8 @@ class Replay(Backend):
             text = f"no facts of {computation.function.__name__} under key {key.hex()}"
             self.missing = MissingFacts(text)
             raise self.missing
-        self.overflowed += facts.get(_OVERFLOWED, 0)
-        return Ref(shape, key, (), facts)
+        self.overflowed += facts.get(OVERFLOWED, 0)
+        return Ref.of(shape, key, (), facts)
 
 
 def _plain(fact: Value) -> Value:

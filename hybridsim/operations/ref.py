@@ -11,25 +11,58 @@ from hybridsim.outcome import Outcome, Value
 _NO_FACTS: Mapping[str, Value] = {}
 
 
+class Cell:
+    """Where a value is kept, for all references to it: alive as long as one of them is.
+
+    Attributes:
+        key: hash of everything the value depends on; equal keys mean equal numbers.
+        value: tensors in a live run; meta tensors (shapes) or None where numbers are not known.
+        known: whether ``value`` is the value itself.
+        made: how it can be made again, where that is kept.
+    """
+
+    __slots__ = ("__weakref__", "key", "known", "made", "value")
+
+    def __init__(self, value: Value, key: bytes, known: bool = True, made: object = None) -> None:
+        self.value, self.key, self.known, self.made = value, key, known, made
+
+
 class Ref(NamedTuple):
     """A value and where it comes from.
 
     Attributes:
-        value: tensors in a live run; meta tensors (shapes) or None in a timing-only or replayed
-            one.
-        key: hash of everything the value depends on; equal keys mean equal numbers.
+        cell: where the value is kept.
         spans: the spans that produced it; they become parents of whatever uses it.
         facts: the few numbers that programs branch on, price or report.
     """
 
-    value: Value
-    key: bytes
+    cell: Cell
     spans: tuple[int, ...] = ()
     facts: Mapping[str, Value] = _NO_FACTS
 
+    @staticmethod
+    def of(
+        value: Value,
+        key: bytes,
+        spans: tuple[int, ...] = (),
+        facts: Mapping[str, Value] = _NO_FACTS,
+    ) -> Ref:
+        """A reference to a new value."""
+        return Ref(Cell(value, key), spans, facts)
+
+    @property
+    def value(self) -> Value:
+        """See ``Cell``."""
+        return self.cell.value
+
+    @property
+    def key(self) -> bytes:
+        """See ``Cell``."""
+        return self.cell.key
+
     def at(self, span: int) -> Ref:
         """The same value, as produced (moved, converted) by another span."""
-        return Ref(self.value, self.key, (span,), self.facts)
+        return Ref(self.cell, (span,), self.facts)
 
 
 class Token(NamedTuple):
@@ -50,6 +83,17 @@ Carried = TypeVar("Carried", Ref, Token)
 """What parts hand on: a value, or an order alone."""
 
 
+Function = TypeVar("Function", bound=Callable[..., Outcome])
+
+
+def derivable(function: Function) -> Function:
+    """Mark a computation whose outcome is large and soon made again from its arguments: it is not
+    kept where a run is to be resumed.
+    """
+    function.__dict__["derivable"] = True
+    return function
+
+
 class Computation:
     """A module-level function and its settings; all it reads besides its arguments.
 
@@ -57,13 +101,14 @@ class Computation:
     layout): their ``repr`` enters the key.
     """
 
-    __slots__ = ("function", "settings", "token")
+    __slots__ = ("derivable", "function", "settings", "token")
 
     def __init__(self, function: Callable[..., Outcome], **settings: Value) -> None:
         if function.__qualname__ != function.__name__:
             raise TypeError(f"expected a module-level function, got {function.__qualname__}")
         self.function = function
         self.settings = settings
+        self.derivable = getattr(function, "derivable", False)
         text = f"{function.__module__}.{function.__name__}{sorted(settings.items())!r}"
         self.token = digest(text.encode())
 

@@ -349,6 +349,8 @@ class HostSummary(TypedDict, total=False):
         numeric_s: host seconds in computations.
         wall_s: host seconds of the run, without set-up and files.
         facts_failure: why facts could not be stored, or nothing.
+        checkpoints: of a run that keeps them: how many, bytes of the last, host seconds, why the
+            last one failed.
     """
 
     backend: str
@@ -356,6 +358,7 @@ class HostSummary(TypedDict, total=False):
     numeric_s: float
     wall_s: float
     facts_failure: str
+    checkpoints: dict[str, Json]
 
 
 class Summary(TypedDict, total=False):

@@ -28,6 +28,10 @@ from hybridsim.results.parts import BASE_SCHEMAS, merge_parts, remove_parts, wri
 from hybridsim.results.summary import summarise
 from hybridsim.trace.spans import Rows
 
+FACTS = "facts.sqlite"
+"""Facts of a run that keeps checkpoints; they come before the run, and outlast it."""
+CHECKPOINT = "checkpoint/last.json"
+"""Where such a run can go on."""
 _FILES = (
     "scenario.yaml", "summary.json", "report.html", *(f"{name}.parquet" for name in BASE_SCHEMAS),
 )  # fmt: skip
@@ -44,6 +48,37 @@ def is_run_folder(folder: Path) -> bool:
         return bool(read_map(folder / "manifest.json").get("format") == FORMAT)
     except InputError:
         return False
+
+
+def check_folder(folder: Path, force: bool, *, facts: bool = False) -> None:
+    """May a run be written here?
+
+    Args:
+        folder: where to.
+        force: a run that is there may be replaced.
+        facts: the run's own facts may be there before it.
+
+    Raises:
+        InputError: it may not.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder}: expected a folder to write the run to, got a file")
+    found = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if facts:
+        found = {name for name in found if not name.startswith(FACTS)}
+    if not found:
+        return
+    if not is_run_folder(folder):
+        raise InputError(
+            f"{folder}: expected an empty folder or a run folder, got other files in it"
+        )
+    if not force:
+        goes_on = (folder / CHECKPOINT).is_file()
+        hint = f"hybridsim resume {folder} goes on with one that was left; " if goes_on else ""
+        raise InputError(
+            f"{folder}: expected an empty folder, got a run ({hint}--force, or force=True, "
+            "replaces it; --out names another folder)"
+        )
 
 
 class RunWriter:
@@ -77,20 +112,8 @@ class RunWriter:
         self.manifest({"status": "running"})
 
     def _prepare(self, force: bool) -> None:
-        if self.folder.exists() and not self.folder.is_dir():
-            raise InputError(f"{self.folder}: expected a folder to write the run to, got a file")
+        check_folder(self.folder, force, facts=True)
         self.folder.mkdir(parents=True, exist_ok=True)
-        if not any(self.folder.iterdir()):
-            return
-        if not is_run_folder(self.folder):
-            raise InputError(
-                f"{self.folder}: expected an empty folder or a run folder, got other files in it"
-            )
-        if not force:
-            raise InputError(
-                f"{self.folder}: expected an empty folder, got a run (--force, or force=True, "
-                "replaces it; --out names another folder)"
-            )
         for name in _FILES:
             (self.folder / name).unlink(missing_ok=True)
         for name in (*_FILES, "manifest.json"):

@@ -8,10 +8,10 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from hybridsim.dry import first_steps, last_key
 from hybridsim.errors import HybridsimError
 from hybridsim.results.digest import canonical_json
 from hybridsim.scenario.schema import Scenario
-from hybridsim.simulate import first_steps, last_key
 from hybridsim.studies.evaluate import Desk, Group
 from hybridsim.studies.retiming import cost_signature
 

@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from hybridsim.algorithms.session import Diverged
+from hybridsim.attempt import Mode
+from hybridsim.dry import last_key
 from hybridsim.errors import HybridsimError, InputError
 from hybridsim.files import DiskFailed
 from hybridsim.results.integrity import file_sha256
 from hybridsim.results.read import Run
 from hybridsim.scenario.schema import Scenario
-from hybridsim.simulate import Mode, last_key, load_task, run
+from hybridsim.simulate import load_task, run
 from hybridsim.studies.asked import Asked
 from hybridsim.studies.drawing import Drawn, Draws, draw
 from hybridsim.studies.outcome import Outcome, outcome_of, without_result

@@ -44,7 +44,7 @@ def test_a_range_that_all_keep_is_no_event():
 @pytest.mark.parametrize(("over", "reported"), [(0.0, 0), (1e-12, 0), (1e-8, 1), (0.5, 1)])
 def test_saturation_is_more_than_rounding(over, reported):
     made, sink = session(document(TNGD))
-    result = Ref(None, b"", (), {"saturation": 1.0 + over})
+    result = Ref.of(None, b"", (), {"saturation": 1.0 + over})
     made.machine.spus[0]._report(result, Label("settle", 1))
     made.trace.close()
     assert len([event for event in sink.events if event.kind == "saturation"]) == reported

@@ -9,9 +9,10 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import changed, simulate
+from conftest import simulate
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from programs import changed
 
 TIME = ["part", "lane", "kind", "step", "layer", "count", "queued_ps", "start_ps", "end_ps"]
 

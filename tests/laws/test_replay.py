@@ -6,7 +6,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from conftest import PROGRAMS, changed, simulate
+from conftest import simulate
+from programs import PROGRAMS, changed
 from ruamel.yaml import YAML
 
 import hybridsim

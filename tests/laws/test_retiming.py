@@ -7,9 +7,9 @@ import math
 
 import numpy as np
 import pytest
-from conftest import PROGRAMS, changed
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from programs import PROGRAMS, changed
 
 import hybridsim
 from hybridsim.scenario.datasheets.constants import CONSTANTS

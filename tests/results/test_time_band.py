@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from signing import sign
 
 import hybridsim
+from hybridsim.dry import DryRun
 from hybridsim.hardware.requests import (
     Compute,
     Convert,
@@ -25,7 +26,7 @@ from hybridsim.results.time_band import COLUMNS, TimeBand, time_band
 from hybridsim.results.time_corners import Asked, Sheet, ends_ps, sheets_of
 from hybridsim.scenario.datasheets.constants import CONSTANTS
 from hybridsim.scenario.machine import GpuSpec, MachineSpec, SpuSpec
-from hybridsim.simulate import DryRun, load_task
+from hybridsim.simulate import load_task
 from hybridsim.units import to_ps
 from hybridsim.work import Kernel, Work
 

@@ -30,6 +30,7 @@ from hybridsim.circuits.random_rounding import (
     round_symmetric_randomly,
 )
 from hybridsim.circuits.realised import Realised
+from hybridsim.operations.ref import derivable
 from hybridsim.outcome import Outcome
 from hybridsim.rng import address_seed
 from hybridsim.scenario.choices import Circuit
@@ -45,6 +46,7 @@ class Driven(NamedTuple):
     gain: Tensor | None
 
 
+@derivable
 def program(
     factor: Tensor,
     shift: Tensor,
@@ -74,6 +76,7 @@ def program(
     return Outcome(system, facts | system.facts())
 
 
+@derivable
 def program_roots(
     rows: Tensor,
     shift: Tensor,

@@ -21,6 +21,7 @@ from hybridsim.circuits.random_rounding import (
     round_symmetric_randomly,
 )
 from hybridsim.circuits.roots import roots
+from hybridsim.operations.ref import derivable
 from hybridsim.outcome import Outcome
 from hybridsim.rng import address_seed
 
@@ -28,6 +29,7 @@ Dtype = Literal["float32", "float64"]
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
+@derivable
 def program(
     factor: Tensor, shift: Tensor, *, input_bits: int | None, rounding_seed: int | None = None
 ) -> Outcome:
@@ -51,6 +53,7 @@ def program(
     return Outcome(system, {"diagonal_shift": growth, **system.facts()})
 
 
+@derivable
 def program_roots(
     rows: Tensor, shift: Tensor, *, input_bits: int | None, rounding_seed: int | None = None
 ) -> Outcome:

@@ -336,4 +336,4 @@ class SpuWork(Solving):
 def after(payload: Ref, *others: Ref) -> Ref:
     """A payload that is sent once other things, which it is used with, are there too."""
     spans = set(payload.spans).union(*[ref.spans for ref in others])
-    return Ref(payload.value, payload.key, tuple(sorted(spans)), payload.facts)
+    return payload._replace(spans=tuple(sorted(spans)))

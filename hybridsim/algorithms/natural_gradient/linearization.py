@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.func import grad_and_value, jacrev, vmap
 
+from hybridsim.operations.ref import derivable
 from hybridsim.outcome import Outcome
 from hybridsim.tasks.task import Batch, Task, batch_loss
 
@@ -52,6 +53,7 @@ class Linearization(NamedTuple):
         return len(self.jacobian) if self.hessian is None else len(self.residual)
 
 
+@derivable
 def linearize(task: Task, theta: Tensor, batch: Batch, *, curvature: Curvature = "ggn") -> Outcome:
     """Jacobian, loss Hessian and gradient in one pass over the batch.
 

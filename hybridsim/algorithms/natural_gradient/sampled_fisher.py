@@ -12,6 +12,7 @@ from torch.func import grad, vjp, vmap
 
 from hybridsim.algorithms.drawn_labels import generator_of, loss_gradients, random_numbers
 from hybridsim.algorithms.natural_gradient.linearization import Linearization, output_residuals
+from hybridsim.operations.ref import derivable
 from hybridsim.outcome import Outcome
 from hybridsim.rng import Draw
 from hybridsim.tasks.task import Batch, Task, batch_loss
@@ -19,6 +20,7 @@ from hybridsim.tasks.task import Batch, Task, batch_loss
 Rows = Mapping[str, Tensor]
 
 
+@derivable
 def sampled_fisher(task: Task, theta: Tensor, batch: Batch, draw: Draw, *, samples: int) -> Outcome:
     """A = Jᵀ J/(b S) with r = b S rows: S draws for each of b examples of T loss terms.
 

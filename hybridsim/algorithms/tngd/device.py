@@ -23,6 +23,7 @@ from hybridsim.circuits.imperfections.ranges import chosen, raised
 from hybridsim.circuits.low_rank import LowRank, Vector, lowrank
 from hybridsim.circuits.precision import conservative, largest_magnitude, quantize
 from hybridsim.circuits.random_rounding import round_randomly, round_symmetric_randomly
+from hybridsim.operations.ref import derivable
 from hybridsim.outcome import Outcome
 from hybridsim.rng import address_seed
 
@@ -38,6 +39,7 @@ class System(NamedTuple):
     coordinates: Tensor
 
 
+@derivable
 def upload(
     linearization: Linearization,
     last: Vector | None = None,
@@ -105,6 +107,7 @@ def _rounded(
     return driven, transposed, held
 
 
+@derivable
 def drive(
     system: System,
     linearization: Linearization,
@@ -157,6 +160,7 @@ def drive_vector(
     )
 
 
+@derivable
 def drive_reversed(
     system: System,
     linearization: Linearization,

@@ -172,7 +172,7 @@ class Phases(Algorithm[Settings]):
         assert self.spu.system is not None
         args = (self.spu.system, value, system)
         carried = self.session.backend.evaluate(self.carry, args, exact=True)
-        return Ref(carried.value, carried.key, value.spans, carried.facts)
+        return carried._replace(spans=value.spans)
 
     # ---------------------------------------------------------------- relaxing
 

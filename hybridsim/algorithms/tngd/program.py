@@ -124,8 +124,8 @@ class Tngd(Solving):
         """What a system takes, from the shapes of one GPU's share alone."""
         share = self.linearizer.operands(1, self.theta[0], (0, self.group.size))
         work = self.session.backend.work
-        shapes = Ref(work(self.linearizer.computation, share)[1], b"")
-        return self.transport.loads(shapes.value, self.group.size)
+        shapes = work(self.linearizer.computation, share)[1]
+        return self.transport.loads(shapes, self.group.size)
 
     def _check_delay(self) -> None:
         delay_tau, spread_tau = self.settings.delay_tau, self._spread_tau()

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from hybridsim.dry import DryRun
 from hybridsim.hardware.size import too_large
 from hybridsim.scenario.datasheets.constants import CONSTANTS
 from hybridsim.scenario.datasheets.sheets import Datasheet, kind_of
 from hybridsim.scenario.machine import MachineSpec, SpuSpec
-from hybridsim.simulate import DryRun
 from hybridsim.studies.retiming.recording import Recording, sheets_of
 
 _CAPACITIES = {

@@ -10,14 +10,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hybridsim.algorithms.session import Session
+from hybridsim.attempt import Mode, Watched
 from hybridsim.circuits.base import Load
+from hybridsim.dry import run_watched
 from hybridsim.hardware.causes import CausalEnvironment, Graph
 from hybridsim.hardware.part import Limit, Standing
 from hybridsim.hardware.requests import Compute, Drift, Request, Settle, decode
 from hybridsim.scenario.datasheets.sheets import Datasheet
 from hybridsim.scenario.machine import GpuSpec, MachineSpec, SpuSpec
 from hybridsim.scenario.schema import Scenario
-from hybridsim.simulate import Mode, Watched, run_watched
 from hybridsim.studies.retiming.prices import prices
 from hybridsim.tasks.task import Task
 from hybridsim.trace.spans import Rows, SpanRow, Trace

@@ -1,0 +1,334 @@
+"""One attempt at a scenario: its session, the program run to its end, the run folder."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import simpy
+
+from hybridsim.algorithms.catalogue import algorithm_of
+from hybridsim.algorithms.loop import train
+from hybridsim.algorithms.session import Line, Progress, Session
+from hybridsim.checkpoints import (
+    Checkpoint,
+    Checkpoints,
+    Every,
+    forget,
+)
+from hybridsim.errors import HybridsimError, InputError, MissingFacts
+from hybridsim.files import DiskFailed
+from hybridsim.hardware.lane import Context
+from hybridsim.hardware.machine import Machine
+from hybridsim.interrupt import held_back_when_interrupted
+from hybridsim.operations.arithmetic import Arithmetic
+from hybridsim.operations.backend import (
+    Backend,
+    ComputationRaised,
+    Live,
+    Replay,
+    Shapes,
+    Timing,
+    shapes_of,
+)
+from hybridsim.operations.facts import FactStore
+from hybridsim.operations.keys import salt
+from hybridsim.operations.resumed import Resumable
+from hybridsim.operations.values import Values
+from hybridsim.results.keys import Json
+from hybridsim.results.manifest import manifest
+from hybridsim.results.write import FACTS, RunWriter, Superseded, check_folder
+from hybridsim.scenario.machine import MachineSpec
+from hybridsim.scenario.schema import Scenario, Target
+from hybridsim.tasks.task import Task
+from hybridsim.tasks.users_code import line_of, problem_of, text_of
+from hybridsim.trace.spans import Rows, Sink, Trace
+
+Mode = Literal["live", "timing", "replay"]
+BACKENDS: dict[str, type[Backend]] = {"live": Live, "timing": Timing, "replay": Replay}
+
+
+class RunFailed(HybridsimError):
+    """The run could not go on; the message says what stopped it."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What every attempt at one scenario shares."""
+
+    scenario: Scenario
+    task: Task
+    shapes: Shapes
+    salt: bytes
+    store: FactStore | None
+    progress: Progress | None
+    checkpoints: Checkpoints | None = None
+    resumed: tuple[Checkpoint, Values] | None = None
+
+
+def setup_of(
+    scenario: Scenario,
+    task: Task,
+    store: FactStore | None = None,
+    progress: Progress | None = None,
+) -> Setup:
+    """What every attempt at a scenario shares."""
+    numerics = salt(scenario.host.device, scenario.host.threads)
+    return Setup(scenario, task, shapes_for(task, scenario), numerics, store, progress)
+
+
+def arithmetic_of(scenario: Scenario) -> Arithmetic:
+    """In what its GPUs compute products of FP32 numbers."""
+    training = scenario.training
+    return Arithmetic(training.tf32.matmul, training.tf32.convolution, training.amp)
+
+
+def shapes_for(task: Task, scenario: Scenario) -> Shapes:
+    """The counts of a task in the arithmetic of a scenario's GPUs."""
+    return shapes_of(task, arithmetic_of(scenario))
+
+
+class Watched(NamedTuple):
+    """A clock and a trace of somebody's own."""
+
+    env: simpy.Environment
+    trace: Trace
+
+
+def session_of(
+    setup: Setup,
+    backend: Backend,
+    sink: Sink,
+    steps: int,
+    progress: Progress | None,
+    spec: MachineSpec | None = None,
+    watched: Watched | None = None,
+) -> Session[Any]:  # Any: whatever the algorithm's settings
+    """Machine, clock and trace for one attempt."""
+    scenario, training = setup.scenario, setup.scenario.training
+    if watched is None:
+        env = simpy.Environment()
+        trace = Trace(sink, lambda: int(env.now))
+    else:
+        env, trace = watched
+    machine = Machine(Context(env, trace, backend), spec or scenario.machine.expand())
+    return Session(
+        setup.task,
+        machine,
+        backend,
+        trace,
+        training.algorithm,
+        scenario.seed,
+        training.batch_size,
+        steps,
+        training.evaluate_every,
+        progress,
+    )
+
+
+def execute(session: Session[Any]) -> None:  # Any: whatever the algorithm's settings
+    """Train to the end; the trace is closed whatever happens.
+
+    Raises:
+        InputError: the algorithm needs an SPU and the machine has none.
+        RunFailed: the user's network, torch, arithmetic or a disk raised something.
+    """
+    if session.settings.needs_spu and not session.machine.spus:
+        expected = f"at least one SPU for algorithm '{session.settings.kind}'"
+        raise InputError(f"machine: expected {expected}, got none")
+    env, store = session.machine.context.env, session.backend.store
+    try:
+        algorithm = algorithm_of(session.settings)(session)
+        session.plan = algorithm.plan
+        env.run(env.process(train(algorithm)))
+        if isinstance(session.backend, Replay) and session.backend.missing is not None:
+            raise session.backend.missing
+    except (HybridsimError, KeyboardInterrupt):
+        raise
+    except Exception as raised:
+        error = raised.error if isinstance(raised, ComputationRaised) else raised
+        failed = _named(error, session.task.file)
+        raise failed from None if failed is error else error
+    finally:
+        session.trace.close()
+        if store is not None:
+            store.commit()
+
+
+def _named(error: BaseException, file: str) -> BaseException:
+    """What to raise for an error of a computation: it names the user's file where that is to
+    blame.
+    """
+    if line_of(error, file) is not None or isinstance(error, SystemExit):
+        return RunFailed(str(problem_of(error, file, "network", "a network that computes")))
+    if isinstance(error, RuntimeError | ArithmeticError | OSError | MemoryError):
+        return RunFailed(text_of(error))  # of torch, of arithmetic, of disks
+    return error  # a bug: it keeps its traceback
+
+
+def execute_dry(session: Session[Any]) -> None:  # Any: whatever the algorithm's settings
+    """As ``execute``, before anything is written: what fails is a mistake in the scenario.
+
+    Raises:
+        InputError: it does.
+    """
+    try:
+        execute(session)
+    except RunFailed as error:
+        raise InputError(str(error)) from error
+
+
+class Nowhere:
+    """A sink that forgets."""
+
+    def write(self, rows: Rows) -> None:
+        """Forget."""
+
+
+def write_run(setup: Setup, folder: Path, force: bool, mode: Mode) -> None:
+    """Attempt the run; a replay that misses a fact is thrown away and done again live."""
+    if mode != "replay":
+        return _attempt(setup, folder, force, mode, "")
+    try:
+        return _attempt(setup, folder, force, mode, "")
+    except MissingFacts as error:
+        return _attempt(setup, folder, True, "live", str(error))
+
+
+def write_resumable(setup: Setup, folder: Path, force: bool, every: Every) -> None:
+    """A live run that keeps checkpoints, and goes on from one."""
+    check_folder(folder, force)
+    folder.mkdir(parents=True, exist_ok=True)
+    with contextlib.closing(FactStore(folder / FACTS)) as store:
+        checkpoints = Checkpoints(folder, every, setup.salt.hex())
+        kept = replace(setup, store=store, checkpoints=checkpoints)
+        _attempt(kept, folder, force, "live", "")
+
+
+def _attempt(setup: Setup, folder: Path, force: bool, mode: str, missing: str) -> None:
+    """One attempt with its run folder; what was written is kept when it fails or is interrupted."""
+    started = time.perf_counter()
+    writer = RunWriter(folder, force)
+    if setup.resumed is None:
+        forget(folder)
+    writer.scenario(setup.scenario.to_yaml())
+    head = manifest(setup.scenario, mode, setup.salt, setup.task) | _extras(setup.scenario)
+    writer.manifest(head | {"status": "running"})
+    backend = _backend(setup, mode)
+    progress = _observed(setup, backend)
+    try:
+        session = session_of(setup, backend, writer, setup.scenario.training.steps, progress)
+    except HybridsimError as error:
+        writer.manifest(head | {"status": "failed", "reason": str(error)})
+        raise
+    machine = session.machine
+    writer.static_power = lambda: [row._asdict() for row in machine.static_power()]
+    status: str = "complete"
+    failure: BaseException | None = None
+    try:
+        execute(session)
+    except MissingFacts:
+        raise
+    except KeyboardInterrupt:
+        status = "interrupted"
+        failure = KeyboardInterrupt(f"interrupted; the results so far are in {folder}")
+    except Exception as error:
+        status, failure = "failed", error
+    host = {"backend": mode, "replay_missing": missing, "numeric_s": backend.numeric_s}
+    host["facts_failure"] = setup.store.failure if setup.store is not None else ""
+    host["wall_s"] = time.perf_counter() - started
+    if setup.checkpoints is not None:
+        host["checkpoints"] = setup.checkpoints.told
+    basis = {"basis": [row._asdict() for row in machine.basis()]}
+    reason = str(failure) if status == "failed" else ""
+    ending = {"status": status, "reason": reason} | basis
+    used = {
+        "gpu_peak_bytes": {gpu.name: gpu.peak_bytes for gpu in machine.gpus},
+        "limits": [row._asdict() | {"share": row.share} for row in machine.limits()],
+        "sizes": machine.sizes(),
+    }
+    summary = _extras(setup.scenario) | ending | session.notes | used | {"host": host}
+    ending |= {"last_key": session.theta.key.hex()}
+    _finish(writer, head | ending, summary, failure)
+    if failure is not None:
+        raise failure
+
+
+def _backend(setup: Setup, mode: str) -> Backend:
+    if setup.checkpoints is None:
+        return BACKENDS[mode](setup.salt, setup.shapes, setup.store)
+    assert setup.store is not None, "they come with one"
+    if setup.resumed is None:
+        return Resumable(setup.salt, setup.shapes, setup.store)
+    last, values = setup.resumed
+    return Resumable(setup.salt, setup.shapes, setup.store, last.evaluations, values)
+
+
+def _observed(setup: Setup, backend: Backend) -> Progress | None:
+    """What is done with every line of the learning curve: it is shown, a checkpoint may be due."""
+    if not isinstance(backend, Resumable):
+        return setup.progress
+    store, checkpoints, shown = setup.store, setup.checkpoints, setup.progress
+    assert store is not None and checkpoints is not None, "they come with this backend"
+    last = 0 if setup.resumed is None else setup.resumed[0].step
+
+    def observe(line: Line) -> None:
+        if shown is not None:
+            shown(line)
+        if line["step"] > last:
+            checkpoints.after(line["step"], backend, store)
+
+    return observe
+
+
+def _finish(
+    writer: RunWriter,
+    ending: dict[str, Json],
+    summary: dict[str, Json],
+    failure: BaseException | None,
+) -> None:
+    """Complete the folder, whatever signals come; where that fails its manifest says so.
+
+    Raises:
+        RunFailed: it could not be completed; or ``failure``, where there was one before.
+    """
+    try:
+        with held_back_when_interrupted():
+            writer.finish(ending, writer.static_power(), summary)
+    except Superseded as error:
+        raise failure or RunFailed(_incomplete(writer.folder, error)) from error
+    except (OSError, DiskFailed) as error:
+        text = _incomplete(writer.folder, error)
+        with contextlib.suppress(OSError, HybridsimError):  # it may be too full for that
+            writer.manifest(ending | {"status": "failed", "reason": text})
+        raise failure or RunFailed(text) from error
+
+
+def _incomplete(folder: Path, error: BaseException) -> str:
+    return f"{folder}: the results could not be completed: {error}"
+
+
+def _extras(scenario: Scenario) -> dict[str, Any]:  # Any: goes to JSON
+    """What the summary repeats of the scenario."""
+    training, target = scenario.training, scenario.training.target
+    asked = scenario.thresholds.asked() if scenario.thresholds is not None else ()
+    thresholds = [
+        {"name": name, "sign": bound.sign, "value": bound.value, "unit": unit, "asked": text}
+        for name, bound, unit, text in asked
+    ]
+    return ({"thresholds": thresholds} if thresholds else {}) | {
+        "name": scenario.name,
+        "seed": scenario.seed,
+        "batch_size": training.batch_size,
+        "target": None if target is None else _threshold(target),
+    }
+
+
+def _threshold(target: Target) -> dict[str, Any]:  # Any: goes to JSON
+    """The metric that decides, and on which side of its threshold the target lies."""
+    if target.test_accuracy is not None:
+        return {"metric": "test_accuracy", "threshold": target.test_accuracy, "direction": "above"}
+    return {"metric": "test_loss", "threshold": target.test_loss, "direction": "below"}
