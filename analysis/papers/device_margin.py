@@ -58,7 +58,7 @@ def rows(seeds: Sequence[int]) -> Iterator[dict[str, Any]]:
 
 def summarise(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Margin over damping, by mismatch and damping; the largest mismatch of which none runs away;
-    what a unit of mismatch costs.
+    how much margin a mismatch takes, where it leaves some.
     """
     over: dict[float, dict[float, list[float]]] = {}
     for one in found:
@@ -68,14 +68,17 @@ def summarise(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
         damping: max((s for s, values in mine.items() if min(values) > 0), default=0.0)
         for damping, mine in over.items()
     }
-    cost = [(one["damping"] - one["margin"]) / one["mismatch"] for one in found]
+    lost: dict[float, list[float]] = {}
+    for one in found:
+        if one["margin"] > 0:
+            lost.setdefault(one["mismatch"], []).append(one["damping"] - one["margin"])
     return {
         "margin over damping": {
             damping: {sigma: mean_interval(values) for sigma, values in mine.items()}
             for damping, mine in over.items()
         },
         "largest mismatch that stays stable": stable,
-        "loss of margin per mismatch": {**mean_interval(cost), "highest": max(cost)},
+        "loss of margin": {sigma: mean_interval(values) for sigma, values in lost.items()},
     }
 
 

@@ -32,18 +32,25 @@ class FactStore:
     Floats survive exactly (shortest round-trip decimal form; ``NaN`` and ``Infinity`` included).
     Beside the facts stands a checksum over key and facts: what was not stored by a run is refused.
 
+    ``read_only``: nothing is written, the file itself included.
+
     Raises:
-        InputError: the file is there and is no fact store, is one of another format, or is locked.
+        InputError: the file is there and is no fact store, is one of another format, or is locked;
+            or it is not there and may not be made.
     """
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(self, path: Path | str, *, read_only: bool = False) -> None:
         self.path = Path(path)
         self._pending: dict[bytes, str] = {}
         self._read: dict[bytes, _Row] | None = None
         self.failure = ""
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(self.path, timeout=_BUSY_S)
+            if read_only:
+                uri = f"{self.path.absolute().as_uri()}?mode=ro"
+                self._db = sqlite3.connect(uri, timeout=_BUSY_S, uri=True)
+            else:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self._db = sqlite3.connect(self.path, timeout=_BUSY_S)
             self._prepare()
         except (sqlite3.Error, OSError, ValueError) as error:
             self._refuse("a fact store (sqlite)", error)
@@ -115,6 +122,22 @@ class FactStore:
             return {key: (facts, checksum) for key, facts, checksum in rows}
         except sqlite3.Error:
             return {}
+
+    def check(self) -> int:
+        """How many computations the file has facts of, once each is known to be whole.
+
+        Raises:
+            InputError: some are not what a run has stored.
+        """
+        number = 0
+        try:
+            for key, text, checksum in self._db.execute("SELECT key, facts, checksum FROM facts"):
+                if not isinstance(text, str) or checksum != _checksum(key, text):
+                    self._refuse("facts as a run stored them", f"others under key {key.hex()}")
+                number += 1
+        except (sqlite3.Error, TypeError) as error:
+            self._refuse("a whole fact store", error)
+        return number
 
     def put(self, key: bytes, facts: Mapping[str, Value]) -> None:
         """Remember facts; written to disk in batches and on ``commit``."""

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from hybridsim.errors import InputError
+from hybridsim.operations.facts import FactStore
 from hybridsim.results.digest import canonical_json, run_digest
-from hybridsim.results.integrity import FILES, check_file
+from hybridsim.results.integrity import FILES, check_file, file_sha256, read_map
 from hybridsim.results.keys import Json
 from hybridsim.results.read import Run
 from hybridsim.results.summary import summarise
+from hybridsim.results.write import CHECKPOINT, FACTS
 
 _FOLLOWS = (
     "simulated_s", "makespan_ps", "steps", "spans", "energy", "throughput", "step_latency",
@@ -43,6 +46,7 @@ def verify(folder: Path | str) -> list[Verdict]:
     found += [_checked(name, partial(check_file, run.folder, run.manifest, name)) for name in names]
     if any(verdict.wrong for verdict in found):
         return found  # what is made of a damaged file tells nothing more
+    found += _kept_to_go_on(run.folder)
     if not run.manifest.get("digest"):
         return [*found, _checked("tables so far", lambda: _read(run)), _path(run)]
     return [
@@ -51,6 +55,29 @@ def verify(folder: Path | str) -> list[Verdict]:
         _checked("books", lambda: _books(run)),
         _path(run),
     ]
+
+
+def _kept_to_go_on(folder: Path) -> list[Verdict]:
+    """Facts and values of a run that keeps checkpoints."""
+    found = []
+    if (folder / FACTS).is_file():
+        found.append(_checked(FACTS, lambda: _facts(folder / FACTS)))
+    if (folder / CHECKPOINT).is_file():
+        found.append(_checked("checkpoint", lambda: _values(folder / CHECKPOINT)))
+    return found
+
+
+def _facts(path: Path) -> str:
+    with closing(FactStore(path, read_only=True)) as store:
+        return f"{store.check():,} computations"
+
+
+def _values(last: Path) -> str:
+    said = read_map(last, "a checkpoint")
+    values = last.with_name(str(said.get("values")))
+    if not values.is_file() or file_sha256(values) != said.get("sha256"):
+        raise InputError(f"{values}: expected the values as the run wrote them, got others")
+    return f"step {said.get('step')}"
 
 
 def _checked(what: str, check: Callable[[], str | None]) -> Verdict:

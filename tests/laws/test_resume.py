@@ -115,6 +115,7 @@ def test_what_is_damaged_is_refused_and_the_run_before_it_stays(left):
     steps = len(Run.open(left).steps)
     with pytest.raises(InputError, match="expected the values as the run wrote them"):
         simulate.resume(left)
+    assert [verdict.what for verdict in verify(left) if verdict.wrong] == ["checkpoint"]
     values[-1].write_bytes(content)
     text = last.read_text()
     last.write_text("{")
@@ -124,6 +125,7 @@ def test_what_is_damaged_is_refused_and_the_run_before_it_stays(left):
     with pytest.raises(NotResumable, match="code, libraries and processor"):
         simulate.resume(left)
     last.write_text(text)
+    assert not any(verdict.wrong for verdict in verify(left))
     assert len(Run.open(left).steps) == steps
     assert simulate.resume(left).status == "complete"
     with pytest.raises(InputError, match="got one that is complete"):

@@ -153,3 +153,24 @@ def test_a_replay_of_emptied_facts_is_no_success(tmp_path):
     with pytest.raises(InputError, match="expected facts as a run stored them"):
         hybridsim.run(hybridsim.load(document), tmp_path / "run", facts=path, backend="replay")
     assert hybridsim.Run.open(tmp_path / "run").status == "failed"
+
+
+def test_a_store_that_is_only_read_is_checked_and_stays_as_it_is(tmp_path):
+    path = tmp_path / "facts.sqlite"
+    with pytest.raises(InputError, match="fact store"):
+        FactStore(path, read_only=True)
+    assert not path.exists()
+    store = FactStore(path)
+    for number in range(7):
+        store.put(bytes([number]) * 16, {"x": number / 3})
+    store.close()
+    content = path.read_bytes()
+    only_read = FactStore(path, read_only=True)
+    assert only_read.check() == 7 and only_read.get(b"\x01" * 16) == {"x": 1 / 3}
+    only_read.put(b"new" * 5 + b"!", {"x": 1.0})
+    only_read.close()
+    assert only_read.failure and path.read_bytes() == content
+    with sqlite3.connect(path) as db:
+        db.execute("UPDATE facts SET facts = '{\"x\": 2.0}' WHERE key = ?", (b"\x02" * 16,))
+    with pytest.raises(InputError, match="others under key 0202"):
+        FactStore(path, read_only=True).check()
