@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,8 @@ import time
 from contextlib import suppress
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from programs import PROGRAMS, changed
 from shared_tasks import task_of
 from typer.testing import CliRunner
@@ -130,6 +133,24 @@ def test_what_is_damaged_is_refused_and_the_run_before_it_stays(left):
     assert simulate.resume(left).status == "complete"
     with pytest.raises(InputError, match="got one that is complete"):
         simulate.resume(left)
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_a_byte_that_changed_is_an_error_or_changes_nothing(left, tmp_path_factory, data):
+    folder = tmp_path_factory.mktemp("damaged") / "run"
+    shutil.copytree(left, folder)
+    last = folder / checkpoints.CHECKPOINT
+    file = data.draw(st.sampled_from([last, folder / "facts.sqlite", *last.parent.glob("*.safe*")]))
+    content = bytearray(file.read_bytes())
+    for _ in range(data.draw(st.integers(1, 3))):
+        content[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))
+    file.write_bytes(content)
+    try:
+        found = simulate.resume(folder)
+    except hybridsim.HybridsimError:
+        return
+    assert found.manifest["digest"] == Run.open(left.parent / "whole").manifest["digest"]
 
 
 def test_other_facts_than_were_found_before_are_an_error(left, monkeypatch):
