@@ -131,7 +131,7 @@ class Checkpoints:
         last = self.folder / CHECKPOINT
         folder = last.parent
         folder.mkdir(exist_ok=True)
-        store.commit()
+        store.sync()
         if store.failure:
             raise InputError(store.failure)
         name = f"{step:09d}.safetensors"

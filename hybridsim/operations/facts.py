@@ -158,6 +158,12 @@ class FactStore:
                 self.failure = f"{self.path}: facts could not be stored: {error}"
             self._pending.clear()
 
+    def sync(self) -> None:
+        """Write what is pending, and wait until the disk has it."""
+        self.commit()
+        with contextlib.suppress(sqlite3.Error):  # a reader holds it back; it is in the log
+            self._db.execute("PRAGMA wal_checkpoint(FULL)")
+
     def close(self) -> None:
         """Write what is pending and release the file."""
         self.commit()

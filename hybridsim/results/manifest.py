@@ -19,7 +19,11 @@ from hybridsim.scenario.schema import Scenario, Training
 from hybridsim.scenario.unbuildable import unbuildable_parts
 from hybridsim.tasks.task import Task
 
-_PACKAGES = ("hybridsim", "torch", "numpy", "simpy", "pandas", "pyarrow", "scikit-learn")
+_PACKAGES = (
+    "hybridsim", "torch", "numpy", "scipy", "simpy", "networkx", "pandas", "pyarrow",
+    "scikit-learn", "safetensors",
+)  # fmt: skip
+"""Those that can move a number, and those that keep it."""
 
 
 def manifest(scenario: Scenario, backend: str, salt: bytes, task: Task) -> dict[str, Json]:
