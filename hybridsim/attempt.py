@@ -126,6 +126,7 @@ def session_of(
         steps,
         training.evaluate_every,
         progress,
+        training.diverged_above,
     )
 
 

@@ -53,6 +53,7 @@ class Session(Generic[Settings]):
     steps: int
     evaluate_every: int
     progress: Progress | None = None
+    diverged_above: float = math.inf
     notes: dict[str, Any] = field(default_factory=dict)  # Any: goes to JSON
     task_ref: Ref = field(init=False)
     theta: Ref = field(init=False)
@@ -60,6 +61,8 @@ class Session(Generic[Settings]):
     plan: object = field(init=False, default=None)
     _batch: tuple[int, Batch] | None = field(init=False, default=None)
     _overflowed: int = field(init=False, default=0)
+    _first_loss: float | None = field(init=False, default=None)
+    _diverged: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
         self.task_ref = self.backend.root(self.task, "task", self.task.key)
@@ -153,14 +156,17 @@ class Session(Generic[Settings]):
             self._overflowed += number
 
     def check_loss(self, step: int, result: Ref | Token) -> None:
-        """Stop as soon as the training loss is known not to be a number.
+        """Stop as soon as the training loss is known not to be a number; tell once of one that has
+        grown beyond ``diverged_above`` times the first.
 
         Raises:
             Diverged: with a last line of the learning curve and an event written.
         """
         loss = result.facts.get("train_loss")
-        if loss is None or math.isfinite(loss):
-            return
+        if loss is None:
+            return None
+        if math.isfinite(loss):
+            return self._watch(step, loss)
         self._report_overflow(step)
         self.trace.event("non-finite", "", step, value=loss, note="training loss")
         now = self.now_ps()
@@ -174,6 +180,14 @@ class Session(Generic[Settings]):
             }
         )
         raise Diverged(f"step {step}: the training loss is {loss}; lower the learning rate")
+
+    def _watch(self, step: int, loss: float) -> None:
+        if self._first_loss is None:
+            self._first_loss = loss
+        elif not self._diverged and loss > self.diverged_above * self._first_loss > 0:
+            self._diverged = True
+            times, note = loss / self._first_loss, "training loss over the first"
+            self.trace.event("divergence", "", step, value=times, note=note)
 
     def energy_j(self) -> float:
         """Nominal energy up to now: spans that ended, and static power."""

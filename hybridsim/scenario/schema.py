@@ -111,6 +111,9 @@ class Training(Strict):
     batch_size: int = Field(32, ge=1, le=10_000_000, description="samples of a training step")
     steps: int = Field(200, ge=1, le=1_000_000_000, description="training steps")
     evaluate_every: int = Field(5, ge=1, description="steps between evaluations on the test set")
+    diverged_above: float = Field(
+        100.0, gt=1, description="a training loss so many times the first is told as a divergence"
+    )
     precision: Literal["float32", "float64"] = Field(
         "float32",
         description="floating-point type of data and parameters, and so of what the GPU computes",

@@ -79,8 +79,8 @@ class SpanRow(NamedTuple):
 
 
 class EventRow(NamedTuple):
-    """What went wrong and when: saturation, clipping, runaway, non-finite, out of range,
-    fallback, overflow, a solve that broke down or diverged.
+    """What went wrong and when: saturation, clipping, runaway, divergence, non-finite, out of
+    range, fallback, overflow, a solve that broke down or diverged.
 
     Attributes:
         time_ps: when.

@@ -246,3 +246,19 @@ def test_what_changes_nothing_is_said():
     grafted = "{kind: shampoo, grafting: sgd, grafting_beta2: 0.9, grafting_epsilon: 1e-3}"
     found = unused_fields(asked(f"update={grafted}", "tngd-digits"))
     assert found == [f"training.algorithm.update.grafting_{n}" for n in ("beta2", "epsilon")]
+
+
+@pytest.mark.parametrize(("rate", "told"), [(0.01, False), (30.0, True)])
+def test_a_loss_that_grew_a_hundredfold_is_told_once(rate, told):
+    asked = {"kind": "sgd", "learning_rate": rate}
+    made = document(asked, steps=12, machine={"gpu": "a100-sxm4-80gb", "link": None, "spus": None})
+    made["workload"]["options"] = {"hidden": 5, "depth": 1}
+    made["training"]["diverged_above"] = 2.0
+    run = hybridsim.run(hybridsim.load(made))
+    events = run.events[run.events["kind"] == "divergence"]
+    losses = run.steps["train_loss"].to_numpy()
+    beyond = losses > 2 * losses[0]
+    assert len(events) == int(beyond.any()) == int(told)
+    if told:
+        first = run.steps["step"].to_numpy()[beyond][0]
+        assert events["step"].tolist() == [first] and events["value"].iloc[0] > 2
