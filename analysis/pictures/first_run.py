@@ -33,6 +33,7 @@ STEP = 100
 ROWS = {"compute": "GPU", "to hub": "link", "to gpu0": "link", "core": "SPU {}"}
 COLOURS = {
     "settle": "#0072b2",
+    "discharge": "#c9a227",
     "send": "#b3400a",
     "forward, backward, factors": "#00754f",
     "damping, transposes, products": "#8cc5a8",
@@ -76,10 +77,10 @@ def group(kind: str) -> str:
     """What the colour of a bar says."""
     if kind.startswith(("upload", "download")):
         return "send"
-    if kind == "settle":
+    if kind in ("settle", "discharge"):
         return kind
     passes = ("forward", "backward and factors", "factors", "average factors", "gather gradient")
-    return list(COLOURS)[2 if kind in passes else 3]
+    return list(COLOURS)[3 if kind in passes else 4]
 
 
 def one_step(run: hybridsim.Run) -> go.Figure:
