@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,7 +26,11 @@ class Variant(NamedTuple):
 
     def load(self, **more: Any) -> hybridsim.Scenario:
         """The scenario; ``more`` are fields of its top level."""
-        fields = {n: "null" if v is None else v for n, v in (self.fields | more).items()}
+        maps = (dict, list, type(None))  # as JSON, which YAML reads
+        fields = {
+            name: json.dumps(value) if isinstance(value, maps) else value
+            for name, value in (self.fields | more).items()
+        }
         return hybridsim.load(self.scenario, [f"{name}={value}" for name, value in fields.items()])
 
 
