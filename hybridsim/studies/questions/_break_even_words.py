@@ -144,6 +144,11 @@ def _line_text(words: Words, line: Line, found: Sequence[Crossing], subject: Sta
         return _segments(words, shown, subject) or "nowhere"
     if all(reading.found.verdict == "same" for reading in line.known()):
         return "undecided"
+    if found:  # means cross, but within what the seeds allow
+        decided = [one for one in line.known() if one.found.verdict != "same"]
+        won = sum(one.state == subject for one in decided)
+        places = f"at {won} of {len(line.known())} places"
+        return f"detectably {places}" if won else "nowhere detectably"
     return "throughout" if throughout(line) == subject else "nowhere"
 
 

@@ -220,6 +220,22 @@ def test_other_axes_have_a_crossing_each():
     assert len(answer.table) == 24 + len(lab.asked)
 
 
+def test_means_that_cross_within_the_noise_of_one_line_are_not_throughout():
+    """At 1 SPU a clear crossing; at 2 one side is ahead by next to nothing, then far behind."""
+    noise = [-0.9, 0.1, 0.8]
+
+    def gap(x, seed, values):
+        if values[SPUS] == 1:
+            return math.log(30e9 / x)
+        return noise[seed] + (-0.02 if x < 15e9 else 4.0 if x > 700e9 else 0.02)
+
+    lab = lab_of(gap, GRID, seeds=3, axes=[axis({SPUS: [1, 2]})])
+    answer = BreakEven(kind="break_even", axis=LINK).answer(lab)
+    assert any(answer.facts["lines"][1]["crossings"])
+    assert "throughout" not in answer.sentence
+    assert "; nowhere detectably at 2 SPUs" in answer.sentence
+
+
 def test_many_other_values_are_summed_up_by_the_lowest_and_the_highest_place():
     counts = axis({SPUS: [1, 2, 3, 4, 5, 6, 7, 8]})
 
