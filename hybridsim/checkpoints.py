@@ -11,7 +11,7 @@ import contextlib
 import json
 import math
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -78,10 +78,13 @@ def last_checkpoint(folder: Path) -> Checkpoint | None:
     path = folder / CHECKPOINT
     if not path.is_file():
         return None
-    try:
-        return Checkpoint(**read_map(path, "a checkpoint"))
-    except TypeError as error:
-        raise InputError(f"{path}: expected a checkpoint, got: {error}") from error
+    found = read_map(path, "a checkpoint")
+    kinds = {one.name: int if one.type == "int" else str for one in fields(Checkpoint)}
+    for name, kind in kinds.items():
+        if type(found.get(name)) is not kind:
+            expected = "a whole number" if kind is int else "a text"
+            raise InputError(f"{path}: {name}: expected {expected}, got {found.get(name)!r:.40}")
+    return Checkpoint(**{name: found[name] for name in kinds})
 
 
 def values_of(folder: Path, checkpoint: Checkpoint) -> Values:

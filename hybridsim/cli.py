@@ -209,12 +209,16 @@ def resume(
     from hybridsim.progress import Reporter
     from hybridsim.reports.report import write_report
     from hybridsim.results.read import Run
+    from hybridsim.scenario.load import load
     from hybridsim.simulate import resume as go_on
 
-    before = Run.open(folder)
-    steps = before.scenario.get("training", {}).get("steps", 0)
+    Run.open(folder)
+    scenario = load(folder / "scenario.yaml")
     try:
-        with raised_when_interrupted(), Reporter(before.name, steps) as reporter:
+        with (
+            raised_when_interrupted(),
+            Reporter(scenario.name, scenario.training.steps) as reporter,
+        ):
             result = go_on(folder, progress=reporter.step, data=data)
     except KeyboardInterrupt as error:
         raise Interrupted(str(error) or "interrupted") from None

@@ -33,14 +33,17 @@ def _is_run(folder: Path) -> bool:
 
 
 def _line(folder: Path) -> dict[str, str]:
+    written_s = (folder / "manifest.json").stat().st_mtime
     try:
         run = Run.open(folder)
-        training: Any = run.scenario.get("training", {})  # Any: of a scenario's maps
-        steps = f"{len(run.steps):,} of {training['steps']:,}" if training else "-"
+        training: Any = run.scenario.get("training")  # Any: of a scenario's maps
+        asked = training.get("steps") if isinstance(training, dict) else None
+        steps = f"{len(run.steps):,} of {asked:,}" if isinstance(asked, int) else "-"
         status, reason = run.status, str(run.manifest.get("reason") or "")
-    except (InputError, ValueError) as error:
+        written_s = float(run.manifest.get("heard_s", written_s))
+    except (InputError, TypeError, ValueError) as error:
         status, steps, reason = "damaged", "-", str(error)
-    age = _age(time.time() - (folder / "manifest.json").stat().st_mtime)
+    age = _age(time.time() - written_s)
     return {"run": str(folder), "status": status, "steps": steps, "written": age, "why": reason}
 
 

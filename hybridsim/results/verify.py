@@ -41,7 +41,7 @@ def verify(folder: Path | str) -> list[Verdict]:
         InputError: there is no run folder, or its manifest has been changed.
     """
     run = Run.open(folder)
-    found = [Verdict("manifest", note=run.status_text)]
+    found = [Verdict("manifest", note=run.status)]
     names = sorted(run.manifest.get(FILES, {}))
     found += [_checked(name, partial(check_file, run.folder, run.manifest, name)) for name in names]
     if any(verdict.wrong for verdict in found):

@@ -124,6 +124,9 @@ def test_what_is_damaged_is_refused_and_the_run_before_it_stays(left):
     last.write_text("{")
     with pytest.raises(InputError, match=r"last\.json: expected a checkpoint"):
         simulate.resume(left)
+    last.write_text(json.dumps(json.loads(text) | {"evaluations": "many"}))
+    with pytest.raises(InputError, match="evaluations: expected a whole number, got 'many'"):
+        simulate.resume(left)
     last.write_text(json.dumps(json.loads(text) | {"numerics": "00"}))
     with pytest.raises(NotResumable, match="code, libraries and processor"):
         simulate.resume(left)
