@@ -12,7 +12,7 @@ Whatever the folder of runs holds is not run again: after a change of datasheets
 command prices the stored numbers anew. A change of the program trains all again; with ``--settings
 analysis/papers/results/race_digits.json`` the settings stay those that the result chose, and the
 seeds of the race alone are trained. After a change of SPUs alone ``--kept`` takes the digital sides
-from a result: of them the best alone is trained, and must come to the digests that are kept.
+from a result: of them the best alone is tuned and trained, and must come to the digests that are kept.
 """
 
 from __future__ import annotations
@@ -134,16 +134,12 @@ def study_of(task: str, chosen: Settings | None) -> Row:
 
 
 def thermodynamic_of(task: str, kept: Row) -> Row:
-    """The study with thermodynamic sides, which tune, and of digital ones those that ``kept`` has
-    as best, with its settings.
-    """
+    """The study with thermodynamic sides, and of digital ones those that ``kept`` has as best."""
     best_ones = {kept["summary"][DRAWN_UNDER]["best digital"][measure] for measure in DRAWN}
-    choices = {row["side"]: row["choice"] for row in kept["setting"]["tuning"]}
     found = study_of(task, None)
-    found["scenarios"] = {s: v for s, v in found["scenarios"].items() if s in {*ANALOG, *best_ones}}
-    for side in best_ones:
-        found["scenarios"][side]["set"] |= choices[side]
-    found["tuning"]["fields"] = {side: found["tuning"]["fields"][side] for side in ANALOG}
+    for sides in (found["scenarios"], found["tuning"]["fields"]):
+        for side in set(sides) - {*ANALOG, *best_ones}:
+            del sides[side]
     return found
 
 
