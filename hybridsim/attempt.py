@@ -18,6 +18,8 @@ from hybridsim.checkpoints import (
     Checkpoints,
     Every,
     forget,
+    last_checkpoint,
+    values_of,
 )
 from hybridsim.errors import HybridsimError, InputError, MissingFacts
 from hybridsim.files import DiskFailed
@@ -36,7 +38,7 @@ from hybridsim.operations.backend import (
 )
 from hybridsim.operations.facts import FactStore
 from hybridsim.operations.keys import salt
-from hybridsim.operations.resumed import Resumable
+from hybridsim.operations.resumed import NotResumable, OnDemand, Resumable
 from hybridsim.operations.values import Values
 from hybridsim.results.keys import Json
 from hybridsim.results.manifest import manifest
@@ -190,13 +192,26 @@ class Nowhere:
 
 
 def write_run(setup: Setup, folder: Path, force: bool, mode: Mode) -> None:
-    """Attempt the run; a replay that misses a fact is thrown away and done again live."""
+    """Attempt the run; a replay that misses a fact is thrown away and done again with numbers:
+    those that its missing facts need, from values that a checkpoint beside the facts has.
+    """
     if mode != "replay":
         return _attempt(setup, folder, force, mode, "")
     try:
         return _attempt(setup, folder, force, mode, "")
     except MissingFacts as error:
-        return _attempt(setup, folder, True, "live", str(error))
+        missing = str(error)
+    try:
+        return _attempt(setup, folder, True, "on demand", missing)
+    except NotResumable:  # facts of another computer
+        return _attempt(setup, folder, True, "live", missing)
+
+
+def _values_beside(store: FactStore) -> Values | None:
+    """Those of the last checkpoint of the run whose facts these are."""
+    folder = store.path.parent
+    found = last_checkpoint(folder)
+    return None if found is None else values_of(folder, found)
 
 
 def write_resumable(setup: Setup, folder: Path, force: bool, every: Every) -> None:
@@ -216,9 +231,9 @@ def _attempt(setup: Setup, folder: Path, force: bool, mode: str, missing: str) -
     if setup.resumed is None:
         forget(folder)
     writer.scenario(setup.scenario.to_yaml())
-    head = manifest(setup.scenario, mode, setup.salt, setup.task) | _extras(setup.scenario)
-    writer.manifest(head | {"status": "running"})
     backend = _backend(setup, mode)
+    head = manifest(setup.scenario, backend.name, setup.salt, setup.task) | _extras(setup.scenario)
+    writer.manifest(head | {"status": "running"})
     progress = _observed(setup, backend)
     try:
         session = session_of(setup, backend, writer, setup.scenario.training.steps, progress)
@@ -233,12 +248,16 @@ def _attempt(setup: Setup, folder: Path, force: bool, mode: str, missing: str) -
         execute(session)
     except MissingFacts:
         raise
+    except NotResumable as error:
+        if mode == "on demand":  # done again, without facts
+            raise
+        status, failure = "failed", error
     except KeyboardInterrupt:
         status = "interrupted"
         failure = KeyboardInterrupt(f"interrupted; the results so far are in {folder}")
     except Exception as error:
         status, failure = "failed", error
-    host = {"backend": mode, "replay_missing": missing, "numeric_s": backend.numeric_s}
+    host = {"backend": backend.name, "replay_missing": missing, "numeric_s": backend.numeric_s}
     host["facts_failure"] = setup.store.failure if setup.store is not None else ""
     host["wall_s"] = time.perf_counter() - started
     if setup.checkpoints is not None:
@@ -259,9 +278,12 @@ def _attempt(setup: Setup, folder: Path, force: bool, mode: str, missing: str) -
 
 
 def _backend(setup: Setup, mode: str) -> Backend:
+    if setup.store is not None and mode == "on demand":
+        values = _values_beside(setup.store)
+        return OnDemand(setup.salt, setup.shapes, setup.store, values=values)
     if setup.checkpoints is None:
         return BACKENDS[mode](setup.salt, setup.shapes, setup.store)
-    assert setup.store is not None, "they come with one"
+    assert setup.store is not None, "checkpoints come with one"
     if setup.resumed is None:
         return Resumable(setup.salt, setup.shapes, setup.store)
     last, values = setup.resumed
@@ -270,10 +292,9 @@ def _backend(setup: Setup, mode: str) -> Backend:
 
 def _observed(setup: Setup, backend: Backend) -> Progress | None:
     """What is done with every line of the learning curve: it is shown, a checkpoint may be due."""
-    if not isinstance(backend, Resumable):
-        return setup.progress
     store, checkpoints, shown = setup.store, setup.checkpoints, setup.progress
-    assert store is not None and checkpoints is not None, "they come with this backend"
+    if checkpoints is None or store is None or not isinstance(backend, Resumable):
+        return shown
     last = 0 if setup.resumed is None else setup.resumed[0].step
 
     def observe(line: Line) -> None:

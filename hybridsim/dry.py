@@ -24,6 +24,7 @@ from hybridsim.attempt import (
 )
 from hybridsim.hardware.extent import Size
 from hybridsim.hardware.part import Limit, StaticPower
+from hybridsim.host_memory import Weighed, check_host_memory
 from hybridsim.operations.backend import (
     Backend,
     Live,
@@ -175,13 +176,16 @@ class _InMemory:
         self.spans += [row._replace(request=0) for row in rows.spans]
 
 
-def check_capacity(setup: Setup) -> None:
-    """Some steps without tensors, so that whatever does not fit is refused before the run starts.
+def check_capacity(setup: Setup, mode: Mode = "live") -> None:
+    """Some steps without tensors, so that whatever does not fit is refused before the run starts:
+    the machine's parts, and in a live run this computer's memory.
 
     Raises:
         CapacityError: names the tensor or array, its size and the knob to turn.
     """
-    backend = Timing(setup.salt, setup.shapes)
+    backend = Weighed(setup.salt, setup.shapes)
     training = setup.scenario.training
     steps = max(2, min(training.steps, training.algorithm.telling_steps))
     execute_dry(session_of(setup, backend, Nowhere(), steps=steps, progress=None))
+    if mode == "live":
+        check_host_memory(backend, setup.scenario.host.device)

@@ -49,8 +49,8 @@ class InputError(HybridsimError):
 
 
 class CapacityError(InputError):
-    """A tensor, a system or a factor does not fit the part it is meant for; found before the run
-    starts.
+    """A tensor, a system or a factor does not fit the part it is meant for, or this computer;
+    found before the run starts.
     """
 
 

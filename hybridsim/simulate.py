@@ -52,8 +52,9 @@ def run(
         scenario: what to simulate.
         out: run folder; without it a temporary one that lives as long as the returned object.
         backend: ``live`` trains with tensors; ``timing`` gives the schedule alone; ``replay`` takes
-            facts from the store, and starts over live where one is missing
-            (``summary["host"]["replay_missing"]`` says so).
+            facts from the store; where one is missing it computes what that needs, from the values
+            of a checkpoint beside it if there is one (``summary["host"]["replay_missing"]`` says
+            so).
         facts: the fact store (sqlite); live runs fill it, a replay needs it.
         force: replace an existing run folder.
         progress: called with every line of the learning curve.
@@ -88,7 +89,7 @@ def run(
             stack.callback(store.close)
         task = load_task(scenario, data) if task is None else _checked(task, scenario)
         setup = setup_of(scenario, task, store, progress)
-        check_capacity(setup)
+        check_capacity(setup, backend)
         if every is None:
             write_run(setup, folder, force or temporary is not None, backend)
         else:

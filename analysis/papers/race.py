@@ -12,7 +12,7 @@ Whatever the folder of runs holds is not run again: after a change of datasheets
 command prices the stored numbers anew. A change of the program trains all again; with ``--settings
 analysis/papers/results/race_digits.json`` the settings stay those that the result chose, and the
 seeds of the race alone are trained. After a change of SPUs alone ``--kept`` takes the digital sides
-from a result: of them the best alone is tuned and trained, and must come to the digests that are kept.
+from a result: the best of them alone is tuned and trained, and must come to the kept digests.
 """
 
 from __future__ import annotations

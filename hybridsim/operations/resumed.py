@@ -8,6 +8,7 @@ which those that are derivable too keep no value of theirs either.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import NamedTuple
 from weakref import WeakSet
 
@@ -98,11 +99,7 @@ class Resumable(Live):
         else:
             known = tuple(Ref.of(self._real(arg.cell), arg.key) for arg in args)
             found = super().evaluate(computation, known, shape, exact=exact)
-            if kept is not None and json.dumps(kept) != json.dumps(dict(found.facts)):
-                raise NotResumable(
-                    f"{computation.function.__name__}: expected the facts that were found before "
-                    f"(key {key.hex()}), got others: this computer computes otherwise"
-                )
+            _compare(key, computation, kept, found.facts)
         if computation.derivable:
             found.cell.made = _Made(computation, tuple(_form(a.cell) for a in args), exact)
         else:
@@ -131,21 +128,95 @@ class Resumable(Live):
 
     def _real(self, cell: Cell) -> Value:
         """The value of a cell, which is made or read if need be."""
-        if not cell.known:
-            cell.value, cell.known = self._found(cell), True
+        waiting = [cell]
+        while waiting:
+            one = waiting[-1]
+            if not one.known and (lacking := self._lacking(one)):
+                waiting += lacking
+                continue
+            waiting.pop()
+            if not one.known:
+                one.value, one.known = self._found(one), True
+                self._after(one)
         return cell.value
 
+    def _lacking(self, cell: Cell) -> list[Cell]:
+        """What it is made of and is not known yet."""
+        if self._values is not None and cell.key in self._values:
+            return []
+        of: tuple[Cell, ...] = ()
+        if isinstance(cell.made, _Made):
+            of = cell.made.args
+        elif isinstance(cell.made, _Item | _Columns):
+            of = (cell.made.whole,)
+        return [one for one in of if not one.known]
+
     def _found(self, cell: Cell) -> Value:
+        """The value of a cell, once all that it is made of is known."""
         if self._values is not None and cell.key in self._values:
             return self._values[cell.key]
         if isinstance(cell.made, _Made):
-            computation, args, exact = cell.made
-            return self.computed(computation, [self._real(arg) for arg in args], exact)[0]
+            return self._made(cell.key, cell.made)
         if isinstance(cell.made, _Item):
-            return self._real(cell.made.whole)[cell.made.place]
+            return cell.made.whole.value[cell.made.place]
         if isinstance(cell.made, _Columns):
-            return self._real(cell.made.whole)[:, cell.made.first : cell.made.last]
+            return cell.made.whole.value[:, cell.made.first : cell.made.last]
         raise NotResumable(f"expected a value under key {cell.key.hex()}, got none")
+
+    def _made(self, key: bytes, made: _Made) -> Value:
+        return self.computed(made.computation, [arg.value for arg in made.args], made.exact)[0]
+
+    def _after(self, cell: Cell) -> None:
+        """A cell's value has become known."""
+
+
+class OnDemand(Resumable):
+    """Facts of the store as far as it has them; of the rest numbers, and of the values that these
+    need those that no file keeps are computed.
+    """
+
+    def evaluate(
+        self,
+        computation: Computation,
+        args: tuple[Ref, ...],
+        shape: Value = None,
+        *,
+        exact: bool = False,
+    ) -> Ref:
+        """Facts of the store, or numbers."""
+        key = self.key(computation, args)
+        kept = self._facts.get(key)
+        if kept is None:
+            known = tuple(Ref.of(self._real(arg.cell), arg.key) for arg in args)
+            return Live.evaluate(self, computation, known, shape, exact=exact)
+        self.overflowed += kept.get(OVERFLOWED, 0)
+        made = _Made(computation, tuple(arg.cell for arg in args), exact)
+        return Ref(Cell(shape, key, known=False, made=made), (), kept)
+
+    def _part(self, part: Ref, whole: Ref, made: _Item | _Columns) -> Ref:
+        part.cell.known = whole.cell.known
+        if not whole.cell.known:
+            part.cell.made = made._replace(whole=whole.cell)
+        return part
+
+    def _made(self, key: bytes, made: _Made) -> Value:
+        value, facts = self.computed(made.computation, [a.value for a in made.args], made.exact)
+        _compare(key, made.computation, self._facts.get(key), facts)
+        return value
+
+    def _after(self, cell: Cell) -> None:
+        cell.made = None  # what it was made of need not be kept
+
+
+def _compare(
+    key: bytes, computation: Computation, kept: Mapping[str, Value] | None, facts: Value
+) -> None:
+    """Raise a NotResumable where facts are others than those that were found before."""
+    if kept is not None and json.dumps(dict(kept)) != json.dumps(dict(facts)):
+        raise NotResumable(
+            f"{computation.function.__name__}: expected the facts that were found before "
+            f"(key {key.hex()}), got others: this computer computes otherwise"
+        )
 
 
 def _form(cell: Cell) -> Cell:
