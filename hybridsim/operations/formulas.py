@@ -45,6 +45,7 @@ MOVES = frozenset(
         *_OVERWRITES,
         "aten.clone",
         "aten._to_copy",
+        "aten.to",  # of a number that forward-mode differentiation moves to the device
         "aten.cat",
         "aten.stack",
         "aten.repeat",

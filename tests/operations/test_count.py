@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.func import jvp
 from torch.utils.flop_counter import FlopCounterMode
 
 from hybridsim.algorithms import optimizers
@@ -319,6 +320,18 @@ def test_operators_on_lists_in_place_and_primitives_have_a_price():
     ]
     run, _ = count(lambda x: torch.ops.prims.mul(x, x), (torch.zeros(4),), {})
     assert run.bytes == 32
+
+
+def test_numbers_in_forward_mode_move_to_the_device_for_next_to_nothing():
+    """As in a scaled product of attention: NGD by conjugate gradients on a transformer."""
+
+    def tangent(x):
+        return jvp(lambda v: 0.3 * v, (x,), (x,))[1]
+
+    run, _ = count(tangent, (torch.zeros(1000),), {})
+    moved = [k for k in run.kernels if k.name == "aten.to"]
+    assert moved and sum(k.bytes * k.count for k in moved) < 100
+    assert run.bytes < 5 * 4000
 
 
 def test_reductions_count_every_pass_over_memory():
