@@ -331,7 +331,6 @@ def test_numbers_in_forward_mode_move_to_the_device_for_next_to_nothing():
     run, _ = count(tangent, (torch.zeros(1000),), {})
     moved = [k for k in run.kernels if k.name == "aten.to"]
     assert moved and sum(k.bytes * k.count for k in moved) < 100
-    assert run.bytes < 5 * 4000
 
 
 def test_reductions_count_every_pass_over_memory():
