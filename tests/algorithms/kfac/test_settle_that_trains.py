@@ -6,13 +6,13 @@ from __future__ import annotations
 import hybridsim
 from hybridsim.results.solves import MOST_ERROR, solves
 
-STEPS = ["training.steps=70", "training.evaluate_every=10"]
+STEPS = ["training.steps=60", "training.evaluate_every=30"]
 SMALL_GPT = [
     "workload={source: gpt, options: {vocabulary: 100, width: 32, sequence: 16, depth: 2, "
     "heads: 4, train_size: 256, test_size: 64}}",
     "training.batch_size=32",
-    "training.steps=30",
-    "training.evaluate_every=5",
+    "training.steps=20",
+    "training.evaluate_every=20",
 ]
 
 
@@ -29,7 +29,7 @@ def test_the_default_trains_and_one_rc_does_not():
     settle = hybridsim.load(default).training.algorithm.settle_tau
     accuracy, error = trained(f"training.algorithm.settle={settle:g} tau")
     assert accuracy > 0.9 and error < MOST_ERROR
-    accuracy, error = trained("training.algorithm.settle=1 tau", "training.steps=40")
+    accuracy, error = trained("training.algorithm.settle=1 tau", "training.steps=30")
     assert accuracy < 0.5 and error > MOST_ERROR
 
 
