@@ -80,7 +80,7 @@ def _alarms(run: Run) -> Iterator[str]:
         counts = ", ".join(
             f"{entry['count']:,} × {kind}" for kind, entry in summary["events"].items()
         )
-        yield f"Something went wrong on the way: {counts}. See Events."
+        yield f"{_weighed(run)}: {counts}. See Events."
     found = solves(run.steps)
     if found is not None and found.below and is_asynchronous(run):
         yield (
@@ -90,6 +90,23 @@ def _alarms(run: Run) -> Iterator[str]:
             "system last asked for, and what moves the parameters is another direction. Let it "
             "relax longer before each reading (wait)."
         )
+
+
+def _weighed(run: Run) -> str:
+    """How events are told of: a range that was too small for some numbers is less than an error
+    where the answers are known to hold.
+    """
+    found = solves(run.steps)
+    if (
+        set(run.summary["events"]) <= {"saturation", "clipping"}
+        and found is not None
+        and found.solved
+    ):
+        return (
+            "Some numbers went past a range of the device, and the answers that were checked hold "
+            f"(median error {_number(found.error)})"
+        )
+    return "Something went wrong on the way"
 
 
 def is_asynchronous(run: Run) -> bool:

@@ -17,6 +17,7 @@ from hybridsim.reports.report import write_report
 from hybridsim.reports.verdict import solve_text
 from hybridsim.results.read import Run
 from hybridsim.results.solves import LEAST_COSINE, MOST_ERROR, best_value, solves
+from hybridsim.trace.spans import EventRow
 
 ROWS = simulate([Op(0, 0, 5), Op(1, 0, 20)])
 TARGET = {"metric": "test_accuracy", "threshold": 0.9, "direction": "above"}
@@ -98,3 +99,19 @@ def test_what_was_not_checked_has_no_error():
     assert best_value(pd.DataFrame({"step": [1]}), TARGET) is None
     below = {"metric": "test_loss", "threshold": 1.0, "direction": "below"}
     assert best_value(pd.DataFrame({"test_loss": [3.0, math.nan, 2.0]}), below) == 2.0
+
+
+@pytest.mark.parametrize(
+    ("kind", "error", "loud"),
+    [
+        ("saturation", 0.1, False),
+        ("clipping", 0.2, False),
+        ("saturation", 0.4, True),
+        ("non-finite", 0.1, True),
+    ],
+)
+def test_a_range_that_was_too_small_is_no_error_where_the_answers_hold(tmp_path, kind, error, loud):
+    event = EventRow(3, kind, "spu0", 1, "", 1.5, "of full scale")
+    head = page_of(tmp_path, [error] * 3, [0.99] * 3, events=[event])
+    assert ("Something went wrong" in head) == loud
+    assert f"1 × {kind}" in head
