@@ -8,7 +8,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Tests of files and numbers that train nothing: what `make quick` runs.
 QUICK := tests/scenario tests/trace tests/results tests/docs/test_public_names.py
 
-.PHONY: run test quick coverage lint docs newest oldest bench fuzz soak clean
+.PHONY: run test suite quick coverage lint docs newest oldest bench fuzz soak clean
 
 $(VENV)/.run: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -26,7 +26,11 @@ run: $(VENV)/.run
 	$(BIN)/hybridsim compare runs/kfac-digits runs/kfac-digits-digital --out runs/comparison.html
 	$(BIN)/hybridsim study one-fast-spu --out runs/one-fast-spu --force --workers 2
 
-test: lint
+# Side by side: the type checker leaves a core idle.
+test: $(VENV)/.test
+	$(MAKE) --no-print-directory --jobs 2 lint suite
+
+suite: $(VENV)/.test
 	$(BIN)/pytest -n 2
 
 quick: lint

@@ -34,6 +34,9 @@ def run_digest(run: Path, summary: Mapping[str, Json]) -> str:
     return hashlib.sha256(canonical_json(parts).encode()).hexdigest()
 
 
+_PLAIN = (str, int, bool, type(None))
+
+
 def canonical_json(value: Json) -> str:
     """JSON with sorted keys, where NaN and infinities are null."""
     return json.dumps(plain(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
@@ -41,6 +44,8 @@ def canonical_json(value: Json) -> str:
 
 def plain(value: Json) -> Json:
     """Mappings, sequences and numbers as JSON knows them."""
+    if type(value) in _PLAIN:  # nearly all values are; the other checks take longer
+        return value
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

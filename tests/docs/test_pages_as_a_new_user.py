@@ -28,28 +28,28 @@ SHORT = {
     ],
 }
 """What makes the README's commands quick."""
-started: set[str] = set()
-"""Commands that have been a process of their own."""
+started: list[str] = []
+"""Commands that have been typed."""
 
 
 @pytest.fixture
 def user(tmp_path, monkeypatch, capsys):
     """Someone in an empty folder, who types a command's words and gets what it prints.
 
-    The first time a command is typed it is a process of its own, later it runs in this one: most of
-    a process is the loading of torch.
+    The first one is a process of its own, later ones run in this one: most of a process is the
+    loading of torch.
     """
     monkeypatch.chdir(tmp_path)
 
     def types(*words: str) -> str:
-        if words[0] in started:
+        if started:
             code, out, err = command.call(monkeypatch, capsys, *words)
         else:
-            started.add(words[0])
             run = [sys.executable, "-m", "hybridsim", *words]
             done = subprocess.run(run, capture_output=True, text=True)
             code, out, err = done.returncode, done.stdout, done.stderr
         assert code == 0, f"{words}\n{out}{err}"
+        started.append(words[0])
         return out
 
     return types

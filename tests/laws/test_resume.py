@@ -200,7 +200,7 @@ def test_a_disk_that_is_full_costs_a_checkpoint_and_not_the_run(monkeypatch, tmp
 
 
 def test_a_process_that_is_killed_is_gone_on_with_by_the_command_line(tmp_path):
-    long = changed(changed(PROGRAMS["tngd-asynchronous"], "training.steps", 150), "seed", 5)
+    long = changed(changed(PROGRAMS["tngd-asynchronous"], "training.steps", 90), "seed", 5)
     file, folder = tmp_path / "long.yaml", tmp_path / "run"
     file.write_text(hybridsim.load(long).to_yaml())
     words = ["run", str(file), "--out", str(folder), "--checkpoint", "5 steps"]
