@@ -23,7 +23,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from hybridsim.circuits import low_rank_parts, passes
+from hybridsim.circuits import low_rank_parts
 from hybridsim.circuits.base import (
     AUTOMATIC,
     Dissipation,
@@ -37,9 +37,10 @@ from hybridsim.circuits.imperfect_low_rank_flow import Ends, Flow, Run
 from hybridsim.circuits.imperfections.amplifiers import Amplifiers, Held, scales_of
 from hybridsim.circuits.imperfections.device import Device
 from hybridsim.circuits.imperfections.loop import Loop, loop
-from hybridsim.circuits.imperfections.parts import alive, built, offsets
+from hybridsim.circuits.imperfections.parts import alive, built, built_rows, offsets
 from hybridsim.circuits.low_rank import Vector, times_blocks
 from hybridsim.circuits.precision import largest_magnitude
+from hybridsim.circuits.rows import Rows, as_rows, cross_gram
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,8 +68,8 @@ class ImperfectLowRank(System[Vector]):
     """
 
     device: Device
-    jacobian: Tensor
-    transposed: Tensor
+    jacobian: Rows
+    transposed: Rows
     blocks: Tensor
     programmed: tuple[float, float]
     input_sums: tuple[Tensor, Tensor]
@@ -107,7 +108,7 @@ class ImperfectLowRank(System[Vector]):
         """A signal of this system; a part left out is zero, and so are dead cells of ``perp``."""
         zero = self.cross.new_zeros(self.rank)
         if perp is None:
-            perp = self.jacobian.new_zeros(self.size)
+            perp = self.jacobian.zeros(self.size)
         perp = perp.to(self.jacobian.dtype)
         if self.working is not None:
             perp = torch.where(self.working, perp, 0.0)
@@ -115,7 +116,7 @@ class ImperfectLowRank(System[Vector]):
 
     def full(self, state: Vector) -> Tensor:
         """Node voltages (N,) in the type of J."""
-        return passes.transposed_times(self.transposed, state.coeff, state.perp)
+        return self.transposed.transposed_times(state.coeff, state.perp)
 
     def displaced(self, state: Vector, change: Tensor) -> Vector:
         """See ``System``; what was seen stays."""
@@ -248,7 +249,7 @@ class ImperfectLowRank(System[Vector]):
         run = Run(tau / self.stretch, kappa0, self.full_scales)
         perps = torch.stack([state.perp, drive.perp], dim=1).double()
         coeffs = torch.stack([state.coeff, drive.coeff], dim=1)
-        outputs = passes.times(self.jacobian, perps) + self.cross @ coeffs
+        outputs = self.jacobian.times(perps) + self.cross @ coeffs
         given, zero = (perps[:, 1], drive.coeff), self.cross.new_zeros(self.rank)
         ends, scales = Ends(perps, coeffs, outputs), self.full_scales
         device, flow = self.device, None
@@ -259,7 +260,7 @@ class ImperfectLowRank(System[Vector]):
         if device.offset > 0:
             at_x, at_u, at_w = self.offsets(scales)
             added = at_x[:, None] * at_x.new_tensor([0.0, 1.0])
-            outputs = outputs + passes.times(self.jacobian, added)
+            outputs = outputs + self.jacobian.times(added)
             moved = Ends(perps + added, coeffs, outputs)
             return Flow.of(self, run, moved, given, (at_u, at_w)), scales
         return flow or Flow.of(self, run, ends, given, (zero, zero)), scales
@@ -283,7 +284,7 @@ class ImperfectLowRank(System[Vector]):
     @cached_property
     def input_gram(self) -> Tensor:
         """J₂ J₂ᵀ (r, r) float64."""
-        return passes.gram(self.jacobian)
+        return self.jacobian.gram()
 
     @cached_property
     def row_sums(self) -> Tensor:
@@ -292,7 +293,7 @@ class ImperfectLowRank(System[Vector]):
 
 
 def imperfect_lowrank(
-    jacobian: Tensor,
+    jacobian: Tensor | Rows,
     hessian: Tensor | None,
     terms: int,
     damping: float,
@@ -301,11 +302,11 @@ def imperfect_lowrank(
     full_scales: FullScales = AUTOMATIC,
     *,
     age_tau: float = 1.0,
-    transposed: Tensor | None = None,
+    transposed: Tensor | Rows | None = None,
 ) -> ImperfectLowRank:
     """Program J and H of one upload into a device's parts, and find the modes of what results.
 
-    Cost: 2 N r² for J₂ J₁ᵀ, O(r³) for the eigenvectors; twice the memory of J.
+    Cost: 2 N r² for J₂ J₁ᵀ, O(r³) for the eigenvectors; of J as a tensor twice its memory.
 
     Args:
         jacobian: J (r, N) as it is programmed, in its levels.
@@ -326,36 +327,37 @@ def imperfect_lowrank(
     """
     if not damping >= 0:
         raise ValueError(f"expected damping >= 0, got {damping!r}")
-    rank, size = jacobian.shape
+    rows = as_rows(jacobian)
+    rank, size = rows.shape
     if hessian is None and full_scales.u is not None:
         full_scales = full_scales._replace(w=full_scales.u / terms)  # u drives Jᵀ itself
     blocks = (
-        jacobian.new_full((rank, 1, 1), 1 / terms, dtype=torch.float64)
+        torch.full((rank, 1, 1), 1 / terms, dtype=torch.float64, device=rows.device)
         if hessian is None
         else hessian.double() / terms
     )
-    scales = scales_of(jacobian, blocks, gradient, full_scales)
+    scales = scales_of(rows, blocks, gradient, full_scales)
     x_fs, u_fs, w_fs, b_fs = scales
-    largest, of_h = float(largest_magnitude(jacobian)), float(largest_magnitude(blocks))
+    largest, of_h = float(rows.largest()), float(largest_magnitude(blocks))
     loads = [largest, largest * w_fs / x_fs, damping, b_fs / x_fs]
     if hessian is not None:
         loads.append(of_h)
     stretch = max(1.0, max(loads) / device.largest_conductance)
     least = device.smallest_conductance * stretch
-    driven = built(jacobian, device, "j array", smallest=least, age_tau=age_tau)
-    driving = jacobian if transposed is None else transposed
-    driving = built(driving, device, "jt array", smallest=least * x_fs / w_fs, age_tau=age_tau)
-    if hessian is not None:
-        blocks = built(blocks, device, "h array", smallest=least, age_tau=age_tau)
+    driving = rows if transposed is None else as_rows(transposed)
     working = alive(device, size)
     if working is not None:
-        working = working.to(jacobian.device)
-        driven, driving = driven * working, driving * working
-    input_sums, output_sums = passes.absolute_sums(driven), passes.absolute_sums(driving)
+        working = working.to(rows.device)
+    driven = built_rows(rows, device, "j array", least, age_tau, working)
+    least_back = least * x_fs / w_fs
+    driving = built_rows(driving, device, "jt array", least_back, age_tau, working)
+    if hessian is not None:
+        blocks = built(blocks, device, "h array", smallest=least, age_tau=age_tau)
+    input_sums, output_sums = driven.absolute_sums(), driving.absolute_sums()
     into = float(output_sums[0].sum()) / size
     held = Held(input_sums[0], blocks.abs().sum(dim=2).reshape(-1), into, hessian is not None)
     amplifiers = Amplifiers.of(device, held, scales, damping)
-    cross = passes.cross_gram(driven, driving)
+    cross = cross_gram(driven, driving)
     inner = amplifiers.gain_w[:, None] * times_blocks(blocks, amplifiers.gain_u[:, None] * cross)
     basis = eigenbasis(inner).as_complex()
     lags = tuple(lag / stretch for lag in amplifiers.lags)
@@ -381,7 +383,7 @@ def imperfect_lowrank(
     )
 
 
-def _normals(seed: int, like: Tensor) -> Callable[[int, int], Tensor]:
+def _normals(seed: int, like: Rows) -> Callable[[int, int], Tensor]:
     generator = torch.Generator(device=like.device).manual_seed(seed)
 
     def draw(rows: int, columns: int) -> Tensor:

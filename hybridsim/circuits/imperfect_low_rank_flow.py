@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from hybridsim.circuits import modes, passes
+from hybridsim.circuits import modes
 from hybridsim.circuits.base import Dissipation, FullScales, full_scale
 from hybridsim.circuits.imperfections import saturation
 from hybridsim.circuits.imperfections.loop import decay_slope
@@ -166,7 +166,7 @@ class Flow:
         decay = strength * modes.decay(damping, t)
         perp = self.ends.perps.new_empty(system.size)
         outputs = self.z.new_zeros((system.rank, len(t)))
-        for part, block in passes.column_blocks(system.jacobian):
+        for part, block in system.jacobian.column_blocks():
             drawn = draw(block.shape[1], len(t)).double()
             perp[part] = drawn @ decay
             outputs += block @ drawn
@@ -222,8 +222,7 @@ class Flow:
         of_block = torch.cat([combined, given_coeff[:, None]], dim=1).T.contiguous()
         zero = self.weights.new_zeros(())
         nodes, drives = Moments(zero, zero, zero, Magnitudes(zero, zero)), Input(zero, zero, zero)
-        for part, block in passes.column_blocks(system.transposed):
-            values = of_block @ block
+        for part, values, _ in system.transposed.combined(of_block):
             mean = values[:-1].T + self.ends.perps[part] @ self.at_damping
             found = self._moments(mean, self.run.full_scales.x, columns[part], charge)
             nodes = nodes.joined(found)
@@ -249,8 +248,8 @@ class Flow:
         end, final = self._covariance(self.weights)
         plain = weighted = self.weights.new_zeros(())
         blocks = zip(
-            passes.column_blocks(system.jacobian),
-            passes.column_blocks(system.transposed),
+            system.jacobian.column_blocks(),
+            system.transposed.column_blocks(),
             strict=True,
         )
         for (part, driven), (_, driving) in blocks:

@@ -1,7 +1,8 @@
 """TNGD's circuit of summing amplifiers (arXiv 2405.13817): low rank plus damping, never formed.
 
 A = J̃ᵀ J̃ + λ I with J̃ = scale · blockdiag(rootᵀ) J of shape (r, N), r ≪ N (TNGD, arXiv
-2405.13817). J is kept as uploaded, J̃ stays implicit. A vector of R^N is kept as x = perp + J̃ᵀ
+2405.13817). J is kept as uploaded, or made as it is read
+(``rows``), J̃ stays implicit. A vector of R^N is kept as x = perp + J̃ᵀ
 coeff: functions of A act on coeff exactly, in r dimensions and in float64, where the general
 formula would cancel in float32 (a gradient lies in the span of J̃ᵀ).
 
@@ -26,7 +27,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hybridsim.circuits import modes, passes
+from hybridsim.circuits import modes
 from hybridsim.circuits.base import (
     AUTOMATIC,
     Dissipation,
@@ -40,6 +41,7 @@ from hybridsim.circuits.base import (
 from hybridsim.circuits.low_rank_moments import Flow, energies
 from hybridsim.circuits.low_rank_parts import load
 from hybridsim.circuits.precision import largest_magnitude
+from hybridsim.circuits.rows import Rows, as_rows
 from hybridsim.errors import HybridsimError
 
 
@@ -69,7 +71,7 @@ class LowRank(System[Vector]):
         gram: J Jᵀ (r, r) float64.
     """
 
-    jacobian: Tensor
+    jacobian: Rows
     root: Tensor | None
     scale: float
     damping: float
@@ -92,7 +94,12 @@ class LowRank(System[Vector]):
         """Sums of |J| along each row (r,) and each column (N,), float64: what its resistors conduct
         together; one pass over J, once per system.
         """
-        return passes.absolute_sums(self.jacobian)
+        return self.jacobian.absolute_sums()
+
+    @cached_property
+    def largest_entry(self) -> Tensor:
+        """Largest |J_ij|, 0-dim in the type of J."""
+        return self.jacobian.largest()
 
     def rooted(self, rows: Tensor) -> Tensor:
         """Apply scale · blockdiag(rootᵀ) to Y (r, k) float64; with Y = J V it is J̃ V."""
@@ -106,18 +113,18 @@ class LowRank(System[Vector]):
         """J̃ V in float64, (r,) or (r, k), for V (N,) or (N, k); one pass over J."""
         if vectors.ndim == 1:
             return self.project(vectors[:, None])[:, 0]
-        return self.rooted(passes.times(self.jacobian, vectors))
+        return self.rooted(self.jacobian.times(vectors))
 
     def outputs(self, *vectors: Vector) -> Tensor:
         """J P (r, k) float64 for the perp parts P of k vectors; one pass over J."""
-        return passes.times(self.jacobian, torch.stack([v.perp for v in vectors], dim=1))
+        return self.jacobian.times(torch.stack([v.perp for v in vectors], dim=1))
 
     def full(self, vector: Vector) -> Tensor:
         """The vector x (N,) in the type of ``perp``; one pass over J, summed in float64 and rounded
         once.
         """
         weights = self.unrooted(vector.coeff[:, None])[:, 0]
-        return passes.transposed_times(self.jacobian, weights, vector.perp)
+        return self.jacobian.transposed_times(weights, vector.perp)
 
     def displaced(self, state: Vector, change: Tensor) -> Vector:
         """See ``System``; what lies in the span of J̃ᵀ stays exact."""
@@ -131,7 +138,7 @@ class LowRank(System[Vector]):
     def vector(self, perp: Tensor | None = None, coeff: Tensor | None = None) -> Vector:
         """A vector of this system; a part left out is zero."""
         if perp is None:
-            perp = self.jacobian.new_zeros(self.size)
+            perp = self.jacobian.zeros(self.size)
         if coeff is None:
             coeff = self.eigenvalues.new_zeros(self.rank)
         return Vector(perp.to(self.jacobian.dtype), coeff.double())
@@ -158,7 +165,7 @@ class LowRank(System[Vector]):
     def conductances(self) -> dict[str, Tensor]:
         """See ``System``: |J_ij|, |H_kl|/b and λ."""
         found = {
-            "j_array": largest_magnitude(self.jacobian),
+            "j_array": self.largest_entry,
             "damping": self.eigenvalues.new_tensor(self.damping),
         }
         if self.root is not None:
@@ -220,7 +227,7 @@ class LowRank(System[Vector]):
         at_damping = [modes.decay(damping, h), modes.response(damping, h)]
         slopes = [modes.decay_slope(s, damping, h), modes.response_slope(s, damping, h)]
         if noise is not None and kappa0 > 0:
-            outputs = torch.cat([outputs, passes.times(self.jacobian, noise[:, None])], dim=1)
+            outputs = torch.cat([outputs, self.jacobian.times(noise[:, None])], dim=1)
             columns.append(noise)
             at_damping.append(modes.spread(damping, h, kappa0))
             slopes.append(modes.spread_slope(s, damping, h, kappa0))
@@ -306,7 +313,7 @@ class LowRank(System[Vector]):
         scales = {"x": x_fs, "u": u_fs, "w": w_fs, "b": b_fs}
         conductances = {
             "input": b_fs / x_fs,
-            "jt_array": largest_magnitude(self.jacobian) * (w_fs / x_fs),
+            "jt_array": self.largest_entry * (w_fs / x_fs),
         }
         return energies(
             x,
@@ -321,11 +328,11 @@ class LowRank(System[Vector]):
         )
 
 
-def lowrank(jacobian: Tensor, root: Tensor | None, scale: float, damping: float) -> LowRank:
+def lowrank(jacobian: Tensor | Rows, root: Tensor | None, scale: float, damping: float) -> LowRank:
     """Set up A = J̃ᵀ J̃ + damping · I from one upload.
 
-    K = scale² Sᵀ (J Jᵀ) S is accumulated in float64 and diagonalised once: 2 N r² + O(r³) FLOP, r²
-    + O(block) float64 of memory beyond J, no N x N matrix.
+    K = scale² Sᵀ (J Jᵀ) S is accumulated in float64 and diagonalised once: N r² + O(r³) FLOP (of J
+    as a tensor; see ``rows``), r² + O(block) float64 of memory beyond J, no N x N matrix.
 
     Args:
         jacobian: J (r, N) float32 or float64.
@@ -337,34 +344,30 @@ def lowrank(jacobian: Tensor, root: Tensor | None, scale: float, damping: float)
         ValueError: the shapes do not fit or the damping is negative.
         HybridsimError: J or the root holds a NaN or an infinity.
     """
-    _check(jacobian, root, damping)
+    rows = as_rows(jacobian)
+    _check(rows, root, damping)
     root = None if root is None else root.double()
-    gram = passes.gram(jacobian)
-    draft = LowRank(jacobian, root, float(scale), float(damping), gram[0], gram, gram)
+    gram = rows.gram()
+    draft = LowRank(rows, root, float(scale), float(damping), gram[0], gram, gram)
     kernel = draft.rooted(draft.rooted(gram).T)
     if not kernel.is_meta and not bool(torch.isfinite(kernel).all()):
         raise HybridsimError(
             "expected a finite Jacobian and loss Hessian, got NaN or infinity in J̃ J̃ᵀ"
         )
     s, q = torch.linalg.eigh((kernel + kernel.T) / 2)
-    return LowRank(jacobian, root, float(scale), float(damping), s.clamp(min=0), q, gram)
+    return LowRank(rows, root, float(scale), float(damping), s.clamp(min=0), q, gram)
 
 
-def _check(jacobian: Tensor, root: Tensor | None, damping: float) -> None:
-    if jacobian.ndim != 2 or not jacobian.is_floating_point():
-        raise ValueError(
-            f"expected a floating-point Jacobian (r, N), got {jacobian.dtype} "
-            f"{tuple(jacobian.shape)}"
-        )
+def _check(rows: Rows, root: Tensor | None, damping: float) -> None:
     if root is not None:
         fits = (
             root.ndim == 3
             and root.shape[1] == root.shape[2]
-            and len(root) * root.shape[1] == len(jacobian)
+            and len(root) * root.shape[1] == len(rows)
         )
         if not fits:
             raise ValueError(
-                f"expected a root (b, d, d) with b d = {len(jacobian)}, got {tuple(root.shape)}"
+                f"expected a root (b, d, d) with b d = {len(rows)}, got {tuple(root.shape)}"
             )
     if not damping >= 0:
         raise ValueError(f"expected damping >= 0, got {damping!r}")

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hybridsim.circuits import passes
 from hybridsim.circuits.base import AUTOMATIC, Dissipation, FullScales
 from hybridsim.circuits.low_rank import LowRank, Vector, lowrank
 from hybridsim.circuits.low_rank_parts import cells_of
@@ -59,7 +58,7 @@ class LowRankBlocks:
     def lines(self, vector: Vector, place: int) -> Tensor:
         """J_j x_j (r,) float64: what a block's summing lines carry."""
         part = self.parts[place]
-        found: Tensor = passes.times(part.jacobian, part.full(self.own(vector, place))[:, None])
+        found: Tensor = part.jacobian.times(part.full(self.own(vector, place))[:, None])
         return found[:, 0]
 
     def coupled(self, drive: Vector, place: int, lines: Tensor) -> Vector:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from hybridsim.circuits import modes, passes
+from hybridsim.circuits import modes
 from hybridsim.circuits.base import Dissipation
 from hybridsim.circuits.quadrature import instants
 
@@ -166,11 +166,17 @@ class Flow:
         of_perps = torch.cat([self.at_damping, drive_alone], dim=1).T.contiguous()
         zero = self.weights.new_zeros(())
         nodes, drives = Moments(zero, zero, zero, Magnitudes(zero, zero)), Input(zero, zero, zero)
-        for part, block in passes.column_blocks(self.system.jacobian):
-            values = torch.addmm(of_perps @ self.perps[part].double().T, of_block, block)
+
+        def of_perps_in(part: slice) -> Tensor:
+            return of_perps @ self.perps[part].double().T
+
+        noisy = self.variances is not None
+        for part, values, block in self.system.jacobian.combined(
+            of_block, of_perps_in, blocks=noisy
+        ):
             mean, drive = values[:-1].T, values[-1]
             variance = None
-            if self.variances is not None:
+            if self.variances is not None and block is not None:
                 isotropic, slope, _ = self.variances
                 variance = isotropic + (block.T @ self.lift).square() @ slope
             nodes = nodes.joined(self._moments(mean, variance, columns[part]))

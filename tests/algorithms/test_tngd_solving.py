@@ -139,7 +139,7 @@ def test_refinement_on_arrays_that_differ_shrinks_the_error_by_what_was_built():
     asked = {"damping": damping, "input_bits": None, "device": real}
     matrix = device.upload(lin, **asked).value.matrix
     identity = torch.eye(matrix.size, dtype=torch.float64)
-    held = matrix.transposed.double().T @ matrix.middle(matrix.jacobian.double())
+    held = matrix.transposed.tensor.double().T @ matrix.middle(matrix.jacobian.tensor.double())
     held += damping * identity
     inputs = built(torch.ones(matrix.size), real, "input").double()
     _, ideal = programmed(made, None)

@@ -117,16 +117,16 @@ def test_offsets_are_amplified_by_their_nodes_conductances() -> None:
     system = circuit(8, device, scales)
     rest = system.rest()
     x = system.full(system.relax(rest, rest, tau=1e4, kappa0=0.0, noise_seeds=None))
-    at_x = 0.1 * 2 + 1.5 + 3 * system.transposed.abs().sum(dim=0)
-    at_u = 7 + 2 * system.jacobian.abs().sum(dim=1)
+    at_x = 0.1 * 2 + 1.5 + 3 * system.transposed.tensor.abs().sum(dim=0)
+    at_u = 7 + 2 * system.jacobian.tensor.abs().sum(dim=1)
     hessian = torch.block_diag(*system.blocks)
     at_w = 3 + 7 * hessian.abs().sum(dim=1)
     a_x, a_u, a_w = (
         part * offsets(device, name, len(part))
         for part, name in ((at_x, "x"), (at_u, "u"), (at_w, "w"))
     )
-    u = system.transposed.T
-    m = 0.1 * torch.eye(30, dtype=torch.float64) + u @ hessian @ system.jacobian
+    u = system.transposed.tensor.T
+    m = 0.1 * torch.eye(30, dtype=torch.float64) + u @ hessian @ system.jacobian.tensor
     expected = torch.linalg.solve(m, a_x - u @ (hessian @ a_u + a_w))
     torch.testing.assert_close(x, expected, rtol=1e-8, atol=1e-12)
 
@@ -198,7 +198,7 @@ def test_peaks_are_what_the_amplifiers_put_out() -> None:
     system = circuit(3, Device(gain=1e6))
     state = system.vector(normal(5, 30))
     at_once = system.relax(state, system.rest(), tau=0.0, kappa0=0.0, noise_seeds=None)
-    u = system.gain_u * (system.jacobian @ system.full(state))
+    u = system.gain_u * (system.jacobian.tensor @ system.full(state))
     expected = torch.stack([system.full(state).abs().amax(), u.abs().amax()])
     torch.testing.assert_close(at_once.peaks[:2], expected)
     later = system.relax(at_once, system.rest(), tau=3.0, kappa0=0.0, noise_seeds=None)

@@ -32,7 +32,9 @@ def test_no_time_changes_nothing_even_with_noise() -> None:
 def test_a_short_time_is_one_euler_step() -> None:
     system, h = small(), 1e-7
     x, b = torch.randn(2, 12, dtype=torch.float64)
-    a = system.jacobian.T @ system.jacobian / 4 + 0.1 * torch.eye(12, dtype=torch.float64)
+    a = system.jacobian.tensor.T @ system.jacobian.tensor / 4 + 0.1 * torch.eye(
+        12, dtype=torch.float64
+    )
     got = system.full(
         system.relax(system.vector(x), system.vector(b), tau=h, kappa0=0.0, noise_seeds=[0])
     )

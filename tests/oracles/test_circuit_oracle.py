@@ -72,7 +72,7 @@ def resistor_by_resistor(
 
 def reference(system, x, b, tau, kappa0, fs) -> dict[str, float]:  # noqa: ANN001
     """All stages' energies; J, H/b and A as dense matrices."""
-    j = system.jacobian.double().numpy()
+    j = system.jacobian.tensor.double().numpy()
     gain = system.scale**2
     h = (
         None
@@ -141,7 +141,7 @@ def test_full_scales_cover_the_whole_trajectory(fisher: bool) -> None:
     system, state, drive = random_case(5, fisher, 300.0, torch.float64)
     tau, kappa0 = 2 / system.damping, 0.01
     got = system.dissipation(state, drive, tau=tau, kappa0=kappa0)
-    j, gain = system.jacobian.numpy(), system.scale**2
+    j, gain = system.jacobian.tensor.numpy(), system.scale**2
     root = None if system.root is None else torch.block_diag(*system.root).numpy()
     middle = gain * (np.eye(B * D) if root is None else root @ root.T)
     a = j.T @ middle @ j + system.damping * np.eye(N)

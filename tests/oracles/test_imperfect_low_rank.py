@@ -51,7 +51,7 @@ def case(
 def matrices(system: ImperfectLowRank) -> tuple[np.ndarray, ...]:
     """J₂, middle, J₁, M."""
     middle = system.middle(torch.eye(system.rank, dtype=torch.float64)).numpy()
-    j2, j1 = system.jacobian.numpy(), system.transposed.numpy()
+    j2, j1 = system.jacobian.tensor.numpy(), system.transposed.tensor.numpy()
     return j2, middle, j1, j1.T @ middle @ j2 + system.damping * np.eye(system.size)
 
 

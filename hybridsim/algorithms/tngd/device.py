@@ -23,6 +23,7 @@ from hybridsim.circuits.imperfections.ranges import chosen, raised
 from hybridsim.circuits.low_rank import LowRank, Vector, lowrank
 from hybridsim.circuits.precision import conservative, largest_magnitude, quantize
 from hybridsim.circuits.random_rounding import round_randomly, round_symmetric_randomly
+from hybridsim.circuits.rows import Explicit, Rows, as_rows
 from hybridsim.operations.ref import derivable
 from hybridsim.outcome import Outcome
 from hybridsim.rng import address_seed
@@ -93,18 +94,31 @@ def upload(
 
 def _rounded(
     linearization: Linearization, bits: int | None, seed: int | None, apart: bool
-) -> tuple[Tensor, Tensor | None, Tensor | None]:
+) -> tuple[Rows, Rows | None, Tensor | None]:
     """J, what stands in the Jᵀ array if it differs, and the loss Hessian where it is rounded."""
-    jacobian, hessian = linearization.jacobian, None if bits is None else linearization.hessian
+    rows, hessian = as_rows(linearization.jacobian), None if bits is None else linearization.hessian
     if seed is None:
         held = None if hessian is None else conservative(hessian, bits)[0]
-        return quantize(jacobian, bits)[0], None, held
-    driven, transposed, held = round_randomly(jacobian, bits, seed), None, None
+        return _levelled(rows, bits), None, held
+    driven, transposed, held = _levelled_randomly(rows, bits, seed), None, None
     if apart:
-        transposed = round_randomly(jacobian, bits, address_seed(seed, "transposed"))
+        transposed = _levelled_randomly(rows, bits, address_seed(seed, "transposed"))
     if hessian is not None:
         held = round_symmetric_randomly(hessian, bits, address_seed(seed, "hessian"))
     return driven, transposed, held
+
+
+def _levelled(rows: Rows, bits: int | None) -> Rows:
+    """On the nearest of the levels of one range, max |J_ij|: JᵀHJ stays semidefinite."""
+    if bits is None:
+        return rows
+    largest = rows.largest()
+    return rows.mapped(lambda _, entries: quantize(entries, bits, largest)[0])
+
+
+def _levelled_randomly(rows: Rows, bits: int | None, seed: int) -> Rows:
+    """Its draws follow one another row by row: all of J is needed at once."""
+    return Explicit(round_randomly(rows.columns(slice(0, rows.shape[1])), bits, seed))
 
 
 @derivable

@@ -8,11 +8,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hybridsim.circuits import passes
 from hybridsim.circuits.base import FullScales, full_scale
 from hybridsim.circuits.imperfections.device import Device
 from hybridsim.circuits.imperfections.parts import built
 from hybridsim.circuits.low_rank import times_blocks
+from hybridsim.circuits.rows import Rows
 
 
 class Scales(NamedTuple):
@@ -88,11 +88,11 @@ class Amplifiers(NamedTuple):
         )
 
 
-def scales_of(jacobian: Tensor, blocks: Tensor, gradient: Tensor, fixed: FullScales) -> Scales:
+def scales_of(rows: Rows, blocks: Tensor, gradient: Tensor, fixed: FullScales) -> Scales:
     """Fixed full scales, or those that the gradient on x would fill: only their ratios count."""
     if fixed.x is not None and fixed.u is not None and fixed.w is not None and fixed.b is not None:
         return Scales(fixed.x, fixed.u, fixed.w, fixed.b)
-    u = passes.times(jacobian, gradient[:, None])
+    u = rows.times(gradient[:, None])
     w = times_blocks(blocks, u)
     stages: list[Tensor] = [gradient, u, w]
     x_fs, u_fs, w_fs = (float(full_scale(None, s.abs().amax().double())) for s in stages)

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from hybridsim.circuits.imperfections.converters import bowed
 from hybridsim.circuits.imperfections.device import Device
-from hybridsim.circuits.imperfections.patterns import normal_pattern
+from hybridsim.circuits.imperfections.patterns import normal_columns, normal_pattern
 from hybridsim.circuits.precision import largest_magnitude, quantize
+from hybridsim.circuits.rows import Rows
 
 
 def built(
-    array: Tensor, device: Device, part: str, *, smallest: float = 0.0, age_tau: float = 1.0
+    array: Tensor,
+    device: Device,
+    part: str,
+    *,
+    smallest: float = 0.0,
+    age_tau: float = 1.0,
+    pattern: Callable[[str], Tensor] | None = None,
 ) -> Tensor:
     """Resistors of relative error σ ε + δ log10(age) ε': G (1 + σ ε)(1 + δ log10(age) ε').
 
@@ -24,6 +32,7 @@ def built(
         part: names the array among those of the device.
         smallest: of a resistor that is on; an entry below it is that or off, whichever is nearer.
         age_tau: time since the array was written, in RC; below one RC nothing has drifted.
+        pattern: ε of a name in the shape of the array; default: that of a whole array.
     """
     decades = math.log10(max(age_tau, 1.0))
     found = array
@@ -33,9 +42,35 @@ def built(
     errors = ((device.mismatch, part), (device.drift * decades, f"drift of {part}"))
     for size, name in errors:
         if size > 0:
-            pattern = normal_pattern(device.instance, name, *array.shape, dtype=array.dtype)
-            found = found * pattern.to(array.device).mul(size).add_(1.0)
+            if pattern is None:
+                drawn = normal_pattern(device.instance, name, *array.shape, dtype=array.dtype)
+            else:
+                drawn = pattern(name)
+            found = found * drawn.to(array.device).mul(size).add_(1.0)
     return found
+
+
+def built_rows(
+    rows: Rows,
+    device: Device,
+    part: str,
+    smallest: float,
+    age_tau: float,
+    working: Tensor | None,
+) -> Rows:
+    """Rows (r, N) as ``built``, but for columns that do not work (N,), which are zero."""
+    starts = tuple(chunk.start for chunk in rows.chunks())
+
+    def change(columns: slice, array: Tensor) -> Tensor:
+        def pattern(name: str) -> Tensor:
+            return normal_columns(
+                device.instance, name, *rows.shape, columns, starts, dtype=rows.dtype
+            )
+
+        found = built(array, device, part, smallest=smallest, age_tau=age_tau, pattern=pattern)
+        return found if working is None else found * working[columns]
+
+    return rows.mapped(change)
 
 
 def alive(device: Device, cells: int) -> Tensor | None:

@@ -11,8 +11,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from hybridsim.circuits import passes
+from hybridsim.circuits import rows as passes
 from hybridsim.circuits.low_rank import LowRank, Vector, lowrank
+from hybridsim.circuits.rows import as_rows
 
 seeds, types = st.integers(0, 2**31), st.sampled_from([torch.float32, torch.float64])
 shapes = st.tuples(st.integers(1, 70), st.integers(1, 300))
@@ -40,10 +41,10 @@ def test_passes_are_the_plain_products(
     vectors, weights = matrix(seed + 1, (shape[1], 3), dtype), matrix(seed, (shape[0], 1), dtype)
     weights, base = weights[:, 0].double(), vectors[:, 0]
     with small_blocks(elements, gram_rows):
-        gram = passes.gram(jacobian)
-        rows, columns = passes.absolute_sums(jacobian)
-        product = passes.times(jacobian, vectors)
-        back = passes.transposed_times(jacobian, weights, base)
+        passed = as_rows(jacobian)
+        gram, (rows, columns) = passed.gram(), passed.absolute_sums()
+        product = passed.times(vectors)
+        back = passed.transposed_times(weights, base)
     exact = {"rtol": 1e-12, "atol": 1e-12 * shape[1]}
     torch.testing.assert_close(gram, wide @ wide.T, **exact)
     assert torch.equal(gram, gram.T)
@@ -57,9 +58,10 @@ def test_passes_are_the_plain_products(
 
 def test_passes_give_shapes_without_numbers() -> None:
     jacobian = torch.empty(70, 9000, device="meta")
-    assert passes.gram(jacobian).shape == (70, 70)
-    assert [s.shape for s in passes.absolute_sums(jacobian)] == [(70,), (9000,)]
-    assert passes.times(jacobian, torch.empty(9000, 2, device="meta")).shape == (70, 2)
+    passed = as_rows(jacobian)
+    assert passed.gram().shape == (70, 70)
+    assert [s.shape for s in passed.absolute_sums()] == [(70,), (9000,)]
+    assert passed.times(torch.empty(9000, 2, device="meta")).shape == (70, 2)
 
 
 def settle_case(seed: int, dtype: torch.dtype) -> tuple[LowRank, Vector, Vector]:
@@ -85,7 +87,8 @@ def test_a_settle_may_share_its_outputs(
     bit."""
     system, state, drive = settle_case(seed, dtype)
     outputs = system.outputs(state, drive)
-    expected = system.jacobian.double() @ torch.stack([state.perp, drive.perp], dim=1).double()
+    perps = torch.stack([state.perp, drive.perp], dim=1)
+    expected = system.jacobian.tensor.double() @ perps.double()
     torch.testing.assert_close(outputs, expected, rtol=1e-12, atol=1e-12)
     alone = system.relax(state, drive, tau=tau, kappa0=kappa0, noise_seeds=[seed])
     shared = system.relax(state, drive, tau=tau, kappa0=kappa0, noise_seeds=[seed], outputs=outputs)
@@ -104,7 +107,7 @@ def test_the_input_dissipates_the_whole_drive(seed: int, dtype: torch.dtype, tau
     system, state, drive = settle_case(seed, dtype)
     full = (
         drive.perp.double()
-        + system.jacobian.double().T @ system.unrooted(drive.coeff[:, None])[:, 0]
+        + system.jacobian.tensor.double().T @ system.unrooted(drive.coeff[:, None])[:, 0]
     )
     with small_blocks(64 * 6, 48):
         heat = system.dissipation(state, drive, tau=tau, kappa0=0.0)
