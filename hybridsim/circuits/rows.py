@@ -50,8 +50,25 @@ class Rows(ABC):
         """A vector (size,) in the type of J."""
         return torch.zeros(size, dtype=self.dtype, device=self.device)
 
+    def above(self, *others: Rows) -> Rows:
+        """The rows of several, one set under the other; all made alike.
+
+        Raises:
+            TypeError: they cannot be joined.
+        """
+        raise TypeError(f"{type(self).__name__} cannot be joined with {len(others)} others")
+
     def __len__(self) -> int:
         return self.shape[0]
+
+    @property
+    def key(self) -> tuple[tuple[int, int], torch.dtype]:
+        """What work depends on."""
+        return self.shape, self.dtype
+
+    def meta(self) -> Tensor:
+        """J as a device has it that computes with it, without numbers: work is counted with this."""
+        return torch.empty(self.shape, dtype=self.dtype, device="meta")
 
     @property
     def _width(self) -> int:
@@ -167,6 +184,11 @@ class Explicit(Rows):
     def mapped(self, change: Change) -> Rows:
         """See ``Rows``; another tensor."""
         return Explicit(change(slice(0, self.shape[1]), self.tensor))
+
+    def above(self, *others: Rows) -> Rows:
+        """See ``Rows``."""
+        every = [self, *others]
+        return Explicit(torch.cat([rows.tensor for rows in every if isinstance(rows, Explicit)]))
 
 
 class Mapped(Rows):

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
+from hybridsim.algorithms.patches import patches
 from hybridsim.errors import InputError, Problem
 from hybridsim.tasks.task import Task
 
@@ -212,7 +213,7 @@ def input_rows(layer: Layer, module: nn.Module, x: Tensor, sharing: Sharing) -> 
         return _token_rows(module, x, sharing)
     groups = len(layer.blocks)
     rows = (
-        _patches(module, x)
+        patches(module, x)
         if isinstance(module, nn.Conv2d)
         else x.flatten(1, -2)[None]
         if x.ndim > 2
@@ -246,26 +247,6 @@ def output_rows(layer: Layer, slopes: Tensor, sharing: Sharing) -> Tensor:
         return slopes.reshape(-1, slopes.shape[-1])
     found: Tensor = slopes.unflatten(-1, (groups, -1)).movedim(-2, 0).flatten(1, -2)
     return found
-
-
-def _patches(module: nn.Conv2d, x: Tensor) -> Tensor:
-    """Inputs of each output pixel, (groups, b, positions, n)."""
-    if isinstance(module.padding, str):
-        x = F.pad(x, _zeros(module))
-    padding = 0 if isinstance(module.padding, str) else module.padding
-    patches = F.unfold(x, module.kernel_size, module.dilation, padding, module.stride)
-    found: Tensor = patches.unflatten(1, (module.groups, -1)).transpose(0, 1).mT
-    return found
-
-
-def _zeros(module: nn.Conv2d) -> list[int]:
-    """Zeros left, right, above, below for ``same`` or ``valid``; an odd number has one more to the
-    right, below.
-    """
-    if module.padding == "valid":
-        return [0, 0, 0, 0]
-    totals = [d * (k - 1) for k, d in zip(module.kernel_size, module.dilation, strict=True)]
-    return [zeros for total in reversed(totals) for zeros in (total // 2, total - total // 2)]
 
 
 def _token_rows(module: nn.Embedding, x: Tensor, sharing: Sharing) -> Tensor:

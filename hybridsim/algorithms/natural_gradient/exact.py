@@ -4,10 +4,17 @@ was asked to solve.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
-from hybridsim.algorithms.natural_gradient.linearization import Linearization, range_coordinates
+from hybridsim.algorithms.natural_gradient.linearization import (
+    Jacobian,
+    Linearization,
+    range_coordinates,
+)
+from hybridsim.circuits.rows import Rows
 from hybridsim.outcome import Outcome
 
 _BLOCK = 1 << 18  # elements of J raised to float64 at once
@@ -92,29 +99,41 @@ def _compared(answer: Tensor, exact: Tensor) -> Outcome:
     )
 
 
-def _blocks(jacobian: Tensor) -> list[slice]:
+def _blocks(jacobian: Jacobian) -> Iterator[tuple[slice, Tensor]]:
+    """Columns, and J of them in float64."""
+    if isinstance(jacobian, Rows):
+        yield from jacobian.column_blocks()
+        return
     width = max(64, _BLOCK // max(len(jacobian), 1))
-    return [slice(start, start + width) for start in range(0, jacobian.shape[1], width)]
+    for start in range(0, jacobian.shape[1], width):
+        part = slice(start, min(start + width, jacobian.shape[1]))
+        yield part, jacobian[:, part].double()
 
 
-def _gram(jacobian: Tensor, weights: Tensor | None = None) -> Tensor:
+def _gram(jacobian: Jacobian, weights: Tensor | None = None) -> Tensor:
     """J diag(weights) Jᵀ; J Jᵀ without."""
-    total = jacobian.new_zeros((len(jacobian), len(jacobian)), dtype=torch.float64)
-    for part in _blocks(jacobian):
-        block = jacobian[:, part].double()
+    if isinstance(jacobian, Rows) and weights is None:
+        return jacobian.gram()
+    shape = (len(jacobian), len(jacobian))
+    total = torch.zeros(shape, dtype=torch.float64, device=jacobian.device)
+    for part, block in _blocks(jacobian):
         total.addmm_(block if weights is None else block * weights[part], block.T)
     return total
 
 
-def _times(jacobian: Tensor, vector: Tensor) -> Tensor:
+def _times(jacobian: Jacobian, vector: Tensor) -> Tensor:
+    if isinstance(jacobian, Rows):
+        return jacobian.times(vector[:, None])[:, 0]
     total = vector.new_zeros(len(jacobian))
-    for part in _blocks(jacobian):
-        total.addmv_(jacobian[:, part].double(), vector[part])
+    for part, block in _blocks(jacobian):
+        total.addmv_(block, vector[part])
     return total
 
 
-def _transposed_times(jacobian: Tensor, weights: Tensor) -> Tensor:
-    return torch.cat([jacobian[:, part].double().T @ weights for part in _blocks(jacobian)])
+def _transposed_times(jacobian: Jacobian, weights: Tensor) -> Tensor:
+    if isinstance(jacobian, Rows):
+        return jacobian.transposed_times(weights, weights.new_zeros(jacobian.shape[1]))
+    return torch.cat([block.T @ weights for _, block in _blocks(jacobian)])
 
 
 def _rooted(root: Tensor | None, rows: Tensor) -> Tensor:

@@ -11,11 +11,15 @@ import torch
 from torch import Tensor
 from torch.func import grad_and_value, jacrev, vmap
 
+from hybridsim.circuits.rows import Rows, as_rows
 from hybridsim.operations.ref import derivable
 from hybridsim.outcome import Outcome
 from hybridsim.tasks.task import Batch, Task, batch_loss
 
 Curvature = Literal["ggn", "empirical_fisher"]
+
+Jacobian = Tensor | Rows
+"""J (r, N) in memory, or made as it is read (``matrix_free``)."""
 
 GRADIENT = 2
 """Where a linearization has its gradient."""
@@ -40,7 +44,7 @@ class Linearization(NamedTuple):
             combinations.
     """
 
-    jacobian: Tensor
+    jacobian: Jacobian
     hessian: Tensor | None
     gradient: Tensor
     residual: Tensor
@@ -88,7 +92,7 @@ def joined(gradient: Tensor, *shares: Linearization) -> Outcome:
     rooted = first.hessian is not None
     return Outcome(
         Linearization(
-            torch.cat([share.jacobian for share in shares]),
+            _under_each_other([share.jacobian for share in shares]),
             torch.cat([s.hessian for s in shares if s.hessian is not None]) if rooted else None,
             gradient,
             torch.cat([share.residual for share in shares]),
@@ -98,6 +102,14 @@ def joined(gradient: Tensor, *shares: Linearization) -> Outcome:
             first.drawn,
         )
     )
+
+
+def _under_each_other(shares: list[Jacobian]) -> Jacobian:
+    tensors = [share for share in shares if isinstance(share, Tensor)]
+    if tensors:
+        return torch.cat(tensors)
+    first, *others = (as_rows(share) for share in shares)
+    return first.above(*others)
 
 
 def output_residuals(task: Task, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
@@ -186,8 +198,8 @@ def out_of_range(lin: Linearization, root: Tensor | None, beta: Tensor) -> Tenso
     size = len(lin.residual)
     reached = (root @ beta.reshape(size, -1, 1)).squeeze(-1) * size**0.5
     rest = (lin.residual - reached) / size
-    found: Tensor = rest.to(lin.jacobian.dtype).reshape(-1) @ lin.jacobian
-    return found
+    nothing = torch.zeros_like(lin.gradient)
+    return as_rows(lin.jacobian).transposed_times(rest.reshape(-1), nothing)
 
 
 def _fisher(task: Task, theta: Tensor, batch: Batch) -> Outcome:
