@@ -129,6 +129,7 @@ def session_of(
         training.evaluate_every,
         progress,
         training.diverged_above,
+        scenario.wanted_jacobian,
     )
 
 
@@ -259,7 +260,7 @@ def _attempt(setup: Setup, folder: Path, force: bool, mode: str, missing: str) -
         status, failure = "failed", error
     host = {"backend": backend.name, "replay_missing": missing, "numeric_s": backend.numeric_s}
     host["facts_failure"] = setup.store.failure if setup.store is not None else ""
-    host["wall_s"] = time.perf_counter() - started
+    host |= {"wall_s": time.perf_counter() - started, **session.told}
     if setup.checkpoints is not None:
         host["checkpoints"] = setup.checkpoints.told
     basis = {"basis": [row._asdict() for row in machine.basis()]}

@@ -82,6 +82,7 @@ def session(document: dict[str, Any], live: bool = True) -> tuple[Session, Memor
         training.batch_size,
         training.steps,
         10**9,
+        jacobian=scenario.wanted_jacobian,
     )
     return made, sink
 

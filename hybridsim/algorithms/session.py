@@ -17,6 +17,7 @@ from hybridsim.hardware.machine import Machine
 from hybridsim.operations.backend import Backend
 from hybridsim.operations.ref import Computation, Ref, Token
 from hybridsim.rng import Draw, address_seed
+from hybridsim.scenario.jacobian import Wanted
 from hybridsim.scenario.settings.base import AlgorithmSettings
 from hybridsim.tasks.task import Batch, Task, batch, batch_indices, evaluate
 from hybridsim.trace.spans import Trace
@@ -40,7 +41,8 @@ class Session(Generic[Settings]):
     parameters; equal keys mean equal numbers. ``buffers``: the latest of those that training
     changes (BatchNorm's running statistics), which evaluation takes. ``notes``: what an algorithm
     decided before it began; goes to the summary. ``plan``: what it decided by the constants of the
-    machine.
+    machine. ``jacobian``: how the simulation is to hold that of a linearization. ``told``: how this
+    computer computes; goes to the summary's ``host``.
     """
 
     task: Task
@@ -54,7 +56,9 @@ class Session(Generic[Settings]):
     evaluate_every: int
     progress: Progress | None = None
     diverged_above: float = math.inf
+    jacobian: Wanted = Wanted()
     notes: dict[str, Any] = field(default_factory=dict)  # Any: goes to JSON
+    told: dict[str, Any] = field(default_factory=dict)  # Any: goes to JSON
     task_ref: Ref = field(init=False)
     theta: Ref = field(init=False)
     buffers: Ref = field(init=False)

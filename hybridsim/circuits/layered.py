@@ -2,8 +2,8 @@
 
 A layer with weights W (m, n) that is applied at P positions has columns J_i,(o,k) = sum_p g_i,p,o
 a_p,k: a its inputs, the same for all rows of an example, and g the gradients in its outputs. So a
-product with J or Jᵀ contracts the d rows of an example first, and costs 2 b P N in place of 2 b d N;
-of one position also
+product with J or Jᵀ contracts the d rows of an example first, and costs 2 b P N, not 2 b d N. Of
+one position also
 
     J Jᵀ = (a aᵀ) ∘ (g gᵀ),    sum |J| = sum |g| sum |a|.
 """

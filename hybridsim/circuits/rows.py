@@ -67,7 +67,7 @@ class Rows(ABC):
         return self.shape, self.dtype
 
     def meta(self) -> Tensor:
-        """J as a device has it that computes with it, without numbers: work is counted with this."""
+        """J as a processor has it, without numbers: work is counted with this."""
         return torch.empty(self.shape, dtype=self.dtype, device="meta")
 
     @property

@@ -44,6 +44,9 @@ def closing_rows(result: Run) -> list[tuple[str, str]]:
         ),
         ("backend", summary["host"]["backend"]),
     ]
+    if held := summary["host"].get("jacobian"):
+        size = engineering(held["bytes"], "B")
+        rows.append(("Jacobian", f"{held['form']} ({size} in all): {held['why']}"))
     if summary["host"].get("facts_failure"):
         rows.append(("facts", summary["host"]["facts_failure"]))
     if summary["host"]["replay_missing"]:

@@ -349,6 +349,7 @@ class HostSummary(TypedDict, total=False):
         numeric_s: host seconds in computations.
         wall_s: host seconds of the run, without set-up and files.
         facts_failure: why facts could not be stored, or nothing.
+        jacobian: TNGD: the ``form`` in which it is held, ``why``, and ``bytes`` of all of it.
         checkpoints: of a run that keeps them: how many, bytes of the last, host seconds, why the
             last one failed.
     """
@@ -358,6 +359,7 @@ class HostSummary(TypedDict, total=False):
     numeric_s: float
     wall_s: float
     facts_failure: str
+    jacobian: dict[str, Json]
     checkpoints: dict[str, Json]
 
 

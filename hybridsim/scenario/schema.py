@@ -14,6 +14,7 @@ from hybridsim.scenario.circuits import circuit_complaints
 from hybridsim.scenario.document import Node
 from hybridsim.scenario.emit import emit
 from hybridsim.scenario.fields import Complaint, Scalar, Short, Strict, Text, complain, wrong
+from hybridsim.scenario.jacobian import JacobianForm, Wanted, needs_whole
 from hybridsim.scenario.machine import GpuSpec, Machine
 from hybridsim.scenario.nearest import one_of
 from hybridsim.scenario.quantity import Raw, describe
@@ -64,6 +65,13 @@ class Host(Strict):
 
     device: Literal["cpu", "cuda"] = Field("cpu", description="where the tensors live")
     threads: int = Field(1, ge=1, le=1024, description="threads of torch")
+    jacobian: JacobianForm = Field(
+        "auto",
+        description="TNGD: how the Jacobian is held; explicit: in memory; streamed: some columns "
+        "at a time, by backward passes; products: inputs and output gradients of layers; auto: "
+        "explicit up to 1 GiB, then products where layers have most of its columns, else "
+        "streamed. What the machine sends and is priced for is the same",
+    )
 
 
 class Target(Strict):
@@ -171,6 +179,13 @@ class Scenario(Strict):
         return self
 
     @model_validator(mode="after")
+    def _jacobian_in_parts(self) -> Scenario:
+        whole, form = self.wanted_jacobian.whole, self.host.jacobian
+        if whole and form not in ("auto", "explicit"):
+            complain([Complaint(("host", "jacobian"), f"auto or explicit {whole}", f"'{form}'")])
+        return self
+
+    @model_validator(mode="after")
     def _units_there(self) -> Scenario:
         """A GPU without units for a format would compute in FP32."""
         spec, tf32 = self.machine.expand(), self.training.tf32
@@ -257,6 +272,11 @@ class Scenario(Strict):
                 found.append(Complaint(("thresholds", name), expected, f"'{algorithm.kind}'"))
         complain(found)
         return self
+
+    @property
+    def wanted_jacobian(self) -> Wanted:
+        """How the simulation is to hold the Jacobian."""
+        return Wanted(self.host.jacobian, needs_whole(self.training, self.machine.expand()))
 
     @property
     def source(self) -> str:

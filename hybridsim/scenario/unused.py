@@ -42,6 +42,8 @@ def unused_fields(scenario: Scenario, timing_only: bool = False) -> list[str]:
         if len(machine.expand().usable_gpus()) > 1 and _differs(algorithm, "pipelining"):
             found.append("pipelining (several GPUs average over the whole backward pass)")
     paths = [f"training.algorithm.{key}" for key in found]
+    if not isinstance(algorithm, Tngd) and _differs(scenario.host, "jacobian"):
+        paths.append("host.jacobian (it is TNGD's)")
     training = scenario.training
     if training.amp != "none":
         reason = f"amp: {training.amp} takes all products"

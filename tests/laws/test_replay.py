@@ -64,6 +64,7 @@ CHOICES: dict[str, list[Any]] = {
     "training.algorithm.grafting": ["none", "adagrad"],
     "training.target": [{"test_accuracy": 0.2}, {"test_loss": 2.0}],
     "host.threads": [2],
+    "host.jacobian": ["explicit", "streamed", "products"],
 }
 SKIPPED = {
     "training.algorithm.kind": "another kind is another program, and has tests of its own",
@@ -88,7 +89,7 @@ READ_BY = {
 """Of the variants, those that such a field matters to."""
 LIKE_OTHERS = ("kfac-", "ngd-", "tngd-split-2-gpus", "tngd-asynchronous-pipelined")
 """Programs of which only these are changed."""
-ONCE = ["name", "host.threads", "training.algorithm.rounding"]
+ONCE = ["name", "host.threads", "host.jacobian", "training.algorithm.rounding"]
 ONCE += [f"training.algorithm.settling.{field}" for field in ("bits", "tolerance", "first")]
 """Of one program."""
 VARIANTS = ("kfac-", "ngd-", "tngd-")

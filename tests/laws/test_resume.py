@@ -98,6 +98,18 @@ def test_a_run_that_was_left_goes_on_to_the_bit(name, live, power, tmp_path):
     assert not any(verdict.wrong for verdict in verify(folder))
 
 
+@pytest.mark.parametrize("form", ["streamed", "products"])
+def test_rows_that_are_made_are_made_again(form, power, tmp_path):
+    """Of a Jacobian that is not in memory nothing is kept in a checkpoint."""
+    loaded = hybridsim.load(changed(PROGRAMS["tngd"], "host.jacobian", form))
+    whole = hybridsim.run(loaded, tmp_path / "whole", checkpoint="1 steps")
+    power.cut(power.seen - 3)
+    with pytest.raises(KeyboardInterrupt):
+        hybridsim.run(loaded, tmp_path / "run", checkpoint="1 steps")
+    power.cut(10**9)
+    assert simulate.resume(tmp_path / "run").manifest["digest"] == whole.manifest["digest"]
+
+
 @pytest.fixture
 def left(power, tmp_path):
     """A run that was left after its second step, and its power."""

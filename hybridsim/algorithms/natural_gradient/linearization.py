@@ -52,6 +52,13 @@ class Linearization(NamedTuple):
     drawn: bool = False
 
     @property
+    def matrix(self) -> Tensor:
+        """J as a tensor, all of it."""
+        if isinstance(self.jacobian, Tensor):
+            return self.jacobian
+        return self.jacobian.columns(slice(0, self.jacobian.shape[1]))
+
+    @property
     def size(self) -> int:
         """What the curvature is a mean over: b T loss terms, or the rows of J for the Fisher."""
         return len(self.jacobian) if self.hessian is None else len(self.residual)

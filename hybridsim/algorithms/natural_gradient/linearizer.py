@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 from hybridsim.algorithms.base import Process
 from hybridsim.algorithms.group import Group, Refs
 from hybridsim.algorithms.natural_gradient.linearization import GRADIENT, joined, linearize
+from hybridsim.algorithms.natural_gradient.matrix_free import Form, linearize_free, sample_free
 from hybridsim.algorithms.natural_gradient.sampled_fisher import sampled_fisher
 from hybridsim.algorithms.session import Session
 from hybridsim.hardware.lane import Label
@@ -30,6 +31,7 @@ class Linearizer:
         session: the run.
         curvature: as of ``linearize``, or ``sampled_fisher``.
         samples: labels drawn for each loss term.
+        form: how the Jacobian is held; explicit is no setting.
     """
 
     def __init__(
@@ -37,12 +39,15 @@ class Linearizer:
         session: Session[Any],  # Any: whatever the algorithm's settings
         curvature: Literal["ggn", "empirical_fisher", "sampled_fisher"],
         samples: int,
+        form: Literal["explicit"] | Form = "explicit",
     ) -> None:
         self._session, self._draws = session, curvature == "sampled_fisher"
-        if curvature == "sampled_fisher":
-            self.computation = Computation(sampled_fisher, samples=samples)
-        else:
-            self.computation = Computation(linearize, curvature=curvature)
+        drawn = {"samples": samples} if self._draws else {"curvature": curvature}
+        self.computation = (
+            Computation(sampled_fisher if self._draws else linearize, **drawn)
+            if form == "explicit"
+            else Computation(sample_free if self._draws else linearize_free, form=form, **drawn)
+        )
 
     def operands(self, step: int, theta: Ref, shard: tuple[int, int] = (0, 1)) -> tuple[Ref, ...]:
         """Task, parameters, batch or share k of G of it, and what labels are drawn with."""

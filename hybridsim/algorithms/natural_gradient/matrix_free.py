@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from math import prod
 from types import MappingProxyType
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -43,7 +43,7 @@ _AT_ONCE_BYTES = 1 << 28  # of whole parameters' columns, of some examples
 
 
 @derivable
-def linearize(
+def linearize_free(
     task: Task, theta: Tensor, batch: Batch, *, curvature: Curvature, form: Form
 ) -> Outcome:
     """As ``linearization.linearize``, to rounding; J as ``Rows``."""
@@ -66,7 +66,7 @@ def linearize(
 
 
 @derivable
-def sample_fisher(
+def sample_free(
     task: Task, theta: Tensor, batch: Batch, draw: Draw, *, samples: int, form: Form
 ) -> Outcome:
     """As ``sampled_fisher.sampled_fisher``, to rounding; J as ``Rows``."""
@@ -94,12 +94,11 @@ def rows_of(task: Task, theta: Tensor, x: Tensor, seeds: Tensor, form: Form) -> 
         seeds: (b, d, ..., d_z).
         form: how rows are made.
     """
-    return Streamed(task, theta, x, seeds) if form == "streamed" else _products(task, theta, x, seeds)
+    make = Streamed if form == "streamed" else _products
+    return make(task, theta, x, seeds)
 
 
-def _passed(
-    task: Task, theta: Tensor, x: Tensor
-) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+def _passed(task: Task, theta: Tensor, x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
     """Outputs z (b, ..., d_z), and the gradient (N,) of the mean loss from its residuals."""
     z, pull = vjp(lambda p: task.apply(p, x), task.layout.unflatten(theta))[:2]
 
@@ -121,7 +120,7 @@ class Streamed(Rows):
     def above(self, *others: Rows) -> Rows:
         """See ``Rows``; of other examples, at the same parameters."""
         every = [self, *(rows for rows in others if isinstance(rows, Streamed))]
-        x, seeds = (torch.cat(parts) for parts in zip(*((r.x, r.seeds) for r in every), strict=True))
+        x, seeds = (torch.cat([getattr(r, name) for r in every]) for name in ("x", "seeds"))
         return Streamed(self.task, self.theta, x, seeds)
 
     def columns(self, part: slice) -> Tensor:
@@ -191,7 +190,8 @@ def _slopes(
                 z = task.apply({**fixed, **asked}, example[None])[0]
             return z, inputs
 
-        _, pull, inputs = vjp(outputs, asked, taps, has_aux=True)
+        found: Any = vjp(outputs, asked, taps, has_aux=True)  # Any: a triple under has_aux
+        _, pull, inputs = found
         slopes, gradients = vmap(pull)(seeds)
         return slopes, inputs, gradients
 
@@ -291,7 +291,9 @@ def _cut(
     def again(module: nn.Module, given: tuple[Tensor], output: Tensor) -> Tensor:
         calls.setdefault(name, []).append(output.shape)
         if isinstance(module, nn.Conv2d):
-            return module._conv_forward(given[0], module.weight.detach(), module.bias)
+            found: Tensor = module._conv_forward(given[0], module.weight.detach(), module.bias)
+            return found
+        assert isinstance(module, nn.Linear), "see _multiplies"
         return F.linear(given[0], module.weight.detach(), module.bias)
 
     return again

@@ -47,11 +47,11 @@ def rooted_jacobian(lin: Linearization) -> Tensor:
     """
     scale = lin.size**-0.5
     if lin.hessian is None:
-        scaled: Tensor = lin.jacobian * scale
+        scaled: Tensor = lin.matrix * scale
         return scaled
-    root = (hessian_root(lin.residual, lin.probabilities) * scale).to(lin.jacobian.dtype)
-    blocks = lin.jacobian.reshape(*root.shape[:2], -1)
-    rooted: Tensor = (root.mT @ blocks).reshape(lin.jacobian.shape)
+    root = (hessian_root(lin.residual, lin.probabilities) * scale).to(lin.matrix.dtype)
+    blocks = lin.matrix.reshape(*root.shape[:2], -1)
+    rooted: Tensor = (root.mT @ blocks).reshape(lin.matrix.shape)
     return rooted
 
 

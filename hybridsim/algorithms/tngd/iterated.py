@@ -40,7 +40,7 @@ def upload(
     linearization: Linearization, *, damping: float, input_bits: int | None, parts: int
 ) -> Outcome:
     """As ``device.upload``, for the diagonal blocks."""
-    jacobian, _ = quantize(linearization.jacobian, input_bits)
+    jacobian, _ = quantize(linearization.matrix, input_bits)
     held = None
     if linearization.hessian is not None and input_bits is not None:
         held, _ = conservative(linearization.hessian, input_bits)

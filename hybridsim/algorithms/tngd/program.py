@@ -31,6 +31,7 @@ from hybridsim.algorithms.assumptions import analog_assumptions, use_assumptions
 from hybridsim.algorithms.base import Columns, Direction, Process
 from hybridsim.algorithms.group import Refs
 from hybridsim.algorithms.natural_gradient.exact import fidelity, quartic_fidelity
+from hybridsim.algorithms.natural_gradient.forms import chosen
 from hybridsim.algorithms.natural_gradient.linearizer import Linearizer
 from hybridsim.algorithms.session import Session
 from hybridsim.algorithms.tngd import diagnosis, row_pairs
@@ -66,7 +67,7 @@ class Tngd(Solving):
         super().__init__(session, place)
         settings = self.settings
         self._check_delay()
-        self.linearizer = Linearizer(session, settings.curvature, settings.fisher_samples)
+        self.linearizer = self._linearizer()
         self.iterated: Iterated | None = None
         if settings.spus == "iterated":
             self.iterated = Iterated(session, self.spu, self.group.gpus[0])
@@ -126,6 +127,22 @@ class Tngd(Solving):
         work = self.session.backend.work
         shapes = work(self.linearizer.computation, share)[1]
         return self.transport.loads(shapes, self.group.size)
+
+    def _linearizer(self) -> Linearizer:
+        """With the Jacobian in a form that is told."""
+        session, settings, task = self.session, self.settings, self.session.task
+        each = {
+            "ggn": task.terms * task.outputs,
+            "empirical_fisher": 1,
+            "sampled_fisher": settings.fisher_samples,
+        }[settings.curvature]
+        found = chosen(session.jacobian, task, session.batch_size, each)
+        session.told["jacobian"] = {
+            "form": found.form,
+            "why": found.why,
+            "bytes": found.jacobian_bytes,
+        }
+        return Linearizer(session, settings.curvature, settings.fisher_samples, found.form)
 
     def _check_delay(self) -> None:
         delay_tau, spread_tau = self.settings.delay_tau, self._spread_tau()

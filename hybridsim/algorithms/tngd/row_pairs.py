@@ -53,7 +53,7 @@ def upload_rows(
         return None if before is None or after is None else joined(before, after)
 
     mixed = Linearization(
-        joined(old.jacobian, new.jacobian),
+        joined(old.matrix, new.matrix),
         both(old.hessian, new.hessian),
         old.gradient,
         joined(old.residual, new.residual),

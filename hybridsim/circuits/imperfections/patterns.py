@@ -84,8 +84,10 @@ class _Drawn:
         index = bisect_right(self._at, self._aligned(first)) - 1
         place = self._at[index]
         self._generator.set_state(self._states[index])
-        whole = -(-(last - place) // _LANES) * _LANES
-        return self._draw(min(whole, self._total - place))[first - place : last - place]
+        count, left = -(-(last - place) // _LANES) * _LANES, self._total - place
+        if count > left - _LANES:
+            count = left
+        return self._draw(count)[first - place : last - place]
 
     def _aligned(self, place: int) -> int:
         """Where to begin to draw: at a multiple, at least one from the end."""
