@@ -22,7 +22,7 @@ Base = Callable[[slice], Tensor]
 _CPU_ELEMENTS = 1 << 18  # 2 MiB of float64: stays in the cache of a core
 _GPU_ELEMENTS = 1 << 25  # 256 MiB: few launches
 _GRAM_ROWS = 48  # rows of a panel of a Gram matrix: whole rows of a BLAS kernel (6, 12 or 24)
-_MADE_BYTES = 1 << 29  # of columns that are made at once
+_MADE_BYTES = 1 << 27  # of columns that are made at once; a few times that while they are changed
 
 
 class Rows(ABC):

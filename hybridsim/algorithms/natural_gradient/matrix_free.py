@@ -39,7 +39,7 @@ from hybridsim.tasks.task import Batch, Task
 
 Form = Literal["streamed", "products"]
 Named = Mapping[str, Tensor]
-_AT_ONCE_BYTES = 1 << 28  # of whole parameters' columns, of some examples
+_AT_ONCE_BYTES = 1 << 27  # of whole parameters' columns, of some examples
 
 
 @derivable
