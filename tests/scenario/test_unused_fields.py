@@ -25,6 +25,12 @@ def test_shipped_scenarios_say_nothing_in_vain(name: str) -> None:
     [
         ("tngd-digits", [f"{ALGORITHM}.kind=adam"], ["machine.link", "machine.spus"]),
         ("adam-digits", ["machine.link=ucie"], ["machine.link"]),
+        (
+            "kfac-digits",
+            ["host.jacobian=streamed"],
+            ["host.jacobian (it is TNGD's)"],
+        ),
+        ("tngd-digits", ["host.jacobian=streamed"], []),
         ("tngd-digits", [f"{ALGORITHM}.update={{kind: adam, beta1: 0}}"], []),
         ("tngd-digits", [f"{ALGORITHM}.readout.spacing=2 tau"], [f"{ALGORITHM}.readout.spacing"]),
         ("tngd-digits", [f"{ALGORITHM}.readout={{samples: 2, spacing: 2 tau}}"], []),
