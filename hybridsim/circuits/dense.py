@@ -11,7 +11,8 @@ from functools import cache, cached_property
 import torch
 from torch import Tensor
 
-from hybridsim.circuits.base import FullScales, Load, triangle
+from hybridsim.circuits.base import FullScales
+from hybridsim.circuits.load import Load, triangle
 from hybridsim.circuits.modal import Diagonalised, Flow, check_finite, quadratic_form
 
 

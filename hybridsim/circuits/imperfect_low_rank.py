@@ -24,20 +24,14 @@ import torch
 from torch import Tensor
 
 from hybridsim.circuits import low_rank_parts
-from hybridsim.circuits.base import (
-    AUTOMATIC,
-    Dissipation,
-    FullScales,
-    Load,
-    System,
-    check_interval,
-)
+from hybridsim.circuits.base import AUTOMATIC, Dissipation, FullScales, System, check_interval
 from hybridsim.circuits.eigenbasis import Eigenbasis, eigenbasis
 from hybridsim.circuits.imperfect_low_rank_flow import Ends, Flow, Run
 from hybridsim.circuits.imperfections.amplifiers import Amplifiers, Held, scales_of
 from hybridsim.circuits.imperfections.device import Device
 from hybridsim.circuits.imperfections.loop import Loop, loop
 from hybridsim.circuits.imperfections.parts import alive, built, built_rows, offsets
+from hybridsim.circuits.load import Load
 from hybridsim.circuits.low_rank import Vector, times_blocks
 from hybridsim.circuits.precision import largest_magnitude
 from hybridsim.circuits.rows import Rows, as_rows, cross_gram

@@ -32,12 +32,12 @@ from hybridsim.circuits.base import (
     AUTOMATIC,
     Dissipation,
     FullScales,
-    Load,
     System,
     check_interval,
     full_scale,
     normal,
 )
+from hybridsim.circuits.load import Load
 from hybridsim.circuits.low_rank_moments import Flow, energies
 from hybridsim.circuits.low_rank_parts import load
 from hybridsim.circuits.precision import largest_magnitude

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hybridsim.circuits.base import Array, Load, rectangle
+from hybridsim.circuits.load import Array, Load, rectangle
 
 
 def load(

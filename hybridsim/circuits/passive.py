@@ -16,10 +16,10 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from hybridsim.circuits.base import Load, triangle
 from hybridsim.circuits.eigenbasis import Loop, eigenbasis
 from hybridsim.circuits.imperfections.device import Device
 from hybridsim.circuits.imperfections.nodes import Nodes
+from hybridsim.circuits.load import Load, triangle
 from hybridsim.circuits.networks import network_of
 from hybridsim.circuits.noise import Noise
 from hybridsim.circuits.rails import Stage

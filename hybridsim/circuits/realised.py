@@ -25,12 +25,12 @@ from hybridsim.circuits.base import (
     AUTOMATIC,
     Dissipation,
     FullScales,
-    Load,
     System,
     check_interval,
     full_scale,
 )
 from hybridsim.circuits.eigenbasis import Eigenbasis, Loop
+from hybridsim.circuits.load import Load
 from hybridsim.circuits.modal import Flow, Signal, normal_columns, quadratic_form
 from hybridsim.circuits.noise import Covariances, Noise
 from hybridsim.circuits.quadrature import instants, panel_edges

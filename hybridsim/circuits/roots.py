@@ -12,7 +12,8 @@ from functools import cache, cached_property
 import torch
 from torch import Tensor
 
-from hybridsim.circuits.base import FullScales, Load, full_scale, rectangle
+from hybridsim.circuits.base import FullScales, full_scale
+from hybridsim.circuits.load import Load, rectangle
 from hybridsim.circuits.modal import Diagonalised, Flow, check_finite, quadratic_form
 
 

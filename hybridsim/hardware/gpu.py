@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Sequence
 
 import simpy
 
-from hybridsim.circuits.base import Array
+from hybridsim.circuits.load import Array
 from hybridsim.errors import CapacityError
 from hybridsim.hardware.gpu_model import busy
 from hybridsim.hardware.lane import Context, Issuer, Label, Lane, Process

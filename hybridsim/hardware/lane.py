@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from types import TracebackType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import simpy
 
 from hybridsim.hardware.order import watch_of
 from hybridsim.hardware.price import Quote
-from hybridsim.operations.backend import Backend
 from hybridsim.operations.ref import Ref, Token
 from hybridsim.trace.spans import Role, SpanRow, Trace
+
+if TYPE_CHECKING:  # it brings torch, and prices need none
+    from hybridsim.operations.backend import Backend
 
 Process = Generator[simpy.Event, None, Ref]
 

@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from hybridsim.circuits.base import Load
+from hybridsim.circuits.load import Load
 from hybridsim.hardware.extent import Extent, Size
 from hybridsim.hardware.price import Constants
 from hybridsim.scenario.datasheets.constants import CONSTANTS

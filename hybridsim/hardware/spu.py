@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from hybridsim.circuits.base import Load
+from hybridsim.circuits.load import Load
 from hybridsim.hardware.crossings import Crossings
 from hybridsim.hardware.device import device_of
 from hybridsim.hardware.lane import (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hybridsim.circuits.base import Load
+from hybridsim.circuits.load import Load
 from hybridsim.errors import CapacityError
 from hybridsim.hardware.lane import Label
 from hybridsim.hardware.size import too_large

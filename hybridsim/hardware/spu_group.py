@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 
 import simpy
 
-from hybridsim.circuits.base import Load
 from hybridsim.circuits.imperfections.device import Device
+from hybridsim.circuits.load import Load
 from hybridsim.errors import InputError
 from hybridsim.hardware.collective import Steps, side_by_side
 from hybridsim.hardware.lane import Issuer, Label, Process

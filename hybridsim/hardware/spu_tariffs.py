@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 
-from hybridsim.circuits.base import Load
+from hybridsim.circuits.load import Load
 from hybridsim.hardware.price import Constants, Time
 from hybridsim.hardware.requests import Convert, Drift, Held, Measure, Preset, Settle, Write
 from hybridsim.units import to_ps

@@ -16,7 +16,7 @@ import hybridsim
 from hybridsim.algorithms.catalogue import algorithm_of
 from hybridsim.algorithms.natural_gradient.linearization import Linearization, linearize
 from hybridsim.algorithms.tngd import device, row_pairs
-from hybridsim.circuits.base import Array, Load
+from hybridsim.circuits.load import Array, Load
 from hybridsim.errors import InputError
 from hybridsim.scenario.unused import unused_fields
 from hybridsim.tasks.task import batch, batch_indices

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import hybridsim
-from hybridsim.circuits.base import Load
+from hybridsim.circuits.load import Load
 from hybridsim.circuits.low_rank_parts import load as tngd_load
 from hybridsim.errors import CapacityError
 from hybridsim.hardware.size import extent

@@ -9,7 +9,7 @@ import pytest
 from small_studies import MACHINE, TNGD, adam, document, evaluated, scenario
 
 import hybridsim
-from hybridsim.circuits.base import Load
+from hybridsim.circuits.load import Load
 from hybridsim.errors import InputError
 from hybridsim.hardware.size import sizes_on
 from hybridsim.scenario.machine import SpuSpec

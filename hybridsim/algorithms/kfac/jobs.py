@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 from hybridsim.algorithms.kfac.layers import Block
 from hybridsim.circuits import capacitive, dense, passive, roots
-from hybridsim.circuits.base import Load
+from hybridsim.circuits.load import Load
 from hybridsim.errors import CapacityError
 from hybridsim.hardware.spu import Spu
 from hybridsim.scenario.choices import Circuit

@@ -14,7 +14,7 @@ from hybridsim.algorithms.base import Process
 from hybridsim.algorithms.kfac.blocks import Parts
 from hybridsim.algorithms.kfac.jobs import Job, Piece, Placement
 from hybridsim.algorithms.session import Session
-from hybridsim.circuits.base import Array, rectangle
+from hybridsim.circuits.load import Array, rectangle
 from hybridsim.hardware.gpu import Gpu
 from hybridsim.hardware.lane import Issuer, Label
 from hybridsim.operations.ref import Ref

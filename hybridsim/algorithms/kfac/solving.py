@@ -21,7 +21,7 @@ from hybridsim.algorithms.kfac.jobs import Job, Piece
 from hybridsim.algorithms.refinement import Shrinking, correct, scaled
 from hybridsim.algorithms.session import Session
 from hybridsim.algorithms.settling import agree, compare, cut_bits, readings_tau
-from hybridsim.circuits.base import rectangle
+from hybridsim.circuits.load import rectangle
 from hybridsim.hardware.gpu import Gpu
 from hybridsim.hardware.lane import Issuer, Label
 from hybridsim.hardware.resistor_sets import ResistorSet

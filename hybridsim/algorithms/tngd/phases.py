@@ -10,7 +10,7 @@ from hybridsim.algorithms.natural_gradient.linearizer import Linearized
 from hybridsim.algorithms.session import Session
 from hybridsim.algorithms.tngd import device
 from hybridsim.algorithms.tngd.transport import Packed, Posed, Transport
-from hybridsim.circuits.base import Load
+from hybridsim.circuits.load import Load
 from hybridsim.hardware.lane import Issuer, Label
 from hybridsim.hardware.spu_group import Loads, SpuGroup
 from hybridsim.operations.ref import Computation, Ref, Token

@@ -38,7 +38,7 @@ from hybridsim.algorithms.tngd import diagnosis, row_pairs
 from hybridsim.algorithms.tngd.iterated import Iterated
 from hybridsim.algorithms.tngd.solving import Solving
 from hybridsim.algorithms.tngd.transport import SPLIT_ASSUMPTION, Packed, Posed
-from hybridsim.circuits.base import Load
+from hybridsim.circuits.load import Load
 from hybridsim.errors import InputError
 from hybridsim.hardware.gpu import Gpu
 from hybridsim.hardware.lane import Issuer, Label

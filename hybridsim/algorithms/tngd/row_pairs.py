@@ -13,8 +13,8 @@ from torch import Tensor
 
 from hybridsim.algorithms.natural_gradient.linearization import Linearization
 from hybridsim.algorithms.tngd.device import upload
-from hybridsim.circuits.base import Load
 from hybridsim.circuits.imperfections.device import IDEAL, Device
+from hybridsim.circuits.load import Load
 from hybridsim.circuits.low_rank import Vector
 from hybridsim.outcome import Outcome
 

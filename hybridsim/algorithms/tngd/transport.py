@@ -16,7 +16,7 @@ from hybridsim.algorithms.group import Group, Refs
 from hybridsim.algorithms.natural_gradient.linearization import Linearization
 from hybridsim.algorithms.session import Session
 from hybridsim.circuits import low_rank_parts
-from hybridsim.circuits.base import Array, Load, rectangle
+from hybridsim.circuits.load import Array, Load, rectangle
 from hybridsim.hardware.collective import Steps, side_by_side
 from hybridsim.hardware.gpu import Gpu
 from hybridsim.hardware.lane import Issuer, Label

@@ -31,10 +31,10 @@ import torch
 from torch import Tensor
 
 from hybridsim.circuits import dense, roots
-from hybridsim.circuits.base import Load
 from hybridsim.circuits.eigenbasis import Loop, eigenbasis
 from hybridsim.circuits.imperfections.device import Device
 from hybridsim.circuits.imperfections.nodes import Nodes
+from hybridsim.circuits.load import Load
 from hybridsim.circuits.modal import check_finite
 from hybridsim.circuits.noise import Noise
 from hybridsim.circuits.rails import Stage

@@ -11,7 +11,7 @@ import numpy as np
 
 from hybridsim.algorithms.session import Session
 from hybridsim.attempt import Mode, Watched
-from hybridsim.circuits.base import Load
+from hybridsim.circuits.load import Load
 from hybridsim.dry import run_watched
 from hybridsim.hardware.causes import CausalEnvironment, Graph
 from hybridsim.hardware.part import Limit, Standing
