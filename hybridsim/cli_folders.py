@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hybridsim.errors import HybridsimError, InputError
 from hybridsim.interrupt import raised_when_interrupted
 from hybridsim.printing import print_blocks, print_rows
+
+if TYPE_CHECKING:
+    from hybridsim.results.read import Run
 
 
 def report(
@@ -20,15 +23,23 @@ def report(
     Of a point of a study: run it, from the study's facts where there are any, and write its report.
     """
     from hybridsim.reports.report import write_report
-    from hybridsim.results.read import Run
-    from hybridsim.studies.point_report import is_point, run_of_point
 
-    found = Run.open(folder) if not is_point(folder) else None
-    if found is None:
-        with raised_when_interrupted():
-            found = run_of_point(folder)
+    found = _run_of(folder)
     write_report(found, found.folder / "report.html")
     print(found.folder / "report.html")
+
+
+def _run_of(folder: Path) -> Run:
+    """The run of a run folder, or of a study's point, made now."""
+    from hybridsim.results.read import Run
+
+    if (folder / "outcome.json").is_file():
+        from hybridsim.studies.point_report import is_point, run_of_point  # they bring torch
+
+        if is_point(folder):
+            with raised_when_interrupted():
+                return run_of_point(folder)
+    return Run.open(folder)
 
 
 def timeline(

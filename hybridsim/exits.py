@@ -45,6 +45,8 @@ def message_and_code(error: BaseException) -> tuple[str, int]:
         return f"{error.filename or 'standard output'}: {error.strerror or error}", 1
     if isinstance(error, MemoryError):
         return "out of memory", 1
+    if isinstance(error, ModuleNotFoundError) and error.name == "torch":
+        return "torch: expected to be installed for what computes, got none", 1
     if sys.flags.dev_mode:
         raise error
     frame = traceback.extract_tb(error.__traceback__)[-1]

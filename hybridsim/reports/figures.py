@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -177,8 +178,8 @@ def largest(rows: Sequence[Row], value: str) -> list[Row]:
     if len(ordered) <= MOST_BARS:
         return ordered
     shown, rest = ordered[: MOST_BARS - 1], ordered[MOST_BARS - 1 :]
-    numbers = {
-        key: sum(row[key] for row in rest)
+    numbers = {  # fsum: from 3.12 on, Python's sum rounds floats otherwise than before
+        key: (math.fsum if isinstance(cell, float) else sum)(row[key] for row in rest)
         for key, cell in rest[0].items()
         if isinstance(cell, float | int)
     }

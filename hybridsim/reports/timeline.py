@@ -4,6 +4,7 @@ operation.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -193,7 +194,7 @@ def _power_chart(
     means = {part: _mean(found, values) for part, values in watts.items()}
     kept = sorted(watts, key=lambda part: -means[part])[: MOST_ROWS - 1]
     rows = Rows({"": [_MACHINE, *(part for part in watts if part in kept)]})
-    table = {_MACHINE: (total, sum(static_w.values()), "#5a6675")}
+    table = {_MACHINE: (total, math.fsum(static_w.values()), "#5a6675")}
     table |= {part: (watts[part], static_w.get(part, 0.0), colours[part]) for part in kept}
     drawn = [
         Strip(
