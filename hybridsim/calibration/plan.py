@@ -7,7 +7,6 @@ import json
 import os
 import platform
 import random
-import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from hybridsim.calibration.families import Case, Rates, draw
 from hybridsim.calibration.networks import draw_steps
 from hybridsim.errors import InputError
 from hybridsim.files import write_whole
+from hybridsim.tasks.device import device_name
 
 LARGEST_S = 0.05
 """About what the largest operators take, at the rate of a large matrix product."""
@@ -84,7 +84,7 @@ def device_of(folder: Path, asked: Asked) -> Device:
     path = folder / _FILE
     found: dict[str, Any] = {  # Any: texts and numbers
         "device": asked.device,
-        "name": _name(asked.device),
+        "name": device_name(asked.device),
         "host": platform.node() or "an unnamed host",
         "torch": torch.__version__,
         "threads": asked.threads,
@@ -143,16 +143,6 @@ def rounds(asked: Asked, device: Device) -> Iterator[tuple[int, Case]]:
         for case in order:
             yield number, case
         number += 1
-
-
-def _name(device: str) -> str:
-    if device == "cuda":
-        return torch.cuda.get_device_name()
-    try:
-        found = re.search(r"^model name\s*: *(.+)$", Path("/proc/cpuinfo").read_text(), re.M)
-    except OSError:
-        found = None
-    return found[1] if found else platform.processor() or platform.machine()
 
 
 def memory_byte(device: str) -> float:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import platform
 import subprocess
 from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 
 from hybridsim.algorithms.base import TIMING_ASSUMPTION
 from hybridsim.algorithms.catalogue import algorithm_of
+from hybridsim.results.environment import computer, releases
 from hybridsim.results.integrity import SCHEMA_VERSION
 from hybridsim.results.keys import Json
 from hybridsim.scenario.machine import GpuSpec, MachineSpec, NodeSpec
@@ -19,16 +18,10 @@ from hybridsim.scenario.schema import Scenario, Training
 from hybridsim.scenario.unbuildable import unbuildable_parts
 from hybridsim.tasks.task import Task
 
-_PACKAGES = (
-    "hybridsim", "torch", "numpy", "scipy", "simpy", "networkx", "pandas", "pyarrow",
-    "scikit-learn", "safetensors",
-)  # fmt: skip
-"""Those that can move a number, and those that keep it."""
-
 
 def manifest(scenario: Scenario, backend: str, salt: bytes, task: Task) -> dict[str, Json]:
-    """Schema version, seed, versions, source revision, hashes and the machine with every constant
-    and its source.
+    """Schema version, seed, versions, the computer, source revision, hashes and the machine with
+    every constant and its source.
     """
     text = scenario.to_yaml()
     return {
@@ -36,7 +29,8 @@ def manifest(scenario: Scenario, backend: str, salt: bytes, task: Task) -> dict[
         "name": scenario.name,
         "seed": scenario.seed,
         "backend": backend,
-        "versions": _versions(),
+        "versions": releases(),
+        "computer": computer(scenario.host.device, scenario.host.threads),
         "git_revision": git_revision(),
         "hashes": {
             "scenario": hashlib.sha256(text.encode()).hexdigest(),
@@ -47,12 +41,6 @@ def manifest(scenario: Scenario, backend: str, salt: bytes, task: Task) -> dict[
         "model_assumptions": model_assumptions(scenario, backend, task),
         "unbuildable": unbuildable_parts(scenario),
     }
-
-
-@cache
-def _versions() -> dict[str, Json]:
-    releases = {name: version(name) for name in _PACKAGES}
-    return releases | {"python": platform.python_version()}
 
 
 def model_assumptions(scenario: Scenario, backend: str, task: Task) -> list[str]:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import platform
 from collections.abc import Sequence
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from hybridsim.reports.study_view import StudyView
 from hybridsim.results.digest import canonical_json
+from hybridsim.results.environment import releases
 from hybridsim.results.keys import Json
 from hybridsim.results.manifest import git_revision
 from hybridsim.scenario.emit import emit
@@ -23,16 +22,10 @@ from hybridsim.studies.tuning import Tuned
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-_PACKAGES = ("hybridsim", "torch", "numpy", "simpy", "pandas", "pyarrow")
-
 
 def provenance() -> dict[str, Json]:
     """Revision and versions."""
-    versions = {name: version(name) for name in _PACKAGES}
-    return {
-        "revision": git_revision(),
-        "versions": versions | {"python": platform.python_version()},
-    }
+    return {"revision": git_revision(), "versions": releases()}
 
 
 def view_of(

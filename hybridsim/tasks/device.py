@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import platform
+import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 
@@ -38,3 +41,14 @@ def check_device(device: str) -> None:
             "host.device: expected a device that is present, got 'cuda' and no CUDA device is "
             "available"
         )
+
+
+def device_name(device: str) -> str:
+    """What the maker calls this computer's processor (``cpu``) or GPU (``cuda``)."""
+    if device == "cuda":
+        return torch.cuda.get_device_name()
+    try:
+        found = re.search(r"^model name\s*: *(.+)$", Path("/proc/cpuinfo").read_text(), re.M)
+    except OSError:
+        found = None
+    return found[1] if found else platform.processor() or platform.machine()
