@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -22,7 +23,7 @@ from hybridsim.checkpoints import (
     values_of,
 )
 from hybridsim.errors import HybridsimError, InputError, MissingFacts
-from hybridsim.files import DiskFailed
+from hybridsim.files import cannot_write
 from hybridsim.hardware.lane import Context
 from hybridsim.hardware.machine import Machine
 from hybridsim.interrupt import held_back_when_interrupted
@@ -40,6 +41,7 @@ from hybridsim.operations.facts import FactStore
 from hybridsim.operations.keys import salt
 from hybridsim.operations.resumed import NotResumable, OnDemand, Resumable
 from hybridsim.operations.values import Values
+from hybridsim.results.alive import alone_in
 from hybridsim.results.keys import Json
 from hybridsim.results.manifest import manifest
 from hybridsim.results.write import FACTS, RunWriter, Superseded, check_folder
@@ -157,9 +159,11 @@ def execute(session: Session[Any]) -> None:  # Any: whatever the algorithm's set
         failed = _named(error, session.task.file)
         raise failed from None if failed is error else error
     finally:
-        session.trace.close()
-        if store is not None:
-            store.commit()
+        try:
+            session.trace.close()
+        finally:
+            if store is not None:
+                store.commit()
 
 
 def _named(error: BaseException, file: str) -> BaseException:
@@ -196,16 +200,17 @@ def write_run(setup: Setup, folder: Path, force: bool, mode: Mode) -> None:
     """Attempt the run; a replay that misses a fact is thrown away and done again with numbers:
     those that its missing facts need, from values that a checkpoint beside the facts has.
     """
-    if mode != "replay":
-        return _attempt(setup, folder, force, mode, "")
-    try:
-        return _attempt(setup, folder, force, mode, "")
-    except MissingFacts as error:
-        missing = str(error)
-    try:
-        return _attempt(setup, folder, True, "on demand", missing)
-    except NotResumable:  # facts of another computer
-        return _attempt(setup, folder, True, "live", missing)
+    with _alone(folder):
+        if mode != "replay":
+            return _attempt(setup, folder, force, mode, "")
+        try:
+            return _attempt(setup, folder, force, mode, "")
+        except MissingFacts as error:
+            missing = str(error)
+        try:
+            return _attempt(setup, folder, True, "on demand", missing)
+        except NotResumable:  # facts of another computer
+            return _attempt(setup, folder, True, "live", missing)
 
 
 def _values_beside(store: FactStore) -> Values | None:
@@ -217,65 +222,103 @@ def _values_beside(store: FactStore) -> Values | None:
 
 def write_resumable(setup: Setup, folder: Path, force: bool, every: Every) -> None:
     """A live run that keeps checkpoints, and goes on from one."""
-    check_folder(folder, force)
-    folder.mkdir(parents=True, exist_ok=True)
-    with contextlib.closing(FactStore(folder / FACTS)) as store:
-        checkpoints = Checkpoints(folder, every, setup.salt.hex())
-        kept = replace(setup, store=store, checkpoints=checkpoints)
-        _attempt(kept, folder, force, "live", "")
+    with _alone(folder):
+        check_folder(folder, force)
+        with contextlib.closing(FactStore(folder / FACTS)) as store:
+            checkpoints = Checkpoints(folder, every, setup.salt.hex())
+            kept = replace(setup, store=store, checkpoints=checkpoints)
+            _attempt(kept, folder, force, "live", "")
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """The folder is there, and no other process writes a run to it.
+
+    Raises:
+        InputError, DiskFailed: it cannot be made, or another one does.
+    """
+    try:
+        check_folder(folder, True)
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(folder, error, "a folder") from error
+    with alone_in(folder):
+        yield
 
 
 def _attempt(setup: Setup, folder: Path, force: bool, mode: str, missing: str) -> None:
-    """One attempt with its run folder; what was written is kept when it fails or is interrupted."""
+    """One attempt with its run folder; what was written is kept when it fails or is interrupted.
+
+    Signals wait while files are written, so that what the folder says is always true.
+    """
     started = time.perf_counter()
-    writer = RunWriter(folder, force)
-    if setup.resumed is None:
-        forget(folder)
-    writer.scenario(setup.scenario.to_yaml())
-    backend = _backend(setup, mode)
-    head = manifest(setup.scenario, backend.name, setup.salt, setup.task) | _extras(setup.scenario)
-    writer.manifest(head | {"status": "running"})
+    with held_back_when_interrupted() as hold:
+        check_folder(folder, force)
+        backend = _backend(setup, mode)
+        if setup.resumed is None:
+            forget(folder)
+        writer = RunWriter(folder, force, setup.scenario.to_yaml())
+        head: dict[str, Json] = {}
+        session: Session[Any] | None = None  # Any: whatever the algorithm's settings
+        failure: BaseException | None = None
+        try:
+            head = manifest(setup.scenario, backend.name, setup.salt, setup.task)
+            head |= _extras(setup.scenario)
+            writer.manifest(head | {"status": "running"})
+            with hold.open():
+                session = _begun(setup, backend, writer)
+                execute(session)
+        except KeyboardInterrupt:
+            failure = KeyboardInterrupt(f"interrupted; the results so far are in {folder}")
+        except BaseException as error:
+            failure = error
+        if session is None or _is_done_again(failure, mode):
+            _tell(writer, failure)
+        else:
+            host = _host(setup, backend, missing) | session.told
+            host |= {"wall_s": time.perf_counter() - started}
+            _finish(writer, head, session, failure, _extras(setup.scenario) | {"host": host})
+        if failure is not None:
+            raise failure
+
+
+def _begun(setup: Setup, backend: Backend, writer: RunWriter) -> Session[Any]:  # Any: as above
     progress = _observed(setup, backend)
-    try:
-        session = session_of(setup, backend, writer, setup.scenario.training.steps, progress)
-    except HybridsimError as error:
-        writer.manifest(head | {"status": "failed", "reason": str(error)})
-        raise
+    session = session_of(setup, backend, writer, setup.scenario.training.steps, progress)
     machine = session.machine
     writer.static_power = lambda: [row._asdict() for row in machine.static_power()]
-    status: str = "complete"
-    failure: BaseException | None = None
-    try:
-        execute(session)
-    except MissingFacts:
-        raise
-    except NotResumable as error:
-        if mode == "on demand":  # done again, without facts
-            raise
-        status, failure = "failed", error
-    except KeyboardInterrupt:
-        status = "interrupted"
-        failure = KeyboardInterrupt(f"interrupted; the results so far are in {folder}")
-    except Exception as error:
-        status, failure = "failed", error
+    return session
+
+
+def _is_done_again(failure: BaseException | None, mode: str) -> bool:
+    """Whether an attempt is thrown away: a replay that misses facts, or has another computer's."""
+    again = NotResumable if mode == "on demand" else MissingFacts
+    return isinstance(failure, again)
+
+
+def _ending(failure: BaseException | None) -> dict[str, Json]:
+    """Status and reason."""
+    if failure is None:
+        return {"status": "complete", "reason": ""}
+    if isinstance(failure, KeyboardInterrupt):
+        return {"status": "interrupted", "reason": ""}
+    reason = str(failure) if isinstance(failure, HybridsimError) else text_of(failure)
+    return {"status": "failed", "reason": reason}
+
+
+def _tell(writer: RunWriter, failure: BaseException | None) -> None:
+    """The manifest says how it ended, unless the disk is too full for that."""
+    with contextlib.suppress(OSError, HybridsimError):
+        writer.end(_ending(failure))
+
+
+def _host(setup: Setup, backend: Backend, missing: str) -> dict[str, Json]:
+    """What the host did."""
     host = {"backend": backend.name, "replay_missing": missing, "numeric_s": backend.numeric_s}
     host["facts_failure"] = setup.store.failure if setup.store is not None else ""
-    host |= {"wall_s": time.perf_counter() - started, **session.told}
     if setup.checkpoints is not None:
         host["checkpoints"] = setup.checkpoints.told
-    basis = {"basis": [row._asdict() for row in machine.basis()]}
-    reason = str(failure) if status == "failed" else ""
-    ending = {"status": status, "reason": reason} | basis
-    used = {
-        "gpu_peak_bytes": {gpu.name: gpu.peak_bytes for gpu in machine.gpus},
-        "limits": [row._asdict() | {"share": row.share} for row in machine.limits()],
-        "sizes": machine.sizes(),
-    }
-    summary = _extras(setup.scenario) | ending | session.notes | used | {"host": host}
-    ending |= {"last_key": session.theta.key.hex()}
-    _finish(writer, head | ending, summary, failure)
-    if failure is not None:
-        raise failure
+    return host
 
 
 def _backend(setup: Setup, mode: str) -> Backend:
@@ -309,29 +352,35 @@ def _observed(setup: Setup, backend: Backend) -> Progress | None:
 
 def _finish(
     writer: RunWriter,
-    ending: dict[str, Json],
-    summary: dict[str, Json],
+    head: dict[str, Json],
+    session: Session[Any],  # Any: whatever the algorithm's settings
     failure: BaseException | None,
+    summary: dict[str, Json],
 ) -> None:
-    """Complete the folder, whatever signals come; where that fails its manifest says so.
+    """Complete the folder; where that fails its manifest says so.
 
     Raises:
         RunFailed: it could not be completed; or ``failure``, where there was one before.
     """
+    machine = session.machine
+    ending = _ending(failure) | {"basis": [row._asdict() for row in machine.basis()]}
+    used = {
+        "gpu_peak_bytes": {gpu.name: gpu.peak_bytes for gpu in machine.gpus},
+        "limits": [row._asdict() | {"share": row.share} for row in machine.limits()],
+        "sizes": machine.sizes(),
+    }
+    last = {"last_key": session.theta.key.hex()}
     try:
-        with held_back_when_interrupted():
-            writer.finish(ending, writer.static_power(), summary)
-    except Superseded as error:
-        raise failure or RunFailed(_incomplete(writer.folder, error)) from error
-    except (OSError, DiskFailed) as error:
-        text = _incomplete(writer.folder, error)
-        with contextlib.suppress(OSError, HybridsimError):  # it may be too full for that
-            writer.manifest(ending | {"status": "failed", "reason": text})
-        raise failure or RunFailed(text) from error
-
-
-def _incomplete(folder: Path, error: BaseException) -> str:
-    return f"{folder}: the results could not be completed: {error}"
+        session.trace.close()  # where it was left before it could do so itself
+        content = summary | ending | session.notes | used
+        writer.finish(head | ending | last, writer.static_power(), content)
+    except Exception as error:
+        named = isinstance(error, HybridsimError | OSError | MemoryError)
+        text = error if isinstance(error, HybridsimError) else text_of(error)
+        failed = RunFailed(f"{writer.folder}: the results could not be completed: {text}")
+        if not isinstance(error, Superseded):
+            _tell(writer, failure or failed)
+        raise failure or (failed if named else error) from error
 
 
 def _extras(scenario: Scenario) -> dict[str, Any]:  # Any: goes to JSON

@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from hybridsim.errors import HybridsimError, InputError
-from hybridsim.files import write_whole
+from hybridsim.files import cannot_write, write_whole
 from hybridsim.operations.facts import FactStore
 from hybridsim.operations.resumed import Resumable
 from hybridsim.operations.values import Unkeepable, Values, write_values
 from hybridsim.results.integrity import read_map
 from hybridsim.results.write import CHECKPOINT
 
-_KEPT = 2
+_VALUES = "*.safetensors"
 _SECONDS = {"s": 1, "min": 60, "h": 3_600}
 
 
@@ -97,9 +97,18 @@ def values_of(folder: Path, checkpoint: Checkpoint) -> Values:
 
 
 def forget(folder: Path) -> None:
-    """A run that begins anew has no checkpoint."""
-    with contextlib.suppress(OSError):
-        (folder / CHECKPOINT).unlink(missing_ok=True)
+    """A run that begins anew has no checkpoint.
+
+    Raises:
+        InputError, DiskFailed: it cannot be removed.
+    """
+    last = folder / CHECKPOINT
+    try:
+        last.unlink(missing_ok=True)
+        for values in last.parent.glob(_VALUES):
+            values.unlink(missing_ok=True)
+    except OSError as error:
+        raise cannot_write(last, error) from error
 
 
 @dataclass
@@ -125,7 +134,7 @@ class Checkpoints:
         began = time.monotonic()
         try:
             self._write(step, backend, store)
-        except (HybridsimError, OSError, Unkeepable) as error:
+        except (HybridsimError, OSError, MemoryError, Unkeepable) as error:
             self.told["failure"] = f"step {step}: {error}"
         self._at_s = time.monotonic()
         self.told["seconds"] += self._at_s - began
@@ -137,11 +146,14 @@ class Checkpoints:
         store.sync()
         if store.failure:
             raise InputError(store.failure)
+        before = last_checkpoint(self.folder)
         name = f"{step:09d}.safetensors"
         sha256 = write_values(folder / name, backend.alive())
         found = Checkpoint(step, backend.evaluations, name, sha256, self.numerics, self.every.text)
         write_whole(last, json.dumps(asdict(found), indent=1) + "\n")
         self.told["number"] += 1
         self.told["bytes"] = (folder / name).stat().st_size
-        for old in sorted(folder.glob("*.safetensors"))[:-_KEPT]:
-            old.unlink(missing_ok=True)
+        kept = {name, before.values if before is not None else name}
+        for old in folder.glob(_VALUES):
+            if old.name not in kept:
+                old.unlink(missing_ok=True)

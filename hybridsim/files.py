@@ -78,12 +78,14 @@ def write_whole(path: Path | str, text: str) -> None:
         file.write(content)
 
 
-def cannot_write(path: Path | str, error: OSError | ValueError) -> HybridsimError:
-    """What to raise for a file that cannot be written: the place is wrong, or the disk is."""
+def cannot_write(
+    path: Path | str, error: OSError | ValueError, what: str = "a file"
+) -> HybridsimError:
+    """What to raise for what cannot be written: the place is wrong, or the disk is."""
     text = getattr(error, "strerror", None) or str(error)
     if getattr(error, "errno", None) in _FULL:
         return DiskFailed(f"{path}: could not be written: {text}")
-    return InputError(f"{path}: expected a file that can be written, got: {text}")
+    return InputError(f"{path}: expected {what} that can be written, got: {text}")
 
 
 def _discard_unfinished() -> None:

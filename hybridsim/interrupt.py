@@ -41,18 +41,61 @@ def raised_when_interrupted() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-@contextlib.contextmanager
-def held_back_when_interrupted() -> Iterator[None]:
-    """Inside the block, which ends soon by itself, a signal waits: none of it is left half done."""
-    asked: list[int] = []
-    before = _set(lambda number, frame: asked.append(number))
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
+class Hold:
+    """What waits inside a block. Where it is ``open``, the first signal does what it did before the
+    block, and those after it wait again.
+    """
+
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+        self._before: dict[signal.Signals, Any] = _set(self._handle)  # Any: as signal's
+        self._open = False
+
+    @contextlib.contextmanager
+    def open(self) -> Iterator[None]:
+        """This part takes long, and can be left at any instant; the first is now, for one that
+        waits.
+        """
+        try:
+            self._open = True
+            if self.asked:
+                signal.raise_signal(self.asked.pop())
+            yield
+        finally:
+            self._open = False
+
+    def release(self) -> None:
+        """Signals do again what they did before."""
+        for number, handler in self._before.items():
             signal.signal(number, handler)
-    if asked:
-        signal.raise_signal(asked[0])
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if not self._open:
+            self.asked.append(number)
+            return
+        self._open = False
+        usual = self._before[signal.Signals(number)]
+        if callable(usual):
+            usual(number, frame)
+        else:  # the system's: the process ends
+            signal.signal(number, usual)
+            signal.raise_signal(number)
+        self._open = True
+
+
+@contextlib.contextmanager
+def held_back_when_interrupted() -> Iterator[Hold]:
+    """Inside the block, which ends soon by itself, a signal waits: none of it is left half done."""
+    hold = Hold()
+    try:
+        yield hold
+    except KeyboardInterrupt:  # raised where it was open; those after it asked for the same
+        hold.asked.clear()
+        raise
+    finally:
+        hold.release()
+        if hold.asked:
+            signal.raise_signal(hold.asked[0])
 
 
 def _set(handler: Callable[[int, FrameType | None], object]) -> dict[signal.Signals, Any]:
@@ -62,7 +105,7 @@ def _set(handler: Callable[[int, FrameType | None], object]) -> dict[signal.Sign
     if threading.current_thread() is not threading.main_thread():
         return {}
     before = {number: signal.getsignal(number) for number in _SIGNALS}
-    found = {number: old for number, old in before.items() if old is not signal.SIG_IGN}
+    found = {n: old for n, old in before.items() if old not in (signal.SIG_IGN, None)}
     for number in found:
         signal.signal(number, handler)
     return found

@@ -199,8 +199,7 @@ def write_run(
 ) -> dict[str, Any]:
     """A finished run folder from rows, cut into parts; returns its summary."""
     steps, events = steps_of(rows) if steps is None else steps, events or []
-    writer = RunWriter(folder, force=True)
-    writer.scenario("name: made up\n")
+    writer = RunWriter(folder, force=True, scenario="name: made up\n")
     for i in range(parts):
         slices = (
             slice(len(x) * i // parts, len(x) * (i + 1) // parts) for x in (rows, events, steps)

@@ -5,13 +5,14 @@ whole.
 from __future__ import annotations
 
 import json
+import re
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from hybridsim.errors import HybridsimError, InputError
-from hybridsim.files import write_whole
+from hybridsim.files import cannot_write, write_whole
 from hybridsim.results.alive import this_process
 from hybridsim.results.columns import EVENTS, REQUESTS, SPANS, table_of_steps, table_of_tuples
 from hybridsim.results.digest import plain, run_digest
@@ -32,10 +33,15 @@ FACTS = "facts.sqlite"
 """Facts of a run that keeps checkpoints; they come before the run, and outlast it."""
 CHECKPOINT = "checkpoint/last.json"
 """Where such a run can go on."""
-_FILES = (
-    "scenario.yaml", "summary.json", "report.html", *(f"{name}.parquet" for name in BASE_SCHEMAS),
-)  # fmt: skip
-"""What a run leaves besides its parts and its manifest, which is replaced and not removed."""
+_SCENARIO = "scenario.yaml"
+_FILES = ("summary.json", "report.html", *(f"{name}.parquet" for name in BASE_SCHEMAS))
+"""What a run leaves besides its parts, and its scenario and its manifest, which are replaced and
+not removed: whoever goes on with a run needs them.
+"""
+
+
+_UNBORN = re.compile(r"manifest\.json\.\w+\.tmp")
+"""What a run leaves that is killed before it has a manifest."""
 
 
 class Superseded(HybridsimError):
@@ -43,30 +49,34 @@ class Superseded(HybridsimError):
 
 
 def is_run_folder(folder: Path) -> bool:
-    """Whether a folder holds a run: it has a manifest that says so."""
+    """Whether a folder holds a run: it has a manifest that says so.
+
+    Raises:
+        InputError: it has one that cannot be read.
+    """
+    path = folder / "manifest.json"
     try:
-        return bool(read_map(folder / "manifest.json").get("format") == FORMAT)
-    except InputError:
+        return bool(read_map(path).get("format") == FORMAT)
+    except InputError as error:
+        if isinstance(error.__cause__, OSError) and path.exists():
+            raise
         return False
 
 
-def check_folder(folder: Path, force: bool, *, facts: bool = False) -> None:
-    """May a run be written here?
+def check_folder(folder: Path, force: bool) -> None:
+    """May a run be written here? Facts may be there before it.
 
     Args:
         folder: where to.
         force: a run that is there may be replaced.
-        facts: the run's own facts may be there before it.
 
     Raises:
         InputError: it may not.
     """
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder}: expected a folder to write the run to, got a file")
-    found = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    if facts:
-        found = {name for name in found if not name.startswith(FACTS)}
-    if not found:
+    found = folder.iterdir() if folder.is_dir() else ()
+    if all(path.name.startswith(FACTS) or _UNBORN.fullmatch(path.name) for path in found):
         return
     if not is_run_folder(folder):
         raise InputError(
@@ -88,6 +98,7 @@ class RunWriter:
         folder: where to write; parents are created.
         force: replace the run that the folder holds; files that are not part of it are never
             touched.
+        scenario: the resolved one, as a text.
 
     While running, ``static_power`` may be set to what tells the power drawn so far; it is kept in
     the manifest, so that a killed run's energy is not short of it.
@@ -97,33 +108,37 @@ class RunWriter:
             replaced.
     """
 
-    def __init__(self, folder: Path, force: bool = False) -> None:
+    def __init__(self, folder: Path, force: bool = False, scenario: str = "") -> None:
         self.folder = Path(folder)
         self.static_power: Callable[[], Sequence[Mapping[str, Json]]] = list
         self._parts = 0
         self._run_id, self._process = uuid.uuid4().hex, this_process()
         self._manifest: dict[str, Json] = {}
         try:
-            self._prepare(force)
+            self._prepare(force, scenario)
         except OSError as error:
-            raise InputError(
-                f"{self.folder}: expected a folder that can be written, got: {error}"
-            ) from error
+            raise cannot_write(self.folder, error, "a folder") from error
         self.manifest({"status": "running"})
 
-    def _prepare(self, force: bool) -> None:
-        check_folder(self.folder, force, facts=True)
+    def _prepare(self, force: bool, scenario: str) -> None:
+        check_folder(self.folder, force)
         self.folder.mkdir(parents=True, exist_ok=True)
+        self.manifest({"status": "failed", "reason": "another run was about to take its place"})
         for name in _FILES:
             (self.folder / name).unlink(missing_ok=True)
-        for name in (*_FILES, "manifest.json"):
+        for name in (*_FILES, _SCENARIO, "manifest.json"):
             for unfinished in self.folder.glob(f"{name}.*.tmp"):
                 unfinished.unlink(missing_ok=True)
         for name in BASE_SCHEMAS:
             remove_parts(self.folder / name)
+        if scenario:
+            write_whole(self.folder / _SCENARIO, scenario)
+        else:
+            (self.folder / _SCENARIO).unlink(missing_ok=True)
 
     def write(self, rows: Rows) -> None:
-        """Store one chunk: a closed part file per table that has rows.
+        """Store one chunk: a closed part file per table that has rows. One that failed may be
+        written again, with more rows behind its own.
 
         Raises:
             Superseded: another run has taken the folder over.
@@ -135,8 +150,12 @@ class RunWriter:
                 write_part(table_of_tuples(found, schema), self.folder / name, self._parts)
         if rows.steps:
             write_part(table_of_steps(rows.steps), self.folder / "steps", self._parts)
-        self._parts += 1
         self.manifest(self._manifest | {"static_power": list(self.static_power())})
+        self._parts += 1
+
+    def end(self, ending: Mapping[str, Json]) -> None:
+        """Nothing more comes: say how it ended, beside what the manifest says already."""
+        self.manifest({**self._manifest, **ending})
 
     def manifest(self, content: Mapping[str, Json]) -> None:
         """Write manifest.json; a reader sees the old one or the new one, never half of it."""
@@ -144,10 +163,6 @@ class RunWriter:
         written = {"process": self._process, "heard_s": round(time.time(), 3)}
         whole = {"format": FORMAT, "run_id": self._run_id, **written, **plain(content)}
         self._write_json("manifest.json", whole | {OWN: manifest_sha256(whole)})
-
-    def scenario(self, text: str) -> None:
-        """Store the resolved scenario."""
-        write_whole(self.folder / "scenario.yaml", text)
 
     def finish(
         self,
@@ -178,7 +193,7 @@ class RunWriter:
 
     def _files(self) -> list[str]:
         """What the run has written and will not write again."""
-        names = ("scenario.yaml", "summary.json", *(f"{name}.parquet" for name in BASE_SCHEMAS))
+        names = (_SCENARIO, "summary.json", *(f"{name}.parquet" for name in BASE_SCHEMAS))
         return [name for name in names if (self.folder / name).is_file()]
 
     def _check_owner(self) -> None:

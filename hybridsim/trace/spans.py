@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol, get_type_hints
 
 from hybridsim.errors import HybridsimError
+from hybridsim.interrupt import held_back_when_interrupted
 from hybridsim.units import engineering, to_s
 
 Role = Literal["server", "background", "flight", "pause"]
@@ -264,18 +265,20 @@ class Trace:
     def close(self) -> None:
         """Cut what is still in flight at the present instant, pro rata and marked, and flush."""
         now = self._now()
-        for row in sorted(self._open.values()):
-            if row.start_ps <= now:
-                self.record(_cut(row, now))
-        self._open.clear()
-        self.flush()
+        with held_back_when_interrupted():
+            for row in sorted(self._open.values()):
+                if row.start_ps <= now:
+                    self.record(_cut(row, now))
+            self._open.clear()
+            self.flush()
 
     def flush(self) -> None:
-        """Hand all rows to the sink."""
+        """Hand all rows to the sink, once: those of a write that failed come again."""
         rows = Rows(self._rows, self._events, self._steps, self._requests)
-        if any(rows):
-            self._sink.write(rows)
-        self._rows, self._events, self._steps, self._requests = [], [], [], []
+        with held_back_when_interrupted():
+            if any(rows):
+                self._sink.write(rows)
+            self._rows, self._events, self._steps, self._requests = [], [], [], []
         self._flushed_at = time.monotonic()
 
 

@@ -200,6 +200,28 @@ def test_a_new_run_in_the_folder_has_no_checkpoint_of_the_old_one(left):
     assert last_checkpoint(left) is None
 
 
+@pytest.mark.parametrize("how", ["anew", "gone on with"])
+def test_values_that_a_run_before_left_do_not_drive_out_its_own(left, how):
+    """Those of later steps: of a longer run, or of checkpoints that were not completed."""
+    values = (left / checkpoints.CHECKPOINT).parent
+    for step in (998, 999):
+        (values / f"{step:09d}.safetensors").write_bytes(b"nobody's")
+
+    def leave(line):
+        if line["step"] == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        if how == "anew":
+            hybridsim.run(scenario("tngd"), left, checkpoint="1 steps", force=True, progress=leave)
+        else:
+            simulate.resume(left, progress=leave)
+    assert len(list(values.glob("*.safetensors"))) == 2
+    assert not any(verdict.wrong for verdict in verify(left))
+    whole = Run.open(left.parent / "whole").manifest["digest"]
+    assert simulate.resume(left).manifest["digest"] == whole
+
+
 def test_a_disk_that_is_full_costs_a_checkpoint_and_not_the_run(monkeypatch, tmp_path, live):
     def full(path, values):
         raise DiskFailed(f"{path}: could not be written: No space left on device")
