@@ -152,6 +152,10 @@ def run(
         str | None,
         typer.Option(help="How often to keep what resume needs: '50 steps', '30 s'."),
     ] = None,
+    facts_limit: Annotated[
+        str | None,
+        typer.Option(help="What the fact store may hold: '2 GB'; the oldest facts give way."),
+    ] = None,
 ) -> None:
     """Simulate a scenario; write the run folder and its report.
 
@@ -189,6 +193,7 @@ def run(
                 data=data,
                 task=task,
                 checkpoint=checkpoint,
+                facts_limit=facts_limit,
             )
     except KeyboardInterrupt as error:
         raise Interrupted(str(error) or "interrupted") from None

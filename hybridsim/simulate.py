@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import tempfile
 from collections.abc import Mapping
@@ -26,8 +27,10 @@ from hybridsim.errors import InputError
 from hybridsim.operations.facts import FactStore
 from hybridsim.operations.keys import salt
 from hybridsim.operations.resumed import NotResumable
+from hybridsim.results.alive import this_process
 from hybridsim.results.read import Run
 from hybridsim.scenario.load import load
+from hybridsim.scenario.quantity import QuantityError, parse_quantity
 from hybridsim.scenario.schema import Scenario
 from hybridsim.scenario.workload_options import check_options
 from hybridsim.tasks.device import check_device, on_host
@@ -45,6 +48,7 @@ def run(
     data: Path | str | None = None,
     task: Task | None = None,
     checkpoint: str | None = None,
+    facts_limit: str | None = None,
 ) -> Run:
     """Simulate a scenario and write its run folder.
 
@@ -63,6 +67,7 @@ def run(
         task: what ``load_task`` gave for a scenario with the same workload, precision and host
             device, so that many runs load a large network once; ``data`` is then not used.
         checkpoint: how often a live run keeps what ``resume`` needs: ``50 steps``, ``30 s``.
+        facts_limit: what the fact store may hold, e.g. ``2 GB``; the oldest facts give way.
 
     Raises:
         InputError: the scenario cannot run (unknown workload, something does not fit, the task is
@@ -83,8 +88,11 @@ def run(
         raise InputError(
             "--checkpoint: expected a live run without --facts: it keeps its own facts"
         )
+    if facts_limit is not None and facts is None:
+        raise InputError("--facts-limit: expected a fact store (--facts FILE), got none")
+    limit_bytes = math.inf if facts_limit is None else _bytes_of(facts_limit)
     with on_host(scenario.host.device, scenario.host.threads), contextlib.ExitStack() as stack:
-        store = FactStore(facts) if facts is not None else None
+        store = FactStore(facts, limit_bytes=limit_bytes) if facts is not None else None
         if store is not None:
             stack.callback(store.close)
         task = load_task(scenario, data) if task is None else _checked(task, scenario)
@@ -97,6 +105,17 @@ def run(
     result = Run.open(folder)
     result.temporary = temporary
     return result
+
+
+def _bytes_of(text: str) -> float:
+    try:
+        found = parse_quantity(text, "B")
+        if found > 0:
+            return found
+        got = repr(text)
+    except QuantityError as error:
+        got = error.got
+    raise InputError(f"--facts-limit: expected bytes, e.g. '2 GB', got {got}")
 
 
 def resume(
@@ -121,7 +140,8 @@ def resume(
     """
     before = Run.open(folder)
     found = last_checkpoint(before.folder)
-    if before.status in ("complete", "running") or found is None:
+    elsewhere = before.status == "running" and before.manifest.get("process") != this_process()
+    if before.status == "complete" or elsewhere or found is None:
         got = f"one that is {before.status}" if found is not None else "no checkpoint"
         raise InputError(f"{before.folder}: expected a run to go on with, got {got}")
     scenario = load(before.folder / "scenario.yaml")

@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn
 
 from hybridsim.errors import InputError
+from hybridsim.files import DiskFailed
 from hybridsim.operations.ref import digest
 from hybridsim.outcome import Value
 
-FORMAT = 2
-"""Kept as sqlite's ``user_version``. Format 1 had no checksums."""
+FORMAT = 3
+"""Kept as sqlite's ``user_version``. Format 1 had no checksums, format 2 no order of arrival."""
 _PENDING_LIMIT = 1_000
 _SMALL_BYTES = 8 << 20
 """A file up to this size is read at once, which takes a seventh of the time that its rows take one
 by one: worth it where a run needs more than a small share of them.
 """
-_TABLE = "CREATE TABLE facts (key BLOB PRIMARY KEY, facts TEXT, checksum BLOB) WITHOUT ROWID"
+_TABLE = "CREATE TABLE facts (id INTEGER PRIMARY KEY, key BLOB UNIQUE, facts TEXT, checksum BLOB)"
+_INSERT = "INSERT OR REPLACE INTO facts (key, facts, checksum) VALUES (?, ?, ?)"
+_OLDEST = "DELETE FROM facts WHERE id <= (SELECT min(id) + (max(id) - min(id)) / 4 FROM facts)"
+"""A quarter of them: those whose pages are then free."""
+_NO_ROOM = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_FSYNC)
+_ROW_BYTES = 80
+"""Of key, checksum and what sqlite adds, beside the facts' text."""
 _BUSY_S = 5.0
 _Row = tuple[object, object]
 """Facts as JSON and their checksum, as far as nobody has meddled with them."""
@@ -32,15 +40,21 @@ class FactStore:
     Floats survive exactly (shortest round-trip decimal form; ``NaN`` and ``Infinity`` included).
     Beside the facts stands a checksum over key and facts: what was not stored by a run is refused.
 
-    ``read_only``: nothing is written, the file itself included.
+    Args:
+        path: the file.
+        read_only: nothing is written, the file itself included.
+        limit_bytes: what the file may hold; the oldest facts give way.
 
     Raises:
         InputError: the file is there and is no fact store, is one of another format, or is locked;
             or it is not there and may not be made.
+        DiskFailed: the disk is full or broken.
     """
 
-    def __init__(self, path: Path | str, *, read_only: bool = False) -> None:
-        self.path = Path(path)
+    def __init__(
+        self, path: Path | str, *, read_only: bool = False, limit_bytes: float = math.inf
+    ) -> None:
+        self.path, self._limit_bytes = Path(path), limit_bytes
         self._pending: dict[bytes, str] = {}
         self._read: dict[bytes, _Row] | None = None
         self.failure = ""
@@ -114,9 +128,7 @@ class FactStore:
     def _all_rows(self) -> dict[bytes, _Row]:
         """All rows of a small file, none of a large one or of one that is damaged somewhere."""
         try:
-            (pages,) = self._db.execute("PRAGMA page_count").fetchone()
-            (page_bytes,) = self._db.execute("PRAGMA page_size").fetchone()
-            if pages * page_bytes > _SMALL_BYTES:
+            if self._used_bytes() > _SMALL_BYTES:
                 return {}
             rows = self._db.execute("SELECT key, facts, checksum FROM facts")
             return {key: (facts, checksum) for key, facts, checksum in rows}
@@ -153,10 +165,25 @@ class FactStore:
             rows = [(key, text, _checksum(key, text)) for key, text in self._pending.items()]
             try:
                 with self._db:
-                    self._db.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?, ?)", rows)
+                    if self._limit_bytes < math.inf:
+                        self._make_room(sum(len(text) + _ROW_BYTES for _, text, _ in rows))
+                    self._db.executemany(_INSERT, rows)
             except sqlite3.Error as error:
                 self.failure = f"{self.path}: facts could not be stored: {error}"
             self._pending.clear()
+
+    def _make_room(self, new_bytes: int) -> None:
+        """Forget the oldest facts until these fit, or none are left."""
+        self._db.execute("BEGIN IMMEDIATE")
+        while self._used_bytes() + new_bytes > self._limit_bytes:
+            if not self._db.execute(_OLDEST).rowcount:
+                return
+
+    def _used_bytes(self) -> int:
+        """What the file's contents take; it keeps the room of what was forgotten."""
+        names = ("page_count", "freelist_count", "page_size")
+        pages, free, size = (self._db.execute(f"PRAGMA {name}").fetchone()[0] for name in names)
+        return int((pages - free) * size)
 
     def sync(self) -> None:
         """Write what is pending, and wait until the disk has it."""
@@ -171,7 +198,11 @@ class FactStore:
             self._db.close()
 
     def _refuse(self, expected: str, got: object) -> NoReturn:
-        """Raise an InputError; a store that is broken is worth nothing, live runs fill another."""
+        """Raise an InputError; a store that is broken is worth nothing, live runs fill another. Or
+        a DiskFailed, where it is the disk.
+        """
+        if isinstance(got, sqlite3.Error) and getattr(got, "sqlite_errorcode", 0) in _NO_ROOM:
+            raise DiskFailed(f"{self.path}: could not be written: {got}") from got
         text = f"{self.path}: expected {expected}, got: {got}; remove the file, or name another"
         raise InputError(text) from (got if isinstance(got, BaseException) else None)
 

@@ -104,7 +104,7 @@ def test_a_store_of_before_is_named_and_left_alone(tmp_path):
         db.execute("CREATE TABLE facts (key BLOB PRIMARY KEY, facts TEXT) WITHOUT ROWID")
         db.execute("INSERT INTO facts VALUES (?, '{}')", (KEY,))
     before = path.read_bytes()
-    with pytest.raises(InputError, match="expected a fact store of format 2, got: one of format 1"):
+    with pytest.raises(InputError, match="expected a fact store of format 3, got: one of format 1"):
         FactStore(path)
     assert path.read_bytes() == before
 
