@@ -115,7 +115,7 @@ bench: $(VENV)/.test
 	$(BIN)/pytest tests/benchmarks --override-ini norecursedirs= -s
 
 fuzz: $(VENV)/.test
-	HYBRIDSIM_FUZZ=1500 $(BIN)/pytest tests/fuzz -s
+	HYBRIDSIM_FUZZ=2200 $(BIN)/pytest tests/fuzz -s
 
 soak: $(VENV)/.test
 	$(BIN)/pytest tests/soak --override-ini norecursedirs= -n 2

@@ -15,8 +15,12 @@ BEFORE = "another run was about to take its place"
 REASONS = {"ENOSPC": ("No space left", "disk is full"), "EIO": ("Input/output", "disk I/O")}
 
 
-def check_end(folder: Path, code: int, printed: str, fault: Fault) -> None:
-    """Exit code, message and status of a command that a fault has met."""
+def check_end(
+    folder: Path, code: int, printed: str, fault: Fault, before: str | None = None
+) -> None:
+    """Exit code, message and status of a command that a fault has met; ``before``: the status that
+    the folder had.
+    """
     said = printed.splitlines()[-1] if printed else ""
     assert "Traceback" not in printed and "nobody foresaw" not in printed, printed
     run = Run.open(folder) if (folder / "manifest.json").exists() else None
@@ -30,7 +34,7 @@ def check_end(folder: Path, code: int, printed: str, fault: Fault) -> None:
         assert not list(folder.rglob("*.tmp"))
     elif code != 0:
         assert code in (1, 2) and any(reason in said for reason in REASONS[fault.what]), printed
-        assert fault.lasting or status in (None, "failed", "complete"), status
+        assert fault.lasting or status in (None, "failed", "complete", before), status
         if status == "failed":
             assert any(
                 reason in run.manifest["reason"] for reason in (*REASONS[fault.what], BEFORE)

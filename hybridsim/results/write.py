@@ -4,7 +4,9 @@ whole.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
 import time
 import uuid
@@ -40,6 +42,8 @@ not removed: whoever goes on with a run needs them.
 """
 
 
+_ROOM, _ROOM_BYTES = "manifest.json.room.tmp", 128 << 10
+"""A file that gives its room to the last manifest."""
 _UNBORN = re.compile(r"manifest\.json\.\w+\.tmp")
 """What a run leaves that is killed before it has a manifest."""
 
@@ -131,6 +135,7 @@ class RunWriter:
                 unfinished.unlink(missing_ok=True)
         for name in BASE_SCHEMAS:
             remove_parts(self.folder / name)
+        (self.folder / _ROOM).write_bytes(os.urandom(_ROOM_BYTES))
         if scenario:
             write_whole(self.folder / _SCENARIO, scenario)
         else:
@@ -155,7 +160,13 @@ class RunWriter:
 
     def end(self, ending: Mapping[str, Json]) -> None:
         """Nothing more comes: say how it ended, beside what the manifest says already."""
-        self.manifest({**self._manifest, **ending})
+        self._last_manifest({**self._manifest, **ending})
+
+    def _last_manifest(self, content: Mapping[str, Json]) -> None:
+        """There is room for it on a disk that is full."""
+        with contextlib.suppress(OSError):
+            (self.folder / _ROOM).unlink(missing_ok=True)
+        self.manifest(content)
 
     def manifest(self, content: Mapping[str, Json]) -> None:
         """Write manifest.json; a reader sees the old one or the new one, never half of it."""
@@ -188,7 +199,7 @@ class RunWriter:
         digest = run_digest(self.folder, summary)
         files = {name: file_sha256(self.folder / name) for name in self._files()}
         found = {"static_power": list(static_power), "digest": digest, FILES: files}
-        self.manifest({**manifest, **found})
+        self._last_manifest({**manifest, **found})
         return summary
 
     def _files(self) -> list[str]:
@@ -197,9 +208,12 @@ class RunWriter:
         return [name for name in names if (self.folder / name).is_file()]
 
     def _check_owner(self) -> None:
+        path = self.folder / "manifest.json"
         try:
-            owner = read_map(self.folder / "manifest.json").get("run_id")
-        except InputError:
+            owner = read_map(path).get("run_id")
+        except InputError as error:
+            if isinstance(error.__cause__, OSError) and path.exists():
+                raise
             owner = None
         if owner != self._run_id:
             raise Superseded(

@@ -96,7 +96,8 @@ def test_whatever_happens_at_any_operation_on_a_file(name, places, tmp_path):
         for fault in faults(folder, number):
             code, printed = once(name, places, folder, fault)
             try:
-                check_end(folder, code, printed, fault)
+                before = "interrupted" if name == "resume" else None
+                check_end(folder, code, printed, fault, before)
                 run = go_on(folder, places.scenario)
                 assert run.status == "complete" and run.manifest["digest"] == places.digest
             except Exception as error:
