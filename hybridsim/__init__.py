@@ -13,7 +13,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hybridsim.attempt import RunFailed as RunFailed
     from hybridsim.calibration.command import calibrate as calibrate
     from hybridsim.calibration.fit import Fit as Fit
     from hybridsim.calibration.fit import Fitted as Fitted
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from hybridsim.errors import HybridsimError as HybridsimError
     from hybridsim.errors import InputError as InputError
     from hybridsim.errors import Problem as Problem
+    from hybridsim.failures import RunFailed as RunFailed
     from hybridsim.operations.count import count_kernels as count_kernels
     from hybridsim.reports.chrome_json import write_chrome_json as write_chrome_json
     from hybridsim.reports.compare import compare_table as compare_table
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "hybridsim.attempt": ("RunFailed",),
+    "hybridsim.failures": ("RunFailed",),
     "hybridsim.calibration.fit": (
         "Fit",
         "Fitted",

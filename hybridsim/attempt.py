@@ -23,6 +23,7 @@ from hybridsim.checkpoints import (
     values_of,
 )
 from hybridsim.errors import HybridsimError, InputError, MissingFacts
+from hybridsim.failures import RunFailed, failure_of
 from hybridsim.files import cannot_write
 from hybridsim.hardware.lane import Context
 from hybridsim.hardware.machine import Machine
@@ -30,7 +31,6 @@ from hybridsim.interrupt import held_back_when_interrupted
 from hybridsim.operations.arithmetic import Arithmetic
 from hybridsim.operations.backend import (
     Backend,
-    ComputationRaised,
     Live,
     Replay,
     Shapes,
@@ -48,15 +48,11 @@ from hybridsim.results.write import FACTS, RunWriter, Superseded, check_folder
 from hybridsim.scenario.machine import MachineSpec
 from hybridsim.scenario.schema import Scenario, Target
 from hybridsim.tasks.task import Task
-from hybridsim.tasks.users_code import line_of, problem_of, text_of
+from hybridsim.tasks.users_code import text_of
 from hybridsim.trace.spans import Rows, Sink, Trace
 
 Mode = Literal["live", "timing", "replay"]
 BACKENDS: dict[str, type[Backend]] = {"live": Live, "timing": Timing, "replay": Replay}
-
-
-class RunFailed(HybridsimError):
-    """The run could not go on; the message says what stopped it."""
 
 
 @dataclass(frozen=True)
@@ -152,29 +148,21 @@ def execute(session: Session[Any]) -> None:  # Any: whatever the algorithm's set
         env.run(env.process(train(algorithm)))
         if isinstance(session.backend, Replay) and session.backend.missing is not None:
             raise session.backend.missing
-    except (HybridsimError, KeyboardInterrupt):
+    except KeyboardInterrupt:
         raise
-    except Exception as raised:
-        error = raised.error if isinstance(raised, ComputationRaised) else raised
-        failed = _named(error, session.task.file)
-        raise failed from None if failed is error else error
+    except BaseException as raised:
+        kind, failed = failure_of(raised, session.task.file, session.ended + 1)
+        if kind and not isinstance(failed, MissingFacts):
+            session.trace.event(kind, "", session.ended + 1, note=str(failed))
+        if failed is raised:
+            raise
+        raise failed from (raised if isinstance(failed, RunFailed) else None)
     finally:
         try:
             session.trace.close()
         finally:
             if store is not None:
                 store.commit()
-
-
-def _named(error: BaseException, file: str) -> BaseException:
-    """What to raise for an error of a computation: it names the user's file where that is to
-    blame.
-    """
-    if line_of(error, file) is not None or isinstance(error, SystemExit):
-        return RunFailed(str(problem_of(error, file, "network", "a network that computes")))
-    if isinstance(error, RuntimeError | ArithmeticError | OSError | MemoryError):
-        return RunFailed(text_of(error))  # of torch, of arithmetic, of disks
-    return error  # a bug: it keeps its traceback
 
 
 def execute_dry(session: Session[Any]) -> None:  # Any: whatever the algorithm's settings

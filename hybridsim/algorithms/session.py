@@ -42,7 +42,7 @@ class Session(Generic[Settings]):
     changes (BatchNorm's running statistics), which evaluation takes. ``notes``: what an algorithm
     decided before it began; goes to the summary. ``plan``: what it decided by the constants of the
     machine. ``jacobian``: how the simulation is to hold that of a linearization. ``told``: how this
-    computer computes; goes to the summary's ``host``.
+    computer computes; goes to the summary's ``host``. ``ended``: the last step that has ended.
     """
 
     task: Task
@@ -63,6 +63,7 @@ class Session(Generic[Settings]):
     theta: Ref = field(init=False)
     buffers: Ref = field(init=False)
     plan: object = field(init=False, default=None)
+    ended: int = field(init=False, default=0)
     _batch: tuple[int, Batch] | None = field(init=False, default=None)
     _overflowed: int = field(init=False, default=0)
     _first_loss: float | None = field(init=False, default=None)
@@ -206,7 +207,7 @@ class Session(Generic[Settings]):
         self, step: int, start_ps: int, theta: Ref, loss: Ref | Token, columns: Line
     ) -> None:
         """Write one line of the learning curve; ``loss`` carries the training loss as a fact."""
-        self.theta = theta
+        self.theta, self.ended = theta, step
         self._report_overflow(step)
         row: Line = {
             "step": step,

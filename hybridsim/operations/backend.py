@@ -24,21 +24,25 @@ class ComputationRaised(Exception):
     """What a computation raised, on its way through the simulation.
 
     The simulation's engine copies the exceptions of its processes, which not every class survives.
+
+    Attributes:
+        error: what was raised.
+        what: the function's name.
     """
 
-    def __init__(self, error: BaseException) -> None:
-        super().__init__(error)
-        self.error = error
+    def __init__(self, error: BaseException, what: str) -> None:
+        super().__init__(error, what)
+        self.error, self.what = error, what
 
 
 @contextlib.contextmanager
-def _carried() -> Iterator[None]:
+def _carried(computation: Computation) -> Iterator[None]:
     try:
         yield
     except (HybridsimError, KeyboardInterrupt):
         raise
     except BaseException as error:
-        raise ComputationRaised(error) from error
+        raise ComputationRaised(error, computation.function.__name__) from error
 
 
 OVERFLOWED = "overflowed"
@@ -94,7 +98,7 @@ class Shapes:
                 if len(self._counts) >= _MOST_COUNTS:
                     self._counts.clear()
                     self._known.clear()
-                with _carried(), self.arithmetic.in_force():
+                with _carried(computation), self.arithmetic.in_force():
                     work, outcome = count(computation.function, metas, computation.settings)
                 found = (work, self._intern(outcome.value))
                 self._counts[form] = found
@@ -204,7 +208,7 @@ class Live(Backend):
     ) -> tuple[Value, dict[str, Value]]:
         """The outcome of these values: a value, and facts."""
         started = time.perf_counter()
-        with _carried(), rounding(IEEE if exact else self.arithmetic) as mode:
+        with _carried(computation), rounding(IEEE if exact else self.arithmetic) as mode:
             outcome = computation.function(*values, **computation.settings)
             facts = {name: _plain(fact) for name, fact in outcome.facts.items()}
         if mode is not None and mode.overflowed:

@@ -81,7 +81,8 @@ class SpanRow(NamedTuple):
 
 class EventRow(NamedTuple):
     """What went wrong and when: saturation, clipping, runaway, divergence, non-finite, out of
-    range, fallback, overflow, a solve that broke down or diverged.
+    range, fallback, overflow, a solve that broke down or diverged; and what ended the run:
+    capacity, clock overflow, disk failed, host out of memory, not positive definite, failure.
 
     Attributes:
         time_ps: when.

@@ -109,9 +109,11 @@ def study(random: Random, place: Any, command: Command) -> int:
         text = shipped_studies()[random.choice(sorted(shipped_studies()))].read_text()
         Path("s.yaml").write_bytes(damaged_text(random, text).encode(errors="surrogatepass"))
         return command("study", "s.yaml", "--check", "--out", "out", expected=(0, 2))
-    Path("s.yaml").write_text(json.dumps(damaged_tree(random, place.kept.document)))
-    words = ["--set", "training.steps=2", "--out", "out"]
-    code = command("study", "s.yaml", *words, expected=(0, 1, 2))
+    document = damaged_tree(random, place.kept.document)
+    if isinstance(document.get("set"), dict) and "training.steps" in document["set"]:
+        document["set"]["training.steps"] = 2  # a million steps take what they take
+    Path("s.yaml").write_text(json.dumps(document))
+    code = command("study", "s.yaml", "--out", "out", expected=(0, 1, 2))
     assert code != 0 or (Path("out") / "points.parquet").is_file()
     return code
 
