@@ -16,16 +16,29 @@ REASONS = {"ENOSPC": ("No space left", "disk is full"), "EIO": ("Input/output", 
 
 
 def check_end(
-    folder: Path, code: int, printed: str, fault: Fault, before: str | None = None
+    folder: Path,
+    code: int,
+    printed: str,
+    fault: Fault,
+    before: str | None = None,
+    *,
+    here: bool = False,
 ) -> None:
-    """Exit code, message and status of a command that a fault has met; ``before``: the status that
-    the folder had.
+    """Exit code, message and status of a command that a fault has met.
+
+    Args:
+        folder: of its run.
+        code: as it ended.
+        printed: what it said.
+        fault: what it met.
+        before: the status that the folder had.
+        here: it was no process of its own: one that could not say how it ended is there still.
     """
     said = printed.splitlines()[-1] if printed else ""
     assert "Traceback" not in printed and "nobody foresaw" not in printed, printed
     run = Run.open(folder) if (folder / "manifest.json").exists() else None
     status = run.status if run is not None else None
-    assert status != "running", "no process writes to it"
+    assert status != "running" or (here and fault.lasting), "no process writes to it"
     if fault.what == "SIGKILL":
         assert code == -9
     elif fault.what.startswith("SIG"):
