@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -141,11 +142,10 @@ def execute(session: Session[Any]) -> None:  # Any: whatever the algorithm's set
     if session.settings.needs_spu and not session.machine.spus:
         expected = f"at least one SPU for algorithm '{session.settings.kind}'"
         raise InputError(f"machine: expected {expected}, got none")
-    env, store = session.machine.context.env, session.backend.store
+    store = session.backend.store
     try:
-        algorithm = algorithm_of(session.settings)(session)
-        session.plan = algorithm.plan
-        env.run(env.process(train(algorithm)))
+        with contextlib.nullcontext() if session.backend.tensors else _uncollected():
+            _train(session)
         if isinstance(session.backend, Replay) and session.backend.missing is not None:
             raise session.backend.missing
     except KeyboardInterrupt:
@@ -163,6 +163,27 @@ def execute(session: Session[Any]) -> None:  # Any: whatever the algorithm's set
         finally:
             if store is not None:
                 store.commit()
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without the collector of cycles: a simulation leaves none behind, and it would walk through
+    all that is imported again and again.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _train(session: Session[Any]) -> None:  # Any: whatever the algorithm's settings
+    env = session.machine.context.env
+    algorithm = algorithm_of(session.settings)(session)
+    session.plan = algorithm.plan
+    env.run(env.process(train(algorithm)))
 
 
 def execute_dry(session: Session[Any]) -> None:  # Any: whatever the algorithm's settings

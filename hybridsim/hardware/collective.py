@@ -114,7 +114,7 @@ def all_reduce(
     result = backend.evaluate(combine, tuple(payloads), backend.work(combine, tuple(payloads))[1])
     # it ends for all GPUs when its last piece has arrived, wherever that is
     ends = [{*spans, issuer.last} - {-1} for spans, issuer in zip(arrivals, issuers, strict=True)]
-    return [result._replace(spans=tuple(sorted(spans))) for spans in ends]
+    return [result.at(*sorted(spans)) for spans in ends]
 
 
 def all_gather(
@@ -145,7 +145,7 @@ def all_gather(
         return list(payloads)
 
     def travel(issuer: Issuer, first: int) -> Steps[Carried]:
-        piece = payloads[first]._replace(spans=start)
+        piece = payloads[first].at(*start)
         for hop in range(size - 1):
             here, there = gpus[(first + hop) % size].name, gpus[(first + hop + 1) % size].name
             piece = yield from machine.transfer(issuer, label, here, there, piece, bits_each[first])

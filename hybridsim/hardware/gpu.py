@@ -134,7 +134,7 @@ class Gpu(Part):
             return payloads[0], self._quote(work, False, label)
 
         done = yield from self._lane.serve(issuer, label, payloads, start)
-        return tuple(payload._replace(spans=done.spans) for payload in payloads)
+        return tuple(payload.at(*done.spans) for payload in payloads)
 
     def execute_stages(
         self,

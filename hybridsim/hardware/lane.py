@@ -68,9 +68,7 @@ class Issuer:
     def parents(self, args: Sequence[Ref | Token]) -> tuple[int, ...]:
         """Producers of the arguments, and the last operation of this thread."""
         found = {self.last} if self.last >= 0 else set()
-        for arg in args:
-            found.update(arg.spans)
-        return tuple(sorted(found))
+        return tuple(sorted(found.union(*[arg.spans for arg in args])))
 
     def waited_from(self, ready_ps: int, now_ps: int) -> None:
         """What the next operation needs was ready at ``ready_ps``: no wait before that."""

@@ -74,8 +74,10 @@ class Wire(Part):
         self.number_bits = int(edge.sheet.value("number_bits"))
 
 
-def _stretched(quote: Quote, duration_ps: int) -> Quote:
-    """A message that another, slower hop holds."""
+def _held(quote: Quote, duration_ps: int) -> Quote:
+    """The quote of a message that may be held by another, slower hop."""
+    if quote.duration_ps == duration_ps:
+        return quote
     return quote._replace(duration_ps=duration_ps, row=(duration_ps, *quote.row[1:]))
 
 
@@ -100,6 +102,8 @@ class Route:
         self.latency_ps = to_ps(sum(wire.latency_s for wire in wires))
         chunks = [wire.chunk_bits for wire in wires if wire.chunk_bits]
         self._chunk_bits = min(chunks) if chunks else None
+        self._known: dict[Transmit, list[Quote]] = {}
+        self._flight: Quote | None = None
 
     def occupancy_ps(self, bits: int) -> int:
         """Time for which a message holds every wire of the route: that of the slowest."""
@@ -137,7 +141,7 @@ class Route:
         if flights:  # they left before the last one, and are there
             yield self._context.env.all_of(flights)
             spans.update(*(cast("Carried", flight.value).spans for flight in flights))
-        return payload._replace(spans=tuple(sorted(spans.union(left.spans))))
+        return payload.at(*sorted(spans.union(left.spans)))
 
     def _send(
         self, issuer: Issuer, message: Message, payload: Carried
@@ -158,22 +162,28 @@ class Route:
         parents = issuer.parents((payload,))
         queued, blocker = issuer.take_wait(int(env.now))
         blocker = yield from self._acquire(blocker)
-        start = int(env.now)
-        quotes = [wire.prices.quote(message) for wire in self.wires]
-        # of a piece a faster wire may round to 1 ps more than the one that sets the pace
-        duration_ps = quotes[self._pace].duration_ps
+        start, quotes = int(env.now), self._quoted(message)
         spans: list[int] = []
-        for wire, own in zip(self.wires, quotes, strict=True):
+        for wire, held in zip(self.wires, quotes, strict=True):
             spans.append(trace.new_id())
-            held = own if own.duration_ps == duration_ps else _stretched(own, duration_ps)
             cause = Cause(spans[-1], parents, blocker, queued)
             record_start(trace, cause, wire.place, label, start, held)
-        yield env.timeout(duration_ps)
+        yield env.timeout(quotes[0].duration_ps)
         for wire, span in zip(self.wires, spans, strict=True):
             trace.finish(span)
             wire.server.release(span)
         issuer.last = spans[-1]
         return payload.at(spans[-1])
+
+    def _quoted(self, message: Transmit) -> list[Quote]:
+        """What a message costs on each wire, all of which it holds for the same time."""
+        found = self._known.get(message)
+        if found is None:
+            quotes = [wire.prices.quote(message) for wire in self.wires]
+            # of a piece a faster wire may round to 1 ps more than the one that sets the pace
+            pace_ps = quotes[self._pace].duration_ps
+            found = self._known[message] = [_held(quote, pace_ps) for quote in quotes]
+        return found
 
     def _acquire(self, blocker: int) -> Generator[simpy.Event, None, int]:
         """Take all wires in global order; returns the span that freed the last one waited for."""
@@ -192,8 +202,9 @@ class Route:
     ) -> Generator[simpy.Event, None, Carried]:
         """Propagation: nothing is held, so any number of messages may be in flight."""
         wire = self.wires[-1]
-        quote = wire.prices.quote(Propagate(self._names))
-        if quote.duration_ps != self.latency_ps:  # other hops have their own
-            quote = quote._replace(duration_ps=self.latency_ps)
+        if self._flight is None:  # other hops have their own latency
+            quote = wire.prices.quote(Propagate(self._names))
+            self._flight = quote._replace(duration_ps=self.latency_ps)
+        quote = self._flight
         span = yield from pass_time(self._context, issuer, label, (payload,), wire.flight, quote)
         return payload.at(span)

@@ -230,7 +230,7 @@ class Spu(Part):
         cause = Cause(span, tuple(sorted({s for a in args for s in a.spans})), -1, start)
         record_start(trace, cause, Place(self.name, "relax", "background"), label, start, quote)
         trace.finish(span)
-        self.state, self.since_ps = state._replace(spans=args[1].spans), now
+        self.state, self.since_ps = state.at(*args[1].spans), now
         return self.state
 
     def convert_input(
@@ -386,6 +386,8 @@ class Spu(Part):
 
     def _report(self, result: Ref, label: Label) -> None:
         """Events of what went wrong, and the largest conductance so far."""
+        if not result.facts:
+            return
         self._conductance = max(self._conductance, largest_conductance(result.facts))
         for found in what_went_wrong(result.facts, self.sheet.value("conductance_range")):
             self._event(found[0], label, *found[1:])

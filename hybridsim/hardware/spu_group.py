@@ -214,8 +214,7 @@ class SpuGroup:
         running = [operation(spu, own) for spu, own in zip(self.spus, issuers, strict=True)]
         found = yield from side_by_side(env, issuers, running)
         issuer.last = issuers[0].last
-        spans = sorted({span for ref in found for span in ref.spans})
-        return found[0]._replace(spans=tuple(spans))
+        return found[0].at(*sorted({span for ref in found for span in ref.spans}))
 
 
 def _kind(spu: Spu) -> tuple[object, ...]:

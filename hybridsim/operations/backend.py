@@ -14,7 +14,7 @@ from hybridsim.errors import HybridsimError, MissingFacts
 from hybridsim.operations.arithmetic import IEEE, Arithmetic
 from hybridsim.operations.count import count, signature, to_meta
 from hybridsim.operations.facts import FactStore
-from hybridsim.operations.ref import Computation, Ref, digest
+from hybridsim.operations.ref import Computation, Ref, digest, digest_of_keys
 from hybridsim.operations.rounding import rounding
 from hybridsim.outcome import Value
 from hybridsim.work import Work
@@ -139,7 +139,7 @@ class Backend(ABC):
 
     def key(self, computation: Computation, args: tuple[Ref, ...]) -> bytes:
         """Key of the outcome: the salt, the computation and the keys of its arguments."""
-        return digest(self.salt, computation.token, *[a.key for a in args])
+        return digest_of_keys(self.salt, computation.token, *[arg.cell.key for arg in args])
 
     def work(self, computation: Computation, args: tuple[Ref, ...]) -> tuple[Work, Value]:
         """Work on a digital processor, and the shapes of the outcome."""

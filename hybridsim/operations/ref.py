@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
+from itertools import chain
 from typing import Any, NamedTuple, TypeVar
 
 from hybridsim.outcome import Outcome, Value
 
 _NO_FACTS: Mapping[str, Value] = {}
+_KEY_LENGTH = (16).to_bytes(4, "little")
 
 
 class Cell:
@@ -60,9 +62,9 @@ class Ref(NamedTuple):
         """See ``Cell``."""
         return self.cell.key
 
-    def at(self, span: int) -> Ref:
-        """The same value, as produced (moved, converted) by another span."""
-        return Ref(self.cell, (span,), self.facts)
+    def at(self, *spans: int) -> Ref:
+        """The same value, as produced (moved, converted) by other spans."""
+        return Ref(self.cell, spans, self.facts)
 
 
 class Token(NamedTuple):
@@ -74,9 +76,9 @@ class Token(NamedTuple):
     spans: tuple[int, ...] = ()
     facts: Mapping[str, Any] = _NO_FACTS  # Any: floats, or lists of floats
 
-    def at(self, span: int) -> Token:
-        """As produced (moved) by another span."""
-        return Token((span,), self.facts)
+    def at(self, *spans: int) -> Token:
+        """As produced (moved) by other spans."""
+        return Token(spans, self.facts)
 
 
 Carried = TypeVar("Carried", Ref, Token)
@@ -112,13 +114,24 @@ class Computation:
         text = f"{function.__module__}.{function.__name__}{sorted(settings.items())!r}"
         self.token = digest(text.encode())
 
+    def but(self, **settings: Value) -> Computation:
+        """The same function with some settings changed or added; the others are not looked at."""
+        found = Computation.__new__(Computation)
+        found.function, found.derivable = self.function, self.derivable
+        found.settings = self.settings | settings
+        found.token = digest(self.token, repr(sorted(settings.items())).encode())
+        return found
+
 
 def digest(*parts: bytes) -> bytes:
     """16-byte hash of byte strings; lengths are hashed too, so that no two lists of parts
     collide.
     """
-    h = hashlib.blake2b(digest_size=16)
-    for part in parts:
-        h.update(len(part).to_bytes(4, "little"))
-        h.update(part)
-    return h.digest()
+    lengths = [len(part).to_bytes(4, "little") for part in parts]
+    whole = b"".join(chain.from_iterable(zip(lengths, parts, strict=True)))
+    return hashlib.blake2b(whole, digest_size=16).digest()
+
+
+def digest_of_keys(*keys: bytes) -> bytes:
+    """``digest`` of digests, which all have one length."""
+    return hashlib.blake2b(_KEY_LENGTH.join((b"", *keys)), digest_size=16).digest()

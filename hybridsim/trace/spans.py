@@ -217,7 +217,8 @@ class Trace:
             ClockOverflow: it would end when the clock has ended; the clock itself stays where it
                 is, and what was recorded before can be stored.
         """
-        _check_clock(row)
+        if row.end_ps > LAST_PS:
+            raise _overflow(row)
         self._open[row.id] = row
 
     def finish(self, span: int) -> None:
@@ -230,7 +231,8 @@ class Trace:
         Raises:
             ClockOverflow: it ended when the clock had ended.
         """
-        _check_clock(row)
+        if row.end_ps > LAST_PS:
+            raise _overflow(row)
         self._store(row)
 
     def _store(self, row: SpanRow) -> None:
@@ -283,14 +285,13 @@ class Trace:
         self._flushed_at = time.monotonic()
 
 
-def _check_clock(row: SpanRow) -> None:
-    if row.end_ps > LAST_PS:
-        length_s, end_s = to_s(row.end_ps - row.start_ps), to_s(row.end_ps)
-        raise ClockOverflow(
-            f"{row.part}: '{row.kind}' of step {row.step} takes {engineering(length_s, 's')} and "
-            f"would end at {engineering(end_s, 's')}; the clock ends at "
-            f"{engineering(to_s(LAST_PS), 's')} (106 days)"
-        )
+def _overflow(row: SpanRow) -> ClockOverflow:
+    length_s, end_s = to_s(row.end_ps - row.start_ps), to_s(row.end_ps)
+    return ClockOverflow(
+        f"{row.part}: '{row.kind}' of step {row.step} takes {engineering(length_s, 's')} and "
+        f"would end at {engineering(end_s, 's')}; the clock ends at "
+        f"{engineering(to_s(LAST_PS), 's')} (106 days)"
+    )
 
 
 def _cut(row: SpanRow, now: int) -> SpanRow:

@@ -20,6 +20,9 @@ from hybridsim.hardware.lane import Issuer, Label
 from hybridsim.operations.ref import Ref
 from hybridsim.scenario.settings.kfac import Kfac as Settings
 
+Sending = list[tuple[Array, int]]
+"""Arrays, with the bits of their numbers."""
+
 
 class Packer:
     """Packs on the GPU that owns a block. ``placement``: which SPUs solve what."""
@@ -29,6 +32,7 @@ class Packer:
     ) -> None:
         self._session, self._owner, self._placement = session, owner, placement
         self._element_bytes = session.theta.value.element_size()
+        self._columns_of: dict[Job, Sending] = {}  # what is sent of a job's in every step
 
     def factors(
         self, step: int, jobs: Iterable[Job], refs: tuple[Ref, Ref], issuer: Issuer
@@ -53,10 +57,12 @@ class Packer:
         self, step: int, job: Job, ready: simpy.Event, factor: Ref, issuer: Issuer
     ) -> simpy.Event:
         """The block's gradient, rounded column by column, as an event like ``ready``."""
-        sending = [
-            (rectangle("columns", job.size * job.columns), bits)
-            for bits in self._resolutions(self._whole(job), "bias")
-        ]
+        if job not in self._columns_of:
+            self._columns_of[job] = [
+                (rectangle("columns", job.size * job.columns), bits)
+                for bits in self._resolutions(self._whole(job), "bias")
+            ]
+        sending = self._columns_of[job]
         if not sending:
             return ready
         label = Label("pack columns", step, job.block, job.side)
@@ -69,7 +75,7 @@ class Packer:
         label: Label,
         ready: simpy.Event,
         factor: Ref,
-        sending: list[tuple[Array, int]],
+        sending: Sending,
         issuer: Issuer,
     ) -> Process[Parts]:
         parts: Parts = yield ready

@@ -301,7 +301,7 @@ class Kfac(Algorithm[Settings]):
             tokens = [_together([directions[b.name] for b in own]) for own in owned]
             gathered = yield from group.all_gather(Label("gather directions", step), tokens, bits)
             spans = _together(gathered).spans
-            ordered = [ref._replace(spans=spans or ref.spans) for ref in ordered]
+            ordered = [ref.at(*(spans or ref.spans)) for ref in ordered]
         gradients = [backend.pick(result, "gradient") for result in found]
         rate = self.session.number(self.settings.learning_rate * self.session.factor(step))
         args = [(self.session.task_ref, gradient, rate, *ordered) for gradient in gradients]

@@ -232,7 +232,7 @@ class Solving(ABC):
             return computation
         end, solve = computation.function.__name__, (at.programme, at.correction)
         seed = self.session.noise_seed("rounding", end, *at.place, *solve)
-        return Computation(computation.function, **computation.settings | {"rounding_seed": seed})
+        return computation.but(rounding_seed=seed)
 
     def _repacked(self, at: Address, piece: Piece, factor: Ref, issuer: Issuer) -> Process[Ref]:
         """Round and pack a factor and its columns once more, for a further programme."""

@@ -27,6 +27,9 @@ from hybridsim.hardware.spu import Spu
 from hybridsim.operations.ref import Computation, Ref
 from hybridsim.scenario.settings.kfac import Kfac as Settings
 
+Solve = tuple[str, tuple[object, ...], int]
+"""An SPU, an address without its step, a first column."""
+
 
 class _Converters(NamedTuple):
     """What an SPU computes at its ends."""
@@ -50,10 +53,10 @@ class SpuWork(Solving):
         self.shifts: dict[tuple[str, str], float] = {}
         self._systems: dict[bytes, Ref] = {}
         self._converters = {spu.name: self._computations(spu) for spu in self.machine.spus}
-        self._relaxations: dict[tuple[int, float], Computation] = {}
+        self._relaxations: dict[tuple[str, int, float], Computation] = {}
         self._shapes: dict[tuple[int, int], torch.Tensor] = {}
         # what ranges are chosen from: by SPU and solve, the peak of the last one
-        self._peaks: dict[tuple[str, Address, int], Ref] = {}
+        self._peaks: dict[Solve, Ref] = {}
         # the state of discharged capacitors, from which every relaxation starts; and no drive
         self._nothing = session.backend.root(None, "nothing")
 
@@ -75,7 +78,7 @@ class SpuWork(Solving):
         """
         answers = []
         for programme in range(self.settings.programmes):
-            here = at._replace(programme=programme)
+            here = at._replace(programme=programme) if programme else at
             if programme:
                 factor = yield from self._repacked(here, piece, factor, issuer)
             answers.append((yield from self._one(here, piece, factor, shift, ready, issuer)))
@@ -192,9 +195,9 @@ class SpuWork(Solving):
         solved = count + self.settings.auto_zero
         assert system is not None, "written just now or before"
         convert = self._rounded(at, self._converters[spu.name].convert)
-        relaxation = self._relaxation(at, spu, first, tau)
+        relaxation, solve = self._relaxation(at, spu, first, tau), self._solve_of(at, spu, first)
         with (yield from spu.integrators.hold(issuer)):
-            for past in self._ranges(at, spu, first):
+            for past in self._ranges(spu, solve):
                 drive = yield from spu.convert_input(
                     issuer, at.label("convert"), convert, (columns, *past()), at.job.size, solved
                 )
@@ -202,10 +205,10 @@ class SpuWork(Solving):
                 drive = yield from spu.preset(issuer, label, drive, size, solved)
                 spu.install(system, drive, self._nothing, at.job.load)
                 state = yield from spu.settle(issuer, at.label("settle"), tau, relaxation, solved)
-                self._remember(at, spu, first, state)
+                self._remember(spu, solve, state)
             return (yield from self._read(at, spu, state, count, solved, issuer))
 
-    def _ranges(self, at: Address, spu: Spu, first: int) -> list[Callable[[], tuple[Ref, ...]]]:
+    def _ranges(self, spu: Spu, solve: Solve) -> list[Callable[[], tuple[Ref, ...]]]:
         """For each pass of a solve, where it finds what its ranges are chosen from.
 
         One pass; two where nothing is known of the factor on this SPU yet and ranges are chosen
@@ -215,34 +218,31 @@ class SpuWork(Solving):
             return [tuple]
 
         def past() -> tuple[Ref, ...]:
-            return (self._peaks.get(self._solve_of(at, spu, first), self._nothing),)
+            return (self._peaks.get(solve, self._nothing),)
 
-        known = self._solve_of(at, spu, first) in self._peaks
-        return [past] if known or spu.device.headroom == 0 else [past, past]
+        return [past] if solve in self._peaks or spu.device.headroom == 0 else [past, past]
 
-    def _remember(self, at: Address, spu: Spu, first: int, state: Ref) -> None:
+    def _remember(self, spu: Spu, solve: Solve, state: Ref) -> None:
         if self._real(spu) and spu.device.headroom > 0:
             peak = self.session.backend.pick(state, "peak")
-            self._peaks[self._solve_of(at, spu, first)] = peak
+            self._peaks[solve] = peak
 
     @staticmethod
-    def _solve_of(at: Address, spu: Spu, first: int) -> tuple[str, Address, int]:
+    def _solve_of(at: Address, spu: Spu, first: int) -> Solve:
         """A solve as it comes again in every step."""
-        return spu.name, at._replace(step=0), first
+        return spu.name, at[1:], first
 
     def _relaxation(self, at: Address, spu: Spu, first: int, tau: float) -> Computation:
-        """How columns from ``first`` on settle; without noise alike in every step and block."""
-        settings, seed = self.settings, self._noise_seed(at, spu)
-        run = {"tau": tau, "kappa0": settings.noise, "noise_seed": seed}
-        if self._real(spu):
-            zero = {"auto_zero": settings.auto_zero}
-            return Computation(built.settle, **run, first=first, device=spu.device, **zero)
-        if (first, tau) in self._relaxations:
-            return self._relaxations[first, tau]
-        found = Computation(device.settle, **run, first=first)
-        if settings.noise == 0:
-            self._relaxations[first, tau] = found
-        return found
+        """How columns from ``first`` on settle; but for its noise alike in every step and block."""
+        settings, alike = self.settings, (spu.name, first, tau)
+        if alike not in self._relaxations:
+            run = {"tau": tau, "kappa0": settings.noise, "noise_seed": 0, "first": first}
+            self._relaxations[alike] = (
+                Computation(built.settle, **run, device=spu.device, auto_zero=settings.auto_zero)
+                if self._real(spu)
+                else Computation(device.settle, **run)
+            )
+        return self._relaxations[alike].but(noise_seed=self._noise_seed(at, spu))
 
     def _send(
         self,
@@ -288,14 +288,15 @@ class SpuWork(Solving):
             else Computation(device.sample, **run)
         )
         tau = settings.settle_tau + (sampling.samples - 1) * sampling.spacing_tau
+        solve = self._solve_of(at, spu, 0)
         with (yield from spu.integrators.hold(issuer)):
-            for past in self._ranges(at, spu, 0):
+            for past in self._ranges(spu, solve):
                 (drive,) = past() or (self._nothing,)
                 label, size = at.label("discharge"), at.job.size
                 nothing = yield from spu.preset(issuer, label, self._nothing, size)
                 spu.install(system, drive, nothing, at.job.load)
                 state = yield from spu.settle(issuer, at.label("settle"), tau, relaxation)
-                self._remember(at, spu, 0, state)
+                self._remember(spu, solve, state)
             number = sampling.samples
             return (yield from self._read(at, spu, state, number, number, issuer))
 
@@ -336,4 +337,4 @@ class SpuWork(Solving):
 def after(payload: Ref, *others: Ref) -> Ref:
     """A payload that is sent once other things, which it is used with, are there too."""
     spans = set(payload.spans).union(*[ref.spans for ref in others])
-    return payload._replace(spans=tuple(sorted(spans)))
+    return payload.at(*sorted(spans))

@@ -68,6 +68,11 @@ class Phases(Algorithm[Settings]):
             device.upload, damping=settings.damping, input_bits=node.input_bits, **built, **written
         )
         self.drive = Computation(device.drive, bias_bits=node.bias_bits, exact=exact, **built)
+        if settings.strength > 0:
+            relaxing = Computation(device.settle_quartic, strength=settings.strength)
+        else:
+            relaxing = Computation(device.settle, **self.charge)
+        self.relaxation = relaxing.but(kappa0=settings.noise)
         self.carry = Computation(device.carry)
         self.read = Computation(device.read, output_bits=node.output_bits, **built)
         self.mean = Computation(device.mean)
@@ -172,7 +177,7 @@ class Phases(Algorithm[Settings]):
         assert self.spu.system is not None
         args = (self.spu.system, value, system)
         carried = self.session.backend.evaluate(self.carry, args, exact=True)
-        return carried._replace(spans=value.spans)
+        return carried.at(*value.spans)
 
     # ---------------------------------------------------------------- relaxing
 
@@ -201,13 +206,10 @@ class Phases(Algorithm[Settings]):
             self.relaxed_for = self.in_force
 
     def _relaxation(self, tau: float, step: int, phase: str) -> Computation:
-        kappa0 = self.settings.noise
-        noisy, address = kappa0 > 0 or self.spu.device.thermal > 0, (step, self.solve + phase)
+        noisy = self.settings.noise > 0 or self.spu.device.thermal > 0
+        address = (step, self.solve + phase)
         seed = self.session.noise_seed("relaxation", *address) if noisy else 0
-        run = {"tau": tau, "kappa0": kappa0, "noise_seed": seed}
-        if self.settings.strength > 0:
-            return Computation(device.settle_quartic, **run, strength=self.settings.strength)
-        return Computation(device.settle, **run, **self.charge)
+        return self.relaxation.but(tau=tau, noise_seed=seed)
 
     # ---------------------------------------------------------------- reading
 
@@ -224,7 +226,7 @@ class Phases(Algorithm[Settings]):
         if len(readings) > 1:
             shape = self.theta[0].value
             average = self.session.backend.evaluate(self.mean, tuple(readings), shape)
-            result = average._replace(spans=readings[-1].spans)
+            result = average.at(*readings[-1].spans)
         # The mean of S readings of B bits needs B + log2 S bits.
         bits = self.spu.bits("output") + (samples - 1).bit_length()
         return (yield from self.transport.download(step, result, bits, self.spu.loads))

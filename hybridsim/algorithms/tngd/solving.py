@@ -152,7 +152,7 @@ class Solving(Phases):
             return made
         end = made.function.__name__
         seed = self.session.noise_seed("rounding", end, step, self.place, *solve)
-        return Computation(made.function, **made.settings | {"rounding_seed": seed})
+        return made.but(rounding_seed=seed)
 
     def _enter(self, programme: int, correction: int = 0) -> None:
         """Name the solve that follows; the first one of the first SPU has no name."""

@@ -115,7 +115,7 @@ class Transport:
         running = [one(own, *pair) for own, pair in zip(issuers, pairs, strict=True)]
         found = yield from side_by_side(self._env, issuers, running)
         issuer.last = issuers[0].last
-        return packed.whole._replace(spans=_spans(found))
+        return packed.whole.at(*_spans(found))
 
     def send(self, step: int, name: str, vector: Ref, loads: Loads) -> Process[Ref]:
         """Send a vector (N,) from the first GPU, in the bits of the gradient: each SPU its part."""
@@ -134,7 +134,7 @@ class Transport:
         trios = zip(issuers, self.spus.spus, loads, strict=True)
         found = yield from side_by_side(self._env, issuers, [one(*trio) for trio in trios])
         first.last = issuers[0].last
-        return packed._replace(spans=_spans(found))
+        return packed.at(*_spans(found))
 
     def download(self, step: int, answer: Ref, number_bits: int, loads: Loads) -> Process[Refs]:
         """Send the answer to every GPU, each SPU its part to its own first."""
@@ -149,7 +149,7 @@ class Transport:
         parts = yield from side_by_side(self._env, issuers, [one(*quad) for quad in quads])
         first.last = issuers[0].last
         if group.size == 1:
-            return [answer._replace(spans=_spans(parts))]
+            return [answer.at(*_spans(parts))]
         held = {
             gpu.name: [k for k, owner in enumerate(self._owners) if owner is gpu]
             for gpu in group.gpus
@@ -157,7 +157,7 @@ class Transport:
         bits = [sum(loads[k].cells for k in held[g.name]) * number_bits for g in group.gpus]
         tokens = [Token(_spans([parts[k] for k in held[g.name]])) for g in group.gpus]
         gathered = yield from group.all_gather(Label("gather answer", step), tokens, bits)
-        return group.everywhere(answer._replace(spans=_spans(gathered)))
+        return group.everywhere(answer.at(*_spans(gathered)))
 
     def _sent_by(self, gpu: Gpu, loads: Loads) -> Sending:
         """What a GPU sends to all SPUs, each array as one: it is packed in one go."""

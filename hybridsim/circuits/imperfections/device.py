@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Device:
     dead_share: float = 0.0
     drift: float = 0.0
 
-    @property
+    @cached_property
     def ideal(self) -> bool:
         """Nothing is imperfect."""
         return self == Device(instance=self.instance)
