@@ -173,7 +173,13 @@ class RunWriter:
         self._manifest = dict(content)
         written = {"process": self._process, "heard_s": round(time.time(), 3)}
         whole = {"format": FORMAT, "run_id": self._run_id, **written, **plain(content)}
-        self._write_json("manifest.json", whole | {OWN: manifest_sha256(whole)})
+        whole[OWN] = manifest_sha256(whole)
+        # an entry is one line: indenting all of a machine would take longer than its chunk of spans
+        lines = (
+            f"{json.dumps(name)}: {json.dumps(entry, allow_nan=False)}"
+            for name, entry in whole.items()
+        )
+        write_whole(self.folder / "manifest.json", "{\n  " + ",\n  ".join(lines) + "\n}\n")
 
     def finish(
         self,
@@ -195,7 +201,8 @@ class RunWriter:
             merge_parts(self.folder, name)
         extras = {"status": manifest.get("status", "complete"), **extra_summary}
         summary: Summary = plain(summarise(self.folder, static_power, extras))
-        self._write_json("summary.json", summary)
+        text = json.dumps(summary, indent=2, allow_nan=False) + "\n"
+        write_whole(self.folder / "summary.json", text)
         digest = run_digest(self.folder, summary)
         files = {name: file_sha256(self.folder / name) for name in self._files()}
         found = {"static_power": list(static_power), "digest": digest, FILES: files}
@@ -219,7 +226,3 @@ class RunWriter:
             raise Superseded(
                 f"{self.folder}: another run has taken this folder over; this one stops"
             )
-
-    def _write_json(self, name: str, content: Mapping[str, Json]) -> None:
-        text = json.dumps(content, indent=2, allow_nan=False) + "\n"
-        write_whole(self.folder / name, text)
