@@ -92,8 +92,8 @@ def main() -> None:
 
 @app.command()
 def check(scenario: ScenarioArgument, overrides: SetOption = None) -> None:
-    """Check a scenario file; print every mistake at once, the fields that have no effect, and how
-    large its SPUs are.
+    """Check a scenario file; print every mistake at once, the fields that have no effect, what does
+    not fit, and how large the SPUs are. No network is allocated.
     """
     from hybridsim.reports.buildability import buildability
     from hybridsim.scenario.load import load
@@ -110,20 +110,20 @@ def check(scenario: ScenarioArgument, overrides: SetOption = None) -> None:
     asked = {
         "which constants of parts change a number": bool(own_constants(loaded)),
         "how large the SPUs are": loaded.training.algorithm.needs_spu,
+        "whether everything fits": True,
     }
-    if any(asked.values()):
-        from hybridsim.unread import load_shapes, sizes_of  # slow: it brings torch
+    from hybridsim.unread import load_shapes, sizes_of  # slow: it brings torch
 
-        try:
-            if unknown:
-                raise InputError("the workload is not loaded")
-            shapes = load_shapes(loaded)
-            sizes = buildability(sizes_of(loaded, shapes))
-            found += _unread(loaded, shapes, found)
-        except CapacityError:
-            raise
-        except InputError as error:
-            unknown += [f"{what}: {error}" for what, wanted in asked.items() if wanted]
+    try:
+        if unknown:
+            raise InputError("the workload is not loaded")
+        shapes = load_shapes(loaded)
+        sizes = buildability(sizes_of(loaded, shapes))
+        found += _unread(loaded, shapes, found)
+    except CapacityError:
+        raise
+    except InputError as error:
+        unknown += [f"{what}: {error}" for what, wanted in asked.items() if wanted]
     for field in found:
         print(f"unused: {field}")
     for text in unbuildable_parts(loaded):
@@ -174,7 +174,7 @@ def run(
     loaded = load(scenario, overrides or ())
     task, found = None, unused_fields(loaded, timing_only=backend == "timing")
     if own_constants(loaded):
-        task = load_task(loaded, data)
+        task = load_task(loaded, data, backend=cast("Mode", backend))
         found += _unread(loaded, task, found)
     for field in found:
         print(f"unused: {field}", file=sys.stderr)

@@ -34,7 +34,7 @@ from hybridsim.scenario.quantity import QuantityError, parse_quantity
 from hybridsim.scenario.schema import Scenario
 from hybridsim.scenario.workload_options import check_options
 from hybridsim.tasks.device import check_device, on_host
-from hybridsim.tasks.task import Task, load_workload
+from hybridsim.tasks.task import LARGE, Task, load_workload
 
 
 def run(
@@ -95,7 +95,10 @@ def run(
         store = FactStore(facts, limit_bytes=limit_bytes) if facts is not None else None
         if store is not None:
             stack.callback(store.close)
-        task = load_task(scenario, data) if task is None else _checked(task, scenario)
+        if task is None:
+            task = load_task(scenario, data, backend=backend)
+        else:
+            task = _checked(task, scenario, backend)
         setup = setup_of(scenario, task, store, progress)
         check_capacity(setup, backend)
         if every is None:
@@ -159,8 +162,17 @@ def resume(
     return Run.open(before.folder)
 
 
-def load_task(scenario: Scenario, data: Path | str | None = None) -> Task:
+def load_task(
+    scenario: Scenario, data: Path | str | None = None, *, backend: Mode = "live"
+) -> Task:
     """The workload of a scenario, on the scenario's host device and in its precision.
+
+    Args:
+        scenario: the scenario.
+        data: folder of external data sets; see ``run``.
+        backend: what it is for. For ``timing`` a network of more than 10 million parameters is
+            made of shapes alone, and nothing of its size is allocated; its keys are then not those
+            of a live run.
 
     Raises:
         InputError: the device is not there; the workload cannot be loaded, does not compute in this
@@ -170,24 +182,27 @@ def load_task(scenario: Scenario, data: Path | str | None = None) -> Task:
     check_options(scenario)
     folder = str(data) if data is not None else os.environ.get("HYBRIDSIM_DATA")
     workload = scenario.workload
-    task = load_workload(workload.source, dict(workload.options), folder)
-    return _checked(
-        task.to(scenario.host.device, getattr(torch, scenario.training.precision)), scenario
-    )
+    above = LARGE if backend == "timing" else None
+    task = load_workload(workload.source, dict(workload.options), folder, shapes_above=above)
+    device = "meta" if task.is_meta else scenario.host.device
+    task = task.to(device, getattr(torch, scenario.training.precision))
+    return _checked(task, scenario, backend)
 
 
-def _checked(task: Task, scenario: Scenario) -> Task:
+def _checked(task: Task, scenario: Scenario, backend: Mode) -> Task:
     """The task, once it is known to be this scenario's and to have its target.
 
     Raises:
         InputError: it was loaded for another workload, precision or device, or has no such target.
     """
     workload, target = scenario.workload, scenario.training.target
+    timed = backend == "timing" and task.is_meta  # shapes are on no device
+    device = scenario.host.device if timed else task.data.train_x.device.type
     asked = {
         "workload.source": (workload.source, task.name),
         "workload.options": (_sorted(workload.options), _sorted(task.options)),
         "training.precision": (f"torch.{scenario.training.precision}", str(task.dtype)),
-        "host.device": (scenario.host.device, task.data.train_x.device.type),
+        "host.device": (scenario.host.device, device),
     }
     for path, (expected, got) in asked.items():
         if expected != got:

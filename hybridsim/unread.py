@@ -58,7 +58,7 @@ def unread_constants(scenario: Scenario, task: Task) -> list[str]:
 
 
 def sizes_of(scenario: Scenario, task: Task) -> list[Size]:
-    """How large the scenario's SPUs are.
+    """How large the scenario's SPUs are, once everything is known to fit.
 
     Args:
         scenario: the scenario.
@@ -67,9 +67,8 @@ def sizes_of(scenario: Scenario, task: Task) -> list[Size]:
     Raises:
         InputError: something does not fit.
     """
-    if not scenario.training.algorithm.needs_spu:
-        return []
-    return DryRun(scenario, task).recorded(scenario.machine.expand()).sizes
+    sizes = DryRun(scenario, task).recorded(scenario.machine.expand()).sizes
+    return sizes if scenario.training.algorithm.needs_spu else []
 
 
 def load_shapes(scenario: Scenario) -> Task:

@@ -46,7 +46,7 @@ Batch = tuple[Tensor, Tensor]
 _CHUNK = 1000
 _CHUNK_ELEMENTS = 1 << 24  # of inputs or outputs evaluated at once: 64 MiB in float32
 _FINGERPRINT = 8  # examples; one for a network of more parameters than
-_LARGE = 10_000_000
+LARGE = 10_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,9 +162,14 @@ class Task:
             check_type(self.file, lambda: task.apply(parameters, data.train_x[:1]), kind)
         return task
 
+    @property
+    def is_meta(self) -> bool:
+        """It is shapes alone."""
+        return self.data.train_x.is_meta
+
     def meta(self) -> Task:
         """The same task without numbers: every tensor on the meta device, shapes only."""
-        return self if self.data.train_x.device.type == "meta" else _meta(self)
+        return self if self.is_meta else _meta(self)
 
 
 @lru_cache(maxsize=8)
@@ -172,7 +177,13 @@ def _meta(task: Task) -> Task:
     return task.to("meta")
 
 
-def load_workload(name_or_path: str, options: Options, data_dir: str | None = None) -> Task:
+def load_workload(
+    name_or_path: str,
+    options: Options,
+    data_dir: str | None = None,
+    *,
+    shapes_above: int | None = None,
+) -> Task:
     """A task from a shipped workload's name, or from the path of a user's own ``.py`` file.
 
     The task's key stands for everything that its results depend on: the bytes of the file as they
@@ -183,6 +194,15 @@ def load_workload(name_or_path: str, options: Options, data_dir: str | None = No
     files that a network reads without any trace in these. It is the same in every process on one
     machine.
 
+    Args:
+        name_or_path: which.
+        options: what its ``build`` takes.
+        data_dir: folder of external data sets.
+        shapes_above: of a network of more parameters shapes alone are made, as of
+            ``load_workload(...).meta()``: what it costs is seen before it is built. Its key stands
+            for no numbers then. A network that cannot be built on the meta device is loaded, and so
+            is one with BatchNorm or dropout.
+
     Raises:
         InputError: the workload cannot be found, imported or built, network and data do not fit
             together, or a helper module's file has changed since it was imported.
@@ -190,6 +210,12 @@ def load_workload(name_or_path: str, options: Options, data_dir: str | None = No
     path = find_source(name_or_path)
     with users_code(str(path), "", "a workload that can be loaded"), Code(path) as code:
         workload = build_workload(code, options, data_dir)
+        check_workload(str(path), workload)
+        if shapes_above is not None:
+            task = _shapes(name_or_path, workload, str(path))
+            if task is not None and task.layout.size > shapes_above:
+                key = workload_key(code.digest(), options, _constants(task.network))
+                return replace(task, key=key, options=dict(options))
         task = as_task(name_or_path, workload, file=str(path))
         shapes = task.to("meta")
         check_shapes(str(path), lambda: shapes.network(shapes.data.train_x[:1]))
@@ -206,44 +232,33 @@ def load_workload(name_or_path: str, options: Options, data_dir: str | None = No
 
 
 def load_shapes(name_or_path: str, options: Options, data_dir: str | None = None) -> Task:
-    """As ``load_workload(...).meta()``, without its key and without the numbers of the network:
-    what a large one costs is seen before it is built.
-
-    A network that cannot be built on the meta device is loaded, and so is one with BatchNorm or
-    dropout.
+    """``load_workload`` with nothing but shapes, where that can be.
 
     Raises:
         InputError: as ``load_workload``.
     """
-    path = find_source(name_or_path)
-    file = str(path)
-    with users_code(file, "", "a workload that can be loaded"), Code(path) as code:
-        workload = build_workload(code, options, data_dir)
-        check_workload(file, workload)
-        data = Data(*(tensor.to("meta") for tensor in workload.data))
-        try:
-            with torch.device("meta"), users_code(file, "network", "shapes alone"):
-                network = _fresh(workload, 0, file).eval()
-                layout = layout_of(network)
-                *positions, outputs = network.requires_grad_(False)(data.train_x[:1]).shape[1:]
-                alike = not moves(network, data.train_x[:2])
-        except InputError:
-            alike = False
-        if not alike:
-            return load_workload(name_or_path, options, data_dir).meta()
-        return Task(
-            name_or_path,
-            workload,
-            network,
-            workload.loss,
-            data,
-            layout,
-            name_or_path,
-            outputs,
-            prod(positions),
-            options=dict(options),
-            file=file,
-        )
+    return load_workload(name_or_path, options, data_dir, shapes_above=0).meta()
+
+
+def _shapes(name: str, workload: Workload, file: str) -> Task | None:
+    """A task of meta tensors alone; None where its network cannot be built of them, or computes
+    otherwise in training.
+    """
+    data = Data(*(tensor.to("meta") for tensor in workload.data))
+    try:
+        with torch.device("meta"), users_code(file, "network", "shapes alone"):
+            network = _fresh(workload, 0, file).eval()
+            layout = layout_of(network)
+            *positions, outputs = network.requires_grad_(False)(data.train_x[:1]).shape[1:]
+            alike = not moves(network, data.train_x[:2])
+    except InputError:
+        alike = False
+    if not alike:
+        return None
+    terms = prod(positions)
+    return Task(
+        name, workload, network, workload.loss, data, layout, name, outputs, terms, file=file
+    )
 
 
 def _constants(network: nn.Module) -> dict[str, Tensor]:
@@ -264,7 +279,7 @@ def _fingerprint(task: Task) -> Tensor:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(address_seed(0, "fingerprint"))
             z: Tensor = task.network(
-                task.data.train_x[: _FINGERPRINT if task.layout.size <= _LARGE else 1]
+                task.data.train_x[: _FINGERPRINT if task.layout.size <= LARGE else 1]
             )
             return z
     finally:

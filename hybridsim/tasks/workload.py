@@ -122,6 +122,8 @@ def workload_key(code: str, options: Options, tensors: Mapping[str, Tensor]) -> 
     digest.update(repr(sorted(options.items())).encode())
     for name, tensor in tensors.items():
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        if tensor.is_meta:  # nothing but its shape is known
+            continue
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 

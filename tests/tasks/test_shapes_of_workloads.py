@@ -54,5 +54,5 @@ def test_a_network_that_needs_numbers_is_loaded(tmp_path):
 def test_check_loads_no_numbers_and_finds_the_same(monkeypatch):
     scenario = hybridsim.load("tngd-digits", ["machine.gpu.peak_bf16=99 TFLOP/s"])
     expected = unread_constants(scenario, hybridsim.load_task(scenario))
-    monkeypatch.setattr("hybridsim.tasks.task.load_workload", None)
+    monkeypatch.setattr("hybridsim.tasks.task.as_task", None)
     assert unread_constants(scenario, shapes_of(scenario)) == expected
