@@ -7,6 +7,7 @@ and drives are (n, k) float64, or None for a circuit at rest and for one without
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -189,7 +190,7 @@ def check_finite(expected: str, matrix: Tensor, damping: float) -> None:
     """
     if matrix.is_meta:
         return
-    if not bool(torch.isfinite(matrix).all() & torch.isfinite(torch.tensor(damping))):
+    if not (math.isfinite(damping) and bool(torch.isfinite(matrix).all())):
         raise HybridsimError(f"expected {expected}, got NaN or infinity")
 
 

@@ -210,7 +210,7 @@ class Live(Backend):
         started = time.perf_counter()
         with _carried(computation), rounding(IEEE if exact else self.arithmetic) as mode:
             outcome = computation.function(*values, **computation.settings)
-            facts = {name: _plain(fact) for name, fact in outcome.facts.items()}
+            facts = _plain(outcome.facts)
         if mode is not None and mode.overflowed:
             facts[OVERFLOWED] = mode.overflowed
         self.numeric_s += time.perf_counter() - started
@@ -266,5 +266,14 @@ class Replay(Backend):
         return Ref.of(shape, key, (), facts)
 
 
-def _plain(fact: Value) -> Value:
-    return fact.tolist() if isinstance(fact, torch.Tensor) else fact
+def _plain(facts: Mapping[str, Value]) -> dict[str, Value]:
+    """Facts as Python's numbers; those of one type leave their device in one copy."""
+    alike: dict[tuple[torch.dtype, torch.device], list[str]] = {}
+    for name, fact in facts.items():
+        if isinstance(fact, torch.Tensor) and fact.ndim == 0:
+            alike.setdefault((fact.dtype, fact.device), []).append(name)
+    found = dict(facts)
+    for names in alike.values():
+        copied = torch.stack([facts[name] for name in names]).tolist()
+        found.update(zip(names, copied, strict=True))
+    return {n: f.tolist() if isinstance(f, torch.Tensor) else f for n, f in found.items()}
