@@ -16,26 +16,17 @@ from hybridsim.work import Precision, Routine
 # Operators go by name: a release of torch that lacks one still imports and never meets it.
 
 # Operators that only allocate or check: no launch.
-ALLOCATIONS = frozenset(
-    [
-        "aten._linalg_check_errors",
-        "aten._assert_async",
-        "aten._efficientzerotensor",
-        "aten.is_same_size",
-        "aten._has_same_storage_numel",
-        "aten.set_",
-        "aten.empty",
-        "aten.empty_like",
-        "aten.empty_strided",
-        "aten.new_empty",
-        "aten.new_empty_strided",
-        "aten.resize_",
-    ]
-)
+_ALLOCATION_NAMES = """
+    _linalg_check_errors _assert_async _efficientzerotensor is_same_size _has_same_storage_numel
+    set_ empty empty_like empty_strided new_empty new_empty_strided resize_
+"""
+ALLOCATIONS = frozenset(f"aten.{name}" for name in _ALLOCATION_NAMES.split())
 # Operators that select: of their first operand they read only as much as they write.
 _SELECTIONS = frozenset(
     ["aten.index", "aten.index_select", "aten.gather", "aten.embedding", "aten.take_along_dim"]
 )
+# Operators that add up rows of a table, or to them, one for each token of a bag.
+_BAGS = frozenset(f"aten._embedding_bag{end}" for end in ("", "_forward_only", "_backward"))
 # Operators that overwrite their first operand without reading it.
 _OVERWRITES = frozenset(["aten.copy_", "aten.fill_", "aten.zero_"])
 # Operators that move or write numbers without arithmetic.
@@ -277,8 +268,10 @@ def stream(call: Call) -> Priced | None:
     name = call.name
     if name in MOVES:
         return Priced(0.0, "stream", ())
-    if name in REFUSED or not (name in _STREAMED or name in _PASSES or _tagged(call.func)):
+    if name in REFUSED or not (name in _STREAMED | _BAGS or name in _PASSES or _tagged(call.func)):
         return None
+    if name in _BAGS:
+        return Priced(float(_bag_numbers(call)), "stream", ())
     elements = max((t.numel() for t in (*call.inputs, *call.outputs)), default=0)
     return Priced(float(elements), "stream", ())
 
@@ -319,7 +312,14 @@ def bytes_moved(call: Call) -> float:
         return float(written + others)
     if name in _SELECTIONS:
         return float(written + read + others)
+    if name in _BAGS:
+        return float(written + _bag_numbers(call) * call.args[0].element_size() + others)
     return float(written + sum(map(_stored, inputs)))
+
+
+def _bag_numbers(call: Call) -> int:
+    """How many numbers the rows of a bag's tokens have, or the gradients that go to them."""
+    return int(call.args[1].numel() * call.args[0].shape[-1])
 
 
 _LONG_ROW = 1024  # beyond it a row is not kept on the chip between its two passes

@@ -92,6 +92,14 @@ def moves(network: nn.Module, x: Tensor) -> bool:
     return done.drew or any(done.buffers[n]._version != v for n, v in versions.items())
 
 
+def with_names(func: Callable[..., Any], **ours: Any) -> Callable[..., Any]:  # Any: torch's own
+    """A function of torch.nn.functional in which some names of that module stand for ours."""
+    assert isinstance(func, FunctionType)
+    found = FunctionType(func.__code__, vars(F) | ours, argdefs=func.__defaults__)
+    found.__kwdefaults__ = func.__kwdefaults__
+    return found
+
+
 class _Recorded(nn.Module):
     """A network that also gives its buffers as they are afterwards, moved or replaced."""
 
@@ -140,19 +148,12 @@ class _Masks(TorchFunctionMode):
         if func is F.scaled_dot_product_attention:
             return self._attention(*args, **(kwargs or {}))
         if func is F.multi_head_attention_forward:  # torch does not look inside it
-            func = self._with_masks(func)
+            func = with_names(
+                func,
+                dropout=partial(self._dropout, F.dropout),
+                scaled_dot_product_attention=self._attention,
+            )
         return func(*args, **(kwargs or {}))
-
-    def _with_masks(self, func: Callable[..., Any]) -> Callable[..., Any]:
-        """A function of torch.nn.functional that drops by these masks."""
-        ours = {
-            "dropout": partial(self._dropout, F.dropout),
-            "scaled_dot_product_attention": self._attention,
-        }
-        assert isinstance(func, FunctionType)
-        found = FunctionType(func.__code__, vars(F) | ours, argdefs=func.__defaults__)
-        found.__kwdefaults__ = func.__kwdefaults__
-        return found
 
     def _dropout(
         self,

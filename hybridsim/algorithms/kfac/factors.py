@@ -191,7 +191,10 @@ class _Products:
         rows = input_rows(layer, module, x, self._sharing)
         if layer.blocks[0].diagonal:
             return (rows,)
-        return _by_group(layer, self._product(rows, 1 / rows.shape[-2]))
+        product = self._product(rows, 1 / rows.shape[-2])
+        if layer.kind == "in_projection":  # one input, one A
+            return (product,) * len(layer.blocks)
+        return _by_group(layer, product)
 
     def _product(self, rows: Tensor, scale: float) -> Tensor:
         """``scale`` · rowsᵀ rows, or its root."""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import weakref
 from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from hybridsim.algorithms.kfac.layers import Kind, Layer
+from hybridsim.algorithms.kfac.projections import Projections
 from hybridsim.errors import InputError, Problem
 from hybridsim.operations.count import stage
 from hybridsim.tasks.task import Batch, Task, batch_loss
@@ -19,6 +23,8 @@ _RANKS: dict[Kind, tuple[int, int | None]] = {
     "linear": (2, None),
     "conv2d": (4, 4),
     "embedding": (1, None),
+    "embedding_bag": (2, 2),
+    "in_projection": (3, 3),
 }
 
 
@@ -35,7 +41,8 @@ class Tape:
             order.
 
     Raises:
-        InputError: a watched layer that is not applied exactly once to inputs (b, ...).
+        InputError: a watched layer that is not applied exactly once to inputs (b, ...); attention
+            between two sequences; a bag of weighted tokens.
     """
 
     def __init__(self, task: Task, theta: Tensor, batch: Batch, layers: tuple[Layer, ...]) -> None:
@@ -49,13 +56,15 @@ class Tape:
         self._edges: dict[str, tuple[GradientEdge, torch.Size]] = {}
         self._came: dict[str, None] = {}
         self._tagging = False
+        self._size = len(batch[0])
         x, y = batch
         hooks = [
-            self.modules[layer.module].register_forward_hook(self._keeper(layer, len(x)))
+            self.modules[layer.module].register_forward_hook(self._keeper(layer), with_kwargs=True)
             for layer in layers
+            if layer.kind != "in_projection"
         ]
         try:
-            with torch.enable_grad():
+            with torch.enable_grad(), self._watching_attention():
                 self.z = task.apply(self._parameters, x)
                 self.loss = batch_loss(task.loss, self.z, y)
         finally:
@@ -120,12 +129,44 @@ class Tape:
                 slopes[name] = slope if columns else slope[None]
         return slopes
 
-    def _keeper(
-        self, layer: Layer, size: int
-    ) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
-        """A forward hook that keeps a layer's inputs and where its output's gradient will
-        arrive.
-        """
+    def _watching_attention(self) -> contextlib.AbstractContextManager[object]:
+        """What tells of the projections of attention, which are no calls of a module."""
+        kinds = nn.MultiheadAttention, NonDynamicallyQuantizableLinear
+        watched = {
+            id(self._parameters[layer.weight]): layer
+            for layer in self.layers
+            if isinstance(self.modules[layer.module], kinds)
+        }
+
+        def seen(weight: Tensor, inputs: Tensor, output: Tensor) -> None:
+            if id(weight) in watched:
+                self._keep(watched[id(weight)], inputs, output)
+
+        def crossed(weight: Tensor) -> None:
+            if id(weight) in watched:
+                expected = "attention of a sequence to itself: one tensor as query, key and value"
+                self._refuse(watched[id(weight)].module, "several", expected)
+
+        return Projections(seen, crossed) if watched else contextlib.nullcontext()
+
+    def _keeper(self, layer: Layer) -> Callable[..., None]:
+        """A forward hook that keeps what a layer is given and gives."""
+
+        def keep(
+            _: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Any], output: Tensor
+        ) -> None:
+            inputs = dict(enumerate(args)) | kwargs
+            first = inputs.pop(0, None)
+            first = inputs.pop("input") if first is None else first
+            if any(value is not None for value in inputs.values()):
+                expected = "a call with a batch of inputs alone"
+                self._refuse(layer.module, f"also {', '.join(map(str, inputs))}", expected)
+            self._keep(layer, first, output)
+
+        return keep
+
+    def _keep(self, layer: Layer, inputs: Tensor, output: Tensor) -> None:
+        """Keep a layer's inputs (b, ...), and where the gradient in its output will arrive."""
         name, (fewest, most) = layer.module, _RANKS[layer.kind]
         # a hook belongs to the graph, which the tape holds: to hold the tape would keep both for
         # ever
@@ -137,21 +178,22 @@ class Tape:
                 tape._came[name] = None
                 enter(layer)
 
-        def keep(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            shape = tuple(inputs[0].shape)
-            if name in self._edges:
-                self._refuse(name, "a second call")
-            if not fewest <= len(shape) <= (most or len(shape)) or shape[0] != size:
-                self._refuse(name, f"inputs {shape} for {size} examples")
-            self.inputs[name] = inputs[0].detach()
-            # the edge stays at this output even where an activation overwrites it in place
-            self._edges[name] = (get_gradient_edge(output), output.shape)
-            output.register_hook(come)
+        shape = tuple(inputs.shape)
+        if name in self._edges:
+            self._refuse(name, "a second call")
+        if not fewest <= len(shape) <= (most or len(shape)) or shape[0] != self._size:
+            self._refuse(name, f"inputs {shape} for {self._size} examples")
+        self.inputs[name] = inputs.detach()
+        # the edge stays at this output even where an activation overwrites it in place
+        self._edges[name] = (get_gradient_edge(output), output.shape)
+        output.register_hook(come)
 
-        return keep
-
-    def _refuse(self, module: str, got: str) -> None:
-        expected = "one call of this layer, with inputs whose first dimension is the batch"
+    def _refuse(
+        self,
+        module: str,
+        got: str,
+        expected: str = "one call of this layer, with inputs whose first dimension is the batch",
+    ) -> NoReturn:
         raise InputError([Problem(self._name, None, f"K-FAC, {module}", expected, got)])
 
 

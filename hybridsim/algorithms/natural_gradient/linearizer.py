@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from typing import Any, Literal, NamedTuple
 
+from torch import nn
+
 from hybridsim.algorithms.base import Process
 from hybridsim.algorithms.group import Group, Refs
 from hybridsim.algorithms.natural_gradient.linearization import GRADIENT, joined, linearize
 from hybridsim.algorithms.natural_gradient.matrix_free import Form, linearize_free, sample_free
 from hybridsim.algorithms.natural_gradient.sampled_fisher import sampled_fisher
 from hybridsim.algorithms.session import Session
+from hybridsim.errors import InputError, Problem
 from hybridsim.hardware.lane import Label
 from hybridsim.operations.ref import Computation, Ref, Token
 
 JOIN = Computation(joined)
+_RECURRENT = (nn.RNNBase, nn.RNNCellBase)  # torch does not differentiate them example by example
 
 
 class Linearized(NamedTuple):
@@ -32,6 +36,9 @@ class Linearizer:
         curvature: as of ``linearize``, or ``sampled_fisher``.
         samples: labels drawn for each loss term.
         form: how the Jacobian is held; explicit is no setting.
+
+    Raises:
+        InputError: the network has a recurrent layer of torch's.
     """
 
     def __init__(
@@ -41,6 +48,7 @@ class Linearizer:
         samples: int,
         form: Literal["explicit"] | Form = "explicit",
     ) -> None:
+        _refuse_recurrent(session)
         self._session, self._draws = session, curvature == "sampled_fisher"
         drawn = {"samples": samples} if self._draws else {"curvature": curvature}
         self.computation = (
@@ -76,3 +84,16 @@ class Linearizer:
         parts = (gradients[0], *shares)
         whole = backend.evaluate(JOIN, parts, backend.work(JOIN, parts)[1], exact=True)
         return Linearized(shares, whole, loss)
+
+
+def _refuse_recurrent(session: Session[Any]) -> None:
+    """An error if the network has a recurrent layer, frozen or not."""
+    for name, module in session.task.network.named_modules():
+        if isinstance(module, _RECURRENT):
+            expected = (
+                "a recurrence written with nn.Linear layers, called at every time step; or an "
+                "optimizer by itself (adam, muon, ...)"
+            )
+            where = f"{session.settings.kind.upper()}, {name or 'the network'}"
+            got = type(module).__name__
+            raise InputError([Problem(session.task.name, None, where, expected, got)])

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.func import jvp, vjp
 
 from hybridsim.algorithms.natural_gradient.linearization import Curvature
+from hybridsim.errors import InputError, Problem
 from hybridsim.tasks.task import Batch, Task
 
 Rows = Callable[[Mapping[str, Tensor]], Tensor]
@@ -24,10 +25,14 @@ def curvature_product(
 
     ``ggn``: A = Jᵀ H J/(b T), J the Jacobian of the outputs; ``empirical_fisher``: A = Jᵀ J/b, J
     that of the examples' own losses. As ``linearize`` has them, without the damping.
+
+    Raises:
+        InputError: the network has an operator that torch does not differentiate forwards (those of
+            nn.LSTM and nn.EmbeddingBag).
     """
     rows = _rows(task, batch, curvature)
     parameters, tangents = task.layout.unflatten(theta), task.layout.unflatten(vector)
-    along = jvp(rows, (parameters,), (tangents,))[1]
+    along = _forward(task, rows, parameters, tangents)[1]
     z, pull = vjp(rows, parameters)[:2]
     pushed = along / len(z) if curvature == "empirical_fisher" else _loss_hessian(task, z, along)
     (pulled,) = pull(pushed)
@@ -65,7 +70,7 @@ def along_step(
     """
     parameters, tangents = task.layout.unflatten(theta), task.layout.unflatten(step)
     rows = _rows(task, batch, curvature)
-    value, along = jvp(rows, (parameters,), (tangents,))[:2]
+    value, along = _forward(task, rows, parameters, tangents)
     if curvature == "empirical_fisher":
         return Quadratic(value.mean(), along.mean(), along.square().mean())
     loss, slope = jvp(lambda z: losses(task, z, batch[1]).mean(), (value,), (along,))[:2]
@@ -92,6 +97,19 @@ def _rows(task: Task, batch: Batch, curvature: Curvature) -> Rows:
         return losses(task, task.apply(parameters, x), y)
 
     return outputs if curvature == "ggn" else example_losses
+
+
+def _forward(
+    task: Task, rows: Rows, parameters: dict[str, Tensor], tangents: dict[str, Tensor]
+) -> tuple[Tensor, Tensor]:
+    """The rows, and their derivatives along the tangents."""
+    try:
+        found: tuple[Tensor, Tensor] = jvp(rows, (parameters,), (tangents,))[:2]
+    except NotImplementedError as error:
+        expected = "operators that torch differentiates forwards; or a method without products"
+        got = str(error).partition(".")[0]
+        raise InputError([Problem(task.name, None, "NGD, cg", expected, got)]) from error
+    return found
 
 
 def _loss_hessian(task: Task, z: Tensor, along: Tensor) -> Tensor:

@@ -47,7 +47,8 @@ class Ngd(Algorithm[Settings]):
         settings, dtype = self.settings, session.task.dtype
         self.gpu, self.issuer = self.group.gpus[0], self.group.issuers[0]
         curvature = {"curvature": settings.curvature}
-        self.linearizer = Linearizer(session, settings.curvature, settings.fisher_samples)
+        if settings.method != "cg":
+            self.linearizer = Linearizer(session, settings.curvature, settings.fisher_samples)
         self.resume = Computation(conjugate_gradients.resume, **curvature)
         self.iterate = Computation(conjugate_gradients.iterate, **curvature)
         damping = torch.tensor(settings.damping, dtype=dtype, device=session.theta.value.device)
