@@ -31,7 +31,7 @@ from analysis.papers.digits_race import shares
 from analysis.papers.paired import ends, mean_interval, ratio
 from analysis.papers.record import runs_of, save
 
-TASKS = ("digits", "mnist")
+TASKS = ("digits", "mnist", "molecules", "vit")
 MEASURES = ("step", "seconds", "joules")
 DRAWN = ("seconds", "joules")
 DRAWS = 1000
@@ -98,6 +98,11 @@ def standings(points: pd.DataFrame) -> Row:
             for measure in MEASURES
             if side != rivals[measure]
         }
+        if side in ANALOG:
+            row["over each digital"] = {
+                rival: {measure: against(points, side, rival, measure) for measure in MEASURES}
+                for rival in digital
+            }
     return {"best digital": rivals, "best thermodynamic": challengers, "sides": rows}
 
 

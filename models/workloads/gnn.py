@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from hybridsim import Data, Workload
 from hybridsim.models.workloads._options import refuse, whole
 
-_NODE_FEATURES, _EDGE_FEATURES, _RINGS, _TEACHER = 9, 3, 3, 16
+NODE_FEATURES, EDGE_FEATURES, _RINGS, _TEACHER = 9, 3, 3, 16
 
 
 def build(
@@ -56,10 +56,11 @@ def build(
     if nodes < 4:
         refuse("gnn", "nodes", "at least 4 nodes", nodes)
     graph = _draw(train_size + test_size, nodes)
-    x, y = torch.cat([part.flatten(1) for part in graph], dim=1), _targets(graph, outputs)
+    x, y = packed(graph), _targets(graph, outputs)
     y = (y - y[:train_size].mean(dim=0)) / y[:train_size].std(dim=0, unbiased=False).clamp(min=1e-6)
     data = Data(x[:train_size], y[:train_size], x[train_size:], y[train_size:])
-    return Workload(lambda: Gnn(latent, steps, outputs, nodes), data, "mse")
+    bonds = nodes - 1 + _RINGS
+    return Workload(lambda: Gnn(latent, steps, outputs, nodes, bonds), data, "mse")
 
 
 class Graphs(NamedTuple):
@@ -73,13 +74,18 @@ class Graphs(NamedTuple):
     receivers: Tensor
 
 
-def _shapes(nodes: int) -> tuple[tuple[int, int], ...]:
+def packed(graphs: Graphs) -> Tensor:
+    """One vector for each graph, what ``Gnn`` takes apart again."""
+    return torch.cat([part.flatten(1) for part in graphs], dim=1)
+
+
+def _shapes(nodes: int, bonds: int) -> tuple[tuple[int, int], ...]:
     """Shapes of the parts of ``Graphs`` for one example."""
-    edges = 2 * (nodes - 1 + _RINGS)
+    edges = 2 * bonds
     return (
-        (nodes, _NODE_FEATURES),
+        (nodes, NODE_FEATURES),
         (nodes, 1),
-        (edges, _EDGE_FEATURES),
+        (edges, EDGE_FEATURES),
         (edges, 1),
         (edges, 1),
         (edges, 1),
@@ -99,8 +105,8 @@ def _draw(count: int, largest: int) -> Graphs:
     node_mask, edge_mask = (
         mask.float()[:, :, None] for mask in (number < sizes, real.repeat(1, 2))
     )
-    bonds = torch.randn(count, real.shape[1], _EDGE_FEATURES).repeat(1, 2, 1)
-    features = torch.randn(count, largest, _NODE_FEATURES)
+    bonds = torch.randn(count, real.shape[1], EDGE_FEATURES).repeat(1, 2, 1)
+    features = torch.randn(count, largest, NODE_FEATURES)
     senders, receivers = torch.cat([one, other], dim=1), torch.cat([other, one], dim=1)
     ends = (senders.float()[:, :, None], receivers.float()[:, :, None])
     return Graphs(features * node_mask, node_mask, bonds * edge_mask, edge_mask, *ends)
@@ -109,8 +115,8 @@ def _draw(count: int, largest: int) -> Graphs:
 def _targets(graph: Graphs, outputs: int) -> Tensor:
     """What is learned (count, outputs): nodes that know their neighbours, summed."""
     widths = (
-        (_NODE_FEATURES, _TEACHER),
-        (_EDGE_FEATURES, 1),
+        (NODE_FEATURES, _TEACHER),
+        (EDGE_FEATURES, 1),
         (_TEACHER, _TEACHER),
         (_TEACHER, outputs),
     )
@@ -135,14 +141,14 @@ def _sums(edges: Tensor, index: Tensor, nodes: Tensor) -> Tensor:
 
 
 class Gnn(nn.Module):
-    """Packed graphs (b, ...) to outputs (b, outputs)."""
+    """Packed graphs (b, ...) of so many nodes and bonds to outputs (b, outputs)."""
 
-    def __init__(self, latent: int, steps: int, outputs: int, nodes: int) -> None:
+    def __init__(self, latent: int, steps: int, outputs: int, nodes: int, bonds: int) -> None:
         super().__init__()
-        self.shapes = _shapes(nodes)
+        self.shapes = _shapes(nodes, bonds)
         self.node_embedding, self.edge_embedding = (
-            nn.Linear(_NODE_FEATURES, latent),
-            nn.Linear(_EDGE_FEATURES, latent),
+            nn.Linear(NODE_FEATURES, latent),
+            nn.Linear(EDGE_FEATURES, latent),
         )
         self.steps = nn.ModuleList(Step(latent, first=step == 0) for step in range(steps))
         self.decoder = nn.Linear(latent, outputs)

@@ -1,4 +1,5 @@
-"""A plain vision transformer (Beyer, Zhai, Kolesnikov, arXiv 2205.01580) on drawn images.
+"""A plain vision transformer (Beyer, Zhai, Kolesnikov, arXiv 2205.01580), on drawn images or
+CIFAR-10.
 
 patch embedding as a convolution - fixed 2-D sine-cosine positions - ``depth`` blocks x +
 attention(norm(x)), x + MLP(norm(x)) with LayerNorm before each part and GELU - LayerNorm - mean
@@ -9,7 +10,9 @@ ViT S/16, as in TKFAC's comparison: image 224, patch 16, width 384, mlp 1536, de
 classes 1000 (N = 21,974,632). LayerNorm's parameters lie outside K-FAC.
 
 Data: a random 4 x 4 pattern for each class, blown up to the image's size, under noise as strong as
-itself.
+itself. ``data: cifar10`` (image 32, classes 10): the first ``train_size`` and ``test_size`` images
+of ``cifar10/*.npz`` in the folder named by the option ``data_dir`` or by HYBRIDSIM_DATA, channels
+normalised.
 """
 
 from __future__ import annotations
@@ -18,8 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from hybridsim import Data, Workload
-from hybridsim.models.workloads._images import drawn
-from hybridsim.models.workloads._options import divides, refuse, whole
+from hybridsim.models.workloads._images import cifar10, drawn
+from hybridsim.models.workloads._options import divides, one_of, refuse, whole
 
 
 def build(
@@ -32,10 +35,13 @@ def build(
     classes: int = 10,
     train_size: int = 500,
     test_size: int = 100,
+    data: str = "drawn",
+    data_dir: str | None = None,
 ) -> Workload:
     """Options: side of image and patch, width, width of the MLP, blocks and heads, classes, how
-    many images.
+    many images, ``drawn`` or ``cifar10``, data folder.
     """
+    one_of("vit", "drawn", "cifar10", data=data)
     whole(
         "vit",
         image=image,
@@ -51,10 +57,18 @@ def build(
     divides("vit", "heads", heads, "width", width)
     if width % 4:
         refuse("vit", "width", "a multiple of 4 (sine and cosine in two directions)", width)
-    x, y = drawn(train_size + test_size, image, classes)
-    data = Data(x[:train_size], y[:train_size], x[train_size:], y[train_size:])
+    if data == "cifar10":
+        for option, value, expected in (("image", image, 32), ("classes", classes, 10)):
+            if value != expected:
+                refuse("vit", option, f"{expected} with data: cifar10", value)
+        found = cifar10("vit", train_size, test_size, data_dir)
+    else:
+        x, y = drawn(train_size + test_size, image, classes)
+        found = Data(x[:train_size], y[:train_size], x[train_size:], y[train_size:])
     return Workload(
-        lambda: Vit(image // patch, patch, width, mlp, depth, heads, classes), data, "cross_entropy"
+        lambda: Vit(image // patch, patch, width, mlp, depth, heads, classes),
+        found,
+        "cross_entropy",
     )
 
 

@@ -150,7 +150,7 @@ def packed(graph):
 @given(st.integers(0, 2**31), st.integers(4, 14))
 def test_a_graph_has_no_order_and_its_padding_says_nothing(seed, nodes):
     torch.manual_seed(seed)
-    graph, network = gnn._draw(3, nodes), gnn.Gnn(6, 2, 2, nodes)
+    graph, network = gnn._draw(3, nodes), gnn.Gnn(6, 2, 2, nodes, nodes + 2)
     expected = network(packed(graph))
     order = torch.randperm(nodes)  # node order[i] is called i now
     called = order.argsort().float()
@@ -173,7 +173,7 @@ def test_a_graph_has_no_order_and_its_padding_says_nothing(seed, nodes):
 
 def test_padding_is_zero_where_layers_of_a_step_read_it_and_gets_no_gradient():
     torch.manual_seed(5)
-    graph, network, seen = gnn._draw(4, 9), gnn.Gnn(6, 3, 2, 9), []
+    graph, network, seen = gnn._draw(4, 9), gnn.Gnn(6, 3, 2, 9, 11), []
     for step in network.steps:
         for update, mask in ((step.edge, graph.edge_mask), (step.node, graph.node_mask)):
 
@@ -208,7 +208,7 @@ def test_parameters_of_the_published_sizes():
         networks = {
             21_974_632: vit.Vit(14, 16, 384, 1536, 12, 6, 1000),
             100_809_216: gpt.Gpt(10_000, 768, 512, 12, 12),
-            3_455_872: gnn.Gnn(256, 5, 128, 32),
+            3_455_872: gnn.Gnn(256, 5, 128, 32, 34),
             272_474: resnet_cifar._network(16, 3, lambda n: nn.GroupNorm(4, n), 0.0),
         }
     for size, network in networks.items():
