@@ -6,11 +6,12 @@ average precision, which is not computed here.) N = 21,008 at the defaults; Algo
 (arXiv 2306.07179) by latent 256, steps 5.
 
 Drawn molecules: random chains with branches, of 5/8 to 8/8 of ``nodes`` atoms, closed to three
-rings of mostly four to six atoms; every atom is C, N, O or S by chance (70, 12, 12, 6 %); of the nine
-features of ogbg-molpcba the atomic number, degree and hydrogens differ, of bonds' three none. The
-rule: a molecule is active in an assay if two of its atoms, of the two elements of that assay, are
-so many bonds apart (``ASSAYS``; atom pairs: Carhart, Smith, Venkataraghavan, J. Chem. Inf. Comput.
-Sci. 25, 64, 1985). One to three rounds of messages can tell; between 30 and 70 % are active.
+rings of mostly four to six atoms; every atom is C, N, O or S by chance (70, 12, 12, 6 %); of the
+nine features of ogbg-molpcba the atomic number, degree and hydrogens differ, of bonds' three none.
+The rule: a molecule is active in an assay if two of its atoms, of the two elements of that assay,
+are so many bonds apart (``ASSAYS``; atom pairs: Carhart, Smith, Venkataraghavan, J. Chem. Inf.
+Comput. Sci. 25, 64, 1985). One to three rounds of messages can tell; between 30 and 70 % are
+active.
 
 ``data: molpcba``: the dataset's own files (Hu et al., NeurIPS 2020), see ``_molpcba.py``. Features
 have mean 0 and deviation 1 over the atoms and bonds of the training molecules.

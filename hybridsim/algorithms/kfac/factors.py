@@ -24,6 +24,15 @@ position has its own loss term and no other, under reduce where positions are av
 mse is the mean over d_z outputs of a squared error, weight 1/d_z: S = √(2/d_z) I, labels are drawn
 with variance 1/2, and g of ``empirical`` is 2(z - y)/√d_z backpropagated, √d_z times the loss
 term's gradient, as in curvlinops.
+
+A weight E (tokens, width) that an embedding and the scores' Linear layer share (weight tying: Press
+& Wolf, EACL 2017) has two uses u, with factors L_u on the side of the tokens (A of the embedding, G
+of the scores) and R_u on that of the width (G, A). What they do to one another left aside, its
+block is Σ L_u ⊗ R_u, which no solve by factors inverts. In its place stands the Kronecker product
+with the same partial traces, A = Σ L_u tr R_u / S and G = Σ R_u tr L_u with S = Σ tr L_u tr R_u:
+the factors of all uses added, each by its weight, whatever scale L_u and R_u share out between
+them. It is the block where the L_u, or the R_u, are alike. (Shares of a batch on several GPUs weigh
+each by itself, before they are averaged.)
 """
 
 from __future__ import annotations
@@ -44,6 +53,7 @@ from hybridsim.algorithms.kfac.layers import (
     output_rows,
 )
 from hybridsim.algorithms.kfac.tape import Tape, enter
+from hybridsim.errors import InputError, Problem
 from hybridsim.operations.count import stage
 from hybridsim.outcome import Outcome
 from hybridsim.rng import Draw
@@ -83,7 +93,8 @@ def factors(
         (m, m)}}, {"train_loss"}); D is a block's part of the gradient as a matrix.
 
     Raises:
-        InputError: as ``blocks``; a layer that is not applied exactly once, to inputs (b, ...).
+        InputError: as ``blocks``; a layer that is not applied exactly once, to inputs (b, ...);
+            roots of a weight that two layers share.
         ValueError: unknown fisher, sharing or form.
     """
     if fisher not in get_args(Fisher) or form not in get_args(Form):
@@ -92,7 +103,9 @@ def factors(
             f"{form!r}"
         )
     stage("forward")
-    tape = Tape(task, theta, batch, layers(task, sharing))
+    found = layers(task, sharing)
+    _check_roots(task, found, form)
+    tape = Tape(task, theta, batch, found)
     products = _Products(tape, sharing, form)
     terms = tape.z[..., 0].numel()
     if fisher == "empirical":
@@ -167,29 +180,35 @@ class _Products:
 
     def value(self, gradients: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
         """By block in the network's order: D, A and G."""
-        parts: dict[str, dict[str, dict[str, Tensor]]] = {}
+        heads = {layer.head.module for layer in self._tape.layers if layer.head is not None}
+        found: dict[str, dict[str, tuple[Tensor, ...]]] = {"d": {}, "a": {}, "g": {}}
         for name in self._tape.reached:
             layer = self._layers[name]
             enter(layer)
-            sides = {
-                "d": matrices(layer, gradients),
-                "a": self._a(layer),
-                "g": _by_group(layer, self._g[name]),
-            }
-            parts[name] = {
-                side: {b.name: part for b, part in zip(layer.blocks, found, strict=True)}
-                for side, found in sides.items()
-            }
-        ordered = [parts[layer.module] for layer in self._tape.layers]
+            if name not in heads:
+                found["d"][name] = matrices(layer, gradients)
+            found["a"][name], found["g"][name] = self._a(layer), _by_group(layer, self._g[name])
+        own = [layer for name, layer in self._layers.items() if name not in heads]
+        for layer in own:
+            if layer.head is not None:
+                enter(layer)
+                (a,), (g,) = (found[side][layer.module] for side in "ag")
+                (of_head,), (back,) = (found[side][layer.head.module] for side in "ag")
+                a, g = tied(((a, g), (back, of_head)))
+                found["a"][layer.module], found["g"][layer.module] = (a,), (g,)
         return {
-            side: {k: v for part in ordered for k, v in part[side].items()}
-            for side in ("d", "a", "g")
+            side: {
+                block.name: part
+                for layer in own
+                for block, part in zip(layer.blocks, parts[layer.module], strict=True)
+            }
+            for side, parts in found.items()
         }
 
     def _a(self, layer: Layer) -> tuple[Tensor, ...]:
         x, module = self._tape.inputs[layer.module], self._tape.modules[layer.module]
         rows = input_rows(layer, module, x, self._sharing)
-        if layer.blocks[0].diagonal:
+        if rows.ndim == 1:
             return (rows,)
         product = self._product(rows, 1 / rows.shape[-2])
         if layer.kind == "in_projection":  # one input, one A
@@ -199,6 +218,27 @@ class _Products:
     def _product(self, rows: Tensor, scale: float) -> Tensor:
         """``scale`` · rowsᵀ rows, or its root."""
         return rows * scale**0.5 if self._form == "roots" else _gram(rows).mul_(scale)
+
+
+def tied(uses: tuple[tuple[Tensor, Tensor], ...]) -> tuple[Tensor, Tensor]:
+    """A (n, n) and G (m, m) of a weight with several uses, from the factors (L, R) of each: Σ L tr
+    R / S and Σ R tr L, S = Σ tr L tr R. A diagonal L is a vector (n,).
+    """
+    full = [(torch.diag(left) if left.ndim == 1 else left, right) for left, right in uses]
+    traces = [(left.trace(), right.trace()) for left, right in full]
+    total = torch.stack([left * right for left, right in traces]).sum()
+    share = total.clamp(min=torch.finfo(total.dtype).tiny).reciprocal()
+    a = torch.stack([left * (t * share) for (left, _), (_, t) in zip(full, traces, strict=True)])
+    g = torch.stack([right * t for (_, right), (t, _) in zip(full, traces, strict=True)])
+    return a.sum(dim=0), g.sum(dim=0)
+
+
+def _check_roots(task: Task, found: tuple[Layer, ...], form: Form) -> None:
+    for layer in found:
+        if layer.head is not None and form == "roots":
+            expected = f"upload: factors, {layer.head.module} having its weight too"
+            where = f"K-FAC, {layer.module}"
+            raise InputError([Problem(task.name, None, where, expected, "activations")])
 
 
 def _gram(rows: Tensor) -> Tensor:

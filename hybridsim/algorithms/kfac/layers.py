@@ -5,6 +5,9 @@ rows.
 blocks with one A, as three Linear layers on one input have, each shared over the positions. Its
 projection of the output is a Linear layer. An ``nn.EmbeddingBag`` is a dense layer of how often
 each token is in the bag.
+
+An embedding and the Linear layer of the scores may share one weight E (tokens, width): one block,
+see ``factors.tied``. The bias of that Linear layer lies outside.
 """
 
 from __future__ import annotations
@@ -86,6 +89,8 @@ class Layer(NamedTuple):
     weight: str
     bias: str | None
     blocks: tuple[Block, ...]
+    head: Layer | None = None
+    """Of an embedding, the Linear layer that has its weight too, as if it were alone."""
 
 
 def blocks(task: Task, *, sharing: Sharing) -> tuple[Block, ...]:
@@ -97,7 +102,8 @@ def blocks(task: Task, *, sharing: Sharing) -> tuple[Block, ...]:
     Raises:
         InputError: there is none; a weight that trains belongs to two modules, or to a torch module
             that has weight matrices without a rule here (transposed or padded convolution,
-            recurrent layer ...): the error says what to do in its place.
+            recurrent layer ...): the error says what to do in its place. An embedding and a Linear
+            layer may share a weight.
         ValueError: unknown sharing.
     """
     return tuple(block for layer in layers(task, sharing) for block in layer.blocks)
@@ -117,15 +123,16 @@ def layers(task: Task, sharing: Sharing) -> tuple[Layer, ...]:
     if sharing not in get_args(Sharing):
         raise ValueError(f"expected expand or reduce, got {sharing!r}")
     found, trained = [], set(task.layout.names)
+    heads = _heads(task)
     for name, module in task.network.named_modules():
         prefix = f"{name}." if name else ""
         kind = _kind(module)
         own = [n for n, _ in module.named_parameters(prefix=name, recurse=False)]
         if kind is not None and prefix + _weight(kind) in trained:
-            found.append(_layer(name, module, kind, prefix + _bias(kind) in trained, sharing))
+            layer = _layer(name, module, kind, prefix + _bias(kind) in trained, sharing)
+            found.append(_with_head(layer, heads[name]) if name in heads else layer)
         elif kind is None and trained.intersection(own):
             _refuse(task, name, module)
-    _check_sharing(task)
     if not found:
         expected = "a Linear, Conv2d, Embedding or attention layer whose weight trains"
         raise InputError(
@@ -181,20 +188,41 @@ def _layer(name: str, module: nn.Module, kind: Kind, bias: bool, sharing: Sharin
     return Layer(name, kind, *own, tuple(found))
 
 
-def _check_sharing(task: Task) -> None:
-    """A parameter used by two modules has no Kronecker-factored block."""
+def _heads(task: Task) -> dict[str, Layer]:
+    """By embedding, the Linear layer that has its weight too.
+
+    Raises:
+        InputError: other modules share a parameter, of which no single block follows.
+    """
     first: dict[int, str] = {}
+    found: dict[str, Layer] = {}
     for name, parameter in task.network.named_parameters(remove_duplicate=False):
         other = first.setdefault(id(parameter), name)
         if (
-            other != name
-            and other in task.layout.names
-            and not _same_module(task.network, other, name)
+            other == name
+            or other not in task.layout.names
+            or _same_module(task.network, other, name)
         ):
-            expected = "a parameter of its own in each module"
+            continue
+        owners = [key.rpartition(".")[0] for key in (other, name)]
+        modules = [task.network.get_submodule(owner) for owner in owners]
+        if [_kind(module) for module in modules] != ["embedding", "linear"] or owners[0] in found:
+            expected = (
+                "a parameter of its own in each module, or one that an nn.Embedding and then one "
+                "nn.Linear share"
+            )
             raise InputError(
                 [Problem(task.name, None, "K-FAC", expected, f"{other} shared with {name}")]
             )
+        head = _layer(owners[1], modules[1], "linear", False, "expand")
+        found[owners[0]] = head._replace(weight=other)
+    return found
+
+
+def _with_head(layer: Layer, head: Layer) -> Layer:
+    """An embedding whose A is no diagonal: the scores' curvature is added to it."""
+    whole = tuple(block._replace(diagonal=False) for block in layer.blocks)
+    return layer._replace(blocks=whole, head=head)
 
 
 def _same_module(network: nn.Module, one: str, other: str) -> bool:

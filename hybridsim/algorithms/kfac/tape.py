@@ -32,7 +32,7 @@ class Tape:
     """Forward pass of a batch, with the given layers watched.
 
     Attributes:
-        layers: the watched layers.
+        layers: the watched layers, heads with an embedding's weight among them.
         modules: each one's module, by name.
         z: outputs (b, ..., d_z).
         loss: mean loss, 0-dim.
@@ -46,8 +46,10 @@ class Tape:
     """
 
     def __init__(self, task: Task, theta: Tensor, batch: Batch, layers: tuple[Layer, ...]) -> None:
-        self.layers = layers
-        self.modules = {layer.module: task.network.get_submodule(layer.module) for layer in layers}
+        self.layers = (*layers, *(layer.head for layer in layers if layer.head is not None))
+        self.modules = {
+            layer.module: task.network.get_submodule(layer.module) for layer in self.layers
+        }
         self.inputs: dict[str, Tensor] = {}
         self._name = task.name
         self._parameters = {
@@ -60,7 +62,7 @@ class Tape:
         x, y = batch
         hooks = [
             self.modules[layer.module].register_forward_hook(self._keeper(layer), with_kwargs=True)
-            for layer in layers
+            for layer in self.layers
             if layer.kind != "in_projection"
         ]
         try:
