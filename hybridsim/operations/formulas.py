@@ -25,7 +25,8 @@ ALLOCATIONS = frozenset(f"aten.{name}" for name in _ALLOCATION_NAMES.split())
 _SELECTIONS = frozenset(
     ["aten.index", "aten.index_select", "aten.gather", "aten.embedding", "aten.take_along_dim"]
 )
-# Operators that add up rows of a table, or to them, one for each token of a bag.
+# Operators that add up rows of a table, or to them, one for each token of a bag; as one launch
+# (assumed: nobody has measured them here).
 _BAGS = frozenset(f"aten._embedding_bag{end}" for end in ("", "_forward_only", "_backward"))
 # Operators that overwrite their first operand without reading it.
 _OVERWRITES = frozenset(["aten.copy_", "aten.fill_", "aten.zero_"])

@@ -31,7 +31,7 @@ from hybridsim.algorithms.kfac.factors import factors, gradient_parts
 from hybridsim.algorithms.kfac.fidelity import preconditioning_fidelity
 from hybridsim.algorithms.kfac.grouped_inverses import GroupedInverses
 from hybridsim.algorithms.kfac.jobs import jobs_of, rows_of
-from hybridsim.algorithms.kfac.layers import Block, blocks
+from hybridsim.algorithms.kfac.layers import Block, blocks, layers
 from hybridsim.algorithms.kfac.ownership import owners, owners_of_solves
 from hybridsim.algorithms.kfac.thermodynamic import Thermodynamic
 from hybridsim.algorithms.session import Session
@@ -101,6 +101,12 @@ class Kfac(Algorithm[Settings]):
                 "where a position influences several, G keeps cross terms between them, which the "
                 "GGN has not (as curvlinops does); type2_per_term has none."
             )
+        found += [
+            f"{layer.module} and {layer.head.module} have one weight: its factors are those of "
+            "both uses added, each by its partial trace; what uses do to each other is left aside."
+            for layer in layers(task, settings.sharing)
+            if layer.head is not None
+        ]
         if not settings.thermodynamic:
             return found
         found += [

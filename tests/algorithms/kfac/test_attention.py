@@ -73,7 +73,7 @@ NAMES = {f"attention[{part}]": f"parts.{k}" for k, part in enumerate(("query", "
 NAMES |= {"attention.out_proj": "parts.3", "into": "into", "head": "head"}
 
 
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None, max_examples=8)
 @given(seeds, losses, fishers, sharings, *(st.booleans() for _ in range(5)))
 def test_attention_is_four_linear_layers(
     seed, loss, fisher, sharing, bias, first, weights, causal, mean
@@ -100,7 +100,7 @@ def test_attention_is_four_linear_layers(
     assert all(torch.allclose(alone[name], d) for name, d in found["d"].items())
 
 
-@settings(deadline=None, max_examples=10)
+@settings(deadline=None, max_examples=5)
 @given(seeds, losses, sharings)
 def test_one_position_of_one_example_has_exact_blocks(seed, loss, sharing):
     """Attention to the only position is two products: G x A of value and output is the block of
@@ -162,7 +162,7 @@ class Bag(nn.Module):
         return self.head(torch.tanh(self.table(x)))
 
 
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None, max_examples=6)
 @given(seeds, losses, fishers, sharings, st.sampled_from(["sum", "mean"]), st.booleans())
 def test_a_bag_is_a_dense_layer_of_counts(seed, loss, fisher, sharing, mode, padded):
     padding = 6 if padded else None
@@ -180,7 +180,7 @@ def test_a_bag_is_a_dense_layer_of_counts(seed, loss, fisher, sharing, mode, pad
             close(found[side][name], expected[side][name])
 
 
-@settings(deadline=None, max_examples=10)
+@settings(deadline=None, max_examples=5)
 @given(st.integers(1, 6), st.integers(1, 6), st.integers(1, 6), st.integers(1, 6))
 def test_what_a_bag_costs(tokens, width, size, positions):
     """Every token's row is read and added once, and its gradient once; indices and the bags' starts

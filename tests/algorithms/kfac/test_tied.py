@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 from small_tasks import random_task, whole
 from torch import nn
 
+import hybridsim
 from hybridsim.algorithms.first_order.gradient import gradient
 from hybridsim.algorithms.kfac.factors import factors, tied
 from hybridsim.algorithms.kfac.layers import blocks, outside
+from hybridsim.algorithms.kfac.program import Kfac
 from hybridsim.errors import InputError
 from hybridsim.operations.count import count
 
@@ -53,7 +55,7 @@ def made(seed, bias=False):
     return task, theta, batch, apart, two
 
 
-@settings(deadline=None, max_examples=10)
+@settings(deadline=None, max_examples=5)
 @given(seeds, fishers, sharings, st.booleans())
 def test_both_uses_enter_by_their_partial_traces(seed, fisher, sharing, bias):
     task, theta, batch, apart, two = made(seed, bias)
@@ -80,6 +82,7 @@ def test_both_uses_enter_by_their_partial_traces(seed, fisher, sharing, bias):
     assert outside(task, sharing=sharing) == (("head.bias",) if bias else ())
 
 
+@settings(deadline=None, max_examples=20)
 @given(seeds, st.integers(1, 4), st.floats(1e-3, 1e3), st.booleans())
 def test_uses_with_a_factor_alike_give_the_block(seed, number, scale, left):
     """Whatever scale the two factors of a use share out between them."""
@@ -141,6 +144,11 @@ def test_a_shared_weight_trains(tmp_path, method):
     kfac = {"kind": "kfac", "method": method, "learning_rate": 0.1, "damping": 0.1}
     asked = document(kfac | {"fisher": "mc"}, workload=str(tmp_path / "own.py"))
     execute(asked)
+    scenario = hybridsim.load(asked)
+    told = Kfac.assumptions(
+        scenario.training.algorithm, scenario.machine.expand(), hybridsim.load_task(scenario)
+    )
+    assert any("tokens and head have one weight" in text for text in told)
     kfac |= {"method": "solves", "upload": "activations"}
     with pytest.raises(InputError, match="tokens: expected upload: factors"):
         execute(document(kfac, workload=str(tmp_path / "own.py")))
