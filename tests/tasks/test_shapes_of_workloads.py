@@ -37,6 +37,7 @@ def forms(task: Task) -> list[object]:
         ("digits_cnn", {"channels": 3}),
         ("gpt", {"vocabulary": 12, "width": 16, "sequence": 7, "depth": 1, "train_size": 9}),
         ("gnn", {"latent": 12, "nodes": 10, "train_size": 9}),
+        ("molecules", {"latent": 8, "steps": 1, "nodes": 16, "train_size": 9}),
         ("vit", {"image": 8, "width": 16, "mlp": 24, "depth": 1}),
         ("mlp_cifar", {"depth": 3, "width": 24, "synthetic": True}),
     ],
