@@ -78,7 +78,10 @@ class Curve:
 
 
 def simulate(
-    given: argparse.Namespace, variants: Mapping[str, Variant], every: int = EVERY
+    given: argparse.Namespace,
+    variants: Mapping[str, Variant],
+    every: int = EVERY,
+    seeds: Sequence[int] = SEEDS,
 ) -> list[Curve]:
     """The curves of all seeds, variants named like their settings.
 
@@ -87,7 +90,7 @@ def simulate(
     """
     evaluated = {"training.evaluate_every": every}
     sides = {name: Variant(v.scenario, v.fields | evaluated) for name, v in variants.items()}
-    return [_curve(found) for found in sweep.made(given, sides, SEEDS)]
+    return [_curve(found) for found in sweep.made(given, sides, seeds)]
 
 
 def _curve(found: sweep.Made) -> Curve:
