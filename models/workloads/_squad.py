@@ -94,10 +94,10 @@ def windows(asked: list[Question], tokenizer: Any, sequence: int) -> Windows:
         tokenizer: a fast one of transformers, of BERT's form (Any: imported on first use alone).
         sequence: L.
     """
-    split = {"add_special_tokens": False, "verbose": False}
-    titles = tokenizer([question.text for question in asked], **split)["input_ids"]
+    plain = {"add_special_tokens": False, "verbose": False}
+    titles = tokenizer([question.text for question in asked], **plain)["input_ids"]
     contexts = tokenizer(
-        [question.context for question in asked], return_offsets_mapping=True, **split
+        [question.context for question in asked], return_offsets_mapping=True, **plain
     )
     # torch is seeded around the call; how much an encoder drew before does not matter
     random = torch.Generator().manual_seed(torch.initial_seed())
