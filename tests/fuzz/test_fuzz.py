@@ -210,6 +210,7 @@ def test_damage_is_a_message_or_does_not_matter(monkeypatch, capsys, tmp_path, p
     random = Random(number)
     kind = KINDS[number % len(KINDS)]
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("HYBRIDSIM_DATA", raising=False)  # large data and encoders take their time
 
     def command(*words: object, expected: tuple[int, ...]) -> int:
         code, _, err = call(monkeypatch, capsys, *words)
