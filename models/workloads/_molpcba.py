@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from hybridsim import InputError, Problem
-from hybridsim.models.workloads.gnn import EDGE_FEATURES, NODE_FEATURES, Graphs
+from hybridsim.models.workloads._graphs import EDGE_FEATURES, NODE_FEATURES, Graphs
 
 PUBLISHED = "https://ogb.stanford.edu/docs/graphprop"
 Table = npt.NDArray[np.float64]

@@ -23,9 +23,9 @@ import torch
 from torch import Tensor, nn
 
 from hybridsim import Data, Workload
+from hybridsim.models.workloads._graphs import EDGE_FEATURES, NODE_FEATURES, Gnn, Graphs, packed
 from hybridsim.models.workloads._molpcba import read
 from hybridsim.models.workloads._options import one_of, refuse, whole
-from hybridsim.models.workloads.gnn import EDGE_FEATURES, NODE_FEATURES, Gnn, Graphs, packed
 
 _C, _N, _O, _S = 5, 6, 7, 15  # as ogbg-molpcba numbers elements: atomic number - 1
 _SHARES = {_C: 0.7, _N: 0.12, _O: 0.12, _S: 0.06}
