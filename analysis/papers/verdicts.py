@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from analysis.papers import device_verdicts
+from analysis.papers import device_verdicts, open_verdicts
 from analysis.papers.claim import KFAC, OURS, TNGD, Claim, Summary, Text, interval
 from analysis.papers.paired import verdict
 
@@ -626,4 +626,5 @@ CLAIMS = (
         _race_by,
     ),
     *device_verdicts.CLAIMS,
+    *open_verdicts.CLAIMS,
 )
