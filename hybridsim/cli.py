@@ -18,7 +18,7 @@ from hybridsim.interrupt import EXIT_CODE, raised_when_interrupted
 from hybridsim.printing import print_rows
 
 if TYPE_CHECKING:
-    from hybridsim.attempt import Mode
+    from hybridsim.execute import Mode
     from hybridsim.results.read import Run
     from hybridsim.scenario.datasheets.sheets import Datasheet
     from hybridsim.scenario.schema import Scenario

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from hybridsim.algorithms.catalogue import algorithm_of
 from hybridsim.algorithms.session import Line, Progress, Session
-from hybridsim.attempt import (
+from hybridsim.execute import (
     BACKENDS,
     Mode,
     Nowhere,

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from hybridsim.algorithms.session import Progress
-from hybridsim.attempt import Mode, setup_of, write_resumable, write_run
+from hybridsim.attempt import write_resumable, write_run
 from hybridsim.checkpoints import (
     every_of,
     last_checkpoint,
@@ -24,6 +24,7 @@ from hybridsim.checkpoints import (
 )
 from hybridsim.dry import check_capacity
 from hybridsim.errors import InputError
+from hybridsim.execute import Mode, setup_of
 from hybridsim.operations.facts import FactStore
 from hybridsim.operations.keys import salt
 from hybridsim.operations.resumed import NotResumable

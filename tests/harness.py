@@ -11,7 +11,7 @@ import hybridsim
 from hybridsim.algorithms.catalogue import algorithm_of
 from hybridsim.algorithms.loop import train
 from hybridsim.algorithms.session import Session
-from hybridsim.attempt import arithmetic_of
+from hybridsim.execute import arithmetic_of
 from hybridsim.hardware.lane import Context
 from hybridsim.hardware.machine import Machine
 from hybridsim.operations.backend import Backend, ComputationRaised, Live, Timing, shapes_of

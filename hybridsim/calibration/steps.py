@@ -10,11 +10,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from hybridsim.attempt import arithmetic_of
 from hybridsim.calibration.clock import Clock, clock_of
 from hybridsim.calibration.prediction import seconds_of
 from hybridsim.dry import run_on
 from hybridsim.errors import InputError
+from hybridsim.execute import arithmetic_of
 from hybridsim.operations.backend import Backend, Live, Timing, shapes_of
 from hybridsim.operations.ref import Computation, Ref
 from hybridsim.outcome import Value

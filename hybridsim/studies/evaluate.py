@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from hybridsim.algorithms.session import Diverged
-from hybridsim.attempt import Mode
 from hybridsim.dry import last_key
 from hybridsim.errors import HybridsimError, InputError
+from hybridsim.execute import Mode
 from hybridsim.files import DiskFailed
 from hybridsim.results.integrity import file_sha256
 from hybridsim.results.read import Run

@@ -101,7 +101,7 @@ def test_a_disk_that_fails_once_is_the_reason_and_an_event(monkeypatch, tmp_path
             trace.flush()
 
     trained = loop.train
-    monkeypatch.setattr("hybridsim.attempt.train", lambda a: (seen(a), trained(a))[1])
+    monkeypatch.setattr("hybridsim.execute.train", lambda a: (seen(a), trained(a))[1])
 
     def seen(algorithm) -> None:
         nonlocal trace

@@ -10,9 +10,9 @@ import numpy as np
 import simpy
 
 from hybridsim.algorithms.session import Session
-from hybridsim.attempt import Watched
 from hybridsim.dry import run_watched
 from hybridsim.errors import CapacityError, MissingFacts
+from hybridsim.execute import Watched
 from hybridsim.scenario.machine import MachineSpec
 from hybridsim.studies.retiming.recording import Recording
 from hybridsim.trace.spans import Rows, Trace

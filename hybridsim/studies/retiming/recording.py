@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hybridsim.algorithms.session import Session
-from hybridsim.attempt import Mode, Watched
 from hybridsim.circuits.load import Load
 from hybridsim.dry import run_watched
+from hybridsim.execute import Mode, Watched
 from hybridsim.hardware.causes import CausalEnvironment, Graph
 from hybridsim.hardware.part import Limit, Standing
 from hybridsim.hardware.requests import Compute, Drift, Request, Settle, decode
