@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from hybridsim import __version__, cli_folders
-from hybridsim.errors import CapacityError, HybridsimError, InputError
+from hybridsim.errors import HybridsimError, InputError
 from hybridsim.exits import check_streams, message_and_code, stop
 from hybridsim.interrupt import EXIT_CODE, raised_when_interrupted
 from hybridsim.printing import print_rows
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from hybridsim.execute import Mode
     from hybridsim.results.read import Run
     from hybridsim.scenario.datasheets.sheets import Datasheet
-    from hybridsim.scenario.schema import Scenario
-    from hybridsim.tasks.task import Task
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -95,43 +93,22 @@ def check(scenario: ScenarioArgument, overrides: SetOption = None) -> None:
     """Check a scenario file; print every mistake at once, the fields that have no effect, what does
     not fit, and how large the SPUs are. No network is allocated.
     """
-    from hybridsim.reports.buildability import buildability
+    from hybridsim.checking import checked
     from hybridsim.scenario.load import load
-    from hybridsim.scenario.own_constants import own_constants
     from hybridsim.scenario.unbuildable import unbuildable_parts
-    from hybridsim.scenario.unused import unused_fields
     from hybridsim.scenario.workload_options import check_options
 
     loaded = load(scenario, overrides or ())
     check_options(loaded)
-    found, unknown, sizes = unused_fields(loaded), [], list[str]()
-    if loaded.workload.source.endswith(".py"):
-        unknown.append(f"{loaded.workload.source} and its options (they are when it runs)")
-    asked = {
-        "which constants of parts change a number": bool(own_constants(loaded)),
-        "how large the SPUs are": loaded.training.algorithm.needs_spu,
-        "whether everything fits": True,
-    }
-    from hybridsim.unread import load_shapes, sizes_of  # slow: it brings torch
-
-    try:
-        if unknown:
-            raise InputError("the workload is not loaded")
-        shapes = load_shapes(loaded)
-        sizes = buildability(sizes_of(loaded, shapes))
-        found += _unread(loaded, shapes, found)
-    except CapacityError:
-        raise
-    except InputError as error:
-        unknown += [f"{what}: {error}" for what, wanted in asked.items() if wanted]
-    for field in found:
+    found = checked(loaded)
+    for field in found.unused:
         print(f"unused: {field}")
     for text in unbuildable_parts(loaded):
         print(f"unbuildable: {text}")
-    for text in sizes:
+    for text in found.sizes:
         print(f"size: {text}")
     print(f"{scenario}: ok")
-    for text in unknown:
+    for text in found.unknown:
         print(f"not checked: {text}")
 
 
@@ -163,6 +140,7 @@ def run(
     threshold of the scenario was missed or not evaluated, 130 interrupted.
     """
     from hybridsim import load_task
+    from hybridsim.checking import unread
     from hybridsim.progress import Reporter
     from hybridsim.reports.report import write_report
     from hybridsim.scenario.load import load
@@ -175,7 +153,7 @@ def run(
     task, found = None, unused_fields(loaded, timing_only=backend == "timing")
     if own_constants(loaded):
         task = load_task(loaded, data, backend=cast("Mode", backend))
-        found += _unread(loaded, task, found)
+        found += unread(loaded, task, found)
     for field in found:
         print(f"unused: {field}", file=sys.stderr)
     folder = out or Path("runs") / Path(scenario).stem
@@ -399,15 +377,6 @@ def schema(
 
 for _command in cli_folders.COMMANDS:
     app.command()(_command)
-
-
-def _unread(loaded: Scenario, task: Task, known: list[str]) -> list[str]:
-    """Constants of parts that the scenario sets and that change nothing, beside those known."""
-    from hybridsim.unread import unread_constants
-
-    paths = {field.partition(" ")[0] for field in known}
-    found = unread_constants(loaded, task)
-    return [field for field in found if field.partition(" ")[0] not in paths]
 
 
 def _part(name: str) -> Datasheet:

