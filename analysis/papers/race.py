@@ -106,14 +106,14 @@ def standings(points: pd.DataFrame) -> Row:
     return {"best digital": rivals, "best thermodynamic": challengers, "sides": rows}
 
 
-def duel(document: Row, sides: Sequence[str], measures: Sequence[str]) -> Row:
+def duel(document: Row, sides: Sequence[str], measures: Sequence[str], draws: int = DRAWS) -> Row:
     """The study that asks how often ``sides`` win under joint draws; it trains nothing anew."""
     return document | {
         "name": " against ".join(sides),
         "scenarios": {side: document["scenarios"][side] for side in sides},
         "set": document["set"] | {LAUNCH: DRAWN_UNDER},
         "axes": [],
-        "question": {"kind": "uncertainty", "draws": DRAWS, "measures": list(measures)},
+        "question": {"kind": "uncertainty", "draws": draws, "measures": list(measures)},
     }
 
 
@@ -175,6 +175,9 @@ def main() -> None:
     parser.add_argument("task", choices=TASKS, help="what is trained")
     parser.add_argument("--settings", type=Path, help="an earlier result, whose settings to take")
     parser.add_argument("--kept", type=Path, help="an earlier result, whose digital sides to take")
+    parser.add_argument(
+        "--draws", type=int, default=DRAWS, help="joint draws of each duel; 0: none"
+    )
     given = parser.parse_args()
     tuned: list[Row] = []
     kept: Row | None = None
@@ -194,13 +197,13 @@ def main() -> None:
     if kept is not None:
         setting["digital sides"] = {name: kept[name] for name in ("version", "revision")}
     summary = {str(launch): standings(own) for launch, own in points.groupby(LAUNCH, sort=False)}
-    for side, rival, measures in duels(summary[DRAWN_UNDER]):
+    for side, rival, measures in duels(summary[DRAWN_UNDER]) if given.draws else ():
         own = summary[DRAWN_UNDER]["sides"][side]["over the best digital"]
         if kept is not None and side not in ANALOG:
             same = kept["summary"][DRAWN_UNDER]["sides"][side]["over the best digital"]
             own |= {m: own[m] | {"shares": same[m]["shares"]} for m in measures}
             continue
-        asked = duel(found.study.document(), (side, rival), measures)
+        asked = duel(found.study.document(), (side, rival), measures, given.draws)
         drawn = sweep.study(given, asked)
         assert drawn.answer is not None, "no shard"
         for measure, share in shares(drawn.answer.facts).items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from analysis.papers import device_verdicts, open_verdicts
+from analysis.papers import device_verdicts, open_verdicts, race_verdicts
 from analysis.papers.claim import KFAC, OURS, TNGD, Claim, Summary, Text, interval
 from analysis.papers.paired import verdict
 
@@ -314,38 +314,6 @@ def _won(summary: Summary) -> str:
     return "TNGD wins in " + ", ".join(f"{100 * w:.0f} % of draws in {m}" for m, w in won.items())
 
 
-WORDS = {"seconds": "time", "joules": "energy"}
-
-
-def _ahead(summary: Summary, side: str, measure: str) -> Summary:
-    """With CUDA graphs: the best thermodynamic side over the best digital one."""
-    found: Summary = summary["graph"]["sides"][side]["over the best digital"][measure]
-    return found
-
-
-def _race_won(summary: Summary) -> str:
-    """By time and by energy."""
-    return "; ".join(
-        f"{WORDS[m]} {verdict(_ahead(summary, side, m), 0.0, 1.0)}"
-        for m, side in summary["graph"]["best thermodynamic"].items()
-        if m in WORDS
-    )
-
-
-def _race_by(summary: Summary) -> str:
-    """Who is compared, how far apart they are, and in what share of draws the first wins."""
-    texts = []
-    for measure, side in summary["graph"]["best thermodynamic"].items():
-        if measure in WORDS:
-            found = _ahead(summary, side, measure)
-            won = 100 * found["shares"]["wins"][side]["share"]
-            texts.append(
-                f"{WORDS[measure]} of {side} over {found['rival']}: {interval(found, digits=2)}, "
-                f"wins in {won:.0f} % of draws"
-            )
-    return "; ".join(texts)
-
-
 CLAIMS = (
     Claim(
         "T1",
@@ -514,6 +482,7 @@ CLAIMS = (
             )
         ),
     ),
+    *race_verdicts.NETWORKS,
     Claim(
         "K5a",
         KFAC,
@@ -616,15 +585,7 @@ CLAIMS = (
         lambda s: verdict(dict(_digits(s)), 0.0, 1.0),
         lambda s: "time of TNGD over Adam's: " + interval(_digits(s), digits=1) + f"; {_won(s)}",
     ),
-    Claim(
-        "Race-digits",
-        OURS,
-        "To 95 % on 8 x 8 digits a thermodynamic side is ahead of every digital one",
-        "race_digits",
-        "race",
-        _race_won,
-        _race_by,
-    ),
+    race_verdicts.DIGITS,
     *device_verdicts.CLAIMS,
     *open_verdicts.CLAIMS,
 )

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 import hybridsim
-from analysis.papers import race, record, sweep
+from analysis.papers import race, race_verdicts, record, sweep
 
 SIDES = ("adamw", "kfac-cholesky", "tngd")
 TIMES = st.lists(st.floats(1e-4, 10.0), min_size=12, max_size=12)
@@ -46,6 +46,35 @@ def test_everybody_is_held_against_the_best_digital_side(times):
         if over:
             assert over["seconds"]["mean"] == pytest.approx(means[side] / means[rival])
     assert {side for side, *_ in race.duels(found)} == set(SIDES) - {rival}
+
+
+def test_a_thermodynamic_side_is_held_against_each_digital_one():
+    times = [float(k) for k in range(1, 13)]
+    found = race.standings(points(times, {("tngd", 2)}))["sides"]
+    own = found["tngd"]["over each digital"]
+    assert set(own) == {"adamw", "kfac-cholesky"} and "over each digital" not in found["adamw"]
+    for k, rival in enumerate(own):
+        pairs = [times[8 + seed] / times[4 * k + seed] for seed in (0, 1, 3)]
+        assert own[rival]["seconds"]["mean"] == pytest.approx(stats.gmean(pairs))
+        assert own[rival]["seconds"]["pairs"] == 3
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "pairs", "said"),
+    [
+        (0.5, 0.7, 4, "holds"),
+        (0.5, 0.8, 4, "not separable"),
+        (0.8, 1.2, 4, "does not"),
+        (0.5, 0.7, 1, "not separable"),
+    ],
+)
+def test_a_claim_on_a_named_rival_follows_its_ratio(low, high, pairs, said):
+    row = {"mean": (low + high) / 2, "low": low, "high": high, "pairs": pairs}
+    own = {rival: dict.fromkeys(race.MEASURES, row) for rival in race_verdicts.RIVALS}
+    summary = {"graph": {"sides": {race_verdicts.OURS_IS: {"over each digital": own}}}}
+    [graph_network, _] = race_verdicts.NETWORKS
+    assert graph_network.verdict(summary) == said
+    assert ("not measured" in graph_network.figure(summary)) == (pairs < 2)
 
 
 def test_a_ratio_is_paired_by_seed_over_the_seeds_of_both():
