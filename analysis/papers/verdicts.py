@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from analysis.papers import device_verdicts, open_verdicts, race_verdicts
+from analysis.papers import device_verdicts, open_verdicts, race_verdicts, squad_verdicts
 from analysis.papers.claim import KFAC, OURS, TNGD, Claim, Summary, Text, interval
 from analysis.papers.paired import verdict
 
@@ -422,6 +422,7 @@ CLAIMS = (
             + interval(s["test_loss"]["ratio to kappa0 = 0"]["1e-2"])
         ),
     ),
+    *squad_verdicts.CLAIMS,
     Claim(
         "T13a",
         TNGD,
