@@ -121,12 +121,16 @@ class RunWriter:
         try:
             self._prepare(force, scenario)
             self.manifest({"status": "running"})
-        except OSError as error:
-            self._give_room()
-            raise cannot_write(self.folder, error, "a folder") from error
-        except HybridsimError:
-            self._give_room()
-            raise
+        except (OSError, HybridsimError) as error:
+            failed = (
+                cannot_write(self.folder, error, "a folder")
+                if isinstance(error, OSError)
+                else error
+            )
+            if self._manifest:  # of the run before nothing can be said any more
+                with contextlib.suppress(OSError, HybridsimError):
+                    self.end({"status": "failed", "reason": str(failed)})
+            raise failed from (None if failed is error else error)
 
     def _prepare(self, force: bool, scenario: str) -> None:
         check_folder(self.folder, force)
@@ -177,7 +181,6 @@ class RunWriter:
 
     def manifest(self, content: Mapping[str, Json]) -> None:
         """Write manifest.json; a reader sees the old one or the new one, never half of it."""
-        self._manifest = dict(content)
         written = {"process": self._process, "heard_s": round(time.time(), 3)}
         whole = {"format": FORMAT, "run_id": self._run_id, **written, **plain(content)}
         whole[OWN] = manifest_sha256(whole)
@@ -187,6 +190,7 @@ class RunWriter:
             for name, entry in whole.items()
         )
         write_whole(self.folder / "manifest.json", "{\n  " + ",\n  ".join(lines) + "\n}\n")
+        self._manifest = dict(content)
 
     def finish(
         self,
