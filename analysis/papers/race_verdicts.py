@@ -102,13 +102,4 @@ NETWORKS = (
         _faster({"nesterov": HALF_AGAIN}),
         _how_far(("nesterov",)),
     ),
-    Claim(
-        "K4",
-        KFAC,
-        "In form: on a ViT thermodynamic K-FAC is ahead of K-FAC and NAdamW in time",
-        "race_vit",
-        "k4",
-        _faster({"kfac-cholesky": 1.0, "nadamw": 1.0}),
-        _how_far(("kfac-cholesky", "nadamw")),
-    ),
 )

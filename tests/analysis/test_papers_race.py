@@ -72,7 +72,7 @@ def test_a_claim_on_a_named_rival_follows_its_ratio(low, high, pairs, said):
     row = {"mean": (low + high) / 2, "low": low, "high": high, "pairs": pairs}
     own = {rival: dict.fromkeys(race.MEASURES, row) for rival in race_verdicts.RIVALS}
     summary = {"graph": {"sides": {race_verdicts.OURS_IS: {"over each digital": own}}}}
-    [graph_network, _] = race_verdicts.NETWORKS
+    [graph_network] = race_verdicts.NETWORKS
     assert graph_network.verdict(summary) == said
     assert ("not measured" in graph_network.figure(summary)) == (pairs < 2)
 
