@@ -67,7 +67,8 @@ def _faster(limits: Mapping[str, float]) -> Text:
 
 def _how_far(rivals: tuple[str, ...]) -> Text:
     def told(summary: Summary) -> str:
-        texts = []
+        own = summary["graph"]["sides"][OURS_IS]
+        texts = [f"got there with {own['reached']} of {own['seeds']} seeds"]
         for rival in rivals:
             rows = {
                 word: _over(summary, rival, measure)
@@ -101,5 +102,14 @@ NETWORKS = (
         "k3",
         _faster({"nesterov": HALF_AGAIN}),
         _how_far(("nesterov",)),
+    ),
+    Claim(
+        "K4",
+        KFAC,
+        "In form: on a ViT thermodynamic K-FAC is ahead of K-FAC and NAdamW in time",
+        "race_vit",
+        "k4",
+        _faster({"kfac-cholesky": 1.0, "nadamw": 1.0}),
+        _how_far(("kfac-cholesky", "nadamw")),
     ),
 )

@@ -71,10 +71,12 @@ def test_a_thermodynamic_side_is_held_against_each_digital_one():
 def test_a_claim_on_a_named_rival_follows_its_ratio(low, high, pairs, said):
     row = {"mean": (low + high) / 2, "low": low, "high": high, "pairs": pairs}
     own = {rival: dict.fromkeys(race.MEASURES, row) for rival in race_verdicts.RIVALS}
-    summary = {"graph": {"sides": {race_verdicts.OURS_IS: {"over each digital": own}}}}
-    [graph_network] = race_verdicts.NETWORKS
+    side = {"reached": pairs, "seeds": 4, "over each digital": own}
+    summary = {"graph": {"sides": {race_verdicts.OURS_IS: side}}}
+    [graph_network, _] = race_verdicts.NETWORKS
     assert graph_network.verdict(summary) == said
-    assert ("not measured" in graph_network.figure(summary)) == (pairs < 2)
+    figure = graph_network.figure(summary)
+    assert ("not measured" in figure) == (pairs < 2) and f"{pairs} of 4 seeds" in figure
 
 
 def test_a_ratio_is_paired_by_seed_over_the_seeds_of_both():
@@ -145,9 +147,10 @@ def test_settings_that_were_chosen_before_are_taken_and_a_duel_keeps_them(tmp_pa
     assert "0.0123" in learned and sweep.said(answer)["answer"]
 
 
+@pytest.mark.parametrize("task", ["digits", "molecules", "vit"])
 @pytest.mark.parametrize("launch", ["eager", "graph"])
-def test_the_committed_summary_follows_from_the_committed_points(launch):
-    result = json.loads((sweep.FILES.parent / "results" / "race_digits.json").read_text())
+def test_the_committed_summary_follows_from_the_committed_points(task, launch):
+    result = json.loads((sweep.FILES.parent / "results" / f"race_{task}.json").read_text())
     table = pd.DataFrame(record.runs_of(result))
     again = race.standings(table[table[race.LAUNCH] == launch])
     kept = result["summary"][launch]
