@@ -4,6 +4,7 @@ it."""
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from importlib.abc import MetaPathFinder
@@ -30,6 +31,9 @@ if find_spec("torch") is None:  # make pythons: tests that ask for it are skippe
                 pytest.skip("needs torch", allow_module_level=True)
 
     sys.meta_path.append(Skip())
+
+# A job in the background ignores SIGINT, and tests send it to themselves.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # No test pulls the plug: waiting for the disk, ten times in every run, would find nothing.
 os.fsync = lambda file: None

@@ -139,7 +139,7 @@ def _read(workload: str, option: str, folder: Path, transformers: Any) -> Encode
 def _no_broken_torchvision() -> Iterator[None]:
     """A torchvision that was built for another torch fails where it is imported, and with it all
     models of transformers, which need none here: it counts as not installed meanwhile, and
-    transformers keeps to what it found when it was imported.
+    transformers keeps to what it found then, also if it was imported before.
     """
     try:
         import torchvision  # noqa: F401
@@ -147,6 +147,10 @@ def _no_broken_torchvision() -> Iterator[None]:
         yield
     except (RuntimeError, OSError):
         sys.modules["torchvision"] = None  # type: ignore[assignment]  # not installed, to Python
+        found = sys.modules.get("transformers.utils.import_utils")
+        for name in ("is_torchvision_available", "is_torchvision_v2_available"):
+            if hasattr(getattr(found, name, None), "cache_clear"):
+                getattr(found, name).cache_clear()
         try:
             yield
         finally:
