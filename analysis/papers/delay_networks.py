@@ -4,7 +4,8 @@ Four kinds of network (``small_networks``) on the 8 x 8 digits and on drawn clus
 state kept, ideal converters and devices, no noise, b = 16, 100 steps. A forced delay t_d of 0.2, 1
 and 5 tau against none, which is the synchronous device with a kept state. The learning rate of each
 network and task is the best of four without delay, on a seed of its own. Ratios of late training
-losses (mean of the last 20 steps) are paired by seed, with 95 % t intervals.
+losses (mean of the last 20 steps) are paired by seed, with 95 % t intervals, over the seeds that
+train to the end; the others are counted.
 
     python -m analysis.papers.delay_networks --out analysis/papers/results/delay_networks.json
 """
@@ -12,7 +13,9 @@ losses (mean of the last 20 steps) are paired by seed, with 95 % t intervals.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from itertools import product
+from math import isfinite
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -82,21 +85,29 @@ def summarise(losses: dict[str, list[float]], rates: Rates) -> dict[str, Any]:
     for network, task in PAIRS:
         name = f"{network}, {task}"
         base = losses[f"{name}, {NONE}"]
-        ratios = {delay: ratio(losses[f"{name}, {delay}"], base) for delay in DELAYS}
+        pairs = {delay: _finite(losses[f"{name}, {delay}"], base) for delay in DELAYS}
+        ratios = {d: ratio(*zip(*both, strict=True)) for d, both in pairs.items() if len(both) > 1}
         found[name] = {
             "learning rate": rates[network, task],
-            "late loss without delay": fmean(base),
+            "late loss without delay": [loss for loss in base if isfinite(loss)],
             "late loss over none": ratios,
+            "seeds of both": {delay: len(both) for delay, both in pairs.items()},
             "some delay helps": _helps(ratios),
         }
     told = [row["some delay helps"] for row in found.values()]
     return {"networks": found, "helps": told.count("holds"), "of": len(told)}
 
 
+def _finite(mine: Sequence[float], base: Sequence[float]) -> list[tuple[float, float]]:
+    """By seed, where both trained to the end."""
+    pairs = zip(mine, base, strict=True)
+    return [(a, b) for a, b in pairs if isfinite(a) and isfinite(b)]
+
+
 def _helps(ratios: dict[str, Any]) -> str:
     """``holds``: the interval of a delay lies below 1; ``does not``: all lie above."""
     found = {verdict(one, 0.0, 1.0) for one in ratios.values()}
-    return next(word for word in ("holds", "not separable", "does not") if word in found)
+    return next((w for w in ("holds", "not separable", "does not") if w in found), "not separable")
 
 
 def main() -> None:
